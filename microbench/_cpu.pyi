@@ -1,0 +1,28 @@
+"""The compiled CPU module: thin, no policy. Built from csrc/cpu."""
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+def kernels() -> list[dict[str, object]]:
+    """Every registered kernel as keyword arguments of `records.Sheet` (`work` as a mapping); `unavailable` set by cpuid and MICROBENCH_ISA."""
+
+def features() -> dict[str, object]:
+    """vendor, brand, family, model, stepping, flags (list of words), isa_cap, tsc_hz (None if unknown)."""
+
+def topology() -> dict[str, object]:
+    """cpus (those this process may use), caches (level, type, capacity_bytes, line_bytes, ways, shared_by) by cpuid or sysfs."""
+
+def build_info() -> dict[str, object]:
+    """compiler, version, optimised, sanitisers, architecture."""
+
+@final
+class Job:
+    """A kernel prepared on a team of pinned threads; `run` releases the GIL."""
+
+    def run(self, iterations: int) -> tuple[int, int, bool | None, int]:
+        """(ns from first start to last end, iterations done, result right, involuntary switches)."""
+
+    def close(self) -> None: ...
+
+def prepare(kernel: str, cpus: Sequence[int], params: Mapping[str, int | float | str | bool]) -> Job:
+    """Raises ValueError for an unknown kernel or parameter, RuntimeError for one that cannot run here, MemoryError."""

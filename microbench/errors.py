@@ -1,0 +1,21 @@
+"""The two ways to say no: the request is wrong, or it cannot be done here. Each message is one sentence: what, why, what to do."""
+
+from __future__ import annotations
+
+
+class MicrobenchError(Exception):
+    """A sentence for the user; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(MicrobenchError):
+    """The request itself is wrong: an unknown name, a unit that does not fit, a file that is no characterisation."""
+
+    exit_code = 2
+
+
+class CannotRun(MicrobenchError):
+    """The request is fine, but this machine or this moment cannot serve it."""
+
+    exit_code = 3

@@ -1,0 +1,62 @@
+"""One registry of kernels, whatever they are written in: C++, CUDA C++, Triton, or a vendor library behind torch.
+
+A `Kernel` is a sheet of facts and two functions. `measure` never asks which kind it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from microbench.records import Device, Finding, Sheet, Timing, Value
+
+
+class Prepared(Protocol):
+    """A kernel with its memory allocated and its code loaded, ready to be timed."""
+
+    def run(self, iterations: int) -> Timing:
+        """Time at least so many iterations of the sheet's loop; ``Timing.iterations`` says how many ran.
+
+        A memory kernel goes on where the last call stopped and wraps at the end of its working set, so that a sample need not
+        be a whole pass.
+        """
+
+    def close(self) -> None:
+        """Free what `prepare` took. Calling it twice is allowed."""
+
+
+class Prepare(Protocol):
+    """Allocate, fill and compile everything that must not be timed."""
+
+    def __call__(self, device: Device, params: Mapping[str, Value], threads: int) -> Prepared: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """A sheet plus the functions that carry it out.
+
+    ``check`` compares with a plain reference at a small size and returns a finding where the result is wrong, ``None`` where it
+    is right. It is called once before a kernel is timed.
+    """
+
+    sheet: Sheet
+    prepare: Prepare
+    check: Callable[[Device], Finding | None]
+
+
+def registry(device: Device) -> dict[str, Kernel]:
+    """All kernels for a device by name, unavailable ones included (``sheet.unavailable`` has the reason)."""
+    found: dict[str, Kernel] = {}
+    for kernel in _collect(device):
+        if kernel.sheet.name in found:
+            raise ValueError(f"two kernels are named {kernel.sheet.name}")
+        found[kernel.sheet.name] = kernel
+    return found
+
+
+def _collect(device: Device) -> Iterable[Kernel]:
+    if device.kind == "cpu":
+        from microbench.kernels import native
+
+        yield from native.kernels(device)

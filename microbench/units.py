@@ -1,0 +1,107 @@
+"""Prefixes, on the way to a person and back. Everything else in the project is plain SI."""
+
+from __future__ import annotations
+
+import math
+import re
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"), (1e-12, "ps"))
+_DURATION = re.compile(r"(?P<value>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>ms|s|min|m|h)?")
+_DURATION_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_SIZE = re.compile(r"(?P<value>\d+(?:\.\d*)?)\s*(?P<unit>[kmgt]i?b?|b)?", re.IGNORECASE)
+
+
+def digits(value: float, significant: int = 4) -> str:
+    """Format a number to so many significant digits, without an exponent.
+
+    Examples
+    --------
+    >>> digits(153.0321), digits(0.0123456), digits(1219)
+    ('153.0', '0.01235', '1219')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{decimals}f}"
+
+
+def prefixed(value: float, unit: str, significant: int = 4) -> str:
+    """Format an SI quantity with a decimal prefix.
+
+    Examples
+    --------
+    >>> prefixed(153.03e9, "FLOP/s"), prefixed(2.7e9, "Hz", 3)
+    ('153.0 GFLOP/s', '2.70 GHz')
+    """
+    for scale, prefix in _PREFIXES:
+        if abs(value) >= scale:
+            return f"{digits(value / scale, significant)} {prefix}{unit}"
+    return f"{digits(value, significant)} {unit}"
+
+
+def rate(value: float, unit: str, significant: int = 4) -> str:
+    """Format FLOP/s, OP/s or byte/s; bytes per second are printed as B/s."""
+    return prefixed(value, "B/s" if unit == "byte/s" else unit, significant)
+
+
+def size(value_bytes: float) -> str:
+    """Format a capacity with binary prefixes (1 KiB = 1024 B).
+
+    Examples
+    --------
+    >>> size(32768), size(37486592), size(96)
+    ('32 KiB', '35.75 MiB', '96 B')
+    """
+    for scale, unit in _BINARY:
+        if value_bytes >= scale:
+            return f"{value_bytes / scale:.4g} {unit}"
+    return f"{value_bytes:.4g} B"
+
+
+def seconds(value: float, significant: int = 3) -> str:
+    """Format a duration.
+
+    Examples
+    --------
+    >>> seconds(1.05e-7), seconds(2.5)
+    ('105 ns', '2.50 s')
+    """
+    for scale, unit in _TIMES:
+        if abs(value) >= scale:
+            return f"{digits(value / scale, significant)} {unit}"
+    return f"{digits(value / 1e-12, significant)} ps" if value else "0 s"
+
+
+def parse_seconds(text: str) -> float:
+    """Read a duration such as ``90s``, ``1.5min`` or ``500ms``; a bare number is seconds.
+
+    Raises
+    ------
+    ValueError
+        If the text is no positive finite duration.
+    """
+    match = _DURATION.fullmatch(text.strip().lower())
+    value = float(match["value"]) * _DURATION_SECONDS[match["unit"]] if match else 0.0
+    if not (0 < value < math.inf):
+        raise ValueError(f"{text!r} is not a positive duration; write for example 90s, 2min or 500ms")
+    return value
+
+
+def parse_size(text: str) -> int:
+    """Read a capacity such as ``32KiB``, ``1.5MiB`` or ``64``; a bare number is bytes, kB is 1000 B.
+
+    Raises
+    ------
+    ValueError
+        If the text is no positive capacity.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match:
+        unit = (match["unit"] or "b").lower()
+        power = "bkmgt".index(unit[0])
+        value = float(match["value"]) * ((1024 if "i" in unit else 1000) ** power)
+        if value >= 1:
+            return int(value)
+    raise ValueError(f"{text!r} is not a positive size; write for example 32KiB, 8MiB or 4096")
