@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 def kernels() -> list[dict[str, object]]:
-    """Every registered kernel as keyword arguments of `records.Sheet` (`work` as a mapping); `unavailable` set by cpuid and MICROBENCH_ISA."""
+    """Every registered kernel as keyword arguments of `records.Sheet` (`work` as a mapping); cpuid and MICROBENCH_ISA set `unavailable`."""
 
 def features() -> dict[str, object]:
     """vendor, brand, family, model, stepping, flags (list of words), isa_cap, tsc_hz (None if unknown)."""

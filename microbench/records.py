@@ -426,6 +426,10 @@ class RoofPoint:
     level: str
     fitted: float
 
+    def __post_init__(self) -> None:
+        _one_of(self, "level", LEVELS)
+        _finite(self, "intensity", "rate", "fitted", positive=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RooflineFit:
@@ -449,6 +453,8 @@ class RooflineFit:
     def __post_init__(self) -> None:
         _one_of(self, "dtype", DTYPES)
         _finite(self, "peak", "threads", positive=True)
+        for name, values in (("bandwidth", self.bandwidth), ("ridge", self.ridge)):
+            _refuse(any(not 0 < value < math.inf for value in values.values()), f"RooflineFit.{name} holds {values}; all must be positive")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

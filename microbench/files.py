@@ -1,0 +1,143 @@
+"""Where results go: folders, names, files that are never overwritten, and the lock that keeps two runs off one device."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from microbench.errors import CannotRun, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from microbench.records import Device
+
+_SPACE_NEEDED_BYTES = 32_000_000  # the journal of a thorough run plus the pictures and the page
+
+
+def slug(device: Device) -> str:
+    """Name the folder of a device: its name in lower case, words joined by '-'.
+
+    Examples
+    --------
+    >>> slug(Device(id="1", kind="cuda", name="NVIDIA H100 80GB HBM3", arch="sm_90a"))
+    'nvidia-h100-80gb-hbm3'
+    """
+    words = re.findall(r"[a-z0-9]+", re.sub(r"\((?:r|tm|c)\)", " ", device.name.lower()))
+    return "-".join(words)[:60].strip("-") or device.kind
+
+
+def stem(device: Device, started: str | None = None) -> str:
+    """``<device>/<UTC time>-<id>`` for the files of one run (.json, .png, .html, .partial); ``started`` is ISO 8601, default now."""
+    when = datetime.now(UTC)
+    with contextlib.suppress(ValueError, TypeError):
+        when = datetime.fromisoformat(started or "").astimezone(UTC)
+    name = re.sub(r"[^a-z0-9]", "", device.id.lower())[:8] or device.kind
+    return f"{slug(device)}/{when:%Y%m%dT%H%M%SZ}-{name}"
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Make sure, before anything is measured, that results can be written to a folder; it is created where missing.
+
+    Raises
+    ------
+    CannotRun
+        If something is in the way, writing is not allowed, or the disk is full; the sentence says which.
+    """
+    folder = Path(folder)
+    remedy = "choose another folder with --out"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, _SPACE_NEEDED_BYTES)
+    except (FileExistsError, NotADirectoryError):
+        raise CannotRun(f"results cannot go to {folder}: a file is in the way; {remedy}") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise CannotRun(f"results cannot go to {folder}: {why[:1].lower()}{why[1:]}; {remedy}") from None
+    return folder
+
+
+def write_new(path: str | Path, data: bytes) -> Path:
+    """Write a file that did not exist, whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken: nothing is ever overwritten.
+    CannotRun
+        If the folder cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _rename_new(temporary, path)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already, and nothing is overwritten: choose another name or remove it") from None
+    except (OSError, ValueError) as error:
+        raise CannotRun(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}; choose another folder") from None
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            temporary.unlink()
+    return path
+
+
+def _rename_new(temporary: Path, path: Path) -> None:
+    """Give a finished file its name in one step, unless the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links: reserve the name first, then move over our own empty file.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def only_run(device: Device) -> Iterator[None]:
+    """Hold a device for this process: two runs at once would measure each other. The kernel lets go when the process ends, however it ends.
+
+    Raises
+    ------
+    CannotRun
+        If another process holds it.
+    """
+    name = "cpu" if device.kind == "cpu" else f"cuda-{re.sub(r'[^A-Za-z0-9]', '', device.id)[:16]}"
+    path = Path(tempfile.gettempdir()) / f"microbench-{name}.lock"
+    descriptor = _open_lock(path)
+    try:
+        if descriptor is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+                who = f" (process {holder})" if holder.isdigit() else ""
+                where = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
+                why = "two at once would measure each other"
+                raise CannotRun(f"another microbench run{who} is using {where}: wait for it to end, {why}") from None
+            with contextlib.suppress(OSError):  # another user's lock file: readable, so lockable, but not ours to write
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int | None:
+    """Open the lock file, whoever made it; ``None`` where there is no place for one (then nothing is locked)."""
+    for flags in (os.O_RDWR, os.O_RDONLY, os.O_RDWR | os.O_CREAT):
+        with contextlib.suppress(OSError):
+            return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+    return None
