@@ -19,3 +19,7 @@ class CannotRun(MicrobenchError):
     """The request is fine, but this machine or this moment cannot serve it."""
 
     exit_code = 3
+
+
+class ContextLost(CannotRun):
+    """The device answers no more in this process; what was measured is kept and ``--resume`` goes on in a fresh one."""

@@ -1,0 +1,75 @@
+# Machine code of the kernels: one cubin per source file and architecture that the file lists, compiled by nvcc where there is one.
+#
+# A source says for itself what it is built for, in one line near its top:
+#   // targets: sm_75 sm_80 sm_86
+# MICROBENCH_CUDA: ON demands nvcc, OFF leaves the cubins out, AUTO takes nvcc if there is one. Sources are installed always: NVRTC
+# compiles them on the user's machine where no cubin fits.
+set(MICROBENCH_CUDA AUTO CACHE STRING "Build the CUDA kernels' machine code: ON, OFF or AUTO")
+set_property(CACHE MICROBENCH_CUDA PROPERTY STRINGS ON OFF AUTO)
+set(MICROBENCH_CUBIN_COUNT 0)
+set(MICROBENCH_NVCC_VERSION "")
+set(MICROBENCH_WHY_NO_CUBINS "")
+
+# nvcc on the path, in CUDA_HOME, at the usual place, or from PyPI wheels in the building environment.
+function(microbench_find_nvcc)
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" -c "import importlib.util as u; s = u.find_spec('nvidia'); print(';'.join(s.submodule_search_locations) if s else '')"
+    OUTPUT_VARIABLE wheels OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  set(hints "")
+  foreach(folder IN LISTS wheels)
+    file(GLOB toolkits "${folder}/cu*/bin" "${folder}/cuda_nvcc/bin")
+    list(APPEND hints ${toolkits})
+  endforeach()
+  find_program(MICROBENCH_NVCC nvcc PATHS ENV CUDA_HOME ENV CUDA_PATH /usr/local/cuda ${hints} PATH_SUFFIXES bin)
+endfunction()
+
+if(MICROBENCH_CUDA STREQUAL "OFF")
+  set(MICROBENCH_WHY_NO_CUBINS "built with MICROBENCH_CUDA=OFF")
+elseif(NOT MICROBENCH_CUDA MATCHES "^(ON|AUTO)$")
+  message(FATAL_ERROR "MICROBENCH_CUDA is '${MICROBENCH_CUDA}'; it can be ON, OFF or AUTO")
+else()
+  microbench_find_nvcc()
+  if(MICROBENCH_NVCC)
+    execute_process(COMMAND "${MICROBENCH_NVCC}" --version OUTPUT_VARIABLE said ERROR_QUIET)
+    string(REGEX MATCH "V([0-9]+\\.[0-9]+\\.[0-9]+)" said "${said}")
+    set(MICROBENCH_NVCC_VERSION "${CMAKE_MATCH_1}")
+  endif()
+  if(NOT MICROBENCH_NVCC_VERSION)
+    set(MICROBENCH_WHY_NO_CUBINS "built without nvcc")
+  elseif(MICROBENCH_NVCC_VERSION VERSION_LESS 13.0)
+    set(MICROBENCH_WHY_NO_CUBINS "built with nvcc ${MICROBENCH_NVCC_VERSION}, the kernels need 13.0 or newer")
+  endif()
+  if(MICROBENCH_WHY_NO_CUBINS AND MICROBENCH_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "MICROBENCH_CUDA=ON, but this is ${MICROBENCH_WHY_NO_CUBINS}. "
+      "Put nvcc 13 on PATH, or build with MICROBENCH_CUDA_WHEELS=1, or set MICROBENCH_CUDA=AUTO for a package without cubins.")
+  endif()
+endif()
+
+file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu")
+install(FILES ${sources} DESTINATION microbench/cuda/src)
+if(NOT MICROBENCH_WHY_NO_CUBINS)
+  set(cubins "")
+  foreach(source IN LISTS sources)
+    get_filename_component(family "${source}" NAME_WE)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
+    file(STRINGS "${source}" line REGEX "^// targets:" LIMIT_COUNT 1)
+    if(NOT line)
+      message(FATAL_ERROR "${source} has no line '// targets: sm_..'")
+    endif()
+    string(REGEX MATCHALL "sm_[0-9a-z]+" targets "${line}")
+    foreach(target IN LISTS targets)
+      set(cubin "${CMAKE_CURRENT_BINARY_DIR}/${family}.${target}.cubin")
+      add_custom_command(
+        OUTPUT "${cubin}"
+        COMMAND "${MICROBENCH_NVCC}" -cubin "-arch=${target}" -O3 -std=c++17 -Werror all-warnings
+          -Xptxas -warn-spills,-warn-lmem-usage,-Werror -o "${cubin}" "${source}"
+        DEPENDS "${source}"
+        COMMENT "${family} for ${target}"
+        VERBATIM)
+      list(APPEND cubins "${cubin}")
+    endforeach()
+  endforeach()
+  list(LENGTH cubins MICROBENCH_CUBIN_COUNT)
+  add_custom_target(microbench_cubins ALL DEPENDS ${cubins})
+  install(FILES ${cubins} DESTINATION microbench/cuda)
+endif()
