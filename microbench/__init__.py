@@ -9,13 +9,18 @@ Examples
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. Loaded on first use, so that `microbench --help` stays quick.
-_LAZY: dict[str, str] = {}
+_LAZY: dict[str, str] = {
+    "op": "microbench.operators",
+    "predict": "microbench.predict",
+}
 
 __all__ = ["__version__", *_LAZY]
 
@@ -29,3 +34,15 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """A package in which ``mb.predict`` stays the function, although a module of the same name is imported beside it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # The import system binds each imported submodule to its name here, which would hide the function.
+        if not (name in _LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

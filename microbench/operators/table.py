@@ -1,0 +1,322 @@
+"""Tables of operator rows: read once, grouped by operator, counted a column at a time.
+
+A wrong row costs only itself: it is remembered with its sentence, and the rest go on.
+"""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from microbench.dtypes import DTYPES
+from microbench.dtypes import dtype as find_dtype
+from microbench.errors import UsageError
+from microbench.operators import core
+from microbench.operators.core import Op, Operator, Shape
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterable, Sequence
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_MODE_COLUMNS = {"launch": "eager", "cache": "hot", "pass": "forward"}
+_DIGITS = b"0123456789"
+# A duration beyond eleven days is a wrong unit, not an operator.
+LONGEST_SECONDS = 1e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows that share operator, dtype, launch mode, cache state and pass, with one column per size.
+
+    ``index`` gives their places in the table; ``seconds`` is NaN where nothing was measured.
+    """
+
+    row: Operator
+    dtype: str
+    launch: str
+    cache: str
+    direction: str
+    index: Ints
+    shape: dict[str, Ints]
+    seconds: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def counts(self) -> dict[str, Ints]:
+        """FLOP, bytes_read, bytes_written and parameters of each row."""
+        tally = core.rule_of(self.row, self.direction)(Shape(self.shape))
+        bits = DTYPES[self.dtype].bits
+        size = len(self.index)
+        return {
+            "flop": _column(tally.flop, size),
+            "bytes_read": _column((tally.read * bits + 7) // 8 + tally.index_bytes, size),
+            "bytes_written": _column((tally.written * bits + 7) // 8, size),
+            "parameters": _column(tally.parameters, size),
+        }
+
+    def take(self, keep: npt.NDArray[Any]) -> Batch:
+        """Select rows by a mask or an index."""
+        return Batch(
+            row=self.row,
+            dtype=self.dtype,
+            launch=self.launch,
+            cache=self.cache,
+            direction=self.direction,
+            index=self.index[keep],
+            shape={key: column[keep] for key, column in self.shape.items()},
+            seconds=None if self.seconds is None else self.seconds[keep],
+        )
+
+
+def _column(value: Any, size: int) -> Ints:
+    return np.broadcast_to(np.asarray(value, dtype=np.int64), (size,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Operator rows in their order. ``faults`` maps a row's place to the sentence that says what is wrong with it."""
+
+    size: int
+    batches: tuple[Batch, ...]
+    faults: dict[int, str] = field(default_factory=dict)
+    frame: Any = None
+
+
+def table_of(operators: Iterable[Op], seconds: Sequence[float] | None = None) -> Table:
+    """Group operators that `core.op` has made."""
+    groups: dict[tuple[str, str, str, str, str], list[int]] = {}
+    listed = list(operators)
+    for place, made in enumerate(listed):
+        groups.setdefault((made.name, made.dtype, made.launch, made.cache, made.direction), []).append(place)
+    times = None if seconds is None else np.asarray(seconds, dtype=np.float64)
+    batches = []
+    for (name, number_format, launch, cache, direction), places in groups.items():
+        index = np.asarray(places, dtype=np.int64)
+        row = core.find(name)
+        batches.append(
+            Batch(
+                row=row,
+                dtype=number_format,
+                launch=launch,
+                cache=cache,
+                direction=direction,
+                index=index,
+                shape={key: np.asarray([listed[place].params[key] for place in places], dtype=np.int64) for key in row.keys},
+                seconds=None if times is None else times[index],
+            )
+        )
+    return Table(size=len(listed), batches=tuple(batches))
+
+
+def read_rows(source: str | Path | io.TextIOBase, *, need_seconds: bool = False) -> Table:
+    """Read operator rows from CSV.
+
+    Parameters
+    ----------
+    source
+        A path, or an open text file.
+    need_seconds
+        Whether rows without a measured time are faults.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read as a table of operators, or no row of it is right.
+    """
+    frame = _read_frame(source)
+    where = str(source) if isinstance(source, str | Path) else "the table"
+    wanted = "columns are op,dtype,params[,seconds][,launch][,cache][,pass]"
+    missing = [name for name in ("op", "dtype", "params", *(("seconds",) if need_seconds else ())) if name not in frame.columns]
+    if missing:
+        raise UsageError(f"{where} has no column {missing[0]!r}{_unit_hint(missing[0], frame.columns)}; {wanted}")
+    if not len(frame):
+        raise UsageError(f"{where} has a header and no rows; add operator rows such as matmul,f32,m=8;n=8;k=8")
+    table = _group(frame, need_seconds=need_seconds)
+    if len(table.faults) == table.size:
+        raise UsageError(f"no row of {where} can be used; row 1: {table.faults[0]}")
+    return table
+
+
+def _unit_hint(missing: str, columns: Iterable[str]) -> str:
+    other = [name for name in columns if name.lower().endswith(("_ms", "_us", "_ns", "latency"))]
+    return f" (column {other[0][:40]!r} is no column in seconds; convert it)" if missing == "seconds" and other else ""
+
+
+def _read_frame(source: str | Path | io.TextIOBase) -> pd.DataFrame:
+    try:
+        with warnings.catch_warnings():
+            # Rows longer than the header would be cut with no more than a warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(source, comment="#", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+    except FileNotFoundError:
+        raise UsageError(f"{source} does not exist; give the path of a CSV with columns op,dtype,params") from None
+    except (OSError, csv.Error, pd.errors.ParserWarning, ValueError) as error:
+        where = source if isinstance(source, str | Path) else "the table"
+        reason = (str(error).splitlines() or [""])[0][:100]
+        raise UsageError(f"{where} is no readable CSV ({reason}); write UTF-8 with a header") from None
+    frame.columns = [str(name).strip() for name in frame.columns]
+    repeated = frame.columns[frame.columns.duplicated()]
+    if len(repeated):
+        raise UsageError(f"the column {repeated[0]!r} is there twice; keep one")
+    return frame.fillna("")
+
+
+def _group(frame: pd.DataFrame, *, need_seconds: bool) -> Table:
+    faults: dict[int, str] = {}
+    seconds = _seconds(frame, faults, need_seconds=need_seconds)
+    columns = ["op", "dtype"]
+    for name, default in _MODE_COLUMNS.items():
+        if name not in frame.columns:
+            frame = frame.assign(**{name: default})
+        columns.append(name)
+    batches: list[Batch] = []
+    for values, places in frame.groupby(columns, sort=False).indices.items():
+        index = np.asarray(places, dtype=np.int64)
+        try:
+            head = _head([str(value).strip() for value in cast("tuple[str, ...]", values)])
+        except UsageError as error:
+            faults.update(dict.fromkeys(index.tolist(), str(error)))
+            continue
+        shape, kept = _shapes(head[0], frame["params"].to_numpy(), index, faults)
+        batch = Batch(
+            row=head[0],
+            dtype=head[1],
+            launch=head[2],
+            cache=head[3],
+            direction=head[4],
+            index=kept,
+            shape=shape,
+            seconds=None if seconds is None else seconds[kept],
+        )
+        batches.append(_sound(batch, faults))
+    return Table(size=len(frame), batches=tuple(batch for batch in batches if len(batch)), faults=faults, frame=frame)
+
+
+def _head(values: list[str]) -> tuple[Operator, str, str, str, str]:
+    name, number_format, launch, cache, direction = values
+    row = core.find(name)
+    try:
+        known = find_dtype(number_format).name
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    chosen = [
+        core.mode(key, value or default)
+        for key, value, default in (("launch", launch, "eager"), ("cache", cache, "hot"), ("direction", direction, "forward"))
+    ]
+    core.rule_of(row, chosen[2])
+    return row, known, chosen[0], chosen[1], chosen[2]
+
+
+def _seconds(frame: pd.DataFrame, faults: dict[int, str], *, need_seconds: bool) -> Floats | None:
+    if "seconds" not in frame.columns:
+        return None
+    text = frame["seconds"]
+    seconds = np.array(pd.to_numeric(text, errors="coerce"), dtype=np.float64)
+    blank = np.asarray(text.str.strip() == "")
+    wrong = ~((seconds > 0) & (seconds < LONGEST_SECONDS)) & (~blank | need_seconds)
+    for place in np.flatnonzero(wrong):
+        faults[int(place)] = (
+            f"seconds is {str(text.iloc[place])[:30]!r}; a measured time is a positive number of seconds below {LONGEST_SECONDS:.0f}"
+        )
+    seconds[wrong | blank] = np.nan
+    return seconds
+
+
+def _shapes(row: Operator, params: npt.NDArray[Any], index: Ints, faults: dict[int, str]) -> tuple[dict[str, Ints], Ints]:
+    """Columns of sizes, and the places of the rows that could be read."""
+    keep = np.asarray([place not in faults for place in index.tolist()]) if faults else np.ones(len(index), dtype=bool)
+    index = index[keep]
+    fast = _same_keys(row, params, index)
+    if fast is not None:
+        return fast, index
+    columns: dict[str, list[int]] = {key: [] for key in row.keys}
+    kept = []
+    for place in index.tolist():
+        try:
+            made = _one(row, str(params[place]))
+        except UsageError as error:
+            faults[place] = str(error)
+            continue
+        kept.append(place)
+        for key in row.keys:
+            columns[key].append(made[key])
+    return {key: np.asarray(column, dtype=np.int64) for key, column in columns.items()}, np.asarray(kept, dtype=np.int64)
+
+
+def _one(row: Operator, text: str) -> Shape:
+    given: dict[str, int] = {}
+    for item in text.replace(" ", "").split(";"):
+        if not item:
+            continue
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"{row.name}: {item[:40]!r} is not key=value; write params like {row.keys[0]}=8;{row.keys[-1]}=8")
+        if key in given:
+            raise UsageError(f"{row.name}: {key[:40]} is given twice; give it once")
+        given[key] = core.number(row.name, key, value)
+    shape = core.complete(row, given)
+    for key, value in shape.items():
+        shape[key] = core.whole(row.name, key, value)
+    return shape
+
+
+def _same_keys(row: Operator, params: npt.NDArray[Any], index: Ints) -> dict[str, Ints] | None:
+    """Columns where every row names the same keys in the same order; ``None`` where the slow way must look.
+
+    All rows are joined; without their digits they must be one template repeated, and without their letters they are the numbers.
+    """
+    if not len(index):
+        return None
+    first = str(params[index[0]])
+    keys = [item.partition("=")[0] for item in first.split(";")]
+    if len(set(keys)) != len(keys) or any(key not in row.keys for key in keys) or not first.isascii():
+        return None
+    try:
+        joined = ("\n".join(params[index].tolist()) + "\n").encode("ascii")
+    except (UnicodeEncodeError, TypeError):
+        return None
+    template = ";".join(f"{key}=" for key in keys).encode() + b"\n"
+    if joined.translate(None, _DIGITS) != template * len(index) or b"=;" in joined or b"=\n" in joined:
+        return None
+    letters = bytes(sorted(set(b"".join(key.encode() for key in keys)) | {ord("=")}))
+    numbers = np.fromstring(joined.translate(bytes.maketrans(b"\n", b";"), letters).decode(), dtype=np.int64, sep=";")
+    if numbers.size != len(index) * len(keys):
+        return None
+    grid = numbers.reshape(len(index), len(keys))
+    columns = {key: np.ascontiguousarray(grid[:, place]) for place, key in enumerate(keys)}
+    try:
+        shape = core.complete(row, columns)
+    except UsageError:
+        return None
+    whole = {key: np.full(len(index), value, dtype=np.int64) if isinstance(value, int) else value for key, value in shape.items()}
+    in_bounds = all(bool(((column >= core.least_value(key)) & (column <= core.largest_value(key))).all()) for key, column in whole.items())
+    return whole if in_bounds else None
+
+
+def _sound(batch: Batch, faults: dict[int, str]) -> Batch:
+    """Drop rows whose sizes contradict each other or whose counts leave 63 bits."""
+    shape = Shape(batch.shape)
+    bad = np.zeros(len(batch), dtype=bool)
+    with np.errstate(all="ignore"):
+        for fault, says in batch.row.check(shape) if batch.row.check else ():
+            for place in np.flatnonzero(fault & ~bad):
+                faults[int(batch.index[place])] = f"{batch.row.name}: {says}"
+            bad |= np.asarray(fault, dtype=bool)
+        # In floating point nothing wraps: it tells which integer columns would.
+        tally = core.rule_of(batch.row, batch.direction)(Shape({key: column.astype(np.float64) for key, column in batch.shape.items()}))
+        most = np.maximum(tally.flop, (tally.read + tally.written) * DTYPES[batch.dtype].bits + tally.index_bytes)
+        absurd = ~(np.broadcast_to(most, bad.shape) < core.LARGEST_COUNT / 2) & ~bad
+    for place in np.flatnonzero(absurd):
+        faults[int(batch.index[place])] = f"{batch.row.name} does more than 2^62 FLOP or bytes; ask for smaller sizes"
+    return batch.take(~(bad | absurd)) if (bad | absurd).any() else batch

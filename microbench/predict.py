@@ -1,0 +1,236 @@
+"""How long an operator takes on a measured device, and what limits it.
+
+``seconds = cost(launch mode) + roofline(work, ceilings at the level that holds the working set)``, corrected by what calibration
+learnt about the family where there is a fit, and with a wide interval where there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microbench.errors import UsageError
+from microbench.operators import Op, Table, table_of
+from microbench.operators.core import parse
+from microbench.records import Ceiling, Characterisation, Estimate, Finding, Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from microbench.operators.table import Batch
+
+Floats = npt.NDArray[np.float64]
+
+# Around a roofline without any calibration of the family: a bound is rarely beaten, and often missed by a multiple.
+# In public tables of eight GPUs whole models ran at 0.40 to 0.94 of it, small operators at a fifth.
+UNCALIBRATED_LOW = 0.7
+UNCALIBRATED_HIGH = 5.0
+_COST_NAMES = {"eager": ("launch.eager", "launch"), "graph": ("launch.graph",), "kernel": ()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofs:
+    """What the plain roofline of one dtype needs: a peak, bandwidths from the innermost level out, and a cost per launch mode."""
+
+    peak: float
+    peak_name: str
+    levels: tuple[str, ...]
+    bandwidth: tuple[float, ...]
+    capacity: tuple[float, ...]
+    cost_s: dict[str, float]
+
+    def place(self, working_set: Floats, cache: str) -> npt.NDArray[np.int64]:
+        """Index of the level that serves a working set: the smallest that holds it, or the outermost where the cache is cold."""
+        last = len(self.levels) - 1
+        if cache == "cold":
+            return np.full(working_set.shape, last, dtype=np.int64)
+        return np.minimum(np.searchsorted(np.asarray(self.capacity[:last]), working_set, side="left"), last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Predictions of a table, a column each (seconds). NaN where the row could not be read; ``limiter`` is empty there."""
+
+    predicted: Floats
+    low: Floats
+    high: Floats
+    limiter: npt.NDArray[np.object_]
+    level: npt.NDArray[np.object_]
+    compute_s: Floats
+    memory_s: Floats
+    cost_s: Floats
+    flop: Floats
+    bytes: Floats
+    basis: npt.NDArray[np.object_]
+    findings: tuple[Finding, ...] = ()
+
+
+def _best(ceilings: Sequence[Ceiling]) -> Ceiling | None:
+    """Pick the ceiling that a whole operator can reach: all threads before one, then the fastest."""
+    return max(ceilings, key=lambda row: (row.scope == "device", row.threads, row.rate.value), default=None)
+
+
+def roofs(calibration: Characterisation, dtype: str) -> Roofs:
+    """Collect the ceilings that bound a dtype.
+
+    Raises
+    ------
+    UsageError
+        If the calibration has no compute ceiling of that dtype or no memory ceiling.
+    """
+    peak = _best([row for row in calibration.ceilings if row.measures == "compute" and row.dtype == dtype])
+    if peak is None:
+        known = sorted({str(row.dtype) for row in calibration.ceilings if row.measures == "compute"})
+        raise UsageError(
+            f"the calibration has no {dtype} compute ceiling (it has {', '.join(known) or 'none'}); run 'microbench run --dtype {dtype}'"
+        )
+    found = [
+        (level, _best([row for row in calibration.ceilings if row.measures == "memory" and row.level == level]))
+        for level in ("L1", "L2", "L3", "DRAM")
+    ]
+    levels = [(level, row) for level, row in found if row is not None]
+    if not levels:
+        raise UsageError("the calibration has no memory ceiling; run 'microbench run' without --only")
+    costs = {cost.name: cost.seconds.value for cost in calibration.costs}
+    return Roofs(
+        peak=peak.rate.value,
+        peak_name=peak.name,
+        levels=tuple(level for level, _ in levels),
+        bandwidth=tuple(row.rate.value for _, row in levels),
+        capacity=tuple(_capacity(calibration, level, row.threads) for level, row in levels),
+        cost_s={launch: next((costs[name] for name in names if name in costs), 0.0) for launch, names in _COST_NAMES.items()},
+    )
+
+
+def _capacity(calibration: Characterisation, level: str, threads: int) -> float:
+    """Bytes that a level holds for all threads together: as seen where a sweep saw it, else as advertised."""
+    seen = next((row for row in calibration.fits.levels if row.name == level), None)
+    told = calibration.device.level(level)
+    if told is None and seen is None:
+        return 0.0
+    copies = max(1, threads // (told.shared_by or 1)) if told and level != "L3" else 1
+    one = seen.high_bytes if seen else (told.capacity_bytes or 0 if told else 0)
+    return float(one * copies)
+
+
+def plain(batch: Batch, bounds: Roofs) -> dict[str, Floats]:
+    """Seconds of the plain roofline, term by term."""
+    counts = batch.counts()
+    flop = counts["flop"].astype(np.float64)
+    traffic = counts["bytes_read"].astype(np.float64) + counts["bytes_written"]
+    level = bounds.place(traffic, batch.cache)
+    compute = flop / bounds.peak
+    memory = traffic / np.asarray(bounds.bandwidth)[level]
+    cost = np.full(len(batch), bounds.cost_s[batch.launch])
+    return {"flop": flop, "bytes": traffic, "level": level.astype(np.float64), "compute": compute, "memory": memory, "cost": cost}
+
+
+def predict_table(table: Table, calibration: Characterisation) -> Columns:
+    """Predict every row of a table, a column at a time.
+
+    Raises
+    ------
+    UsageError
+        If no dtype of the table can be predicted from the calibration.
+    """
+    names = ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
+    columns: dict[str, Any] = {name: np.full(table.size, np.nan) for name in names}
+    columns |= {name: np.full(table.size, "", dtype=object) for name in ("limiter", "level", "basis")}
+    findings: list[Finding] = []
+    refused: list[str] = []
+    for batch in table.batches:
+        try:
+            bounds = roofs(calibration, batch.dtype)
+        except UsageError as error:
+            refused.append(str(error))
+            findings.append(Finding(code="no-ceiling", severity="error", says=str(error)))
+            continue
+        _fill(columns, batch, bounds)
+    if table.batches and len(refused) == len(table.batches):
+        raise UsageError(refused[0])
+    return Columns(**columns, findings=tuple(dict.fromkeys(findings)))
+
+
+def _fill(columns: dict[str, Any], batch: Batch, bounds: Roofs) -> None:
+    terms = plain(batch, bounds)
+    place = batch.index
+    seconds = terms["cost"] + np.maximum(terms["compute"], terms["memory"])
+    columns["predicted"][place] = seconds
+    columns["low"][place] = UNCALIBRATED_LOW * seconds
+    columns["high"][place] = UNCALIBRATED_HIGH * seconds
+    columns["basis"][place] = f"roofline without a fit of the family: x{UNCALIBRATED_LOW} .. x{UNCALIBRATED_HIGH}"
+    for name in ("compute", "memory", "cost"):
+        columns[f"{name}_s"][place] = terms[name]
+    columns["flop"][place], columns["bytes"][place] = terms["flop"], terms["bytes"]
+    levels = np.asarray(bounds.levels, dtype=object)[terms["level"].astype(np.int64)]
+    columns["level"][place] = levels
+    columns["limiter"][place] = limiter(terms["compute"], terms["memory"], terms["cost"], levels)
+
+
+def limiter(compute: Floats, memory: Floats, cost: Floats, levels: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    """Name the largest term: ``compute``, ``memory:<level>`` or ``cost``."""
+    names = np.asarray([f"memory:{level}" for level in levels], dtype=object)
+    return np.where((cost > compute) & (cost > memory), "cost", np.where(compute >= memory, "compute", names))
+
+
+def predict(what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> list[Prediction]:
+    """Predict operators one by one.
+
+    Parameters
+    ----------
+    what
+        An operator or its expression, or several, or a table.
+    calibration
+        The measured or fitted device.
+
+    Returns
+    -------
+    list of Prediction
+        In the order asked; rows of a table that could not be read are left out.
+
+    Raises
+    ------
+    UsageError
+        If an expression is wrong or the calibration lacks what is needed.
+    """
+    if isinstance(what, Table):
+        table, names = what, [""] * what.size
+    else:
+        asked = [what] if isinstance(what, Op | str) else list(what)
+        made = [parse(item) if isinstance(item, str) else item for item in asked]
+        table, names = table_of(made), [str(item) for item in made]
+    columns = predict_table(table, calibration)
+    found = [(int(place), batch, row) for batch in table.batches for row, place in enumerate(batch.index)]
+    return [
+        _record(columns, place, batch.take(np.asarray([row])), names[place])
+        for place, batch, row in sorted(found, key=lambda item: item[0])
+        if columns.limiter[place]
+    ]
+
+
+def _record(columns: Columns, place: int, one: Batch, name: str) -> Prediction:
+    made = Op(
+        name=one.row.name,
+        dtype=one.dtype,
+        params={key: int(column[0]) for key, column in one.shape.items()},
+        direction="backward" if one.direction == "backward" else "forward",
+    )
+    limits = str(columns.limiter[place])
+    return Prediction(
+        op=name or str(made),
+        seconds=Estimate(
+            value=float(columns.predicted[place]),
+            low=float(columns.low[place]),
+            high=float(columns.high[place]),
+            basis=str(columns.basis[place]),
+        ),
+        limiter=limits,
+        work=made.work,
+        family=one.row.family,
+        terms={name: float(getattr(columns, f"{name}_s")[place]) for name in ("compute", "memory", "cost")},
+        level=str(columns.level[place]) or None,
+        bound="memory" if limits.startswith("memory") else "cost" if limits == "cost" else "compute",
+    )
