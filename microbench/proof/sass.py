@@ -1,0 +1,305 @@
+"""The loop that a cubin holds, read from its disassembly: control flow, main loop, instruction counts, live chains.
+
+The input is ``nvdisasm -json`` (pinned wheel), whose instructions are 16 bytes each, so that an address is an index. FLOP come from
+the mnemonic, never from the source: that is what makes this a proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from microbench.errors import CannotRun
+
+BYTES_PER_INSTRUCTION = 16
+_REGISTER = re.compile(r"\b(U?R)(\d+)(?:\.(64|reuse))?")
+_LEAVES = ("EXIT", "RET", "KILL", "BPT")
+_NO_RESULT = (
+    "ST",
+    "RED",
+    "BAR",
+    "BRA",
+    "EXIT",
+    "MEMBAR",
+    "ERRBAR",
+    "NOP",
+    "BSSY",
+    "BSYNC",
+    "WARPSYNC",
+    "UTC",
+    "UBLK",
+    "SYNCS",
+    "DEPBAR",
+    "WARPGROUP",
+)
+_WIDE = re.compile(r"^(DFMA|DADD|DMUL|CS2R$|IMAD\.WIDE|UIMAD\.WIDE|FFMA2|HFMA2\.X2)|\.64(\.|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One machine instruction: mnemonic with its modifiers, operands as printed, predicate (empty: always)."""
+
+    opcode: str
+    operands: tuple[str, ...]
+    predicate: str
+
+    @property
+    def is_branch(self) -> bool:
+        """Whether it may continue elsewhere inside the function."""
+        return self.opcode.split(".")[0] in ("BRA", "BRX", "JMP")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One kernel's instructions in address order."""
+
+    name: str
+    body: tuple[Instruction, ...]
+
+    def successors(self, at: int) -> tuple[int, ...]:
+        """Indices of the instructions that may run next."""
+        step = self.body[at]
+        base = step.opcode.split(".")[0]
+        following = (at + 1,) if at + 1 < len(self.body) else ()
+        if base in _LEAVES:
+            return following if step.predicate else ()
+        if base != "BRA":
+            return following
+        target = next((int(word, 16) // BYTES_PER_INSTRUCTION for word in reversed(step.operands) if word.startswith("0x")), None)
+        taken = () if target is None else (target,)
+        conditional = (
+            step.predicate or len(step.operands) > 1 or any(part in step.opcode.split(".")[1:] for part in ("U", "ANY", "DIV", "CONV"))
+        )
+        return (*taken, *following) if conditional else taken
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A natural loop: where it is entered, its instructions, and the branches back."""
+
+    header: int
+    body: tuple[int, ...]
+    tails: tuple[int, ...]
+
+
+def nvdisasm() -> Path | None:
+    """Where the disassembler is: the pinned wheel first, then the PATH; ``None`` where there is neither."""
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for found in sorted(Path(folder).glob("cu*/bin/nvdisasm")):
+            return found
+    on_path = shutil.which("nvdisasm")
+    return Path(on_path) if on_path else None
+
+
+def disassemble(cubin: Path) -> dict[str, Function]:
+    """Every kernel of a cubin by name.
+
+    Raises
+    ------
+    CannotRun
+        If there is no disassembler, or it does not accept the file.
+    """
+    tool = nvdisasm()
+    if tool is None:
+        raise CannotRun("no nvdisasm to read the machine code with; `pip install nvidia-cuda-nvdisasm==13.5.37` brings one")
+    done = subprocess.run([str(tool), "-json", str(cubin)], capture_output=True, text=True, check=False)  # noqa: S603 - our own tool on our own file
+    if done.returncode:
+        raise CannotRun(f"nvdisasm cannot read {cubin.name}: {done.stderr.strip().splitlines()[-1:]}; was it made by a newer toolkit?")
+    return parse(done.stdout)
+
+
+def parse(text: str) -> dict[str, Function]:
+    """Functions from the text that ``nvdisasm -json`` prints."""
+    _, functions = json.loads(text)
+    return {
+        function["function-name"]: Function(
+            function["function-name"],
+            tuple(
+                Instruction(step["opcode"], _split(step.get("operands", "")), step.get("predicate", ""))
+                for step in function["sass-instructions"]
+            ),
+        )
+        for function in functions
+    }
+
+
+def _split(operands: str) -> tuple[str, ...]:
+    parts, depth, word = [], 0, ""
+    for letter in operands:
+        depth += (letter in "[{") - (letter in "]}")
+        if letter == "," and depth == 0:
+            parts.append(word.strip())
+            word = ""
+        else:
+            word += letter
+    return (*parts, word.strip()) if word.strip() else tuple(parts)
+
+
+def loops(function: Function) -> list[Loop]:
+    """All natural loops of a function (an edge back to a dominator, and what reaches it without passing the header)."""
+    following = [function.successors(at) for at in range(len(function.body))]
+    before: dict[int, list[int]] = {}
+    order = _reverse_postorder(following)
+    for at in order:
+        for after in following[at]:
+            before.setdefault(after, []).append(at)
+    above = _immediate_dominators(order, before)
+    tails: dict[int, list[int]] = {}
+    for at in order:
+        for after in following[at]:
+            if _dominates(above, after, at):
+                tails.setdefault(after, []).append(at)
+    found = []
+    for header, ends in tails.items():
+        body, work = {header}, [end for end in ends if end != header]
+        while work:
+            at = work.pop()
+            if at not in body:
+                body.add(at)
+                work.extend(before.get(at, ()))
+        found.append(Loop(header, tuple(sorted(body)), tuple(ends)))
+    return found
+
+
+def _reverse_postorder(following: list[tuple[int, ...]]) -> list[int]:
+    seen, order, stack = {0}, [], [(0, iter(following[0]))]
+    while stack:
+        at, rest = stack[-1]
+        after = next((index for index in rest if index not in seen), None)
+        if after is None:
+            order.append(at)
+            stack.pop()
+        else:
+            seen.add(after)
+            stack.append((after, iter(following[after])))
+    return order[::-1]
+
+
+def _immediate_dominators(order: list[int], before: dict[int, list[int]]) -> dict[int, int]:
+    position = {at: index for index, at in enumerate(order)}
+    above = {order[0]: order[0]}
+    changed = True
+    while changed:
+        changed = False
+        for at in order[1:]:
+            known = [index for index in before[at] if index in above]
+            nearest = known[0]
+            for other in known[1:]:
+                while nearest != other:
+                    if position[nearest] > position[other]:
+                        nearest = above[nearest]
+                    else:
+                        other = above[other]
+            if above.get(at) != nearest:
+                above[at] = nearest
+                changed = True
+    return above
+
+
+def _dominates(above: dict[int, int], high: int, low: int) -> bool:
+    while True:
+        if low == high:
+            return True
+        if above[low] == low:
+            return False
+        low = above[low]
+
+
+def main_loop(function: Function, pattern: str) -> Loop | None:
+    """The loop with the most instructions of a class; the smallest such loop where an outer one holds no more of them."""
+    wanted = re.compile(pattern)
+    ranked = [
+        (sum(bool(wanted.match(function.body[at].opcode)) for at in loop.body), -len(loop.body), -loop.header, loop)
+        for loop in loops(function)
+    ]
+    ranked = [entry for entry in ranked if entry[0]]
+    return max(ranked)[-1] if ranked else None
+
+
+def opcode_counts(function: Function, loop: Loop) -> Counter[str]:
+    """How often each mnemonic stands in a loop."""
+    return Counter(function.body[at].opcode for at in loop.body)
+
+
+def loop_hash(function: Function, loop: Loop) -> str:
+    """Twelve hexadecimal digits over the loop's mnemonics and predicates in order."""
+    text = "\n".join(f"{function.body[at].predicate} {function.body[at].opcode}" for at in loop.body)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def trip_steps(function: Function, loop: Loop) -> set[int]:
+    """By how much the counter that the loop's exit compares with is advanced per trip.
+
+    Anything but one of {1} and {-1} means that the compiler unrolled the loop or counts something else.
+    """
+    steps = set()
+    for at in loop.body:
+        compare = function.body[at]
+        if not re.match(r"U?ISETP", compare.opcode):
+            continue
+        for register in set(compare.operands[1:]):
+            for other in loop.body:
+                add = function.body[other]
+                if re.match(r"(U?IADD3?|VIADD|UIADD3|VIADDMNMX|IADD)(\.|$)", add.opcode) and add.operands[0] == register.split(".")[0]:
+                    numbers = [int(word, 16) for word in add.operands[1:] if re.fullmatch(r"-?0x[0-9a-f]+", word)]
+                    steps.update(number - (1 << 32) if number >> 31 else number for number in numbers)
+    return steps
+
+
+def live_results(function: Function, loop: Loop, pattern: str) -> tuple[set[str], set[str]]:
+    """Destination registers of a class in a loop, and those of them whose value can reach a store.
+
+    A value that only feeds itself reaches none: relevance is carried backwards from the stores alone.
+    """
+    relevant: list[frozenset[str]] = [frozenset()] * (len(function.body) + 1)
+    facts = [_uses_and_result(step) for step in function.body]
+    before: dict[int, list[int]] = {}
+    for at in range(len(function.body)):
+        for after in function.successors(at):
+            before.setdefault(after, []).append(at)
+    outs: list[frozenset[str]] = [frozenset()] * len(function.body)
+    work = list(range(len(function.body)))
+    while work:
+        at = work.pop()
+        out = frozenset().union(*(relevant[after] for after in function.successors(at))) if function.successors(at) else frozenset()
+        outs[at] = out
+        uses, results, is_store = facts[at]
+        keeps = out if function.body[at].predicate else out - results
+        into = keeps | uses if is_store or out & results else keeps
+        if into != relevant[at]:
+            relevant[at] = into
+            work.extend(before.get(at, ()))
+    wanted = re.compile(pattern)
+    chosen = [at for at in loop.body if wanted.match(function.body[at].opcode)]
+    names = {at: sorted(facts[at][1], key=lambda name: int(name.strip("UR")))[:1] for at in chosen}
+    every = {name for at in chosen for name in names[at]}
+    return every, {name for at in chosen for name in names[at] if name in outs[at]}
+
+
+def _uses_and_result(step: Instruction) -> tuple[frozenset[str], frozenset[str], bool]:
+    base = step.opcode.split(".")[0]
+    is_store = base.startswith(("ST", "RED", "ATOM"))
+    has_result = (
+        not base.startswith(_NO_RESULT) and bool(step.operands) and _REGISTER.fullmatch(step.operands[0].lstrip("-~!|")) is not None
+    )
+    wide = 4 if ".128" in step.opcode or "MMA" in base and base not in ("HFMA2",) else 2 if _WIDE.search(step.opcode) else 1
+    uses: set[str] = set()
+    for operand in step.operands[1:] if has_result else step.operands:
+        for kind, number, width in _REGISTER.findall(operand):
+            spread = max(2 if width == "64" else 1, wide)
+            uses.update(f"{kind}{int(number) + extra}" for extra in range(spread))
+    results: set[str] = set()
+    if has_result and (match := _REGISTER.match(step.operands[0])):
+        sure = 1 if "MMA" in base else wide
+        results.update(f"{match[1]}{int(match[2]) + extra}" for extra in range(sure))
+        if "GMMA" in base or "MMA" in base:
+            uses.update(results)
+    return frozenset(uses), frozenset(results), is_store
