@@ -7,7 +7,7 @@ the tests' PTX interpreter counts FLOP and bytes on its own and compares them wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from microbench.records import Access, Measures, Unit
 
@@ -111,45 +111,40 @@ class CudaRow:
         return accesses * self.access_bytes * (self.lanes_active if self.lanes_active < WARP else self.threads)
 
 
-_ALL = TARGETS
-_SM80 = TARGETS[1:]
+_SLOW_F64 = ("sm_75", "sm_86", "sm_89", "sm_103a", "sm_120f")
 
 
-def _plain(name: str, symbol: str, math: str, **fields: object) -> CudaRow:
-    pairs, turns = 8, 31
-    dtype = str(fields.pop("dtype"))
-    flop = int(str(fields.pop("flop_per_math")))
+def _plain(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaRow:
+    pairs, turns = 8, fields.pop("turns", 31)
     return CudaRow(
         name=name,
         family="plain",
         symbol=symbol,
+        says=f"{fields.pop('of')} on the plain cores",
         measures="compute",
         layout="compute",
         threads=256,
         blocks_per_sm=4,
-        dtype=dtype,
         math=math,
         math_count=2 * pairs * turns,
         flop_per_math=flop,
         chains=pairs,
         operands=("exact", "random"),
-        **fields,  # type: ignore[arg-type]
+        targets=fields.pop("targets", TARGETS),
+        **fields,
     )
 
 
 _PLAIN = (
-    _plain("fma.f64", "fma_f64", "dfma", dtype="f64", flop_per_math=64, targets=_ALL, limiter="pipe", unit="scalar",
-           slow=("sm_75", "sm_86", "sm_89", "sm_103a", "sm_120f"), says="FP64 multiply-add on the plain cores"),
-    _plain("fma.f32", "fma_f32", "ffma", dtype="f32", flop_per_math=64, targets=_ALL, limiter="issue", unit="scalar",
-           says="FP32 multiply-add on the plain cores"),
-    _plain("fma.f16.half2", "fma_f16x2", "hfma2", dtype="f16", flop_per_math=128, targets=_ALL, limiter="issue", unit="vector", variant="half2",
-           says="packed FP16 multiply-add on the plain cores"),
-    _plain("fma.bf16.bf16x2", "fma_bf16x2", "bfma2", dtype="bf16", flop_per_math=128, targets=_SM80, limiter="issue", unit="vector",
-           variant="bf16x2", says="packed BF16 multiply-add on the plain cores"),
-    _plain("mad.i32", "mad_i32", "imad", dtype="i32", flop_per_math=64, targets=_ALL, limiter="pipe", unit="scalar",
-           says="INT32 multiply-add on the plain cores"),
-    _plain("dp4a.i8.i32", "dp4a_i8", "idp4a", dtype="i8", accumulator="i32", flop_per_math=256, targets=_ALL, limiter="pipe", unit="vector",
-           says="four-way INT8 dot product on the plain cores"),
+    _plain("fma.f64", "fma_f64", "dfma", 64, of="FP64 multiply-add", dtype="f64", limiter="pipe", unit="scalar", slow=_SLOW_F64),
+    _plain("fma.f32", "fma_f32", "ffma", 64, of="FP32 multiply-add", dtype="f32", limiter="issue", unit="scalar"),
+    _plain("fma.f16.half2", "fma_f16x2", "hfma2", 128, of="packed FP16 multiply-add", dtype="f16", limiter="issue", unit="vector",
+           variant="half2", turns=47),
+    _plain("fma.bf16.bf16x2", "fma_bf16x2", "bfma2", 128, of="packed BF16 multiply-add", dtype="bf16", limiter="issue", unit="vector",
+           variant="bf16x2", turns=47, targets=TARGETS[1:]),
+    _plain("mad.i32", "mad_i32", "imad", 64, of="INT32 multiply-add", dtype="i32", limiter="pipe", unit="scalar"),
+    _plain("dp4a.i8.i32", "dp4a_i8", "idp4a", 256, of="four-way INT8 dot product", dtype="i8", accumulator="i32", limiter="pipe",
+           unit="vector"),
 )  # fmt: skip
 
 
@@ -162,7 +157,7 @@ def _stream(what: str, unroll: int) -> CudaRow:
         symbol=f"{what}_u{unroll}",
         says=f"{what} with {unroll} independent 16-byte accesses a thread and trip, past L1",
         measures="memory",
-        targets=_ALL,
+        targets=TARGETS,
         layout="stream",
         threads=256,
         limiter="memory",

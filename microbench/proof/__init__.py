@@ -1,0 +1,1 @@
+"""Whether the loop that runs is the loop that the sheet describes."""

@@ -192,7 +192,8 @@ def _immediate_dominators(order: list[int], before: dict[int, list[int]]) -> dic
         for at in order[1:]:
             known = [index for index in before[at] if index in above]
             nearest = known[0]
-            for other in known[1:]:
+            for start in known[1:]:
+                other = start
                 while nearest != other:
                     if position[nearest] > position[other]:
                         nearest = above[nearest]
@@ -240,7 +241,7 @@ def trip_steps(function: Function, loop: Loop) -> set[int]:
 
     Anything but one of {1} and {-1} means that the compiler unrolled the loop or counts something else.
     """
-    steps = set()
+    steps: set[int] = set()
     for at in loop.body:
         compare = function.body[at]
         if not re.match(r"U?ISETP", compare.opcode):
@@ -290,7 +291,8 @@ def _uses_and_result(step: Instruction) -> tuple[frozenset[str], frozenset[str],
     has_result = (
         not base.startswith(_NO_RESULT) and bool(step.operands) and _REGISTER.fullmatch(step.operands[0].lstrip("-~!|")) is not None
     )
-    wide = 4 if ".128" in step.opcode or "MMA" in base and base not in ("HFMA2",) else 2 if _WIDE.search(step.opcode) else 1
+    matrix = "MMA" in base and base != "HFMA2"
+    wide = 4 if ".128" in step.opcode or matrix else 2 if _WIDE.search(step.opcode) else 1
     uses: set[str] = set()
     for operand in step.operands[1:] if has_result else step.operands:
         for kind, number, width in _REGISTER.findall(operand):
@@ -298,8 +300,8 @@ def _uses_and_result(step: Instruction) -> tuple[frozenset[str], frozenset[str],
             uses.update(f"{kind}{int(number) + extra}" for extra in range(spread))
     results: set[str] = set()
     if has_result and (match := _REGISTER.match(step.operands[0])):
-        sure = 1 if "MMA" in base else wide
+        sure = 1 if matrix else wide
         results.update(f"{match[1]}{int(match[2]) + extra}" for extra in range(sure))
-        if "GMMA" in base or "MMA" in base:
+        if "GMMA" in base:  # the accumulator is read and written in place
             uses.update(results)
     return frozenset(uses), frozenset(results), is_store

@@ -2,10 +2,13 @@
 //
 // A thread owns PAIRS independent pairs (x, y) and turns each by x = a*y + x, y = b*x + y. With a = 1, b = -1 a turn has
 // period six, so integers stay small and exact for any number of iterations and the result still tells the count modulo six
-// (TURNS is coprime to six). With random a, b of opposite sign the same code is a bounded rotation whose bits keep changing.
+// (turns is coprime to six). With random a, b of opposite sign the same code is a bounded rotation whose bits keep changing.
 // Latency x width: 4 to 8 cycles x 1 instruction a cycle per sub-partition needs 8 chains in flight; 8 pairs x 8 warps hold 64.
-// 2 * PAIRS * TURNS = 496 multiply-adds a trip keep the loop's own 3 to 4 instructions below 1 % of the issue slots.
+// 2 * PAIRS * turns = 496 multiply-adds a trip (752 for packed halves, whose registers ptxas rotates) keep the loop's own
+// instructions below 1 % of the issue slots.
 //
+//
+// targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
 // Layout "compute": (out, in, stamps, iterations). in: a, b, then 2 * PAIRS slots of one element a thread. out: slots likewise per block.
 
 typedef unsigned int u32;
@@ -13,7 +16,6 @@ typedef unsigned long long u64;
 
 constexpr int THREADS = 256;
 constexpr int PAIRS = 8;
-constexpr int TURNS = 31;
 constexpr int STAMP_WORDS = 6;
 
 // Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
@@ -42,6 +44,7 @@ __device__ __forceinline__ void sign_off(u64* stamps, u32 iterations)
 
 struct fp64 {
     using element = double;
+    static constexpr int turns = 31;
     static __device__ __forceinline__ void mad(double& x, double a, double y)
     {
         asm volatile("fma.rn.f64 %0, %1, %2, %0;" : "+d"(x) : "d"(a), "d"(y));
@@ -50,6 +53,7 @@ struct fp64 {
 
 struct fp32 {
     using element = float;
+    static constexpr int turns = 31;
     static __device__ __forceinline__ void mad(float& x, float a, float y)
     {
         asm volatile("fma.rn.f32 %0, %1, %2, %0;" : "+f"(x) : "f"(a), "f"(y));
@@ -58,6 +62,7 @@ struct fp32 {
 
 struct half2 {
     using element = u32;
+    static constexpr int turns = 47;
     static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
     {
         asm volatile("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
@@ -66,6 +71,7 @@ struct half2 {
 
 struct int32 {
     using element = u32;
+    static constexpr int turns = 31;
     static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
     {
         asm volatile("mad.lo.s32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
@@ -74,6 +80,7 @@ struct int32 {
 
 struct dot4 {
     using element = u32;
+    static constexpr int turns = 31;
     static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
     {
         asm volatile("dp4a.s32.s32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
@@ -83,6 +90,7 @@ struct dot4 {
 #if __CUDA_ARCH__ >= 800
 struct bfloat2 {
     using element = u32;
+    static constexpr int turns = 47;
     static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
     {
         asm volatile("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
@@ -106,7 +114,7 @@ __device__ __forceinline__ void turn(void* out_, const void* in_, u64* stamps, u
 #pragma unroll 1
     for (u32 i = 0; i < iterations; ++i) {
 #pragma unroll
-        for (int t = 0; t < TURNS; ++t) {
+        for (int t = 0; t < kind::turns; ++t) {
 #pragma unroll
             for (int p = 0; p < PAIRS; ++p)
                 kind::mad(x[p], a, y[p]);

@@ -6,6 +6,7 @@
 // of unroll x resident blocks shows a best that is not at its edge.
 // A read is summed word by word (integers, wrapping), which keeps every load alive at a fifth of the issue slots and is exact.
 //
+// targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
 // Layout "stream": (out, in, in2, stamps, count, first, step, iterations); count, first, step in 16-byte elements and multiples of
 // the tile (UNROLL * THREADS), step < count < 2^31. A block starts at (first + blockIdx * tile) % count and goes on by step, wrapping.
 
