@@ -1,7 +1,6 @@
-# Machine code of the kernels: one cubin per source file and architecture that the file lists, compiled by nvcc where there is one.
+# Machine code of the kernels: one cubin per source file and target that the rows of microbench/kernels/cuda_rows.py name, compiled by
+# nvcc where there is one. Each is an edge of the build graph of its own, so that they compile in parallel.
 #
-# A source says for itself what it is built for, in one line near its top:
-#   // targets: sm_75 sm_80 sm_86
 # MICROBENCH_CUDA: ON demands nvcc, OFF leaves the cubins out, AUTO takes nvcc if there is one. Sources are installed always: NVRTC
 # compiles them on the user's machine where no cubin fits.
 set(MICROBENCH_CUDA AUTO CACHE STRING "Build the CUDA kernels' machine code: ON, OFF or AUTO")
@@ -47,27 +46,25 @@ endif()
 
 file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu")
 install(FILES ${sources} DESTINATION microbench/cuda/src)
-if(NOT MICROBENCH_WHY_NO_CUBINS)
+if(sources AND NOT MICROBENCH_WHY_NO_CUBINS)
+  set(rows "${PROJECT_SOURCE_DIR}/microbench/kernels/cuda_rows.py")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${rows}")
+  execute_process(
+    COMMAND "${Python_EXECUTABLE}" -B -c "from microbench.kernels.cuda_rows import FAMILIES as f; print(';'.join(f'{n}.{t}' for n in f for t in f[n]))"
+    WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" OUTPUT_VARIABLE wanted OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   set(cubins "")
-  foreach(source IN LISTS sources)
-    get_filename_component(family "${source}" NAME_WE)
-    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
-    file(STRINGS "${source}" line REGEX "^// targets:" LIMIT_COUNT 1)
-    if(NOT line)
-      message(FATAL_ERROR "${source} has no line '// targets: sm_..'")
-    endif()
-    string(REGEX MATCHALL "sm_[0-9a-z]+" targets "${line}")
-    foreach(target IN LISTS targets)
-      set(cubin "${CMAKE_CURRENT_BINARY_DIR}/${family}.${target}.cubin")
-      add_custom_command(
-        OUTPUT "${cubin}"
-        COMMAND "${MICROBENCH_NVCC}" -cubin "-arch=${target}" -O3 -std=c++17 -Werror all-warnings
-          -Xptxas -warn-spills,-warn-lmem-usage,-Werror -o "${cubin}" "${source}"
-        DEPENDS "${source}"
-        COMMENT "${family} for ${target}"
-        VERBATIM)
-      list(APPEND cubins "${cubin}")
-    endforeach()
+  foreach(name IN LISTS wanted)
+    string(REGEX MATCH "^([^.]+)\\.(.+)$" name "${name}")
+    set(source "${CMAKE_CURRENT_SOURCE_DIR}/kernels/${CMAKE_MATCH_1}.cu")
+    set(cubin "${CMAKE_CURRENT_BINARY_DIR}/${name}.cubin")
+    add_custom_command(
+      OUTPUT "${cubin}"
+      COMMAND "${MICROBENCH_NVCC}" -cubin "-arch=${CMAKE_MATCH_2}" -O3 -std=c++17 -Werror all-warnings
+        -Xptxas -warn-spills,-warn-lmem-usage,-Werror -o "${cubin}" "${source}"
+      DEPENDS "${source}"
+      COMMENT "${CMAKE_MATCH_1} for ${CMAKE_MATCH_2}"
+      VERBATIM)
+    list(APPEND cubins "${cubin}")
   endforeach()
   list(LENGTH cubins MICROBENCH_CUBIN_COUNT)
   add_custom_target(microbench_cubins ALL DEPENDS ${cubins})

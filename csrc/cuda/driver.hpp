@@ -27,7 +27,7 @@ struct Uuid {
 
 constexpr Result success = 0;
 constexpr Result error_not_found = 500;
-constexpr Result error_not_ready = 600;
+constexpr Result error_peer_already_enabled = 704;
 
 // Pointer markers of cuLaunchKernel's `extra`, which takes the parameters as one packed buffer.
 inline void* const launch_param_end = nullptr;
@@ -38,8 +38,6 @@ constexpr unsigned event_default = 0;
 constexpr unsigned stream_non_blocking = 1;
 constexpr unsigned host_alloc_portable_mapped = 3;
 constexpr int capture_thread_local = 1;
-constexpr int function_max_dynamic_shared = 8;
-constexpr int function_preferred_carveout = 9;
 
 // An error of the driver as one sentence: the call, what it said, on which device, during which case.
 class DriverError : public std::runtime_error {
@@ -140,7 +138,8 @@ class Table {
   Call<int*, int, Function_> function_attribute{this, "cuFuncGetAttribute"};
   Call<Function_, int, int> function_set{this, "cuFuncSetAttribute"};
   Call<int*, Function_, int, std::size_t> occupancy{this, "cuOccupancyMaxActiveBlocksPerMultiprocessor"};
-  Call<Function_, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream_, void**, void**> launch{this, "cuLaunchKernel"};
+  Call<Function_, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream_, void**, void**> launch{this,
+                                                                                                                        "cuLaunchKernel"};
 
   Call<Stream_*, unsigned> stream_create{this, "cuStreamCreate"};
   Call<Stream_> stream_destroy{this, "cuStreamDestroy_v2"};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from microbench import devices
 from microbench.devices import cuda
 from microbench.errors import CannotRun
@@ -11,7 +12,7 @@ _cuda = pytest.importorskip("microbench._cuda")
 
 
 @pytest.mark.skipif(_cuda.driver_version() != 0, reason="an NVIDIA driver is installed")
-def test_without_a_driver_the_probe_says_what_why_and_what_to_do_in_one_sentence():
+def test_without_a_driver_the_probe_says_what_why_and_what_to_do_in_one_sentence() -> None:
     with pytest.raises(CannotRun) as caught:
         devices.probe("cuda:0")
     assert caught.value.exit_code == 3
@@ -33,11 +34,13 @@ def test_without_a_driver_the_probe_says_what_why_and_what_to_do_in_one_sentence
         ((13, 0), ("sm_130",)),
     ],
 )
-def test_a_device_runs_its_own_code_its_familys_and_that_of_lower_minors_of_its_major(capability, expected):
+def test_a_device_runs_its_own_code_its_familys_and_lower_minors_of_its_major(
+    capability: tuple[int, int], expected: tuple[str, ...]
+) -> None:
     assert cuda.targets(*capability) == expected
 
 
-def test_every_driver_function_is_named_once_and_by_its_versioned_export():
+def test_every_driver_function_is_named_once_and_by_its_versioned_export() -> None:
     names = [name for name, _ in _cuda.exports()]
     assert len(names) == len(set(names))
     assert {"cuMemAlloc_v2", "cuEventDestroy_v2", "cuStreamBeginCapture_v2", "cuGraphInstantiateWithFlags"} <= set(names)
