@@ -164,7 +164,8 @@ class Sheet:
     instructions of one iteration of the loop, which the proof compares with the disassembly. ``lanes`` x ``flop_per_lane`` is
     the FLOP of one math instruction. ``ports`` names the row of the architecture's port table that bounds the loop, ``licence``
     the clock licence it runs under (cases are measured in blocks of one licence), ``companion`` the kernel that tells the
-    clock. ``needs`` are device features; ``unavailable`` says why this machine cannot run it.
+    clock. ``cycles`` is the length of one iteration's dependent chain in core cycles, given by clock kernels only.
+    ``needs`` are device features; ``unavailable`` says why this machine cannot run it.
     """
 
     name: str
@@ -186,6 +187,7 @@ class Sheet:
     loads: int = 0
     stores: int = 0
     access_bytes: int = 0
+    cycles: float = 0.0
     work: Work = field(default_factory=Work)
     params: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
@@ -206,7 +208,7 @@ class Sheet:
         _one_of(self, "access", ("read", "write", "copy", "triad"))
         _one_of(self, "operands", ("exact", "random"))
         _finite(self, "lanes", "chains", positive=True)
-        _finite(self, "math", "loads", "stores", "access_bytes", "flop_per_lane")
+        _finite(self, "math", "loads", "stores", "access_bytes", "cycles", "flop_per_lane")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

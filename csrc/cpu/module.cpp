@@ -1,0 +1,176 @@
+// The Python module microbench._cpu: thin, no policy. The only file that knows pybind11.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+#include <sched.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../kernel.hpp"
+#include "features.hpp"
+#include "team.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+py::object or_none(const std::string& text) { return text.empty() ? py::object(py::none()) : py::object(py::str(text)); }
+
+py::dict describe(const mb::kernel& what) {
+  const auto& facts = what.facts;
+  py::dict work;
+  work["flop"] = facts.per_iteration.flop;
+  work["bytes_read"] = facts.per_iteration.bytes_read;
+  work["bytes_written"] = facts.per_iteration.bytes_written;
+  py::dict row;
+  row["name"] = facts.name;
+  row["measures"] = facts.measures;
+  row["backend"] = "native";
+  row["device_kind"] = "cpu";
+  row["says"] = facts.says;
+  row["unit"] = or_none(facts.unit);
+  row["dtype"] = or_none(facts.dtype);
+  row["accumulator"] = or_none(facts.accumulator);
+  row["access"] = or_none(facts.access);
+  row["variant"] = facts.variant;
+  row["licence"] = or_none(facts.licence);
+  row["ports"] = or_none(facts.ports);
+  row["lanes"] = facts.lanes;
+  row["flop_per_lane"] = facts.flop_per_lane;
+  row["chains"] = facts.chains;
+  row["math"] = facts.math;
+  row["loads"] = facts.loads;
+  row["stores"] = facts.stores;
+  row["access_bytes"] = facts.access_bytes;
+  row["cycles"] = facts.cycles;
+  row["work"] = work;
+  row["params"] = py::tuple(py::cast(facts.params));
+  row["needs"] = py::tuple(py::cast(facts.needs));
+  row["companion"] = or_none(facts.companion);
+  row["operands"] = or_none(facts.operands);
+  row["source"] = facts.source;
+  row["symbol"] = or_none(facts.symbol);
+  row["verified"] = facts.verified;
+  row["unavailable"] = or_none(mb::unavailable(what));
+  return row;
+}
+
+py::list kernels() {
+  py::list rows;
+  for (const auto& each : mb::kernels()) rows.append(describe(each));
+  return rows;
+}
+
+py::dict features() {
+  const auto& here = mb::cpu_features();
+  py::dict row;
+  row["vendor"] = or_none(here.vendor);
+  row["brand"] = or_none(here.brand);
+  row["family"] = here.family < 0 ? py::object(py::none()) : py::object(py::int_(here.family));
+  row["model"] = here.model < 0 ? py::object(py::none()) : py::object(py::int_(here.model));
+  row["stepping"] = here.stepping < 0 ? py::object(py::none()) : py::object(py::int_(here.stepping));
+  row["flags"] = std::vector<std::string>(here.flags.begin(), here.flags.end());
+  row["isa_cap"] = or_none(here.cap);
+  row["tsc_hz"] = here.tsc_hz > 0 ? py::object(py::float_(here.tsc_hz)) : py::object(py::none());
+  return row;
+}
+
+py::dict topology() {
+  // As many CPUs as the kernel was built for, which may be more than a cpu_set_t holds.
+  std::vector<int> cpus;
+  for (int size = CPU_SETSIZE; size <= 1 << 20 && cpus.empty(); size *= 2) {
+    const auto bytes = CPU_ALLOC_SIZE(size);
+    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(size), [](cpu_set_t* held) { CPU_FREE(held); });
+    CPU_ZERO_S(bytes, set.get());
+    if (sched_getaffinity(0, bytes, set.get()) != 0) continue;
+    for (int cpu = 0; cpu < size; ++cpu)
+      if (CPU_ISSET_S(static_cast<unsigned>(cpu), bytes, set.get())) cpus.push_back(cpu);
+  }
+  py::list caches;
+  for (const auto& each : mb::cpu_caches()) {
+    py::dict row;
+    row["level"] = each.level;
+    row["type"] = each.type;
+    row["capacity_bytes"] = each.capacity_bytes;
+    row["line_bytes"] = each.line_bytes;
+    row["ways"] = each.ways;
+    row["shared_by"] = each.shared_by;
+    caches.append(row);
+  }
+  py::dict row;
+  row["cpus"] = cpus;
+  row["caches"] = caches;
+  return row;
+}
+
+py::dict build_info() {
+  py::dict row;
+#if defined(__clang__)
+  row["compiler"] = "clang";
+  row["version"] = __clang_version__;
+#else
+  row["compiler"] = "gcc";
+  row["version"] = __VERSION__;
+#endif
+#if defined(__OPTIMIZE__)
+  row["optimised"] = true;
+#else
+  row["optimised"] = false;
+#endif
+  row["sanitisers"] = MICROBENCH_SANITIZERS;
+#if defined(__x86_64__)
+  row["architecture"] = "x86_64";
+#else
+  row["architecture"] = "aarch64";
+#endif
+  return row;
+}
+
+// What Python holds: a job that may have been closed.
+class job {
+ public:
+  job(const mb::kernel& what, const std::vector<int>& cpus, const mb::parameters& given)
+      : held_(std::make_unique<mb::job>(what, cpus, given)) {}
+
+  mb::timing run(std::uint64_t iterations) {
+    if (!held_) throw mb::cannot_run("this kernel was closed");
+    return held_->run(iterations);
+  }
+
+  void close() { held_.reset(); }
+
+ private:
+  std::unique_ptr<mb::job> held_;
+};
+
+std::unique_ptr<job> prepare(const std::string& name, const std::vector<int>& cpus, const mb::parameters& given) {
+  const auto* what = mb::find(name);
+  if (what == nullptr) throw mb::bad_parameter("there is no kernel " + name);
+  const auto reason = mb::unavailable(*what);
+  if (!reason.empty()) throw mb::cannot_run(name + " " + reason);
+  const py::gil_scoped_release release;
+  return std::make_unique<job>(*what, cpus, given);
+}
+
+py::tuple run(job& self, std::uint64_t iterations) {
+  mb::timing seen;
+  {
+    const py::gil_scoped_release release;
+    seen = self.run(iterations);
+  }
+  return py::make_tuple(seen.ns, seen.iterations, seen.right, seen.switches);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cpu, module) {
+  module.def("kernels", &kernels);
+  module.def("features", &features);
+  module.def("topology", &topology);
+  module.def("build_info", &build_info);
+  module.def("prepare", &prepare, py::arg("kernel"), py::arg("cpus"), py::arg("params"));
+  py::class_<job>(module, "Job")
+      .def("run", &run, py::arg("iterations"))
+      .def("close", &job::close, py::call_guard<py::gil_scoped_release>());
+}

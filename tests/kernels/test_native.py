@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from microbench.errors import CannotRun, UsageError
+from microbench.kernels import native
+from microbench.records import Device
+
+CPU = Device(id="0", kind="cpu", name="this one", arch="generic")
+KERNELS = {kernel.sheet.name: kernel for kernel in native.kernels(CPU)}
+HERE = [name for name, kernel in KERNELS.items() if kernel.sheet.unavailable is None]
+COMPUTE = [name for name in HERE if KERNELS[name].sheet.measures == "compute"]
+
+
+def test_names_say_what_dtype_and_variant() -> None:
+    for name, kernel in KERNELS.items():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*", name)
+        if kernel.sheet.measures == "compute":
+            assert kernel.sheet.dtype in name.split(".")
+            assert name.endswith(kernel.sheet.variant)
+
+
+def test_a_kernel_that_cannot_run_says_why() -> None:
+    for kernel in KERNELS.values():
+        if kernel.sheet.unavailable is not None:
+            assert kernel.sheet.unavailable.startswith("needs ")
+            with pytest.raises(CannotRun, match=re.escape(kernel.sheet.unavailable)):
+                kernel.prepare(CPU, {}, 1)
+
+
+@pytest.mark.parametrize("name", COMPUTE)
+def test_work_is_the_instructions_times_what_each_does(name: str) -> None:
+    sheet = KERNELS[name].sheet
+    assert sheet.math % sheet.chains == 0
+    assert sheet.work.flop == sheet.math * sheet.lanes * sheet.flop_per_lane > 0
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_check_passes(name: str) -> None:
+    assert KERNELS[name].check(CPU) is None
+
+
+@pytest.mark.parametrize("name", COMPUTE)
+@pytest.mark.parametrize("iterations", [1, 2, 67, 68, 69, 4095, 4096, 4097, 12345])
+def test_the_timed_result_is_exact_for_any_count(name: str, iterations: int) -> None:
+    job = KERNELS[name].prepare(CPU, {}, 1)
+    assert job.run(iterations).checked is True
+    job.close()
+
+
+def test_all_threads_check_their_result() -> None:
+    threads = len(native.module().topology()["cpus"])
+    job = KERNELS[COMPUTE[0]].prepare(CPU, {}, threads)
+    for _ in range(20):
+        timing = job.run(1000)
+        assert timing.checked is True
+        assert timing.iterations == 1000
+    job.close()
+
+
+def test_closing_twice_is_allowed_and_running_afterwards_is_refused() -> None:
+    job = KERNELS[COMPUTE[0]].prepare(CPU, {}, 1)
+    job.close()
+    job.close()
+    with pytest.raises(CannotRun, match="closed"):
+        job.run(1)
+
+
+def test_bad_requests_are_refused_with_a_sentence() -> None:
+    kernel = KERNELS[COMPUTE[0]]
+    with pytest.raises(UsageError, match="has no parameter colour"):
+        kernel.prepare(CPU, {"colour": 1}, 1)
+    with pytest.raises(UsageError, match="lengthen must be an integer"):
+        kernel.prepare(CPU, {"lengthen": 6}, 1)
+    with pytest.raises(UsageError, match="threads asked for"):
+        kernel.prepare(CPU, {}, 100_000)
+    job = kernel.prepare(CPU, {}, 1)
+    with pytest.raises(UsageError, match="at least one iteration"):
+        job.run(0)
+    job.close()
+
+
+def test_two_kernels_never_share_a_name() -> None:
+    names = [row["name"] for row in native.module().kernels()]
+    assert len(names) == len(set(names))
