@@ -105,3 +105,17 @@ def parse_size(text: str) -> int:
         if value >= 1:
             return int(value)
     raise ValueError(f"{text!r} is not a positive size; write for example 32KiB, 8MiB or 4096")
+
+
+def like(value: float, reference: float, significant: int = 4) -> str:
+    """Format a number with the prefix that ``reference`` would get, and leave prefix and unit away.
+
+    The ends of an interval are printed this way beside the value that carries the unit.
+
+    Examples
+    --------
+    >>> like(998e9, 1.02e12), like(152.6e9, 153.0e9)
+    ('0.9980', '152.6')
+    """
+    scale = next((scale for scale, _ in _PREFIXES if abs(reference) >= scale), 1.0)
+    return digits(value / scale, significant)

@@ -1,0 +1,83 @@
+"""The report as one page that needs nothing else: no network, no script, pictures inlined."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from microbench import units
+from microbench.records import Characterisation
+from microbench.report import page, plots, roofplot, style, summary, view
+
+_LABELS: dict[plots.PlotName, str] = {
+    "roofline": "Roofline: measured compute and bandwidth ceilings over arithmetic intensity",
+    "working-set": "Bandwidth and latency over the working set, with the memory levels found",
+    "latency": "Latency of each memory level and other fixed costs",
+    "compute": "Compute ceilings as a share of nominal",
+}
+
+
+def render(characterisation: Characterisation, published: Sequence[view.Published] = ()) -> str:
+    """Lay out the page.
+
+    Parameters
+    ----------
+    characterisation
+        What was measured.
+    published
+        Figures that others measured on such a device, shown beside.
+    """
+    template = _templates().get_template("page.html.jinja")
+    return template.render(**_content(characterisation, published)) + "\n"
+
+
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("microbench.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _content(characterisation: Characterisation, published: Sequence[view.Published]) -> dict[str, Any]:
+    groups = view.groups(characterisation)
+    return {
+        "title": summary.title(characterisation),
+        "when": summary.when(characterisation),
+        "kind": characterisation.device.kind,
+        "schema": characterisation.schema,
+        "lines": summary.lines(characterisation),
+        "pictures": {name: picture(name, characterisation) for name in _LABELS},
+        "ridges": roofplot.ridge_rows(characterisation),
+        "rooflines": page.roofline_rows(characterisation),
+        "levels": summary.level_rows(characterisation),
+        "costs": [
+            (
+                view.cost_title(cost),
+                units.seconds(cost.seconds.value),
+                f"{units.seconds(cost.seconds.low)} – {units.seconds(cost.seconds.high)}",
+            )
+            for cost in view.ladder(characterisation)
+        ],
+        "groups": groups,
+        "legend": view.legend(row for group in groups for row in group.rows),
+        "side": page.side_rows(characterisation, published),
+        "operators": page.fit_rows(characterisation),
+        "device": page.device_facts(characterisation),
+        "features": characterisation.device.features,
+        "facts": page.environment_facts(characterisation),
+        "findings": view.sorted_findings(characterisation),
+        "method": page.METHOD,
+        "methods": [(group.title, page.method_rows(characterisation, group)) for group in groups],
+    }
+
+
+def picture(name: plots.PlotName, characterisation: Characterisation) -> Markup | None:
+    """One picture as SVG that can stand in a page; safe because matplotlib escapes the text it is given."""
+    drawn = plots.svg(name, characterisation)
+    return Markup(style.inline(drawn, _LABELS[name])) if drawn else None  # noqa: S704

@@ -1,0 +1,112 @@
+"""The report in Markdown, short enough for an issue or a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from microbench import units
+from microbench.records import Characterisation
+from microbench.report import page, summary, view
+
+
+def render(characterisation: Characterisation, published: Sequence[view.Published] = ()) -> str:
+    """Write the summary, the levels, the best ceilings, the costs and the findings.
+
+    Examples
+    --------
+    ``microbench report FILE --md report.md`` writes what this returns.
+    """
+    parts = [
+        f"# {escape(summary.title(characterisation))}",
+        _summary(characterisation),
+        *_side(characterisation, published),
+        *_ceilings(characterisation),
+    ]
+    parts += [*_levels(characterisation), *_costs(characterisation), *_operators(characterisation), *_findings(characterisation)]
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Keep what a device or a finding calls itself from becoming markup."""
+    for character in "\\`*_[]<>|#":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
+
+
+def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column is text and whose others are numbers."""
+    lines = [heading, ["---", *("---:" for _ in heading[1:])], *([escape(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _summary(characterisation: Characterisation) -> str:
+    return "\n".join(f"- **{line.about}**: {escape(line.says)}" for line in summary.lines(characterisation))
+
+
+def _side(characterisation: Characterisation, published: Sequence[view.Published]) -> Iterable[str]:
+    rows = page.side_rows(characterisation, published)
+    if rows:
+        yield "## Burst, sustained, library"
+        yield table(
+            ("what", "burst", "sustained", "library", "nominal", "advertised", "published"),
+            [(row.title, row.burst, row.sustained, row.library, row.nominal, row.advertised, row.published) for row in rows],
+        )
+
+
+def _ceilings(characterisation: Characterisation) -> Iterable[str]:
+    shown = [view.best_variants(group) for group in view.groups(characterisation)]
+    for group in shown:
+        yield f"## {group.title}"
+        yield table(
+            ("ceiling", "best", "interval", "of nominal", "typical", "clock", "flag"),
+            [(row.title, row.rate, row.interval, row.share, row.typical, row.clock, row.flags) for row in group.rows],
+        )
+    legend = view.legend(row for group in shown for row in group.rows)
+    if legend:
+        yield "\n".join(f"- `{flag}` {escape(says)}" for flag, says in legend)
+
+
+def _levels(characterisation: Characterisation) -> Iterable[str]:
+    rows = summary.level_rows(characterisation)
+    if rows:
+        yield "## Memory levels found"
+        yield table(
+            ("level", "advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "lives"),
+            [(row.name, row.advertised, row.stream, row.chase, row.bandwidth, row.latency, row.reuse) for row in rows],
+        )
+
+
+def _costs(characterisation: Characterisation) -> Iterable[str]:
+    costs = view.ladder(characterisation)
+    if costs:
+        yield "## Latency and other costs"
+        rows = [
+            (
+                view.cost_title(cost),
+                units.seconds(cost.seconds.value),
+                f"{units.seconds(cost.seconds.low)} – {units.seconds(cost.seconds.high)}",
+            )
+            for cost in costs
+        ]
+        yield table(("cost", "time", "interval"), rows)
+
+
+def _operators(characterisation: Characterisation) -> Iterable[str]:
+    fits = page.fit_rows(characterisation)
+    if fits:
+        yield "## Operator families calibrated"
+        yield table(
+            ("family", "dtype", "rows", "fixed cost", "terms", "error"),
+            [(fit.family, fit.dtype, str(fit.rows), fit.cost, fit.terms, fit.error) for fit in fits],
+        )
+
+
+def _findings(characterisation: Characterisation) -> Iterable[str]:
+    if characterisation.findings:
+        yield "## Findings"
+        yield "\n".join(_finding(text.severity, text.says, text.remedy, left) for text, left in view.gathered_findings(characterisation))
+
+
+def _finding(severity: str, says: str, remedy: str, left: int) -> str:
+    more = f" (and {left} more of this kind)" if left else ""
+    return f"- **{severity}**: {escape(says)}{' → ' + escape(remedy) if remedy else ''}{more}"

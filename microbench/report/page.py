@@ -1,0 +1,238 @@
+"""What the page and the Markdown say beyond the tables of ceilings: method, GPU rows side by side, environment, fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+
+from microbench import units
+from microbench.records import Ceiling, Characterisation, OperatorFit, Proof, RooflineFit
+from microbench.report import view
+from microbench.report.sweeps import plural
+
+METHOD = (
+    "Value is the best round, low the third best, high the smaller of nominal at the clock seen and the value plus one step of the timer, "
+    "unless the row says otherwise. Noise on a computer only slows, and comes in episodes of seconds: "
+    "so the best of rounds spread over the whole run is what the hardware can do.\n"
+    "Typical is the median over rounds, with an order-statistic interval: what one gets at a moment taken at random.\n"
+    "Nominal is units x width x FLOP per cycle x the clock seen, and the clock comes from a companion loop whose critical path is a chain "
+    "of known length. An FMA counts as 2 FLOP. Bytes are those the kernel asks for; write-allocate traffic is not counted.\n"
+    "Converged means that the three best rounds agree and that the rate per clock is what the ports can issue. "
+    "Proven means that the loop that ran was disassembled and its instructions per iteration equal the data sheet's."
+).splitlines()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodRow:
+    """Where one ceiling's value, interval, nominal and proof come from."""
+
+    title: str
+    says: str
+    value: str
+    nominal: str
+    proof: str
+    case: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideRow:
+    """One dtype or level of a GPU: burst, sustained and library rate beside nominal, advertised and published figures."""
+
+    title: str
+    burst: str
+    sustained: str
+    library: str
+    nominal: str
+    advertised: str
+    published: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRow:
+    """What calibration learnt about one operator family."""
+
+    family: str
+    dtype: str
+    rows: int
+    cost: str
+    terms: str
+    error: str
+
+
+def method_rows(characterisation: Characterisation, group: view.Group) -> tuple[MethodRow, ...]:
+    """The method of each ceiling of a group."""
+    return tuple(_method(characterisation, row) for row in group.rows)
+
+
+def _method(characterisation: Characterisation, row: view.Row) -> MethodRow:
+    ceiling = row.ceiling
+    sheet = view.sheet_of(characterisation, ceiling)
+    quiet = f", {100 * ceiling.quiet_share:.0f} % of samples quiet" if ceiling.quiet_share is not None else ""
+    typical = f"; typical {view.interval_text(ceiling.typical)}" if ceiling.typical else ""
+    return MethodRow(
+        title=row.title,
+        says=sheet.says if sheet else "",
+        value=f"{plural(ceiling.rounds, 'round')}{quiet}; {view.interval_text(ceiling.rate)}{_basis(ceiling)}{typical}",
+        nominal=_nominal(ceiling),
+        proof=_proof(ceiling.proof),
+        case=ceiling.case,
+    )
+
+
+def _basis(ceiling: Ceiling) -> str:
+    if ceiling.rate.confidence is not None:
+        return f" ({100 * ceiling.rate.confidence:g} % interval)"
+    return f" ({ceiling.rate.basis})" if ceiling.rate.basis else ""
+
+
+def _nominal(ceiling: Ceiling) -> str:
+    if ceiling.nominal is None:
+        return "no nominal rate is known"
+    clock = f" at {view.clock_text(ceiling.clock_hz)}" if ceiling.clock_hz else ""
+    unit = "byte" if ceiling.measures != "compute" else "OP" if view.rate_unit(ceiling) == "OP/s" else "FLOP"
+    per_clock = f"; {units.digits(ceiling.per_clock)} {unit} a cycle seen" if ceiling.per_clock else ""
+    return f"{view.rate_text(ceiling, ceiling.nominal)}{clock}{per_clock}"
+
+
+def _proof(proof: Proof) -> str:
+    if proof.status == "unproven":
+        return f"unproven{': ' + proof.reason if proof.reason else ''}"
+    counts = ", ".join(f"{name} {proof.found.get(name, 0)} of {wanted}" for name, wanted in proof.expected.items())
+    details = [detail for detail in (counts, proof.tool, proof.source, proof.reason) if detail]
+    return f"{proof.status}{': ' + '; '.join(details) if details else ''}"
+
+
+def side_rows(characterisation: Characterisation, published: Sequence[view.Published] = ()) -> tuple[SideRow, ...]:
+    """For a GPU: one row a dtype and unit, then one a memory level; empty for a CPU without library rates."""
+    ceilings = view.table_ceilings(characterisation)
+    if characterisation.device.kind == "cpu" and not any(ceiling.mode != "peak" for ceiling in ceilings):
+        return ()
+    threads = view.headline_threads(characterisation)
+    if characterisation.device.kind == "cpu":
+        ceilings = tuple(ceiling for ceiling in ceilings if ceiling.threads == threads)
+    compute = view.best_by_dtype([ceiling for ceiling in ceilings if ceiling.measures == "compute"])
+    rows = [
+        _side(best, [ceiling for ceiling in ceilings if ceiling.measures == "compute" and ceiling.dtype == name], published)
+        for name, best in compute.items()
+    ]
+    memory = view.best_by_level([ceiling for ceiling in ceilings if ceiling.measures == "memory"])
+    rows += [
+        _side(best, [ceiling for ceiling in ceilings if ceiling.level == name and ceiling.access == best.access], published)
+        for name, best in memory.items()
+    ]
+    return tuple(rows)
+
+
+def _side(best: Ceiling, rows: Sequence[Ceiling], published: Sequence[view.Published]) -> SideRow:
+    def fastest(mode: str) -> str:
+        values = [row.rate.value for row in rows if row.mode == mode]
+        return view.rate_text(best, max(values)) if values else view.UNKNOWN
+
+    compute = best.measures == "compute"
+    matching = [
+        figure for figure in published if (figure.dtype == best.dtype if compute else figure.level == best.level and figure.dtype is None)
+    ]
+    return SideRow(
+        title=" ".join(word for word in ((best.dtype, best.unit) if compute else (best.level, best.access)) if word),
+        burst=fastest("peak"),
+        sustained=fastest("sustained"),
+        library=fastest("library"),
+        nominal=view.rate_text(best, best.nominal),
+        advertised=view.rate_text(best, best.advertised),
+        published="; ".join(f"{view.rate_text(best, figure.value)} ({figure.name}, {figure.source})" for figure in matching)
+        or view.UNKNOWN,
+    )
+
+
+def device_facts(characterisation: Characterisation) -> tuple[tuple[str, str], ...]:
+    """What the device says about itself, one fact a line."""
+    device = characterisation.device
+    facts = [
+        ("device", f"{device.name}, {device.kind}, {device.arch}"),
+        *((name.replace("_", " ") + "s", str(count)) for name, count in device.units_by_kind.items()),
+    ]
+    clocks = (("base clock", device.base_clock_hz), ("boost clock", device.boost_clock_hz))
+    facts += [(name, view.clock_text(value)) for name, value in clocks if value]
+    if device.memory_bytes:
+        facts.append(("memory", units.size(device.memory_bytes)))
+    if device.power_limit_w:
+        facts.append(("power limit", f"{device.power_limit_w:g} W"))
+    return tuple(facts)
+
+
+def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, str], ...]:
+    """What it was measured under, one fact a line; unknown facts are ``–``."""
+    environment = characterisation.environment
+    if environment is None:
+        return ()
+    facts = [("started", environment.started), ("took", units.seconds(environment.seconds, 3)), ("microbench", environment.microbench)]
+    if characterisation.plan:
+        budget = characterisation.plan.budget
+        facts.append(("plan", f"{budget.name}, {plural(len(characterisation.plan.cases), 'case')}, seed {characterisation.plan.seed}"))
+    facts += [(name.replace("_", " "), _fact(value)) for name, value in environment.facts.items()]
+    return tuple(facts)
+
+
+def _fact(value: float | str | bool | None) -> str:
+    if value is None:
+        return view.UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def fit_rows(characterisation: Characterisation) -> tuple[FitRow, ...]:
+    """One row for each calibrated operator family."""
+    return tuple(_fit(fit) for fit in characterisation.fits.operators)
+
+
+def _fit(fit: OperatorFit) -> FitRow:
+    return FitRow(
+        family=fit.family if fit.cache == "hot" else f"{fit.family}, cold",
+        dtype=fit.dtype,
+        rows=fit.rows,
+        cost=", ".join(f"{launch} {units.seconds(value)}" for launch, value in fit.cost_s.items()) or view.UNKNOWN,
+        terms=", ".join(f"{name} {units.digits(value, 3)}" for name, value in fit.terms.items()) or view.UNKNOWN,
+        error=residual_text(fit.residuals),
+    )
+
+
+def residual_text(residuals: Sequence[float]) -> str:
+    """The typical and the nine-in-ten error in per cent, from log residuals.
+
+    Examples
+    --------
+    >>> residual_text([])
+    'no residuals'
+    """
+    sizes = sorted(math.expm1(min(abs(value), 20.0)) * 100 for value in residuals if math.isfinite(value))
+    if len(sizes) < 2:
+        return "no residuals"
+    cuts = quantiles(sizes, n=10, method="inclusive")
+    return f"{cuts[4]:.1f} % typical, {cuts[8]:.1f} % in nine of ten"
+
+
+def roofline_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...]:
+    """The fitted rooflines as a table with a heading row; empty without fits."""
+    fits = characterisation.fits.rooflines
+    rows = [tuple(_roofline(fit, level)) for fit in fits for level in fit.bandwidth]
+    return (("fit", "data in", "peak", "bandwidth", "ridge point", "sharpness", "residual (rms, worst)"), *rows) if rows else ()
+
+
+def _roofline(fit: RooflineFit, level: str) -> tuple[str, ...]:
+    ridge = fit.ridge.get(level)
+    residual = view.UNKNOWN
+    if fit.rms_log_residual is not None:
+        worst = f", {100 * fit.worst_log_residual:+.1f} %" if fit.worst_log_residual is not None else ""
+        residual = f"{100 * fit.rms_log_residual:.1f} %{worst}"
+    return (
+        f"{fit.dtype}{' ' + fit.unit if fit.unit else ''}, {plural(fit.threads, 'thread')}",
+        level,
+        units.rate(fit.peak, "FLOP/s"),
+        units.rate(fit.bandwidth[level], "byte/s"),
+        f"{units.digits(ridge, 3)} FLOP/byte" if ridge else view.UNKNOWN,
+        view.UNKNOWN if fit.sharpness is None else units.digits(fit.sharpness, 3),
+        residual,
+    )

@@ -1,0 +1,271 @@
+"""The pictures of a report: roofline, working-set curve, latency ladder, compute bars; each as a figure, PNG or SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+from microbench import units
+from microbench.records import Characterisation, LevelSeen
+from microbench.report import roofplot, style, view
+from microbench.report.sweeps import Curve, chases, streams
+
+PlotName = Literal["roofline", "working-set", "latency", "compute"]
+MOST_CURVES = 3
+
+
+def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
+    """Draw the measured roofline into axes of the caller's; see `microbench.report.roofplot.draw`."""
+    with style.settings():
+        roofplot.draw(ax, characterisation)
+
+
+def figure(name: PlotName, characterisation: Characterisation) -> Figure | None:
+    """Make one of the pictures; ``None`` where nothing for it was measured (the roofline says so in the picture)."""
+    with style.settings(name):
+        return _FIGURES[name](characterisation)
+
+
+def png(name: PlotName, characterisation: Characterisation) -> bytes | None:
+    """Render one of the pictures as PNG."""
+    made = figure(name, characterisation)
+    return style.png(made, name) if made else None
+
+
+def svg(name: PlotName, characterisation: Characterisation) -> str | None:
+    """Render one of the pictures as SVG."""
+    made = figure(name, characterisation)
+    return style.svg(made, name) if made else None
+
+
+def _roofline(characterisation: Characterisation) -> Figure:
+    made = style.figure(11, 6.6)
+    ax = made.add_axes((0.07, 0.095, 0.7, 0.785))
+    roofplot.draw(ax, characterisation)
+    return made
+
+
+def _working_set(characterisation: Characterisation) -> Figure | None:
+    panels: list[tuple[Literal["stream", "chase"], list[Curve]]] = [
+        ("stream", _distinct(streams(characterisation), by_threads=True)),
+        ("chase", _distinct(chases(characterisation), by_threads=False)),
+    ]
+    shown = [(by, curves) for by, curves in panels if curves]
+    if not shown:
+        return None
+    made = style.figure(11, 1.05 + 3.1 * len(shown))
+    sizes = [size for _, curves in shown for curve in curves for size, _ in curve.points]
+    height = made.get_figheight()
+    axes = [made.add_axes((0.095, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, 0.735, 2.75 / height)) for row in range(len(shown))]
+    for ax, (by, curves) in zip(axes, shown, strict=True):
+        _panel(ax, by, curves)
+        ax.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
+        _shade(ax, characterisation, by)
+        _mark_advertised(ax, characterisation, curves[0])
+        style.margin_labels(ax, [(curve.points[-1][1], curve.says, style.SERIES[index], False) for index, curve in enumerate(curves)])
+    for ax in axes[:-1]:
+        ax.tick_params(labelbottom=False)
+    axes[-1].set_xlabel("Working set of each thread")
+    style.heading(
+        axes[0], "What a stream and a chase see of each memory level", "Shaded: the levels found. Dashed: capacities the system advertises."
+    )
+    return made
+
+
+def _distinct(curves: Sequence[Curve], *, by_threads: bool) -> list[Curve]:
+    """At most so many curves: the best of each thread count, or of each set of parameters."""
+    chosen: dict[object, Curve] = {}
+    for curve in curves:
+        chosen.setdefault(curve.threads if by_threads else tuple(sorted(curve.params.items())), curve)
+    return list(chosen.values())[:MOST_CURVES]
+
+
+def _panel(ax: Axes, by: str, curves: Sequence[Curve]) -> None:
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=10)
+    for index, curve in enumerate(curves):
+        ax.plot(*zip(*curve.points, strict=True), "-o", color=style.SERIES[index], linewidth=1.6, markersize=3.4, zorder=4)
+    values = [value for curve in curves for _, value in curve.points]
+    ax.set_ylim(min(values) / 1.6, max(values) * 3.2)
+    as_text: Callable[[float], str] = (
+        (lambda value: units.rate(value, "byte/s", 2)) if by == "stream" else (lambda value: units.seconds(value, 2))
+    )
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=9))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_text(value).replace(".0 ", " ")))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    low, high = (
+        math.floor(math.log2(min(size for curve in curves for size, _ in curve.points))),
+        math.ceil(math.log2(max(size for curve in curves for size, _ in curve.points))),
+    )
+    ax.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(low, high + 1, 2 if high - low > 9 else 1)]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.size(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    kernel = curves[0].kernel
+    ax.set_ylabel(f"Read bandwidth, {kernel}" if by == "stream" else f"Latency, {kernel}")
+    style.dress(ax)
+
+
+def _shade(ax: Axes, characterisation: Characterisation, by: str) -> None:
+    """Shade the levels found with their names and heights, and mark what is advertised."""
+    left, right = ax.get_xlim()
+    found = sorted((level for level in characterisation.fits.levels if level.seen_by == by), key=lambda level: level.low_bytes)
+    for index, level in enumerate(found):
+        low, high = max(left, level.low_bytes), min(right, level.high_bytes)
+        if low < high:
+            ax.axvspan(low, high, color=style.SHADES[index % 2], linewidth=0, zorder=0)
+            ax.text(
+                math.sqrt(low * high),
+                0.97,
+                _level_label(level),
+                transform=ax.get_xaxis_transform(),
+                ha="center",
+                va="top",
+                fontsize=style.SMALL,
+                color=style.INK,
+                linespacing=1.35,
+            )
+
+
+def _mark_advertised(ax: Axes, characterisation: Characterisation, curve: Curve) -> None:
+    """Dashed lines at the advertised capacities, labelled on whichever half of the height the curve leaves free."""
+    left, right = ax.get_xlim()
+    for advertised in characterisation.device.levels:
+        capacity = advertised.capacity_bytes or 0
+        if not left < capacity < right:
+            continue
+        ax.axvline(capacity, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        value = min(curve.points, key=lambda point: abs(math.log(point[0] / capacity)))[1]
+        above = ax.transAxes.inverted().transform(ax.transData.transform((left, value)))[1] > 0.5
+        ax.annotate(
+            f"{advertised.name} advertised {units.size(capacity)}",
+            (capacity, 0.02 if above else 0.8),
+            (-3, 0),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            rotation=90,
+            fontsize=style.SMALL - 1,
+            color=style.MUTED,
+            va="bottom" if above else "top",
+            ha="right",
+        )
+
+
+def _level_label(level: LevelSeen) -> str:
+    value = units.rate(level.value, "byte/s", 3) if level.seen_by == "stream" else units.seconds(level.value, 3)
+    return f"{level.name}\n{value}"
+
+
+def _latency(characterisation: Characterisation) -> Figure | None:
+    costs = view.ladder(characterisation)
+    if not costs:
+        return None
+    made = style.figure(11, 1.35 + 0.3 * len(costs))
+    height = made.get_figheight()
+    ax = made.add_axes((0.18, 0.5 / height, 0.72, 0.3 * len(costs) / height))
+    rows = range(len(costs))
+    values = [cost.seconds.value for cost in costs]
+    left = 10.0 ** math.floor(math.log10(min(values)) - 0.1)
+    for row, cost in zip(rows, costs, strict=True):
+        colour = style.BLUE if cost.level else style.OCHRE
+        ax.plot([left, cost.seconds.value], [row, row], color=colour, linewidth=1.6, alpha=0.45, zorder=2)
+        ax.plot(
+            [max(cost.seconds.low, left), cost.seconds.high],
+            [row, row],
+            color=colour,
+            linewidth=4.5,
+            alpha=0.45,
+            zorder=3,
+            solid_capstyle="round",
+        )
+        ax.plot(cost.seconds.value, row, "o", color=colour, markersize=6, zorder=4)
+        ax.annotate(
+            units.seconds(cost.seconds.value),
+            (1, row),
+            (8, 0),
+            xycoords=ax.get_yaxis_transform(),
+            textcoords="offset points",
+            va="center",
+            fontsize=style.NORMAL,
+            color=style.INK,
+        )
+    ax.set_xscale("log", base=10)
+    ax.set_xlim(left, 10.0 ** math.ceil(math.log10(max(cost.seconds.high for cost in costs)) + 0.1))
+    ax.set_ylim(len(costs) - 0.4, -0.6)
+    style.dress(ax)
+    ax.set_yticks(list(rows), [view.cost_title(cost) for cost in costs])
+    ax.tick_params(axis="y", labelsize=style.NORMAL, labelcolor=style.INK, length=0)
+    ax.grid(visible=False, axis="y")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    style.heading(
+        ax,
+        "What waiting costs",
+        "Load-to-use latency of each level found (blue) and other fixed costs (ochre), with their intervals; logarithmic",
+    )
+    return made
+
+
+def _compute(characterisation: Characterisation) -> Figure | None:
+    rows = [row for group in view.groups(characterisation) for row in group.rows if row.ceiling.measures == "compute"]
+    if not rows:
+        return None
+    many = len({row.ceiling.threads for row in rows}) > 1 and characterisation.device.kind == "cpu"
+    made = style.figure(11, 1.35 + 0.26 * len(rows))
+    height = made.get_figheight()
+    ax = made.add_axes((0.22, 0.5 / height, 0.58, 0.26 * len(rows) / height))
+    for index, row in enumerate(rows):
+        _bar(ax, index, row)
+    ax.axvline(100, color=style.INK, linewidth=1.2, zorder=5)
+    shares = [100 * row.ceiling.rate.value / row.ceiling.nominal for row in rows if row.ceiling.nominal]
+    ax.set_xlim(0, max(110.0, *(share * 1.08 for share in shares)) if shares else 110.0)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    style.dress(ax)
+    ax.set_yticks(range(len(rows)), [f"{row.title}{f', {row.ceiling.threads}T' if many else ''}" for row in rows])
+    ax.tick_params(axis="y", labelsize=style.SMALL, labelcolor=style.INK, length=0)
+    ax.grid(visible=False, axis="y")
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    style.heading(
+        ax,
+        "Compute ceilings beside nominal",
+        "Bar: best round as a share of nominal at the clock seen. White line: typical (median over rounds).",
+    )
+    return made
+
+
+def _bar(ax: Axes, index: int, row: view.Row) -> None:
+    ceiling = row.ceiling
+    colour = style.DTYPE_COLOURS.get(ceiling.dtype or "", style.INK)
+    text = row.rate
+    if ceiling.nominal:
+        ax.barh(
+            index, 100 * ceiling.rate.value / ceiling.nominal, height=0.66, color=colour, alpha=1 if ceiling.converged else 0.45, zorder=3
+        )
+        if ceiling.typical:
+            at = 100 * ceiling.typical.value / ceiling.nominal
+            ax.plot([at, at], [index - 0.33, index + 0.33], color=style.PAPER, linewidth=1.6, zorder=4)
+        text = f"{units.like(ceiling.rate.value, ceiling.nominal)} of {view.rate_text(ceiling, ceiling.nominal)}"
+    else:
+        text += ", nominal unknown"
+    ax.annotate(
+        text,
+        (1, index),
+        (8, 0),
+        xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points",
+        va="center",
+        fontsize=style.SMALL,
+        color=style.INK,
+    )
+
+
+_FIGURES: dict[PlotName, Callable[[Characterisation], Figure | None]] = {
+    "roofline": _roofline,
+    "working-set": _working_set,
+    "latency": _latency,
+    "compute": _compute,
+}

@@ -1,0 +1,283 @@
+"""The roofline: ceilings as roofs, labelled at the lines with numbers and units, ridge points, and the measured intensity sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from microbench import units
+from microbench.records import Ceiling, Characterisation, RooflineFit
+from microbench.report import style, summary, view
+from microbench.report.sweeps import plural
+
+# More thin roofs than this hide the thick ones.
+MOST_THIN = 4
+_MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roof:
+    """One horizontal roof."""
+
+    label: str
+    rate: float
+    colour: str
+    thick: bool
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """Everything the drawing needs, chosen once: roofs, bandwidths by level (byte/s), the fits whose points are shown, the limits."""
+
+    roofs: tuple[Roof, ...]
+    bandwidth: dict[str, tuple[str, float]]
+    fits: tuple[RooflineFit, ...]
+    where: str
+
+    @property
+    def thick(self) -> tuple[Roof, ...]:
+        """The headline roofs, one a dtype."""
+        return tuple(roof for roof in self.roofs if roof.thick)
+
+    @property
+    def main(self) -> Roof | None:
+        """The roof whose ridge points are labelled at every level: f32, else the highest."""
+        return next((roof for roof in self.thick if roof.dtype == "f32"), max(self.thick, key=lambda roof: roof.rate, default=None))
+
+
+def scene(characterisation: Characterisation) -> Scene:
+    """Choose what is drawn: the headline thread count, one thick roof a dtype, a few thin ones, the best read of each level."""
+    compute, memory = view.headline(characterisation, "compute"), view.headline(characterisation, "memory")
+    best = view.best_by_dtype(compute)
+    levels = view.best_by_level(memory)
+    fits = characterisation.fits.rooflines
+    most = max((fit.threads for fit in fits), default=0)
+    return Scene(
+        roofs=(*_thick(best), *_thin(best, compute)),
+        bandwidth={
+            level: (f"{level} {ceiling.access} {units.rate(ceiling.rate.value, 'byte/s', 3)}", ceiling.rate.value)
+            for level, ceiling in levels.items()
+        },
+        fits=tuple(fit for fit in fits if fit.threads == most),
+        where=view.threads_text(characterisation, view.headline_threads(characterisation)),
+    )
+
+
+def draw(ax: Axes, characterisation: Characterisation) -> None:
+    """Draw the measured roofline of a characterisation.
+
+    Labels of the compute roofs stand right of the axes: leave about a quarter of the figure's width free there.
+
+    Parameters
+    ----------
+    ax
+        The axes to draw into; both axes become logarithmic (FLOP/byte against FLOP/s).
+    characterisation
+        What was measured. Without compute or memory ceilings the axes say so.
+    """
+    chosen = scene(characterisation)
+    started = characterisation.environment.started if characterisation.environment else "fitted, not measured here"
+    style.heading(
+        ax,
+        summary.title(characterisation),
+        f"Measured ceilings, {chosen.where} · {started} · numbers at the dots: ridge points in FLOP/byte",
+    )
+    ax.set_xlabel("Arithmetic intensity, FLOP/byte")
+    ax.set_ylabel("Rate, FLOP/s or OP/s")
+    style.dress(ax)
+    if not chosen.roofs or not chosen.bandwidth:
+        missing = "compute" if not chosen.roofs else "memory"
+        ax.text(
+            0.5,
+            0.5,
+            f"No {missing} ceiling was measured,\nso there is no roofline to draw.",
+            transform=ax.transAxes,
+            ha="center",
+            va="center",
+            color=style.MUTED,
+        )
+        ax.set_xticks([])
+        ax.set_yticks([])
+        return
+    _frame(ax, chosen)
+    _slopes(ax, chosen)
+    _roofs(ax, chosen)
+    _measured(ax, chosen)
+    _ridges(ax, chosen)
+
+
+def _thick(best: dict[str, Ceiling]) -> Iterable[Roof]:
+    for name, ceiling in best.items():
+        yield Roof(
+            label=_roof_label(ceiling), rate=ceiling.rate.value, colour=style.DTYPE_COLOURS.get(name, style.INK), thick=True, dtype=name
+        )
+
+
+def _thin(best: dict[str, Ceiling], compute: tuple[Ceiling, ...]) -> Iterable[Roof]:
+    """Slower units of the main dtype, and the best library rates: context, not headline."""
+    main = best.get("f32") or next(iter(best.values()), None)
+    slower = [
+        ceiling
+        for ceiling in compute
+        if main and ceiling.dtype == main.dtype and ceiling.mode == "peak" and ceiling.rate.value < 0.97 * main.rate.value
+    ]
+    seen: set[tuple[str | None, str]] = set()
+    library = [ceiling for ceiling in compute if ceiling.mode == "library"]
+    for ceiling in sorted(slower, key=lambda ceiling: -ceiling.rate.value)[: MOST_THIN - bool(library)] + library[:1]:
+        if (ceiling.unit, ceiling.variant) not in seen:
+            seen.add((ceiling.unit, ceiling.variant))
+            yield Roof(label=_roof_label(ceiling), rate=ceiling.rate.value, colour=style.MUTED, thick=False, dtype=str(ceiling.dtype))
+
+
+def _roof_label(ceiling: Ceiling) -> str:
+    shape = ceiling.unit if ceiling.backend in ("cuda", "triton") else ceiling.variant or ceiling.unit
+    words = [ceiling.dtype, "library" if ceiling.mode == "library" else shape]
+    return f"{' '.join(word for word in words if word)}  {view.rate_text(ceiling, ceiling.rate.value)}"
+
+
+def _frame(ax: Axes, chosen: Scene) -> None:
+    bandwidths = [value for _, value in chosen.bandwidth.values()]
+    rates = [roof.rate for roof in chosen.roofs]
+    points = [point for fit in chosen.fits for point in fit.points]
+    left = min([min(rates) / max(bandwidths) / 4, *(point.intensity / 1.4 for point in points if point.intensity > 0)])
+    right = max([max(rates) / min(bandwidths) * 5, *(1.4 * point.intensity for point in points)])
+    ax.set_xscale("log", base=10)
+    ax.set_yscale("log", base=10)
+    ax.set_xlim(left, right)
+    ax.set_ylim(min(*(value * left for value in bandwidths), *rates) * 0.6, max(rates) * 2.2)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: units.prefixed(value, "", 1).strip()))
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(base=10, numticks=9))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _slopes(ax: Axes, chosen: Scene) -> None:
+    """Bandwidth roofs up to the highest compute roof, each labelled along its line."""
+    top = max(roof.rate for roof in chosen.thick or chosen.roofs)
+    left = ax.get_xlim()[0]
+    origin, decade = ax.transData.transform((left, left)), ax.transData.transform((left * 10, left * 10))
+    angle = math.degrees(math.atan2(decade[1] - origin[1], decade[0] - origin[0]))
+    dpi = ax.figure.dpi
+    last, shift = math.inf, 0.0
+    for label, value in sorted(chosen.bandwidth.values(), key=lambda pair: -pair[1]):
+        ax.plot([left, top / value], [value * left, top], color=style.INK, linewidth=1.3, zorder=2, solid_capstyle="round")
+        height = float(ax.transData.transform((left, value * left))[1])
+        tight = (last - height) * math.cos(math.radians(angle)) < 14 * dpi / 72
+        shift = (shift + 150 if shift < 300 else 0.0) if tight else 0.0
+        last = height
+        along = (6 + shift) * dpi / 72
+        start = ax.transData.inverted().transform((ax.transData.transform((left, 1))[0] + along, 1))[0]
+        if start * value < top:
+            ax.annotate(
+                label,
+                (start, start * value),
+                (-3 * math.sin(math.radians(angle)), 3 * math.cos(math.radians(angle))),
+                textcoords="offset points",
+                rotation=angle,
+                rotation_mode="anchor",
+                fontsize=style.SMALL,
+                color=style.INK,
+                va="bottom",
+                ha="left",
+            )
+
+
+def _roofs(ax: Axes, chosen: Scene) -> None:
+    fastest = max(value for _, value in chosen.bandwidth.values())
+    right = ax.get_xlim()[1]
+    for roof in chosen.roofs:
+        ax.plot(
+            [roof.rate / fastest, right],
+            [roof.rate, roof.rate],
+            color=roof.colour,
+            linewidth=2.2 if roof.thick else 0.9,
+            zorder=4 if roof.thick else 3,
+        )
+    style.margin_labels(ax, [(roof.rate, roof.label, roof.colour, roof.thick) for roof in chosen.roofs])
+
+
+def _measured(ax: Axes, chosen: Scene) -> None:
+    levels: dict[str, None] = {}
+    for fit in chosen.fits:
+        colour = style.DTYPE_COLOURS.get(fit.dtype, style.INK)
+        for point in fit.points:
+            if point.intensity > 0 and point.rate > 0:
+                levels[point.level] = None
+                ax.plot(
+                    point.intensity,
+                    point.rate,
+                    _MARKERS.get(point.level, "o"),
+                    color=colour,
+                    markersize=4.6,
+                    markeredgecolor=style.PAPER,
+                    markeredgewidth=0.7,
+                    zorder=6,
+                )
+    if not levels:
+        return
+    handles = [
+        Line2D([], [], linestyle="", marker=_MARKERS.get(level, "o"), color=style.MUTED, markersize=5, label=level) for level in levels
+    ]
+    dtypes = ", ".join(dict.fromkeys(fit.dtype for fit in chosen.fits if fit.points))
+    threads = plural(chosen.fits[0].threads, "thread")
+    made = ax.legend(
+        handles=handles,
+        title=f"intensity sweep, {dtypes}, {threads}, data in",
+        loc="lower right",
+        frameon=True,
+        fontsize=style.SMALL,
+        ncols=len(handles),
+        columnspacing=1,
+        handletextpad=0.1,
+    )
+    made.get_title().set_fontsize(style.SMALL)
+    made.get_frame().set(edgecolor=style.GRID, facecolor=style.PAPER, alpha=1)
+    for text in (made.get_title(), *made.get_texts()):
+        text.set_color(style.MUTED)
+
+
+def _ridges(ax: Axes, chosen: Scene) -> None:
+    """Dots where roofs meet; the main dtype's at every level and every dtype's at the farthest, labelled where there is room."""
+    main = chosen.main
+    farthest = min(value for _, value in chosen.bandwidth.values())
+    wanted = [(main, value) for _, value in chosen.bandwidth.values()] if main else []
+    wanted += [(roof, farthest) for roof in chosen.thick if roof is not main]
+    taken: list[Text] = []
+    for roof, value in wanted:
+        if roof is None:
+            continue
+        ridge = roof.rate / value
+        ax.plot(ridge, roof.rate, "o", color=style.PAPER, markeredgecolor=roof.colour, markeredgewidth=1.6, markersize=6, zorder=7)
+        label = ax.annotate(
+            units.digits(ridge, 3 if ridge < 1000 else 4),
+            (ridge, roof.rate),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=style.SMALL,
+            color=roof.colour,
+            zorder=8,
+        )
+        box = label.get_window_extent()
+        if any(box.overlaps(other.get_window_extent()) for other in taken):
+            label.remove()
+        else:
+            taken.append(label)
+
+
+def ridge_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...]:
+    """The ridge points as a table: a heading row, then for each dtype FLOP/byte at each level."""
+    chosen = scene(characterisation)
+    if not chosen.thick or not chosen.bandwidth:
+        return ()
+    rows = [(roof.dtype, *(units.digits(roof.rate / value, 3) for _, value in chosen.bandwidth.values())) for roof in chosen.thick]
+    return (("dtype", *chosen.bandwidth), *rows)

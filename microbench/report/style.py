@@ -1,0 +1,210 @@
+"""How pictures look: one palette, one set of sizes, and figures that touch no global state of matplotlib for longer than a call.
+
+The colours are those that people with any colour vision tell apart (Okabe and Ito), darkened until text in them can be read on white.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+PAPER = "#ffffff"
+INK = "#1c2733"
+MUTED = "#5b6875"
+FAINT = "#a9b3bd"
+GRID = "#e6eaee"
+SHADES = ("#eef4fa", "#f8f3e8")
+
+BLUE = "#0067a5"
+VERMILLION = "#c44e00"
+GREEN = "#007a5a"
+PURPLE = "#8e4585"
+OCHRE = "#946300"
+SKY = "#1f83b8"
+RED = "#a3263a"
+OLIVE = "#5f6b00"
+
+DTYPE_COLOURS = {
+    "f64": PURPLE,
+    "f32": BLUE,
+    "tf32": SKY,
+    "f16": GREEN,
+    "bf16": VERMILLION,
+    "f8e4m3": RED,
+    "f8e5m2": RED,
+    "f4e2m1": OLIVE,
+    "i8": OCHRE,
+    "i32": MUTED,
+    "i64": MUTED,
+}
+SERIES = (BLUE, VERMILLION, GREEN, PURPLE)
+# Names of the colours in a page, so that its style sheet can replace them in the dark.
+VARIABLES = {
+    PAPER: "paper",
+    INK: "ink",
+    MUTED: "muted",
+    FAINT: "faint",
+    GRID: "grid",
+    SHADES[0]: "shade-a",
+    SHADES[1]: "shade-b",
+    BLUE: "blue",
+    VERMILLION: "vermillion",
+    GREEN: "green",
+    PURPLE: "purple",
+    OCHRE: "ochre",
+    SKY: "sky",
+    RED: "red",
+    OLIVE: "olive",
+}
+
+SMALL, NORMAL, TITLE = 8.5, 9.5, 13.0
+PNG_DPI = 160
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": NORMAL,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "text.usetex": False,
+    "axes.unicode_minus": False,
+    "path.simplify": True,
+}
+
+
+@contextmanager
+def settings(salt: str = "microbench") -> Iterator[None]:
+    """Hold the project's matplotlib settings; the caller's come back afterwards."""
+    chosen: Any = {**_SETTINGS, "svg.hashsalt": salt}
+    with mpl.rc_context(chosen):
+        yield
+
+
+def figure(width: float, height: float) -> Figure:
+    """Make an empty figure of so many inches on the light background."""
+    made = Figure(figsize=(width, height), facecolor=PAPER)
+    FigureCanvasAgg(made)
+    return made
+
+
+def dress(ax: Axes) -> None:
+    """Take away the box, keep a quiet grid behind the data."""
+    ax.set_facecolor(PAPER)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_color(FAINT)
+    ax.tick_params(which="both", colors=MUTED, labelsize=SMALL, length=3, width=0.8)
+    ax.tick_params(which="minor", length=0)
+    ax.grid(visible=True, which="major", color=GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    for label in (ax.xaxis.label, ax.yaxis.label):
+        label.set_color(MUTED)
+        label.set_fontsize(NORMAL)
+
+
+def heading(ax: Axes, title: str, subtitle: str) -> None:
+    """Write a title and a quieter line below it, above the axes and flush with their left edge."""
+    ax.annotate(
+        title,
+        (0, 1),
+        (0, 26),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=TITLE,
+        fontweight="bold",
+        color=INK,
+        va="bottom",
+    )
+    ax.annotate(subtitle, (0, 1), (0, 10), xycoords="axes fraction", textcoords="offset points", fontsize=SMALL, color=MUTED, va="bottom")
+
+
+def spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Move positions apart until neighbours are at least ``gap`` away, as little as can be.
+
+    Groups that touch are pooled and centred on the mean of what their members wanted.
+
+    Examples
+    --------
+    >>> spread([0.0, 1.0, 50.0], 10.0)
+    [-4.5, 5.5, 50.0]
+    """
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    pools: list[tuple[float, list[int]]] = []
+    for index in order:
+        members, centre = [index], wanted[index]
+        while pools and pools[-1][0] + gap * (len(pools[-1][1]) + len(members)) / 2 > centre:
+            members = pools.pop()[1] + members
+            centre = sum(wanted[member] for member in members) / len(members)
+        pools.append((centre, members))
+    placed = [0.0] * len(wanted)
+    for centre, members in pools:
+        for rank, member in enumerate(members):
+            placed[member] = centre + gap * (rank - (len(members) - 1) / 2)
+    return placed
+
+
+def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_points: float = 12.5) -> None:
+    """Write labels right of the axes at their data height (value, text, colour, bold), spread apart, each with a leader line."""
+    if not labels:
+        return
+    figure_dpi = ax.figure.dpi
+    to_pixels = ax.transData.transform
+    wanted = [float(to_pixels((ax.get_xlim()[1], value))[1]) for value, *_ in labels]
+    placed = spread(wanted, gap_points * figure_dpi / 72)
+    for (value, text, colour, bold), want, place in zip(labels, wanted, placed, strict=True):
+        ax.annotate(
+            text,
+            xy=(1, value),
+            xycoords=ax.get_yaxis_transform(),
+            xytext=(16, (place - want) * 72 / figure_dpi),
+            textcoords="offset points",
+            fontsize=SMALL,
+            fontweight="bold" if bold else "normal",
+            color=colour,
+            va="center",
+            ha="left",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
+        )
+
+
+def png(made: Figure, salt: str) -> bytes:
+    """Render a figure as PNG."""
+    stream = io.BytesIO()
+    with settings(salt):
+        made.savefig(stream, format="png", dpi=PNG_DPI, facecolor=PAPER, metadata={"Software": "microbench"})
+    return stream.getvalue()
+
+
+def svg(made: Figure, salt: str) -> str:
+    """Render a figure as SVG with its text kept as text; without date, so that equal data give equal files."""
+    stream = io.StringIO()
+    with settings(salt):
+        made.savefig(stream, format="svg", facecolor=PAPER, metadata={"Date": None, "Creator": "microbench"})
+    return stream.getvalue()
+
+
+def inline(drawing: str, label: str) -> str:
+    """Make an SVG fit for a page: no prologue, no metadata, no repeated ids, page fonts, colours by variable, a spoken label."""
+    body = drawing[drawing.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)
+    body = re.sub(
+        r'\sid="(?:figure|axes|patch|text|line2d|matplotlib\.axis|xtick|ytick|PathCollection|LineCollection|FillBetweenPolyCollection|legend)_?\d*"',
+        "",
+        body,
+    )
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", body)
+    body = re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", body, count=1)
+    for colour, name in VARIABLES.items():
+        body = re.sub(rf"{colour}\b", f"var(--{name})", body, flags=re.IGNORECASE)
+    escaped = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return re.sub(r"\n\s*", "\n", body.replace("<svg ", f'<svg role="img" aria-label="{escaped}" ', 1))

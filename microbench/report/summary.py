@@ -1,0 +1,175 @@
+"""The characterisation in five lines, and the sentences about levels: what a person reads first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from microbench import units
+from microbench.records import Characterisation, LevelSeen
+from microbench.report import view
+from microbench.report.sweeps import plural
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of the summary: what it is about, and what it says."""
+
+    about: str
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelRow:
+    """What a stream and a chase see of one level, beside what the system advertises."""
+
+    name: str
+    advertised: str
+    stream: str
+    chase: str
+    bandwidth: str
+    latency: str
+    reuse: str
+
+
+def lines(characterisation: Characterisation) -> tuple[Line, ...]:
+    """Device, compute, bandwidth, latency, trust: always five lines, whatever is missing."""
+    return (
+        Line(about="Device", says=_device(characterisation)),
+        Line(about="Compute", says=_compute(characterisation)),
+        Line(about="Bandwidth", says=_bandwidth(characterisation)),
+        Line(about="Latency", says=_latency(characterisation)),
+        Line(about="Trust", says=_trust(characterisation)),
+    )
+
+
+def title(characterisation: Characterisation) -> str:
+    """The device in a few words."""
+    device = characterisation.device
+    return device.name if device.arch in device.name else f"{device.name} ({device.arch})"
+
+
+def when(characterisation: Characterisation) -> str:
+    """When and for how long it was measured; a file from ``fit`` says so."""
+    environment = characterisation.environment
+    if environment is None:
+        return "fitted to rows, not measured here"
+    return f"measured {environment.started} in {units.seconds(environment.seconds, 3)} by microbench {environment.microbench}"
+
+
+def level_rows(characterisation: Characterisation) -> tuple[LevelRow, ...]:
+    """One row for each level that was found or advertised, near to far."""
+    found = characterisation.fits.levels
+    names = {level.name for level in found} | {level.name for level in characterisation.device.levels}
+    return tuple(_level_row(characterisation, name) for name in view.NEAR_TO_FAR if name in names)
+
+
+def _level_row(characterisation: Characterisation, name: str) -> LevelRow:
+    stream = _seen(characterisation, name, "stream")
+    chase = _seen(characterisation, name, "chase")
+    level = characterisation.device.level(name)
+    advertised = (
+        level.capacity_bytes if level else next((seen.advertised_bytes for seen in (stream, chase) if seen and seen.advertised_bytes), None)
+    )
+    reuse = next((seen.reuse_s for seen in (chase, stream) if seen and seen.reuse_s), None)
+    return LevelRow(
+        name=name,
+        advertised=units.size(advertised) if advertised else view.UNKNOWN,
+        stream=_range(stream),
+        chase=_range(chase),
+        bandwidth=units.rate(stream.value, "byte/s", 3) if stream else view.UNKNOWN,
+        latency=units.seconds(chase.value, 3) if chase else view.UNKNOWN,
+        reuse=units.seconds(reuse, 2) if reuse else view.UNKNOWN,
+    )
+
+
+def _seen(characterisation: Characterisation, name: str, by: str) -> LevelSeen | None:
+    return next((level for level in characterisation.fits.levels if level.name == name and level.seen_by == by), None)
+
+
+def _range(level: LevelSeen | None) -> str:
+    if level is None:
+        return view.UNKNOWN
+    if level.name in ("DRAM", "host", "peer"):
+        return f"from {units.size(level.low_bytes)}"
+    return f"to {units.size(level.high_bytes)}"
+
+
+def _device(characterisation: Characterisation) -> str:
+    return f"{title(characterisation)}; {when(characterisation)}"
+
+
+def _compute(characterisation: Characterisation) -> str:
+    best = view.best_by_dtype(view.headline(characterisation, "compute"))
+    if not best:
+        return "not measured"
+    parts = []
+    for name, ceiling in best.items():
+        share = f" ({100 * ceiling.rate.value / ceiling.nominal:.0f} % of nominal)" if ceiling.nominal else ""
+        parts.append(f"{name} {view.rate_text(ceiling, ceiling.rate.value)}{share}")
+    return _on_threads(characterisation, parts)
+
+
+def _bandwidth(characterisation: Characterisation) -> str:
+    ceilings = view.headline(characterisation, "memory")
+    best = view.best_by_level(ceilings)
+    far = view.best_by_level(ceilings, "triad").get("DRAM")
+    parts = [f"{level} {units.rate(ceiling.rate.value, 'byte/s', 3)}" for level, ceiling in best.items()]
+    if not parts:
+        return "not measured"
+    triad = f"; DRAM triad {units.rate(far.rate.value, 'byte/s', 3)}" if far else ""
+    return f"read {_on_threads(characterisation, parts)}{triad}"
+
+
+def _latency(characterisation: Characterisation) -> str:
+    best: dict[str, float] = {}
+    for cost in view.ladder(characterisation):
+        if cost.level:
+            best[cost.level] = min(cost.seconds.value, best.get(cost.level, cost.seconds.value))
+    if not best:
+        return "not measured"
+    return _join(f"{level} {units.seconds(value)}" for level, value in best.items()) + _short_lived(characterisation)
+
+
+def _short_lived(characterisation: Characterisation) -> str:
+    """The one sentence about a cache that is smaller than it says: the level whose seen size falls furthest below the advertised one."""
+    for level in reversed(level_rows(characterisation)):
+        seen = [found for found in characterisation.fits.levels if found.name == level.name]
+        told = next((found.advertised_bytes for found in seen if found.advertised_bytes), None)
+        least = min((found.high_bytes for found in seen), default=0)
+        if told and least and level.name not in ("DRAM", "host", "peer") and least < 0.6 * told:
+            return f"; of {units.size(told)} {level.name} advertised, {units.size(least)} were seen"
+    return ""
+
+
+def _trust(characterisation: Characterisation) -> str:
+    shown = [row for group in view.groups(characterisation) for row in group.rows]
+    if not shown:
+        return "no ceiling was measured"
+    steady = sum(row.ceiling.converged for row in shown)
+    proven = sum(row.ceiling.proof.status == "proven" for row in shown)
+    loud = [finding for finding in characterisation.findings if finding.severity != "info"]
+    told = plural(len(loud), "finding") if loud else "no warnings"
+    return f"{steady} of {plural(len(shown), 'ceiling')} converged, {proven} proven against machine code; {told}{_ridge(characterisation)}"
+
+
+def _ridge(characterisation: Characterisation) -> str:
+    compute = view.best_by_dtype(view.headline(characterisation, "compute"))
+    memory = view.best_by_level(view.headline(characterisation, "memory"))
+    peak, dram = compute.get("f32"), memory.get("DRAM")
+    if peak is None or dram is None:
+        return ""
+    return f"; f32 is compute-bound above {units.digits(peak.rate.value / dram.rate.value, 3)} FLOP/byte from DRAM"
+
+
+def _on_threads(characterisation: Characterisation, parts: Iterable[str]) -> str:
+    return f"{_join(parts)} on {_where(characterisation)}"
+
+
+def _where(characterisation: Characterisation) -> str:
+    threads = view.threads_text(characterisation, view.headline_threads(characterisation))
+    return f"the {threads}" if characterisation.device.kind == "cuda" else threads
+
+
+def _join(parts: Iterable[str]) -> str:
+    return ", ".join(parts)

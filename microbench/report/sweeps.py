@@ -1,0 +1,128 @@
+"""What is a sweep: the working-set curves of streams and chases, read out of ceilings, costs and samples.
+
+A curve is one kernel on so many threads with all parameters but the working set fixed. Its points come from distilled
+numbers where there are any, else from the best round of the raw samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from microbench.records import Case, Characterisation, Sheet, Value
+
+_KEY = re.compile(r"(?P<kernel>[^\[\]@]+)\[(?P<params>.*)\]@(?P<threads>\d+)(?::(?P<mode>\w+))?")
+
+# Fewer points than this are a few levels' own cases, not a sweep.
+LEAST_POINTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One working-set curve: ``points`` are (bytes, byte/s) for a stream, (bytes, seconds per load) for a chase."""
+
+    kernel: str
+    threads: int
+    params: dict[str, Value]
+    points: tuple[tuple[int, float], ...]
+
+    @property
+    def says(self) -> str:
+        """A short name for the end of the line: what differs between curves."""
+        inner = ", ".join(f"{value} {name}" for name, value in sorted(self.params.items()))
+        return f"{plural(self.threads, 'thread')}{', ' + inner if inner else ''}"
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def parse_case(key: str | None) -> Case | None:
+    """Read a case key back; ``None`` where the text is none.
+
+    Examples
+    --------
+    >>> parse_case("read.f32.avx512[pages=huge;working_set=24576]@2").threads
+    2
+    """
+    match = _KEY.fullmatch(key or "")
+    if match is None or int(match["threads"]) < 1:
+        return None
+    pairs = (pair.partition("=") for pair in match["params"].split(";") if "=" in pair)
+    params: dict[str, Value] = {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
+    return Case(kernel=match["kernel"], params=params, threads=int(match["threads"]))
+
+
+def working_set(key: str | None) -> int | None:
+    """The working set in bytes that a case key names, or ``None``."""
+    case = parse_case(key)
+    size = case.params.get("working_set") if case else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def is_sweep_point(level: str | None, key: str | None) -> bool:
+    """Whether a ceiling or cost belongs to a curve only: a working set that was assigned to no level."""
+    return level is None and working_set(key) is not None
+
+
+def streams(characterisation: Characterisation) -> tuple[Curve, ...]:
+    """Curves of read bandwidth over the working set (byte/s), the fastest kernel of each thread count first."""
+    sheets = {sheet.name: sheet for sheet in characterisation.sheets}
+    rates = {
+        ceiling.case: ceiling.rate.value
+        for ceiling in characterisation.ceilings
+        if ceiling.measures == "memory" and ceiling.access in (None, "read")
+    }
+    for key, (kernel, threads) in _sampled(characterisation, sheets, "memory").items():
+        if kernel.access == "read" and key not in rates and kernel.work.bytes:
+            rates[key] = threads * kernel.work.bytes / _best_ns(characterisation, key) * 1e9
+    curves = [curve for curve in _curves(rates) if _reads(curve.kernel, sheets)]
+    return tuple(sorted(curves, key=lambda curve: (-curve.threads, -max(value for _, value in curve.points))))
+
+
+def chases(characterisation: Characterisation) -> tuple[Curve, ...]:
+    """Curves of load-to-use latency over the working set (seconds), the longest and then the lowest first."""
+    sheets = {sheet.name: sheet for sheet in characterisation.sheets}
+    seconds = {
+        cost.case: cost.seconds.value for cost in characterisation.costs if cost.case and working_set(cost.case) and cost.seconds.value > 0
+    }
+    for key, (kernel, _) in _sampled(characterisation, sheets, "latency").items():
+        if key not in seconds:
+            seconds[key] = _best_ns(characterisation, key) * 1e-9 / max(kernel.loads, 1)
+    return tuple(sorted(_curves(seconds), key=lambda curve: (-len(curve.points), sum(value for _, value in curve.points))))
+
+
+def _reads(kernel: str, sheets: dict[str, Sheet]) -> bool:
+    sheet = sheets.get(kernel)
+    return sheet.access == "read" if sheet else kernel.startswith("read")
+
+
+def _sampled(characterisation: Characterisation, sheets: dict[str, Sheet], measures: str) -> dict[str, tuple[Sheet, int]]:
+    """The sampled cases of a kind that have a working set, with their sheet and thread count."""
+    found: dict[str, tuple[Sheet, int]] = {}
+    for samples in characterisation.samples:
+        case = parse_case(samples.case)
+        sheet = sheets.get(case.kernel) if case else None
+        if case and sheet and sheet.measures == measures and working_set(samples.case):
+            found[samples.case] = (sheet, case.threads)
+    return found
+
+
+def _best_ns(characterisation: Characterisation, key: str) -> float:
+    """Nanoseconds per iteration in the best sample of the best round: noise only slows."""
+    return min(min(samples.ns) / samples.iterations for samples in characterisation.samples if samples.case == key)
+
+
+def _curves(values: dict[str, float]) -> Iterable[Curve]:
+    grouped: dict[tuple[str, int, tuple[tuple[str, Value], ...]], dict[int, float]] = defaultdict(dict)
+    for key, value in values.items():
+        case, size = parse_case(key), working_set(key)
+        if case and size:
+            fixed = tuple(sorted((name, param) for name, param in case.params.items() if name != "working_set"))
+            grouped[case.kernel, case.threads, fixed][size] = value
+    for (kernel, threads, fixed), points in grouped.items():
+        if len(points) >= LEAST_POINTS:
+            yield Curve(kernel=kernel, threads=threads, params=dict(fixed), points=tuple(sorted(points.items())))

@@ -1,0 +1,158 @@
+"""The characterisation as tables on a terminal: readable at 80 columns, better at 120, plain in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from microbench import units
+from microbench.records import Characterisation, Finding
+from microbench.report import summary, view
+from microbench.report.sweeps import plural
+
+# Below this width the median and the clock leave the table of ceilings; --csv and the page have them.
+WIDE = 100
+PIPE_WIDTH = 120
+_SEVERITY = {"error": "bold red", "warning": "yellow", "info": "dim"}
+
+
+def console(file: TextIO | None = None) -> Console:
+    """A console for results: the terminal's own width and colours, 120 plain columns in a pipe."""
+    stream = file or sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, emoji=False, markup=False)
+
+
+def show(characterisation: Characterisation, to: Console | None = None, *, every_variant: bool = False) -> None:
+    """Print the summary, ceilings, levels, costs and findings.
+
+    Parameters
+    ----------
+    characterisation
+        What was measured.
+    to
+        Where to print; standard output if omitted.
+    every_variant
+        Print all memory kernels instead of the best of each level and access.
+    """
+    out = to or console()
+    show_summary(characterisation, out)
+    show_ceilings(characterisation, out, every_variant=every_variant)
+    show_levels(characterisation, out)
+    show_costs(characterisation, out)
+    show_findings(characterisation, out)
+
+
+def show_summary(characterisation: Characterisation, out: Console) -> None:
+    """Print the five lines."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column()
+    for line in summary.lines(characterisation):
+        grid.add_row(line.about, Text(line.says))
+    out.print(grid)
+
+
+def show_ceilings(characterisation: Characterisation, out: Console, *, every_variant: bool = False) -> None:
+    """Print one table for each measure and thread count, and the legend of the flags used."""
+    rows: list[view.Row] = []
+    for group in view.groups(characterisation):
+        shown = group if every_variant else view.best_variants(group)
+        out.print()
+        out.print(_ceilings(shown, wide=out.width >= WIDE))
+        rows += shown.rows
+        if len(shown.rows) < len(group.rows):
+            left = plural(len(group.rows) - len(shown.rows), "slower variant")
+            out.print(Text(f"  {left} not shown; the page and --csv have all", style="dim"))
+    for flag, says in view.legend(rows):
+        out.print(Padding(Text.assemble((flag, "yellow"), f"  {says}"), (0, 0, 0, 2)))
+
+
+def show_levels(characterisation: Characterisation, out: Console) -> None:
+    """Print what was found of each memory level beside what is advertised."""
+    levels = summary.level_rows(characterisation)
+    if not levels:
+        return
+    table = _table("Memory levels found")
+    table.add_column("level")
+    for name in ("advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "lives"):
+        table.add_column(name, justify="right", overflow="fold")
+    for level in levels:
+        table.add_row(level.name, level.advertised, level.stream, level.chase, level.bandwidth, level.latency, level.reuse)
+    out.print()
+    out.print(table)
+
+
+def show_costs(characterisation: Characterisation, out: Console) -> None:
+    """Print the latency ladder and the other costs."""
+    costs = view.ladder(characterisation)
+    if not costs:
+        return
+    table = _table("Latency and other costs")
+    table.add_column("cost")
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("interval", justify="right", no_wrap=True)
+    for cost in costs:
+        table.add_row(
+            view.cost_title(cost),
+            units.seconds(cost.seconds.value),
+            f"{units.seconds(cost.seconds.low)} – {units.seconds(cost.seconds.high)}",
+        )
+    out.print()
+    out.print(table)
+
+
+def show_findings(characterisation: Characterisation, out: Console) -> None:
+    """Print the findings, worst first, each with its remedy; of one kind no more than two."""
+    if not characterisation.findings:
+        return
+    out.print()
+    out.print(Text("Findings", style="bold"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for finding, left in view.gathered_findings(characterisation):
+        grid.add_row(Text(finding.severity, style=_SEVERITY[finding.severity]), _finding(finding, left))
+    out.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _finding(finding: Finding, left: int) -> Text:
+    text = Text(finding.says)
+    if finding.remedy:
+        text.append("\n").append(f"→ {finding.remedy}", style="cyan")
+    if left:
+        text.append(f"\nand {left} more of this kind", style="dim")
+    return text
+
+
+def _ceilings(group: view.Group, *, wide: bool) -> Table:
+    table = _table(group.title)
+    table.add_column("ceiling", overflow="fold")
+    table.add_column("best", justify="right", no_wrap=True)
+    table.add_column("interval", justify="right", no_wrap=True)
+    table.add_column("of nominal", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("typical", justify="right", no_wrap=True)
+        table.add_column("clock", justify="right", no_wrap=True)
+    table.add_column("flag", style="yellow", no_wrap=True)
+    for row in group.rows:
+        extra = (row.typical, row.clock) if wide else ()
+        table.add_row(Text(row.title), Text(row.rate, style="bold"), row.interval, row.share, *extra, row.flags)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        header_style="dim",
+        collapse_padding=True,
+        padding=(0, 1),
+    )

@@ -1,0 +1,431 @@
+"""Write fake-cpu.json and fake-cuda.json: two made-up characterisations of devices that do not exist, for tests of what reads files.
+
+Every number is invented. Run as ``python tests/data/make_fakes.py``; the files are kept so that tests read what a user would.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+
+from microbench.records import (
+    Budget,
+    Case,
+    Ceiling,
+    Characterisation,
+    Cost,
+    Device,
+    Environment,
+    Estimate,
+    Finding,
+    Fits,
+    LevelSeen,
+    MemoryLevel,
+    OperatorFit,
+    Plan,
+    Proof,
+    RooflineFit,
+    RoofPoint,
+    Samples,
+    Sheet,
+    Work,
+)
+
+HERE = Path(__file__).parent
+BASIS = "third best round .. nominal at the clock seen"
+PROVEN = Proof(
+    status="proven", source="csrc/cpu/kernels/fma.cpp", hash="sha256:fa4e", tool="objdump 2.40", expected={"math": 16}, found={"math": 16}
+)
+KIB, MIB = 1024, 1024 * 1024
+SWEEP = [8 * KIB * 2**step for step in range(17)]
+CACHES = ((32 * KIB, 345e9, 1.31e-9), (1 * MIB, 116e9, 4.6e-9), (6 * MIB, 24e9, 25e-9), (math.inf, 12.4e9, 108e-9))
+
+
+def estimate(value: float, *, below: float = 0.003, above: float = 0.001) -> Estimate:
+    return Estimate(value=value, low=value * (1 - below), high=value * (1 + above), basis=BASIS)
+
+
+def sheet(name: str, measures: str, **more: object) -> Sheet:
+    facts = {
+        "backend": "native",
+        "device_kind": "cpu",
+        "says": f"A made-up kernel named {name}.",
+        "source": "csrc/cpu/kernels/fake.cpp",
+        **more,
+    }
+    return Sheet(name=name, measures=measures, **facts)
+
+
+def level_of(size: int) -> int:
+    return next(index for index, (capacity, _, _) in enumerate(CACHES) if size <= capacity)
+
+
+def fake_compute() -> list[Ceiling]:
+    rows = []
+    for dtype, bits in (("f64", 64), ("f32", 32), ("i8", 8)):
+        for variant, unit, width, clock in (
+            ("scalar", "scalar", bits, 3.1e9),
+            ("avx2", "vector", 256, 2.7e9),
+            ("avx512", "vector", 512, 2.4e9),
+        ):
+            if dtype == "i8" and unit == "scalar":
+                continue
+            for threads in (1, 2):
+                nominal = width / bits * 4 * clock * threads
+                share = 0.996 if threads == 1 else 0.985
+                rows.append(
+                    Ceiling(
+                        name=f"fma.{dtype}.{variant}",
+                        measures="compute",
+                        backend="native",
+                        unit=unit,
+                        dtype=dtype,
+                        accumulator="i32" if dtype == "i8" else dtype,
+                        variant=variant,
+                        threads=threads,
+                        case=Case(kernel=f"fma.{dtype}.{variant}", threads=threads).key,
+                        rate=estimate(nominal * share),
+                        typical=Estimate(value=nominal * 0.94, low=nominal * 0.9, high=nominal * 0.97, confidence=0.95),
+                        rounds=11,
+                        converged=not (dtype == "i8" and threads == 2),
+                        quiet_share=0.82,
+                        nominal=nominal,
+                        clock_hz=clock,
+                        per_clock=nominal * share / clock / threads,
+                        operands="exact",
+                        proof=Proof(status="unproven", reason="no objdump") if variant == "scalar" else PROVEN,
+                    )
+                )
+    return rows
+
+
+def fake_memory() -> list[Ceiling]:
+    rows = []
+    for threads in (1, 2):
+        for level, size, (_, rate, _) in zip(("L1", "L2", "L3", "DRAM"), (24 * KIB, 512 * KIB, 3 * MIB, 256 * MIB), CACHES, strict=True):
+            for access, share in (("read", 1.0), ("write", 0.5), ("copy", 0.8), ("triad", 0.85)):
+                for variant in ("avx512", "avx512.nt") if level == "DRAM" and access != "read" else ("avx512",):
+                    kernel = f"{access}.f32.{variant}"
+                    value = rate * share * threads * (0.97 if level != "DRAM" else 0.94) * (1.15 if variant.endswith("nt") else 1)
+                    rows.append(
+                        Ceiling(
+                            name=kernel,
+                            measures="memory",
+                            backend="native",
+                            dtype="f32",
+                            level=level,
+                            access=access,
+                            variant=variant,
+                            threads=threads,
+                            case=Case(kernel=kernel, params={"pages": "huge", "working_set": size}, threads=threads).key,
+                            rate=estimate(value, below=0.02),
+                            typical=Estimate(value=value * 0.9, low=value * 0.8, high=value * 0.95, confidence=0.95),
+                            rounds=9,
+                            converged=level != "L3",
+                            nominal=128 * 2.7e9 * threads if level == "L1" else None,
+                            clock_hz=2.7e9,
+                            proof=PROVEN,
+                        )
+                    )
+        rows.extend(fake_sweep_point(size, threads) for size in SWEEP)
+    return rows
+
+
+def fake_sweep_point(size: int, threads: int) -> Ceiling:
+    rate = CACHES[level_of(size)][1] * threads * (0.99 - 0.02 * math.log2(size / SWEEP[0]) / 14)
+    case = Case(kernel="read.f32.avx512", params={"pages": "huge", "working_set": size}, threads=threads)
+    return Ceiling(
+        name="read.f32.avx512",
+        measures="memory",
+        backend="native",
+        dtype="f32",
+        access="read",
+        variant="avx512",
+        threads=threads,
+        case=case.key,
+        rate=estimate(rate),
+        rounds=4,
+        converged=True,
+    )
+
+
+def fake_costs() -> list[Cost]:
+    rows = [
+        Cost(
+            name="latency",
+            level=name,
+            seconds=estimate(value, below=0.01, above=0.03),
+            case=Case(kernel="chase", params={"pages": "huge", "working_set": size}).key,
+        )
+        for name, size, value in (("L1", 16 * KIB, 1.31e-9), ("L2", 256 * KIB, 4.6e-9), ("L3", 3 * MIB, 25e-9), ("DRAM", 256 * MIB, 108e-9))
+    ]
+    for pages, slower in (("huge", 1.0), ("small", 1.6)):
+        for size in SWEEP:
+            value = CACHES[level_of(size)][2] * (slower if size > MIB else 1.02)
+            rows.append(
+                Cost(
+                    name="chase", seconds=estimate(value), case=Case(kernel="chase", params={"pages": pages, "working_set": size + 64}).key
+                )
+            )
+    rows += [
+        Cost(name=name, seconds=estimate(value, below=0.1, above=0.4))
+        for name, value in (("timer", 2.1e-8), ("barrier", 3.4e-7), ("thread_start", 5.6e-5), ("first_touch", 2.5e-7))
+    ]
+    return rows
+
+
+def fake_roofline(dtype: str, peak: float) -> RooflineFit:
+    bandwidth = {"L1": 670e9, "DRAM": 23.4e9}
+    points = []
+    for level, rate in bandwidth.items():
+        for step in range(-4, 9):
+            fitted = (peak**-8 + (rate * 2.0**step) ** -8) ** (-1 / 8)
+            points.append(RoofPoint(intensity=2.0**step, rate=fitted * (1 - 0.02 * (step % 3)), level=level, fitted=fitted))
+    ridge = {level: peak / rate for level, rate in bandwidth.items()}
+    return RooflineFit(
+        dtype=dtype,
+        unit="vector",
+        threads=2,
+        peak=peak,
+        bandwidth=bandwidth,
+        ridge=ridge,
+        points=tuple(points),
+        sharpness=8.0,
+        rms_log_residual=0.021,
+        worst_log_residual=-0.041,
+    )
+
+
+def fake_cpu() -> Characterisation:
+    names = ("L1", "L2", "L3", "DRAM")
+    ends = (0, *(int(capacity) for capacity, _, _ in CACHES[:3]), SWEEP[-1])
+    told = (32 * KIB, MIB, int(35.75 * MIB), None)
+    levels = [
+        LevelSeen(
+            name=name,
+            seen_by=by,
+            low_bytes=max(ends[i], SWEEP[0]),
+            high_bytes=ends[i + 1] // (2 if name == "L3" and by == "chase" else 1),
+            value=CACHES[i][1 if by == "stream" else 2],
+            advertised_bytes=told[i],
+            reuse_s=0.002 if name == "L3" else None,
+        )
+        for by in ("stream", "chase")
+        for i, name in enumerate(names)
+    ]
+    kernels = [
+        sheet(f"fma.{dtype}.{variant}", "compute", dtype=dtype, unit="vector", variant=variant, verified=variant != "scalar")
+        for dtype in ("f64", "f32", "i8")
+        for variant in ("scalar", "avx2", "avx512")
+    ]
+    kernels += [
+        sheet(f"{access}.f32.avx512", "memory", dtype="f32", access=access, variant="avx512", work=Work(bytes_read=1024))
+        for access in ("read", "write", "copy", "triad")
+    ]
+    kernels += [
+        sheet("chase", "latency", loads=16),
+        sheet("fma.bf16.amx", "compute", dtype="bf16", unit="matrix", variant="amx", unavailable="the chip has no amx_bf16"),
+    ]
+    sampled = Case(kernel="fma.f32.avx512")
+    return Characterisation(
+        schema="1.0",
+        device=Device(
+            id="00000000fa4e",
+            kind="cpu",
+            name="Fakechip 9000 (made up for tests)",
+            arch="fakelake",
+            units_by_kind={"core": 2, "thread": 2},
+            base_clock_hz=2.5e9,
+            memory_bytes=24 * 2**30,
+            levels=tuple(
+                MemoryLevel(name=name, capacity_bytes=size, line_bytes=64, shared_by=2 if name == "L3" else 1)
+                for name, size in zip(names, told, strict=True)
+                if size
+            ),
+            features=("avx2", "avx512f", "avx512_vnni"),
+        ),
+        environment=Environment(
+            started="2026-11-21T22:04:00Z",
+            seconds=131.4,
+            microbench="0.1.0",
+            facts={
+                "kernel": "6.1.0",
+                "compiler": "g++ 12.2",
+                "transparent_hugepage": "madvise",
+                "hypervisor": "kvm",
+                "governor": None,
+                "cpus_allowed": 2,
+                "steal_share": 0.012,
+                "quota": False,
+            },
+        ),
+        plan=Plan(cases=(sampled,), budget=Budget(), seed=7),
+        sheets=tuple(kernels),
+        samples=(
+            Samples(
+                case=sampled.key, round=0, started_s=1.5, iterations=2**20, ns=(1_100_000, 1_090_000, 1_093_500), count=3, checked=True
+            ),
+        ),
+        ceilings=(*fake_compute(), *fake_memory()),
+        costs=tuple(fake_costs()),
+        fits=Fits(
+            levels=tuple(levels),
+            rooflines=(fake_roofline("f32", 302e9), fake_roofline("f64", 151e9)),
+            operators=(
+                OperatorFit(
+                    family="matmul",
+                    dtype="f32",
+                    rows=36,
+                    cost_s={"eager": 2.4e-6},
+                    terms={"efficiency": 0.81, "overlap": 6.0},
+                    residuals=(-0.08, 0.02, 0.03, 0.11),
+                ),
+                OperatorFit(family="softmax", dtype="f32", rows=6),
+            ),
+        ),
+        findings=(
+            Finding(
+                code="level-short-lived",
+                severity="warning",
+                says="Of 35.75 MiB of L3 advertised a chase sees 3 MiB: other tenants replace the rest every 2 ms or so.",
+                remedy="Plan with the size seen; it is the one in the table.",
+            ),
+            Finding(
+                code="not-converged",
+                severity="warning",
+                says="fma.i8.avx512 on 2 threads: the three best rounds differ by 4.1 %.",
+                remedy="microbench run --only 'fma.i8*' --thorough",
+                case="fma.i8.avx512[]@2",
+            ),
+            Finding(code="steal", severity="info", says="The host took 1.2 % of the time away."),
+            Finding(
+                code="proof-tool-missing",
+                severity="error",
+                says="objdump was not found for <scalar> rows & their proof.",
+                remedy="apt install binutils",
+            ),
+        ),
+    )
+
+
+def fake_cuda_ceilings() -> list[Ceiling]:
+    rows = []
+    table = (
+        ("f64", "vector", "", 30e12),
+        ("f32", "vector", "", 60e12),
+        ("bf16", "matrix", "m64n256k16", 940e12),
+        ("f8e4m3", "matrix", "m64n256k32", 1880e12),
+    )
+    for dtype, unit, variant, nominal in table:
+        for mode, share, watts in (("peak", 0.985, 520.0), ("sustained", 0.78, 698.0), ("library", 0.74, None)):
+            if mode == "library" and dtype == "f8e4m3":
+                continue
+            rows.append(
+                Ceiling(
+                    name=f"mma.{dtype}" if unit == "matrix" else f"fma.{dtype}",
+                    measures="compute",
+                    backend="torch" if mode == "library" else "cuda",
+                    unit=None if mode == "library" else unit,
+                    dtype=dtype,
+                    accumulator="f32" if unit == "matrix" else dtype,
+                    variant=variant if mode != "library" else "",
+                    scope="device",
+                    mode=mode,
+                    operands="random" if mode != "peak" else "exact",
+                    case=Case(kernel=f"mma.{dtype}" if mode != "library" else f"gemm.{dtype}", scope="device", mode=mode).key,
+                    rate=estimate(nominal * share),
+                    typical=estimate(nominal * share * 0.98),
+                    rounds=5,
+                    converged=True,
+                    nominal=nominal,
+                    advertised=nominal * 1.05,
+                    clock_hz=1.755e9 if mode == "peak" else 1.41e9,
+                    power_w=watts,
+                    energy_per_op_j=watts / (nominal * share) if watts and mode == "sustained" else None,
+                    throttled_share=0.35 if mode == "sustained" else 0.0,
+                    proof=Proof(status="proven", source="cuda/src/mma.cu", hash="sha256:c0de", tool="golden table"),
+                )
+            )
+    for level, rate in (("shared", 31e12), ("L2", 7.1e12), ("DRAM", 3.05e12)):
+        for access, share in (("read", 1.0), ("copy", 0.93)):
+            case = Case(kernel=f"{access}.f32", params={"working_set": 2**30}, scope="device")
+            rows.append(
+                Ceiling(
+                    name=f"{access}.f32",
+                    measures="memory",
+                    backend="cuda",
+                    level=level,
+                    access=access,
+                    scope="device",
+                    case=case.key,
+                    rate=estimate(rate * share),
+                    rounds=5,
+                    converged=True,
+                    advertised=3.35e12 if level == "DRAM" else None,
+                )
+            )
+    rows.append(
+        Ceiling(
+            name="transfer.pinned",
+            measures="link",
+            backend="cuda",
+            level="host",
+            access="copy",
+            variant="pinned",
+            scope="device",
+            case="transfer.pinned[direction=to_device]@1",
+            rate=estimate(55e9),
+            rounds=5,
+            converged=True,
+        )
+    )
+    return rows
+
+
+def fake_cuda() -> Characterisation:
+    costs = [
+        Cost(name="latency", level=level, seconds=estimate(value))
+        for level, value in (("shared", 17e-9), ("L1", 19e-9), ("L2", 152e-9), ("DRAM", 478e-9))
+    ]
+    costs += [
+        Cost(name=name, seconds=estimate(value, above=0.3))
+        for name, value in (("launch", 2.5e-6), ("launch_graph", 1.2e-6), ("round_trip", 7.9e-6))
+    ]
+    return Characterisation(
+        schema="1.0",
+        device=Device(
+            id="00000000c0da",
+            kind="cuda",
+            name="Fake GPU 1 (made up for tests)",
+            arch="sm_90a",
+            units_by_kind={"sm": 132, "cuda_core": 16896, "tensor_core": 528},
+            boost_clock_hz=1.98e9,
+            memory_bytes=80 * 2**30,
+            power_limit_w=700.0,
+            levels=(MemoryLevel(name="L2", capacity_bytes=50 * MIB),),
+        ),
+        environment=Environment(
+            started="2026-11-21T22:04:00Z", seconds=402.0, microbench="0.1.0", facts={"driver": "580.65", "ecc": True, "mig": None}
+        ),
+        plan=None,
+        ceilings=tuple(fake_cuda_ceilings()),
+        costs=tuple(costs),
+        fits=Fits(
+            levels=(LevelSeen(name="L2", seen_by="stream", low_bytes=MIB, high_bytes=30 * MIB, value=7.1e12, advertised_bytes=50 * MIB),)
+        ),
+        findings=(
+            Finding(
+                code="throttled",
+                severity="warning",
+                says="The device lowered its clock for power in 35 % of the sustained samples.",
+                remedy="Nothing is wrong: this is what 700 W sustain.",
+            ),
+        ),
+    )
+
+
+if __name__ == "__main__":
+    for made, name in ((fake_cpu(), "fake-cpu"), (fake_cuda(), "fake-cuda")):
+        (HERE / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
