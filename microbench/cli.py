@@ -134,6 +134,7 @@ def _without_repeat(arguments: list[str]) -> list[str]:
 def list_(what: str, device: str, arch: str | None, out: Path, json_path: str | None, csv_path: str | None) -> None:
     """List devices, kernels, operators or stored results."""
     from microbench import listing
+    from microbench.tables import emit
 
     rows = {
         "devices": listing.devices,
@@ -141,7 +142,7 @@ def list_(what: str, device: str, arch: str | None, out: Path, json_path: str | 
         "operators": listing.operators,
         "results": lambda: listing.results(out),
     }[what]()
-    listing.show(rows, what, json_path, csv_path)
+    emit(rows, what, json_path, csv_path)
 
 
 @cli.command()
