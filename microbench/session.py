@@ -25,7 +25,7 @@ from microbench.measure import Loop
 from microbench.plan import BUDGETS, Selection, limited, make_plan
 from microbench.proof import prove
 from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet
-from microbench.report.progress import Progress, Silent, Step
+from microbench.report.progress import Progress, Quiet, Step
 from microbench.roofline import fit_rooflines
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ def run(request: Request, progress: Progress | None = None) -> Outcome:
     if held is not None and held.plan is not None:
         plan = held.plan
     with store.only_run(device):
-        return _run(request, _Run(device=device, kernels=kernels, plan=plan, held=held), progress or Silent())
+        return _run(request, _Run(device=device, kernels=kernels, plan=plan, held=held), progress or Quiet())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
