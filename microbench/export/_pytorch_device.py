@@ -42,16 +42,17 @@ def device_info(scale: float = 1.0) -> Any:
 def eager_scale() -> float:
     """Ask this torch what it makes of a peak of 1 TFLOP/s: 1 where time is FLOP over peak, 2/3 where it halves FLOP and takes 3/4."""
     import torch
-    from torch.utils import _runtime_estimation as estimation
+    from torch.utils import _runtime_estimation
 
+    estimation: Any = _runtime_estimation  # the stubs do not export the names that are replaced here
     left, right = torch.empty(1000, 500_000, device="meta"), torch.empty(500_000, 1000, device="meta")  # 1e12 FLOP as matrices
     out = torch.empty(1000, 1000, device="meta")
     asked = estimation.get_device_tflops
-    setattr(estimation, "get_device_tflops", lambda _dtype: 1.0)  # noqa: B010 - a name that the type stubs call final
+    estimation.get_device_tflops = lambda _dtype: 1.0
     try:
         nanoseconds = estimation.get_compute_time(torch.ops.aten.mm, (left, right), {}, out, {torch.float32})
     finally:
-        setattr(estimation, "get_device_tflops", asked)  # noqa: B010
+        estimation.get_device_tflops = asked
     return float(nanoseconds) / 1e9
 
 
@@ -73,7 +74,7 @@ def installed(target: str = "eager") -> Iterator[None]:
     without that GPU torch asks no table, and for bandwidth it asks the driver even where it has one.
     """
     from torch._inductor import scheduler, utils
-    from torch._inductor.analysis import device_info as table
+    from torch._inductor.analysis import device_info as known
     from torch.utils import _runtime_estimation as estimation
 
     if target not in ("eager", "inductor"):
@@ -85,10 +86,11 @@ def installed(target: str = "eager") -> Iterator[None]:
     }
     places = [(module, name) for module in (estimation, utils, scheduler) for name in replaced if hasattr(module, name)]
     before = [getattr(module, name) for module, name in places]
+    table: dict[str, Any] = known._device_mapping  # noqa: SLF001 - the table has no public way in
     key, missing = NAME.upper(), object()
-    entry: Any = table._device_mapping.get(key, missing)
+    entry = table.get(key, missing)
     try:
-        table._device_mapping[key] = device_info(scale)
+        table[key] = device_info(scale)
         for module, name in places:
             setattr(module, name, replaced[name])
         yield
@@ -96,9 +98,9 @@ def installed(target: str = "eager") -> Iterator[None]:
         for (module, name), value in zip(places, before, strict=True):
             setattr(module, name, value)
         if entry is missing:
-            table._device_mapping.pop(key, None)
+            table.pop(key, None)
         else:
-            table._device_mapping[key] = entry
+            table[key] = entry
 
 
 def milliseconds(flop: float, size_bytes: float, dtype: Any) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from microbench.errors import UsageError
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.declared import Declared, number, table
-from microbench.export.figures import Rate, bandwidth, compute, fixed_cost, need_bandwidth, need_capacity, tidy, unmeasured
+from microbench.export.figures import Rate, bandwidth, compute, fixed_cost, need_bandwidth, need_capacity, plain, tidy, unmeasured
 from microbench.records import Finding
 
 _KEYS = {"bf16": "bfloat16_tc_flops", "i8": "int8_tc_flops", "f8e4m3": "fp8_tc_flops", "f4e2m1": "fp4_tc_flops"}
@@ -36,14 +36,14 @@ def write(request: Request) -> Exported:
         findings.append(unmeasured(to, "no fixed cost per operator was measured; the file says 0 s", "run without --only"))
     node, node_findings = _node(request)
     lines = [
-        f"# {c.device.name}, measured by microbench; rates are what programs reach, no sparsity.",
+        f"# {plain(c.device.name)}, measured by microbench; rates are what programs reach, no sparsity.",
         f"data_dir: data/{slug(c.device.name)} # no table there: estimates from these figures only",
         "gpu:",
         f"  mem_bw: {_digits(memory.peak)} # byte/s",
-        f"  mem_bw_empirical_scaling_factor: {tidy(memory.efficiency)} # {memory.source}",
+        f"  mem_bw_empirical_scaling_factor: {tidy(memory.efficiency)} # {plain(memory.source)}",
         f"  mem_empirical_constant_latency: {latency or 0.0:.9f} # s",
         f"  mem_capacity: {capacity} # bytes",
-        *(f"  {key}: {_digits(rates[dtype].value)} # {rates[dtype].source}" for dtype, key in _KEYS.items() if dtype in rates),
+        *(f"  {key}: {_digits(rates[dtype].value)} # {plain(rates[dtype].source)}" for dtype, key in _KEYS.items() if dtype in rates),
         *([f"  power: {tidy(c.device.power_limit_w)} # W"] if c.device.power_limit_w else []),
         f"  sm_version: {_sm_version(c.device.arch)}",
         "",
@@ -81,9 +81,13 @@ def _node(request: Request) -> tuple[list[str], list[Finding]]:
     # A single device never asks for a link; the keys must be there all the same, so the slowest thing known stands in.
     rate = _digits(link.value) if link else "1"
     pcie = _digits(host.value) if host else "1"
-    note = link.source if link else "not measured; unused with one GPU per node"
+    note = plain(link.source) if link else "not measured; unused with one GPU per node"
     lines = ["node:", "  num_gpus_per_node: 1", f"  inter_node_bw: {rate} # {note}", f"  intra_node_bw: {rate} # {note}"]
-    return [*lines, f"  pcie_bw: {pcie} # {host.source if host else 'not measured'}", "  p2p_latency: 0.0 # s, not measured"], findings
+    return [
+        *lines,
+        f"  pcie_bw: {pcie} # {plain(host.source) if host else 'not measured'}",
+        "  p2p_latency: 0.0 # s, not measured",
+    ], findings
 
 
 @reads("aiconfigurator")

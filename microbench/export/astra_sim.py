@@ -7,12 +7,11 @@ fix took ``local-mem-bw`` as byte/s: with those, multiply it by 1e9. There is on
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.declared import Declared, number
-from microbench.export.figures import need_bandwidth, need_compute, tidy, unmeasured
+from microbench.export.figures import need_bandwidth, need_compute, pretty, tidy, unmeasured
 from microbench.records import Finding
 
 _ORDER = ("bf16", "f16", "tf32", "f32", "f64")
@@ -45,7 +44,7 @@ def write(request: Request) -> Exported:
             code="export-one-dtype", severity="info", says=f"peak-perf is {rate.source}; export {to}:DTYPE for another dtype than {dtype}"
         ),
     ]
-    return Exported(text=json.dumps(document, indent=2) + "\n", findings=tuple(findings))
+    return Exported(text=pretty(document), findings=tuple(findings))
 
 
 @reads("astra-sim")

@@ -8,14 +8,13 @@ rows are [GFLOP of the operator, share in (0, 1]], strictly descending, the firs
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
 from microbench.errors import UsageError
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.declared import Declared, number, table
-from microbench.export.figures import Rate, bandwidth, compute, fixed_cost, need_bandwidth, need_capacity, tidy, unmeasured
+from microbench.export.figures import Rate, bandwidth, compute, fixed_cost, need_bandwidth, need_capacity, pretty, tidy, unmeasured
 from microbench.records import Finding
 
 _NAMES = {"f8e4m3": "float8", "f16": "float16", "bf16": "bfloat16", "f32": "float32"}
@@ -37,7 +36,8 @@ def curve(rate: Rate, cost_s: float | None, steps: tuple[float, ...], unit: floa
         size = unit * (2 * step if step else steps[-1] / 2)
         share = size / (rate.peak * (cost_s + size / rate.value))
         if rows and math.isclose(float(rows[-1][1]), share, rel_tol=0.01):
-            rows.pop()  # two steps that agree to 1 % are one
+            rows[-1][0] = tidy(step)  # two steps that agree to 1 % are one
+            continue
         rows.append([tidy(step), max(tidy(min(share, 1.0), 4), 1e-9)])
     return rows
 
@@ -70,7 +70,7 @@ def write(request: Request) -> Exported:
         "networks": [_alone()],
     }
     findings.append(unmeasured(to, "the network between devices is not measured; the file holds one device", "add your networks by hand"))
-    return Exported(text=json.dumps(document, indent=2) + "\n", findings=(*findings, *host_findings))
+    return Exported(text=pretty(document), findings=(*findings, *host_findings))
 
 
 def _engine(rate: Rate, cost: float | None) -> dict[str, Any]:

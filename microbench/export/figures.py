@@ -7,6 +7,8 @@ still shows what the efficiency is a share of.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +23,8 @@ _GEMM = ("matmul", "linear", "bmm")
 class Rate:
     """What a program reaches (``value``) and what that is a share of (``peak``), in FLOP/s, OP/s or byte/s.
 
-    ``low`` and ``high`` are the interval of the value where the ceiling has one; ``source`` names the ceiling that ``value`` comes from, so that an exported file says where its number was measured.
+    ``low`` and ``high`` are the interval of the value where the ceiling has one. ``source`` names the ceiling that ``value`` comes from, so
+    that an exported file says where its number was measured.
     """
 
     value: float
@@ -170,6 +173,20 @@ def tidy(value: float, significant: int = 6) -> float | int:
     """
     rounded = float(f"{value:.{significant}g}")
     return int(rounded) if rounded.is_integer() else rounded
+
+
+def plain(name: str) -> str:
+    """Make a name safe for a comment or a docstring of a generated file: one line, no quotes, no backslashes.
+
+    A characterisation may come from anywhere, and what is written here is imported by the user.
+    """
+    return " ".join(re.sub(r"[^\w .,:;()/+-]", " ", name).split())[:120]
+
+
+def pretty(document: object) -> str:
+    """JSON with an indent of 2 in which a list of numbers or words stays on one line."""
+    text = json.dumps(document, indent=2)
+    return re.sub(r"\[\s+([^][{}]*?)\s+\]", lambda match: f"[{re.sub(chr(92) + 's+', ' ', match[1])}]", text) + "\n"
 
 
 def unmeasured(to: str, what: str, remedy: str) -> Finding:

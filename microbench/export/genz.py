@@ -1,9 +1,9 @@
 """GenZ: an entry of ``system_configs``.
 
 Fields and units were checked in the released package genz-llm 0.0.16: ``Systems/system_configs.py``, ``GenZ/LLM_inference/utils.py``
-(``Flops`` TFLOP/s of bf16, ``Memory_BW``, ``Memory_size``, ``ICN``, ``ICN_LL`` in microseconds, ``real_values`` must be true) and ``GenZ/unit.py``:
-bandwidths called GB/s are multiplied by 2^30, sizes called GB by 2^10 x 2^20, so both are binary here; ``Flops`` is halved into
-multiply-adds and operators are counted in multiply-adds, so an FMA is 2 in the file.
+(``Flops`` TFLOP/s of bf16, ``Memory_BW``, ``Memory_size``, ``ICN``, ``ICN_LL`` in microseconds, ``real_values`` must be true) and
+``GenZ/unit.py``: bandwidths called GB/s are multiplied by 2^30, sizes called GB by 2^10 x 2^20, so both are binary here;
+``Flops`` is halved into multiply-adds and operators are counted in multiply-adds, so an FMA is 2 in the file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.declared import Declared, number, table
-from microbench.export.figures import bandwidth, need_bandwidth, need_capacity, need_compute, tidy, unmeasured
+from microbench.export.figures import bandwidth, need_bandwidth, need_capacity, need_compute, plain, tidy, unmeasured
 from microbench.records import Finding
 
 _GIB = 2**30
@@ -29,14 +29,14 @@ def write(request: Request) -> Exported:
     if link is None:
         findings.append(unmeasured(to, "no link was measured; 1 stands for ICN and one device never asks", "set ICN and ICN_LL by hand"))
     lines = [
-        f'"""{c.device.name}, measured by microbench.',
+        f'"""{plain(c.device.name)}, measured by microbench.',
         "",
         f"Flops in TFLOP/s of dense {dtype}; Memory_BW and ICN in GiB/s and Memory_size in GiB, which is how GenZ reads its GB.",
         'Use get_inference_system(system_name=system_configs[NAME], ceff=COMPUTE_EFFICIENCY, meff=MEMORY_EFFICIENCY)."""',
         "",
         f"NAME = {c.device.name!r}",
-        f"COMPUTE_EFFICIENCY = {tidy(rate.efficiency)}  # {rate.source}",
-        f"MEMORY_EFFICIENCY = {tidy(memory.efficiency)}  # {memory.source}",
+        f"COMPUTE_EFFICIENCY = {tidy(rate.efficiency)}  # {plain(rate.source)}",
+        f"MEMORY_EFFICIENCY = {tidy(memory.efficiency)}  # {plain(memory.source)}",
         "system_configs = {",
         f"    {c.device.name!r}: {{",
         f'        "Flops": {tidy(rate.peak / 1e12)},',

@@ -12,7 +12,7 @@ from typing import Any
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.aiconfigurator import slug
 from microbench.export.declared import Declared, number, table
-from microbench.export.figures import compute, need_bandwidth, need_compute, tidy, unmeasured
+from microbench.export.figures import compute, need_bandwidth, need_compute, plain, tidy, unmeasured
 
 _DTYPES = {"FP16": "f16", "INT8": "i8"}
 
@@ -36,7 +36,7 @@ def write(request: Request) -> Exported:
         findings.append(unmeasured(to, "no cache capacity is known; 1 MiB stands there", "run `microbench run` on the device itself"))
     entry["onchip_buffer"] = buffer or 2**20
     lines = [
-        f'"""{c.device.name}, measured by microbench: byte/s, OP/s (dense {dtype}), bytes. Add it to hardwares/hardware_params.py."""',
+        f'"""{plain(c.device.name)}, measured by microbench: byte/s, OP/s (dense {dtype}), bytes. For hardwares/hardware_params.py."""',
         "",
         "hardware_params = {",
         f'    "{slug(c.device.name)}": {{',

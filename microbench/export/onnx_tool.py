@@ -1,8 +1,8 @@
 """onnx-tool: an entry of ``Devices``.
 
-Fields and units were checked in the released package onnx-tool 1.0.1: ``device.py`` and ``llm.py`` (``profile``: ``FP32``, ``FP16``, ``INT8``
-times 1e6 is operations per millisecond, so they are GFLOP/s; ``Bandwidth`` times 1e6 is bytes per millisecond, so it is GB/s; operations
-are twice the multiply-adds; ``FP32`` must be there, since it stands in for what is missing).
+Fields and units were checked in the released package onnx-tool 1.0.1: ``device.py`` and ``llm.py`` (``profile``: ``FP32``, ``FP16``,
+``INT8`` times 1e6 is operations per millisecond, so they are GFLOP/s; ``Bandwidth`` times 1e6 is bytes per millisecond, so it is GB/s;
+operations are twice the multiply-adds; ``FP32`` must be there, since it stands in for what is missing).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.declared import Declared, number, table
-from microbench.export.figures import bandwidth, compute, need_bandwidth, need_compute, tidy
+from microbench.export.figures import bandwidth, compute, need_bandwidth, need_compute, plain, tidy
 
 _DTYPES = {"FP32": "f32", "FP16": "f16", "INT8": "i8"}
 
@@ -28,7 +28,7 @@ def write(request: Request) -> Exported:
     if link:
         entry["LinkBandwidth"] = tidy(link.value / 1e9)
     lines = [
-        f'"""{c.device.name}, measured by microbench: GFLOP/s and GB/s. Pass Devices[NAME] to profile(Device=...)."""',
+        f'"""{plain(c.device.name)}, measured by microbench: GFLOP/s and GB/s. Pass Devices[NAME] to profile(Device=...)."""',
         "",
         f"NAME = {c.device.name!r}",
         "Devices = {",

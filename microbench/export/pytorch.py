@@ -1,9 +1,10 @@
 """PyTorch: one importable file with the device's figures, the eager estimator's context and the two estimation callables.
 
-Fields and units were checked in the released wheel torch 2.13.0: ``_inductor/analysis/device_info.py`` (``DeviceInfo``: TFLOP/s by dtype,
-GB/s, GB; ``tops_sparsity_factor`` divides every dtype), ``_inductor/utils.py`` (``get_device_tflops`` asks the table only where a GPU is present,
-``get_gpu_dram_gbps`` asks the driver), ``utils/_runtime_estimation.py`` (``flops_to_ns`` halves FLOP and takes 0.75 of the peak, the scheduler
-does neither; the file measures that factor on the torch it finds) and ``_inductor/comms.py`` (``estimate_op_runtime`` in milliseconds).
+Fields and units were checked in the released wheel torch 2.13.0: ``_inductor/analysis/device_info.py`` (``DeviceInfo``: TFLOP/s
+by dtype, GB/s, GB; ``tops_sparsity_factor`` divides every dtype), ``_inductor/utils.py`` (``get_device_tflops`` asks the table only where
+a GPU is present, ``get_gpu_dram_gbps`` asks the driver), ``utils/_runtime_estimation.py`` (``flops_to_ns`` halves FLOP and takes 0.75 of
+the peak, the scheduler does neither; the file measures that factor on the torch it finds) and ``_inductor/comms.py``
+(``estimate_op_runtime`` in milliseconds).
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
 """PyTorch's profile-guided estimation: a Chrome trace of the operators that were measured.
 
 Fields and units were checked in the released wheel torch 2.13.0, ``_inductor/fx_passes/profile_guided_estimation.py`` and
-``_inductor/analysis/profile_analysis.py``: a ``cpu_op`` event names the operator with ``Input Dims``, ``Input Strides`` and ``Input type``; the
-``kernel`` events with the same ``External id`` give its duration in microseconds; the look-up needs the exact shapes, strides and dtype.
+``_inductor/analysis/profile_analysis.py``: a ``cpu_op`` event names the operator with ``Input Dims``, ``Input Strides`` and ``Input type``;
+the ``kernel`` events with the same ``External id`` give its duration in microseconds; the look-up needs the exact
+shapes, strides and dtype.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
 from microbench.errors import UsageError
 from microbench.export import Exported, Request, writes
+from microbench.export.figures import pretty
 from microbench.records import Case, Characterisation, Sheet, Value
 
 _TYPES = {"f64": "double", "f32": "float", "f16": "c10::Half", "bf16": "c10::BFloat16"}
@@ -100,7 +101,7 @@ def write(request: Request) -> Exported:
             f"{request.to} needs measured operator shapes ({', '.join(_OPERATORS)}), and this characterisation has none; "
             "run `microbench run` with the torch extra installed, or use --to pytorch, which needs ceilings only"
         )
-    return Exported(text=json.dumps({"schemaVersion": 1, "traceEvents": events}, indent=1) + "\n")
+    return Exported(text=pretty({"schemaVersion": 1, "traceEvents": events}))
 
 
 def _measured(c: Characterisation) -> list[tuple[str, Operands, str, float]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.declared import Declared, number
-from microbench.export.figures import Rate, fixed_cost, need_bandwidth, need_capacity, need_compute, tidy, unmeasured
+from microbench.export.figures import Rate, fixed_cost, need_bandwidth, need_capacity, need_compute, plain, tidy, unmeasured
 
 
 @writes("servcalc", says="servcalc GpuSpec and measured Calibration", suffix=".py", checked="servcalc 0.1.0")
@@ -24,7 +24,7 @@ def write(request: Request) -> Exported:
     milliseconds = tidy((cost or 0.0) * 1e3)
     says = "the fixed cost is that of one operator; what a serving engine adds to a step is not measured"
     lines = [
-        f'"""{c.device.name}, measured by microbench: GB/s, TFLOP/s of dense {dtype}, bytes, milliseconds.',
+        f'"""{plain(c.device.name)}, measured by microbench: GB/s, TFLOP/s of dense {dtype}, bytes, milliseconds.',
         "",
         'Use estimate(model, GPU, workload=..., calibration=CALIBRATION)."""',
         "",
@@ -38,8 +38,8 @@ def write(request: Request) -> Exported:
         f"    bf16_tflops={float(tidy(rate.peak / 1e12))},",
         ")",
         "CALIBRATION = Calibration(",
-        f"    bw_util=Curve(({_row(memory)},)),  # {memory.source}",
-        f"    mfu=Curve(({_row(rate)},)),  # {rate.source}",
+        f"    bw_util=Curve(({_row(memory)},)),  # {plain(memory.source)}",
+        f"    mfu=Curve(({_row(rate)},)),  # {plain(rate.source)}",
         f"    overhead_ms=({milliseconds}, {milliseconds}, {milliseconds}),",
         '    source="measured",',
         ")",
