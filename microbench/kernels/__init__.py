@@ -60,3 +60,6 @@ def _collect(device: Device) -> Iterable[Kernel]:
         from microbench.kernels import native
 
         yield from native.kernels(device)
+    from microbench.kernels import torch
+
+    yield from torch.kernels(device)

@@ -1,8 +1,0 @@
-"""`python -m microbench`."""
-
-from __future__ import annotations
-
-from microbench.cli import main
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,122 @@
+"""Library ceilings on the processor, and the search for a shape on invented rates."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+
+import pytest
+
+from microbench import kernels
+from microbench.kernels import torch as library
+from microbench.records import Device, MemoryLevel
+
+CPU = Device(
+    id="0" * 16,
+    kind="cpu",
+    name="invented",
+    arch="x86_64_v3",
+    levels=(MemoryLevel(name="L1", capacity_bytes=32768), MemoryLevel(name="L2", capacity_bytes=1 << 20)),
+    features=("avx2",),
+)
+GPU = Device(id="1" * 16, kind="cuda", name="invented", arch="sm_75", features=("sm_75",))
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before():  # noqa: ANN201
+    torch = pytest.importorskip("torch")
+    before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    yield
+    torch.set_num_threads(before)
+    torch.set_float32_matmul_precision(precision)
+
+
+def by_name(device: Device) -> dict[str, kernels.Kernel]:
+    return {kernel.sheet.name: kernel for kernel in library.kernels(device)}
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "i8"])
+def test_products_agree_with_float64(dtype: str) -> None:
+    assert library.check_gemm(CPU, dtype) is None
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "i8"])
+def test_a_wrong_product_is_seen(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = library.product
+
+    def permuted(torch, dtype, a, b):  # noqa: ANN001, ANN202
+        return right(torch, dtype, a.flip(0).contiguous(), b)
+
+    monkeypatch.setattr(library, "product", permuted)
+    kernel = next(kernel for kernel in library.kernels(CPU) if kernel.sheet.dtype == dtype and kernel.sheet.measures == "compute")
+    finding = kernel.check(CPU)
+    assert finding is not None
+    assert finding.code == "wrong-result"
+
+
+def test_the_copy_copies() -> None:
+    assert by_name(CPU)["copy.f32.torch"].check(CPU) is None
+
+
+@pytest.mark.parametrize("name", ["gemm.f32.torch", "copy.f32.torch"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_counts_the_work_it_did(name: str, threads: int) -> None:
+    kernel = by_name(CPU)[name]
+    params = {"m": 64, "n": 96, "k": 128} if name.startswith("gemm") else {"working_set": 1 << 20}
+    prepared = kernel.prepare(CPU, params, threads)
+    timing = prepared.run(1)
+    work = kernel.sheet.work
+    done = (work.flop or work.bytes) * timing.iterations * threads
+    assert done == (2 * 64 * 96 * 128 if name.startswith("gemm") else 1 << 20)
+    assert prepared.run(3 * timing.iterations).iterations == 3 * timing.iterations
+    prepared.close()
+    prepared.close()
+
+
+def test_formats_without_instructions_are_labelled_emulated() -> None:
+    assert "gemm.bf16.torch_emulated" in by_name(CPU)
+    assert "gemm.bf16.torch" in by_name(replace(CPU, features=("avx2", "avx512_bf16")))
+
+
+def test_an_old_gpu_says_which_formats_it_lacks_without_importing_torch() -> None:
+    sheets = {kernel.sheet.name: kernel.sheet for kernel in library.kernels(GPU)}
+    assert sheets["gemm.f32.torch"].unavailable is None
+    assert "sm_80 or newer" in (sheets["gemm.tf32.torch"].unavailable or "")
+    assert "sm_89 or newer" in (sheets["gemm.f8e4m3.torch"].unavailable or "")
+
+
+def test_without_torch_every_sheet_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(library.importlib.util, "find_spec", lambda _: None)
+    assert {kernel.sheet.unavailable for kernel in library.kernels(CPU)} == {library.NO_TORCH}
+
+
+def test_the_search_finds_the_best_shape_of_a_smooth_landscape() -> None:
+    asked = []
+
+    def rate(shape: library.Shape) -> tuple[float, float]:
+        asked.append(shape)
+        distance = sum(abs(math.log2(size / best)) for size, best in zip(shape, (2048, 1024, 1024), strict=True))
+        return 1e12 * 0.8**distance, 0.01
+
+    assert library.search(rate, budget_s=3.0, largest=4096) == (2048, 1024, 1024)
+    assert len(asked) == len(set(asked)) < 25
+
+
+def test_the_search_stops_within_its_budget() -> None:
+    spent = 0.0
+
+    def rate(shape: library.Shape) -> tuple[float, float]:
+        nonlocal spent
+        took = math.prod(shape) / 1e9
+        spent += took
+        return 1e9, took
+
+    library.search(rate, budget_s=0.3, largest=16384)
+    assert spent < 0.6
+
+
+def test_a_shape_with_a_dimension_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs m, n and k"):
+        by_name(CPU)["gemm.f32.torch"].prepare(CPU, {"m": 64}, 1)
