@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from microbench.records import Access, Measures, Unit
 
-Limiter = Literal["issue", "pipe", "memory", "shared", "latency", "none"]
+Limiter = Literal["compute", "memory", "shared", "latency", "none"]
 
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_103a", "sm_120f")
 STAMP_WORDS = 6  # 8-byte words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done
@@ -136,14 +136,14 @@ def _plain(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaR
 
 
 _PLAIN = (
-    _plain("fma.f64", "fma_f64", "dfma", 64, of="FP64 multiply-add", dtype="f64", limiter="pipe", unit="scalar", slow=_SLOW_F64),
-    _plain("fma.f32", "fma_f32", "ffma", 64, of="FP32 multiply-add", dtype="f32", limiter="issue", unit="scalar"),
-    _plain("fma.f16.half2", "fma_f16x2", "hfma2", 128, of="packed FP16 multiply-add", dtype="f16", limiter="issue", unit="vector",
+    _plain("fma.f64", "fma_f64", "dfma", 64, of="FP64 multiply-add", dtype="f64", limiter="compute", unit="scalar", slow=_SLOW_F64),
+    _plain("fma.f32", "fma_f32", "ffma", 64, of="FP32 multiply-add", dtype="f32", limiter="compute", unit="scalar"),
+    _plain("fma.f16.half2", "fma_f16x2", "hfma2", 128, of="packed FP16 multiply-add", dtype="f16", limiter="compute", unit="vector",
            variant="half2", turns=47),
-    _plain("fma.bf16.bf16x2", "fma_bf16x2", "bfma2", 128, of="packed BF16 multiply-add", dtype="bf16", limiter="issue", unit="vector",
+    _plain("fma.bf16.bf16x2", "fma_bf16x2", "bfma2", 128, of="packed BF16 multiply-add", dtype="bf16", limiter="compute", unit="vector",
            variant="bf16x2", turns=47, targets=TARGETS[1:]),
-    _plain("mad.i32", "mad_i32", "imad", 64, of="INT32 multiply-add", dtype="i32", limiter="pipe", unit="scalar"),
-    _plain("dp4a.i8.i32", "dp4a_i8", "idp4a", 256, of="four-way INT8 dot product", dtype="i8", accumulator="i32", limiter="pipe",
+    _plain("mad.i32", "mad_i32", "imad", 64, of="INT32 multiply-add", dtype="i32", limiter="compute", unit="scalar"),
+    _plain("dp4a.i8.i32", "dp4a_i8", "idp4a", 256, of="four-way INT8 dot product", dtype="i8", accumulator="i32", limiter="compute",
            unit="vector"),
 )  # fmt: skip
 

@@ -70,13 +70,12 @@ class Function:
         following = (at + 1,) if at + 1 < len(self.body) else ()
         if base in _LEAVES:
             return following if step.predicate else ()
-        if base != "BRA":
+        numeric = any(word.startswith("0x") for word in step.operands)
+        if base != "BRA" and not (base == "CALL" and numeric):  # a call to a bare address never returns: ptxas leaves some loops so
             return following
         target = next((int(word, 16) // BYTES_PER_INSTRUCTION for word in reversed(step.operands) if word.startswith("0x")), None)
         taken = () if target is None else (target,)
-        conditional = (
-            step.predicate or len(step.operands) > 1 or any(part in step.opcode.split(".")[1:] for part in ("U", "ANY", "DIV", "CONV"))
-        )
+        conditional = step.predicate or len(step.operands) > 1 or bool({"U", "ANY", "DIV", "CONV"} & set(step.opcode.split(".")[1:]))
         return (*taken, *following) if conditional else taken
 
 

@@ -1,0 +1,191 @@
+"""From samples to ceilings and costs: the envelope and the median, kept apart, each with its interval and its doubts.
+
+Peak: value is the best round, low the third best, high the smaller of nominal at the clock seen and the value plus one timer
+step. Typical: the median over rounds of each round's median, with an order-statistic interval. A cost is the opposite of a
+ceiling: the best round is its lowest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from microbench.levels import find_levels, level_of, sweep
+from microbench.nominal import nominal_rate
+from microbench.records import Case, Ceiling, Cost, Device, Estimate, LevelSeen, Plan, Samples, Sheet
+from microbench.stats import AGREEING_ROUNDS, COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, envelope, median_interval, rounds_agree
+
+# What two reads of the clock can be wrong by together, in nanoseconds.
+TIMER_STEP_NS = 40
+# A sample within this of the best was taken in a quiet moment.
+_QUIET = {"compute": 0.02, "memory": 0.05}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distilled:
+    """What the samples of one run amount to."""
+
+    ceilings: tuple[Ceiling, ...]
+    costs: tuple[Cost, ...]
+    levels: tuple[LevelSeen, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Series:
+    """One case over all its rounds."""
+
+    case: Case
+    sheet: Sheet
+    rounds: tuple[Samples, ...]
+
+    def per_round(self, work: float) -> list[float]:
+        """Best rate of each round in units of work per second, over all threads."""
+        return [work * self.case.threads * r.iterations * 1e9 / min(r.ns) for r in self.rounds]
+
+    def medians(self, work: float) -> list[float]:
+        return [work * self.case.threads * r.iterations * 1e9 / float(np.median(r.ns)) for r in self.rounds]
+
+    def clock_hz(self, companions: Mapping[str, Sheet]) -> float | None:
+        """The clock in the best round."""
+        best = max(self.rounds, key=lambda r: r.iterations / min(r.ns))
+        companion = companions.get(self.sheet.companion or "")
+        if best.companion_ns and companion is not None:
+            return companion.cycles * best.companion_iterations * 1e9 / min(best.companion_ns)
+        return max(best.clock_hz) if best.clock_hz else None
+
+
+def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], device: Device) -> Distilled:
+    """Ceilings, costs and memory levels from raw samples.
+
+    Cases whose working set lies between two plateaus belong to no level and yield no ceiling; of several cases that differ only in
+    working set, pages or streams the best one is the ceiling, and names itself in ``Ceiling.case``.
+    """
+    cases = {case.key: case for case in plan.cases}
+    grouped: dict[str, list[Samples]] = defaultdict(list)
+    for sample in samples:
+        if sample.case in cases and cases[sample.case].kernel in sheets:
+            grouped[sample.case].append(sample)
+    known = [sample for group in grouped.values() for sample in group]
+    levels = [
+        *find_levels(sweep(known, cases, sheets, "stream"), device, "stream"),
+        *find_levels(sweep(known, cases, sheets, "chase"), device, "chase"),
+    ]
+    series = [_Series(case=cases[key], sheet=sheets[cases[key].kernel], rounds=tuple(group)) for key, group in grouped.items()]
+    best: dict[tuple[str, int, str], Ceiling] = {}
+    for one in series:
+        ceiling = _ceiling(one, sheets, device, levels)
+        if ceiling is not None:
+            identity = (ceiling.name, ceiling.threads, ceiling.mode)
+            if identity not in best or ceiling.rate.value > best[identity].rate.value:
+                best[identity] = ceiling
+    costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series)]
+    return Distilled(ceilings=tuple(best.values()), costs=tuple(costs), levels=tuple(levels))
+
+
+def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: Sequence[LevelSeen]) -> Ceiling | None:
+    sheet, case = one.sheet, one.case
+    if sheet.measures not in ("compute", "memory", "link"):
+        return None
+    measures = "compute" if sheet.measures == "compute" else "memory" if sheet.measures == "memory" else "link"
+    level = _level(one, levels, device)
+    if measures == "memory" and level is None:
+        return None
+    work = sheet.work.flop if measures == "compute" else sheet.work.bytes
+    per_round = one.per_round(work)
+    clock_hz = one.clock_hz(sheets)
+    bound_by_ports = measures == "compute" or level == "L1"
+    nominal = nominal_rate(sheet, device, clock_hz=clock_hz, threads=case.threads) if clock_hz and bound_by_ports else None
+    quiet = _QUIET["compute" if measures == "compute" else "memory"]
+    value = max(per_round)
+    every = np.concatenate([work * case.threads * r.iterations * 1e9 / np.asarray(r.ns, dtype=float) for r in one.rounds])
+    return Ceiling(
+        name=f"{sheet.name}.{level}" if measures == "memory" else sheet.name,
+        measures=measures,
+        backend=sheet.backend,
+        rate=_peak(per_round, one, nominal),
+        typical=_typical(one.medians(work)),
+        case=case.key,
+        unit=sheet.unit,
+        dtype=sheet.dtype,
+        accumulator=sheet.accumulator,
+        level=level,
+        access=sheet.access,
+        variant=sheet.variant,
+        threads=case.threads,
+        scope=case.scope,
+        mode=case.mode,
+        operands=sheet.operands,
+        rounds=len(one.rounds),
+        converged=_converged(per_round, measures, nominal if measures == "compute" else None),
+        quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
+        nominal=nominal,
+        clock_hz=clock_hz,
+        per_clock=value / clock_hz / case.threads if clock_hz and device.kind == "cpu" else None,
+        throttled_share=_throttled(one.rounds),
+    )
+
+
+def _level(one: _Series, levels: Sequence[LevelSeen], device: Device) -> str | None:
+    if one.sheet.measures != "memory":
+        return None
+    working_set = one.case.params.get("working_set")
+    return level_of(int(working_set), one.case.threads, levels, device) if working_set is not None else None
+
+
+def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Estimate:
+    value, low = envelope(per_round)
+    fastest_ns = min(min(r.ns) for r in one.rounds)
+    step = value * TIMER_STEP_NS / fastest_ns
+    high = max(value, min(value + step, nominal)) if nominal else value + step
+    third = "third best round" if len(per_round) >= AGREEING_ROUNDS else f"worst of {len(per_round)} rounds"
+    return Estimate(value=value, low=low, high=high, basis=f"best round; low: {third}; high: {'nominal or ' if nominal else ''}one timer step")
+
+
+def _typical(medians: Sequence[float]) -> Estimate:
+    value, low, high, confidence = median_interval(medians)
+    return Estimate(value=value, low=low, high=high, confidence=round(confidence, 4) if 0 < confidence < 1 else None, basis="median over rounds")
+
+
+def _converged(per_round: Sequence[float], measures: str, nominal: float | None) -> bool:
+    if not rounds_agree(per_round, COMPUTE_TOLERANCE if measures == "compute" else MEMORY_TOLERANCE):
+        return False
+    return nominal is None or max(per_round) >= nominal * (1 - PORTS_TOLERANCE)
+
+
+def _throttled(rounds: Sequence[Samples]) -> float | None:
+    if not any(r.clock_hz for r in rounds):
+        return None
+    return sum(r.throttled for r in rounds) / sum(r.count for r in rounds)
+
+
+def _cost(one: _Series) -> Cost:
+    """Seconds per iteration; the best round is the cost, the third best bounds it from above."""
+    times = sorted(min(r.ns) * 1e-9 / r.iterations for r in one.rounds)
+    high = times[min(AGREEING_ROUNDS, len(times)) - 1]
+    name = one.sheet.name if one.case.threads == 1 else f"{one.sheet.name}.{one.case.threads}_threads"
+    pages = one.case.params.get("pages")
+    estimate = Estimate(value=times[0], low=times[0], high=high, basis="best round; high: third best round")
+    return Cost(name=f"{name}.{pages}" if pages else name, seconds=estimate, case=one.case.key)
+
+
+def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[Cost]:
+    """Load-to-use latency per level: the cases on each plateau that a chase saw."""
+    costs = []
+    for level in levels:
+        if level.seen_by != "chase":
+            continue
+        inside = [one for one in series if one.sheet.measures == "latency" and level.low_bytes <= int(one.case.params["working_set"]) <= level.high_bytes]
+        inside = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
+        typical = min(inside, key=lambda one: abs(_best_load(one) - level.value))
+        cost = _cost(typical)
+        loads = max(1, typical.sheet.loads)
+        scaled = replace(cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads)
+        costs.append(Cost(name=f"load_to_use.{level.name}", level=level.name, seconds=scaled, case=typical.case.key))
+    return costs
+
+
+def _best_load(one: _Series) -> float:
+    return min(min(r.ns) * 1e-9 / r.iterations for r in one.rounds) / max(1, one.sheet.loads)

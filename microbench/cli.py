@@ -1,0 +1,206 @@
+"""The command line: arguments in, data on stdout, everything else on stderr. Each command is a few lines over a function elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import rich_click as click
+
+from microbench import __version__
+from microbench.errors import MicrobenchError, UsageError
+
+if TYPE_CHECKING:
+    from microbench.session import Request
+
+INTERRUPTED = 130
+
+Command = Callable[..., Any]
+
+
+def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    from microbench.units import parse_seconds
+
+    if value is None:
+        return None
+    try:
+        return parse_seconds(value)
+    except ValueError as error:
+        raise UsageError(f"--time-limit: {error}") from error
+
+
+def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for text in value for word in text.split(",") if word)
+
+
+def device_option(default: str = "auto") -> Command:
+    """--device, spelt and explained the same everywhere."""
+    return click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda:N", help="What to look at.")
+
+
+def data_options(command: Command) -> Command:
+    """--json and --csv, wherever there is data; ``-`` takes the table's place on stdout."""
+    command = click.option("--csv", "csv_path", metavar="PATH|-", help="Write the rows as CSV.")(command)
+    return click.option("--json", "json_path", metavar="PATH|-", help="Write the data as JSON.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="microbench")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+def cli(verbose: bool) -> None:
+    """Measure what a CPU or GPU really sustains, fit an empirical roofline, predict operator time from it."""
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+
+
+@cli.command()
+@device_option()
+@click.option("--quick", is_flag=True, help="Within 30 s.")
+@click.option("--thorough", is_flag=True, help="Within 15 minutes: more rounds, every variant.")
+@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels or cases whose name matches.")
+@click.option("--dtype", multiple=True, metavar="D,...", callback=_words, help="These dtypes only.")
+@click.option("--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only.")
+@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long.")
+@click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many runs, each in a fresh process.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order inside a round.")
+@click.option("--resume", type=click.Path(path_type=Path), help="Go on with the journal (.partial) of an interrupted run.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and measure nothing.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for results.")
+@data_options
+@click.pass_context
+def run(context: click.Context, /, **options: Any) -> None:
+    """Measure this machine: ceilings, costs, memory levels, roofline."""
+    from microbench.commands import dry_run, run_once
+
+    request = _request(options)
+    if options["dry_run"]:
+        dry_run(request)
+        return
+    if options["repeat"] > 1:
+        context.exit(_repeat(options["repeat"]))
+    context.exit(INTERRUPTED if run_once(request, options["json_path"], options["csv_path"]) else 0)
+
+
+def _request(options: dict[str, Any]) -> Request:
+    from microbench.plan import Selection
+    from microbench.session import Request
+
+    if options["quick"] and options["thorough"]:
+        raise UsageError("--quick and --thorough exclude each other; give one of them")
+    return Request(
+        device=options["device"],
+        budget="quick" if options["quick"] else "thorough" if options["thorough"] else "default",
+        selection=Selection(only=options["only"], dtypes=options["dtype"], levels=options["level"]),
+        time_limit_s=options["time_limit"],
+        seed=options["seed"],
+        resume=options["resume"],
+        out=options["out"],
+    )
+
+
+def _repeat(times: int) -> int:
+    """Noise between processes is not noise within one: each repetition gets a process of its own."""
+    arguments = [sys.executable, "-m", "microbench", *_without_repeat(sys.argv[1:])]
+    for _ in range(times):
+        code = subprocess.run(arguments, check=False).returncode  # noqa: S603 - our own command line again
+        if code:
+            return code
+    return 0
+
+
+def _without_repeat(arguments: list[str]) -> list[str]:
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--repeat":
+            skip = True
+        elif not argument.startswith("--repeat="):
+            kept.append(argument)
+    return kept
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["devices", "kernels", "operators", "results"]))
+@device_option()
+@click.option("--arch", metavar="sm_90a", help="Kernels for a compute target, GPU or no GPU.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results.")
+@data_options
+def list_(what: str, device: str, arch: str | None, out: Path, json_path: str | None, csv_path: str | None) -> None:
+    """List devices, kernels, operators or stored results."""
+    from microbench import listing
+    from microbench.tables import emit
+
+    rows = {
+        "devices": listing.devices,
+        "kernels": lambda: listing.kernels(device, arch),
+        "operators": listing.operators,
+        "results": lambda: listing.results(out),
+    }[what]()
+    emit(rows, what, json_path, csv_path)
+
+
+@cli.command()
+@device_option()
+@data_options
+@click.pass_context
+def doctor(context: click.Context, device: str, json_path: str | None, csv_path: str | None) -> None:
+    """Check what could spoil a measurement or keep one from running."""
+    from microbench.commands import doctor as examine
+
+    context.exit(examine(device, json_path, csv_path))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@data_options
+def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> None:
+    """Compute a device's peaks from units, width and clock, with the formula's terms."""
+    from microbench.commands import nominal as compute
+
+    compute(name, json_path, csv_path)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page that works offline.")
+@click.option("--png", type=click.Path(path_type=Path), help="Write the roofline picture.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Write the roofline as SVG.")
+@click.option("--md", type=click.Path(path_type=Path), help="Write Markdown.")
+def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md: Path | None) -> None:
+    """Show a stored characterisation, or write it as a page or picture."""
+    from microbench.commands import report as write
+
+    write(file, {"html": html, "png": png, "svg": svg, "md": md})
+
+
+def main() -> NoReturn:
+    """Run the command line; every refusal is one sentence and an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        code = cli(standalone_mode=False)
+    except MicrobenchError as error:
+        _say(str(error))
+        code = error.exit_code
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted before anything was measured")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough; there is nobody left to tell.
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _say(sentence: str) -> None:
+    click.echo(f"microbench: {sentence}", err=True)

@@ -1,0 +1,71 @@
+"""What the commands do, once their arguments are read."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from microbench import report as reports
+from microbench import store, units
+from microbench.files import write_new
+from microbench.frames import ceiling_rows
+from microbench.records import Characterisation
+from microbench.report import terminal
+from microbench.report.progress import progress
+from microbench.session import Outcome, Request, plan_for
+from microbench.session import run as carry_out
+from microbench.tables import Row, as_csv, emit
+
+
+def dry_run(request: Request) -> None:
+    """Print the plan and measure nothing."""
+    device, kernels, plan = plan_for(request)
+    rows: list[Row] = [
+        {"case": case.key, "measures": kernels[case.kernel].sheet.measures, "licence": kernels[case.kernel].sheet.licence} for case in plan.cases
+    ]
+    emit(rows, f"{device.name}: {len(plan.cases)} cases, at most {units.seconds(plan.budget.time_limit_s)}, at least {plan.budget.min_rounds} rounds")
+
+
+def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
+    """Measure, show, leave JSON, PNG and HTML; tell whether the run was interrupted."""
+    outcome = carry_out(request, progress())
+    _show(outcome.characterisation, json_path, csv_path)
+    _leave(outcome)
+    return outcome.interrupted
+
+
+def _show(characterisation: Characterisation, json_path: str | None, csv_path: str | None) -> None:
+    if json_path == "-":
+        sys.stdout.write(store.dumps(characterisation).decode() + "\n")
+    elif json_path is not None:
+        write_new(Path(json_path), store.dumps(characterisation))
+    if csv_path == "-":
+        sys.stdout.write(as_csv(list(ceiling_rows(characterisation.ceilings))))
+    elif csv_path is not None:
+        write_new(Path(csv_path), as_csv(list(ceiling_rows(characterisation.ceilings))).encode())
+    if "-" not in (json_path, csv_path):
+        terminal.show(characterisation)
+
+
+def _leave(outcome: Outcome) -> None:
+    """Pictures and page beside the JSON; their names on stderr."""
+    if outcome.path is None:
+        return
+    written = [outcome.path]
+    if outcome.characterisation.ceilings:
+        page, picture = outcome.path.with_suffix(".html"), outcome.path.with_suffix(".png")
+        reports.write(outcome.characterisation, html=page, png=picture)
+        written += [picture, page]
+    for path in written:
+        sys.stderr.write(f"{path}\n")
+
+
+def report(file: Path, targets: dict[str, Path | None]) -> None:
+    """Show a stored characterisation, or write it in the forms asked for."""
+    characterisation = store.load(file)
+    wanted = {name: path for name, path in targets.items() if path is not None}
+    if not wanted:
+        terminal.show(characterisation)
+        return
+    reports.write(characterisation, **wanted)
+

@@ -1,0 +1,187 @@
+"""How many instructions of a kind a core starts per cycle, by microarchitecture.
+
+The words are those of ``Sheet.ports``: what the instruction does, then its width in bits (``scalar`` for one lane). A fraction means more
+than one cycle apiece. A word that is missing from a row is unknown there, and nominal is then unknown too: nothing is guessed.
+Sources, by name: *uops* is the uops.info table of measured throughputs; *Intel ORM* the Intel 64 and IA-32 optimisation reference manual;
+*AMD SOG* the software optimisation guide of that family; *Arm SOG* the software optimisation guide of that core; *Dougall* the
+published measurements of Apple's cores by Dougall Johnson; *seen* a characterisation under results/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+_WIDTHS = ("128", "256", "512")
+WORDS = (
+    "add.scalar",  # a dependent chain of these tells the clock
+    *(f"fma.{width}" for width in ("scalar", *_WIDTHS)),  # f32 and f64 alike
+    *(f"fp16.{width}" for width in ("scalar", *_WIDTHS)),  # half-precision multiply-add
+    *(f"bf16.{width}" for width in _WIDTHS),  # dot of two bf16 pairs into f32
+    *(f"vnni.{width}" for width in _WIDTHS),  # dot of four 8-bit pairs into i32 (x86 VNNI, Arm SDOT)
+    "amx.i8",
+    "amx.bf16",
+    "amx.fp16",
+    *(f"load.{width}" for width in ("scalar", *_WIDTHS)),
+    *(f"store.{width}" for width in ("scalar", *_WIDTHS)),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """One microarchitecture.
+
+    Parameters
+    ----------
+    arch
+        The name that archspec gives it.
+    per_cycle
+        Instructions per cycle and core by word.
+    source
+        Where the counts come from.
+    varies
+        Words whose count depends on the model sold: what other models have. ``per_cycle`` holds the highest.
+    note
+        What else a reader should know.
+    """
+
+    arch: str
+    per_cycle: Mapping[str, float]
+    source: str
+    varies: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for word, count in {**self.per_cycle, **self.varies}.items():
+            if word not in WORDS:
+                raise ValueError(f"ports of {self.arch}: {word!r} is no known word")
+            if not 0 < count <= 8:
+                raise ValueError(f"ports of {self.arch}: {count} of {word} per cycle cannot be")
+        for word, other in self.varies.items():
+            if not other < self.per_cycle.get(word, 0):
+                raise ValueError(f"ports of {self.arch}: {word} must hold the highest count of the models sold")
+        for kind in ("fma", "load", "store"):
+            counts = [self.per_cycle[f"{kind}.{width}"] for width in _WIDTHS if f"{kind}.{width}" in self.per_cycle]
+            if not counts or counts != sorted(counts, reverse=True):
+                raise ValueError(f"ports of {self.arch}: {kind} is missing, or wider instructions start more often than narrow ones")
+
+
+def _each(kind: str, *counts: float | None, scalar: float | None = None) -> dict[str, float]:
+    """Counts of one kind at 128, 256 and 512 bits, in that order."""
+    named = {f"{kind}.{width}": count for width, count in zip(_WIDTHS, counts, strict=False) if count is not None}
+    return named | ({f"{kind}.scalar": scalar} if scalar is not None else {})
+
+
+def _merge(*parts: Mapping[str, float]) -> dict[str, float]:
+    return {word: count for part in parts for word, count in part.items()}
+
+
+_HASWELL = _merge({"add.scalar": 4}, _each("fma", 2, 2, scalar=2), _each("load", 2, 2, scalar=2), _each("store", 1, 1, scalar=1))
+_SKYLAKE_SERVER = _merge(_HASWELL, _each("fma", 2, 2, 2), _each("load", 2, 2, 2), _each("store", 1, 1, 1))
+_CASCADELAKE = _merge(_SKYLAKE_SERVER, _each("vnni", 2, 2, 2))
+# Two stores start per cycle only where both go to one line, which streaming code does; 512-bit ones never pair.
+_ICELAKE = _merge(_CASCADELAKE, _each("store", 2, 2, 1, scalar=2))
+_GOLDEN_COVE = _merge(_ICELAKE, {"add.scalar": 5}, _each("load", 3, 3, 2, scalar=3))
+_SAPPHIRE_RAPIDS = _merge(
+    _GOLDEN_COVE,
+    _each("fp16", 2, 2, 2, scalar=2),
+    # One tile product takes 16 cycles, whatever its element type.
+    {"amx.i8": 1 / 16, "amx.bf16": 1 / 16},
+)
+_ZEN1 = _merge({"add.scalar": 4}, _each("fma", 2, 1, scalar=2), _each("load", 2, 1, scalar=2), _each("store", 1, 0.5, scalar=1))
+_ZEN2 = _merge(_ZEN1, _each("fma", 2, 2), _each("load", 2, 2), _each("store", 1, 1))
+_ZEN3 = _merge(_ZEN2, {"load.scalar": 3, "store.scalar": 2})
+# 512-bit instructions take a 256-bit pipe for two cycles.
+_ZEN4 = _merge(
+    _ZEN3, _each("fma", 2, 2, 1), _each("load", 2, 2, 1), _each("store", 1, 1, 0.5), _each("bf16", 2, 2, 1), _each("vnni", 2, 2, 1)
+)
+_ZEN5 = _merge(
+    _ZEN4,
+    {"add.scalar": 6, "load.scalar": 4, "store.scalar": 2},
+    _each("fma", 2, 2, 2),
+    _each("load", 2, 2, 2),
+    _each("store", 2, 2, 1),
+    _each("bf16", 2, 2, 2),
+    _each("vnni", 2, 2, 2),
+)
+
+
+def _neon(pipes: float, loads: float, stores: float, *kinds: str) -> dict[str, float]:
+    """A core whose 128-bit pipes all do every ``kinds`` of multiply-add."""
+    arithmetic = _merge(*(_each(kind, pipes) for kind in kinds), *({f"{kind}.scalar": pipes} for kind in kinds if kind in ("fma", "fp16")))
+    return _merge(arithmetic, _each("load", loads, scalar=loads), _each("store", stores, scalar=stores))
+
+
+_SKU_512 = "models with one 512-bit multiply-add unit do half: the product page says how many AVX-512 FMA units a model has"
+_ROWS: tuple[Ports, ...] = (
+    Ports(arch="haswell", per_cycle=_HASWELL, source="uops; Intel ORM"),
+    Ports(arch="broadwell", per_cycle=_HASWELL, source="uops; Intel ORM"),
+    Ports(arch="skylake", per_cycle=_HASWELL, source="uops; Intel ORM"),
+    Ports(arch="skylake_avx512", per_cycle=_SKYLAKE_SERVER, varies={"fma.512": 1}, source="uops; Intel ORM", note=_SKU_512),
+    Ports(arch="cascadelake", per_cycle=_CASCADELAKE, varies={"fma.512": 1, "vnni.512": 1}, source="uops; Intel ORM", note=_SKU_512),
+    Ports(
+        arch="icelake",
+        per_cycle=_ICELAKE,
+        varies={"fma.512": 1, "vnni.512": 1},
+        source="uops; Intel ORM",
+        note=f"server models have two 512-bit units, client models (also Rocket Lake and Tiger Lake) one; {_SKU_512}",
+    ),
+    Ports(
+        arch="alderlake", per_cycle={k: v for k, v in _GOLDEN_COVE.items() if "512" not in k}, source="uops", note="performance cores only"
+    ),
+    Ports(arch="sapphirerapids", per_cycle=_SAPPHIRE_RAPIDS, source="uops (Golden Cove); Intel ORM; seen"),
+    Ports(
+        arch="graniterapids",
+        per_cycle=_SAPPHIRE_RAPIDS | {"amx.fp16": 1 / 16},
+        source="Intel ORM; seen",
+        note="archspec calls it sapphirerapids",
+    ),
+    Ports(arch="zen", per_cycle=_ZEN1, source="uops; AMD SOG 17h"),
+    Ports(arch="zen2", per_cycle=_ZEN2, source="uops; AMD SOG 17h models 30h and above"),
+    Ports(arch="zen3", per_cycle=_ZEN3, source="uops; AMD SOG 19h"),
+    Ports(arch="zen4", per_cycle=_ZEN4, source="uops; AMD SOG 19h models 10h and above"),
+    Ports(
+        arch="zen5",
+        per_cycle=_ZEN5,
+        varies={"fma.512": 1, "vnni.512": 1, "bf16.512": 1, "load.512": 1, "store.512": 0.5},
+        source="AMD SOG 1Ah; A. Yee's measurements of 2024",
+        note="mobile models keep the 256-bit data paths of Zen 4",
+    ),
+    Ports(arch="cortex_a72", per_cycle=_neon(2, 1, 1, "fma"), source="Arm SOG Cortex-A72"),
+    Ports(arch="neoverse_n1", per_cycle=_neon(2, 2, 1, "fma", "fp16", "vnni"), source="Arm SOG Neoverse N1", note="Graviton 2, Altra"),
+    Ports(arch="neoverse_n2", per_cycle=_neon(2, 3, 2, "fma", "fp16", "vnni", "bf16"), source="Arm SOG Neoverse N2"),
+    Ports(arch="neoverse_v1", per_cycle=_neon(4, 3, 2, "fma", "fp16", "vnni", "bf16"), source="Arm SOG Neoverse V1", note="Graviton 3"),
+    Ports(
+        arch="neoverse_v2", per_cycle=_neon(4, 3, 2, "fma", "fp16", "vnni", "bf16"), source="Arm SOG Neoverse V2", note="Graviton 4, Grace"
+    ),
+    *(
+        Ports(arch=arch, per_cycle=_neon(4, 3, 2, "fma", "fp16", "vnni"), source="Dougall (M1)", note="performance cores only")
+        for arch in ("m1", "m2", "m3", "m4")
+    ),
+)
+
+
+def _by_arch(rows: Iterable[Ports]) -> dict[str, Ports]:
+    found: dict[str, Ports] = {}
+    for row in rows:
+        if row.arch in found:
+            raise ValueError(f"ports of {row.arch} stand in two rows")
+        found[row.arch] = row
+    return found
+
+
+PORTS = _by_arch(_ROWS)
+# archspec's names of families that no row can speak for: known, but with unknown counts.
+GENERIC = (
+    "x86_64",
+    "x86_64_v2",
+    "x86_64_v3",
+    "x86_64_v4",
+    "aarch64",
+    "armv8.1a",
+    "armv8.2a",
+    "armv8.3a",
+    "armv8.4a",
+    "armv8.5a",
+    "armv9.0a",
+)

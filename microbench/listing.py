@@ -1,0 +1,69 @@
+"""What `microbench list` shows: devices, kernels, operators, stored results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from microbench import store
+from microbench.devices import probe
+from microbench.errors import CannotRun, MicrobenchError
+from microbench.kernels import registry
+from microbench.records import Sheet
+from microbench.tables import Row
+
+
+def devices() -> list[Row]:
+    """The devices of this machine, and why there is no GPU where there is none."""
+    rows: list[Row] = []
+    for spec in ("cpu", "cuda:0"):
+        try:
+            device = probe(spec)
+        except CannotRun as error:
+            rows.append({"device": spec, "name": None, "arch": None, "note": str(error)})
+            continue
+        rows.append({"device": spec, "name": device.name, "arch": device.arch, "memory_bytes": device.memory_bytes, "note": None})
+    return rows
+
+
+def kernels(spec: str, arch: str | None) -> list[Row]:
+    """Every kernel with what it measures, and why one cannot run here."""
+    if arch is not None:
+        from microbench.kernels import cuda
+
+        return [_sheet_row(sheet) for sheet in cuda.sheets_for(arch)]
+    return [_sheet_row(kernel.sheet) for kernel in registry(probe(spec)).values()]
+
+
+def _sheet_row(sheet: Sheet) -> Row:
+    return {
+        "kernel": sheet.name,
+        "measures": sheet.measures,
+        "unit": sheet.unit,
+        "dtype": sheet.dtype,
+        "backend": sheet.backend,
+        "source": sheet.source,
+        "available": "no: " + sheet.unavailable if sheet.unavailable else "yes" if sheet.verified else "yes, unverified",
+    }
+
+
+def operators() -> list[Row]:
+    """The operators whose work is counted and time predicted."""
+    from microbench.operators import OPERATORS
+
+    return [{"operator": name, "family": row.family, "params": " ".join(row.keys), "says": row.says} for name, row in OPERATORS.items()]
+
+
+def results(out: Path) -> list[Row]:
+    """The characterisations below a folder."""
+    rows: list[Row] = []
+    for path in sorted(out.glob("*/*.json")):
+        try:
+            held = store.load(path)
+        except MicrobenchError as error:
+            rows.append({"file": str(path), "device": None, "started": None, "ceilings": None, "note": str(error)})
+            continue
+        started = held.environment.started if held.environment else None
+        rows.append({"file": str(path), "device": held.device.name, "started": started, "ceilings": len(held.ceilings), "note": None})
+    return rows
+
+

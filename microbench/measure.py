@@ -1,0 +1,281 @@
+"""The measuring loop: rounds spread over the run, blocks of one clock licence inside a round, bursts of short samples.
+
+1. Prepare every case once: memory, code, threads. Nothing of that is ever timed.
+2. Calibrate: the number of iterations that makes a sample long enough for the clock.
+3. In each round, visit the cases in blocks of one clock licence, narrow vectors to wide, in seeded order inside a block. Warm up
+   with the case's own instructions, then take samples, each followed by one of the companion loop that tells the clock.
+4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have converged.
+5. Stop when all have converged or the time is up; the reason is stored with the samples.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from microbench.errors import MicrobenchError
+from microbench.kernels import Kernel, Prepared
+from microbench.nominal import nominal_rate
+from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
+from microbench.stats import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, rounds_agree, thin
+
+log = logging.getLogger(__name__)
+
+KEEP_SAMPLES = 200
+# Working sets up to here are warmed by whole passes: beyond, a pass takes longer than neighbours leave a shared cache alone.
+WARM_BY_PASSES_BYTES = 128 * 2**20
+# A converged case is still visited now and then, so that a late quiet moment can raise it.
+REVISIT_EVERY = 4
+# Interference comes in episodes of seconds: agreement inside one episode is no agreement.
+AGREEMENT_SPAN = 0.4
+_LICENCES = ("128", "neon", "256", "512", "amx")
+_MAX_ITERATIONS = 1 << 40
+
+
+class Watcher(Protocol):
+    """What the session wants to hear while measuring."""
+
+    def sampled(self, case: Case, samples: Samples) -> None:
+        """One case of one round is done; store it."""
+
+    def progressed(self, case: Case, round_index: int, best: float) -> None:
+        """Something to show: the most iterations per second so far, over all threads."""
+
+
+@dataclass(slots=True)
+class _State:
+    """A case under measurement. The only mutable record: it dies with the loop."""
+
+    case: Case
+    sheet: Sheet
+    prepared: Prepared
+    companion: Prepared | None = None
+    companion_sheet: Sheet | None = None
+    iterations: int = 0
+    companion_iterations: int = 0
+    best_of_rounds: list[float] = field(default_factory=list)
+    ended_s: list[float] = field(default_factory=list)
+    share: float | None = None
+    converged: bool = False
+    lost: bool = False
+
+
+class Loop:
+    """One measurement of a plan. ``run`` may be called again for the cases that the gate wants measured once more.
+
+    ``findings`` collects the cases that could not be measured; ``round`` is the number of the round that comes next.
+    """
+
+    def __init__(self, device: Device, kernels: Mapping[str, Kernel], plan: Plan, watcher: Watcher) -> None:
+        self.device = device
+        self.kernels = kernels
+        self.plan = plan
+        self.watcher = watcher
+        self.findings: list[Finding] = []
+        self.started = time.monotonic()
+        self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
+        self._states: dict[str, _State] = {}
+        self._shared: dict[tuple[str, int], Prepared] = {}
+        self._licence: str | None = None
+        self._held: tuple[Samples, ...] = ()
+        self.round = 0
+
+    def resume(self, samples: Sequence[Samples]) -> None:
+        """Take over what an interrupted run has measured of the plan's cases."""
+        self._held = tuple(samples)
+
+    def run(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
+        """Measure until all have converged or ``deadline_s`` seconds after the start of the loop, but at least ``least`` rounds of each."""
+        self._prepare(cases)
+        states = [self._states[case.key] for case in cases if case.key in self._states]
+        for _ in range(self.plan.budget.max_rounds):
+            due = [state for state in states if self._due(state, least, deadline_s)]
+            if all(state.converged or state.lost for state in states) or self._late(due, deadline_s):
+                return
+            for state in self._order(due):
+                if self._late([state], deadline_s):
+                    continue
+                self._visit(state)
+            self.round += 1
+
+    def _late(self, due: Sequence[_State], deadline_s: float) -> bool:
+        """Past the deadline, only cases that have not a single round yet are still worth the wait."""
+        return self._elapsed() > deadline_s and all(state.best_of_rounds for state in due)
+
+    def close(self) -> None:
+        """Free everything that was prepared."""
+        for prepared in (*(state.prepared for state in self._states.values()), *self._shared.values()):
+            prepared.close()
+        self._states.clear()
+        self._shared.clear()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def _prepare(self, cases: Sequence[Case]) -> None:
+        # Largest working sets first: arenas are then mapped once at their full size.
+        for case in sorted(cases, key=lambda case: -float(case.params.get("working_set", 0))):
+            if case.key in self._states:
+                continue
+            kernel = self.kernels[case.kernel]
+            try:
+                prepared = kernel.prepare(self.device, case.params, case.threads)
+            except (MicrobenchError, MemoryError, RuntimeError, ValueError) as error:
+                self._give_up(case, error)
+                continue
+            state = _State(case=case, sheet=kernel.sheet, prepared=prepared)
+            companion = self.kernels.get(kernel.sheet.companion or "")
+            if companion is not None and companion.sheet.unavailable is None and self._bound_by_ports(kernel.sheet, case):
+                key = (companion.sheet.name, case.threads)
+                if key not in self._shared:
+                    self._shared[key] = companion.prepare(self.device, {}, case.threads)
+                state.companion, state.companion_sheet = self._shared[key], companion.sheet
+            self._states[case.key] = state
+            for samples in self._held:
+                if samples.case == case.key:
+                    self._count(state, samples, samples.started_s)
+                    self.round = max(self.round, samples.round + 1)
+
+    def _bound_by_ports(self, sheet: Sheet, case: Case) -> bool:
+        """Whether the clock decides: arithmetic always, memory inside the first level."""
+        if sheet.measures == "memory":
+            first = self.device.level("L1")
+            return first is not None and int(case.params.get("working_set", 0)) <= (first.capacity_bytes or 0)
+        return sheet.measures == "compute"
+
+    def _give_up(self, case: Case, error: BaseException) -> None:
+        says = f"{case.key} was not measured: {error}"
+        self.findings.append(Finding(code="not-measured", severity="warning", says=says, remedy="microbench doctor", case=case.key))
+
+    def _due(self, state: _State, least: int, deadline_s: float) -> bool:
+        """Every case for the first rounds, then those that have not converged, and the others now and then."""
+        if state.lost:
+            return False
+        if len(state.best_of_rounds) < least:
+            return True
+        spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (deadline_s - state.ended_s[0])
+        state.converged = self._converged(state) and (spread or state.share is not None)
+        return not state.converged or self.round % REVISIT_EVERY == 0
+
+    def _converged(self, state: _State) -> bool:
+        tolerance = COMPUTE_TOLERANCE if state.sheet.measures == "compute" else MEMORY_TOLERANCE
+        if not rounds_agree(state.best_of_rounds, tolerance):
+            return False
+        return state.share is None or state.share >= 1 - PORTS_TOLERANCE
+
+    def _order(self, due: Sequence[_State]) -> Iterator[_State]:
+        """Blocks of one clock licence, narrow to wide; the seed decides inside a block."""
+        shuffled = list(due)
+        self._random.shuffle(shuffled)
+        shuffled.sort(key=lambda state: _LICENCES.index(state.sheet.licence) if state.sheet.licence in _LICENCES else 0)
+        yield from shuffled
+
+    def _visit(self, state: _State) -> None:
+        started = self._elapsed()
+        try:
+            self._calibrate(state)
+            self._warm_up(state)
+            samples = burst(state, self.plan.budget.samples, self.round, started)
+        except (MicrobenchError, RuntimeError, MemoryError) as error:
+            state.lost = True
+            self._give_up(state.case, error)
+            return
+        self._count(state, samples, self._elapsed())
+        self.watcher.sampled(state.case, samples)
+        best = max(state.best_of_rounds) * 1e9 * state.case.threads
+        self.watcher.progressed(state.case, self.round, best)
+
+    def _calibrate(self, state: _State) -> None:
+        if state.iterations:
+            return
+        state.iterations = calibrate(state.prepared.run, self.plan.budget.sample_s)
+        if state.companion is not None:
+            state.companion_iterations = calibrate(state.companion.run, self.plan.budget.sample_s)
+
+    def _warm_up(self, state: _State) -> None:
+        """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
+        budget = self.plan.budget
+        working_set = int(state.case.params.get("working_set", 0))
+        if state.sheet.work.bytes and working_set <= WARM_BY_PASSES_BYTES:
+            state.prepared.run(2 * -(-working_set // state.sheet.work.bytes))
+        # Inside a block of one licence the previous case has left the clock where it belongs.
+        until = time.monotonic() + (budget.warmup_s if state.sheet.licence != self._licence else budget.sample_s)
+        while time.monotonic() < until:
+            state.prepared.run(state.iterations)
+        self._licence = state.sheet.licence
+
+    def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
+        state.best_of_rounds.append(samples.iterations / min(samples.ns))
+        state.ended_s.append(ended_s)
+        self._see_clock(state, samples)
+
+    def _see_clock(self, state: _State, samples: Samples) -> None:
+        """The share of the ports' count at the clock seen, in the best round so far."""
+        rate = state.best_of_rounds[-1]
+        if rate < max(state.best_of_rounds):
+            return
+        if samples.companion_ns and state.companion_sheet is not None:
+            clock_hz = state.companion_sheet.cycles * samples.companion_iterations * 1e9 / min(samples.companion_ns)
+        elif samples.clock_hz:
+            clock_hz = max(samples.clock_hz)
+        else:
+            return
+        nominal = nominal_rate(state.sheet, self.device, clock_hz=clock_hz, threads=state.case.threads)
+        work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes
+        state.share = rate * 1e9 * work * state.case.threads / nominal if nominal else None
+
+
+def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
+    """Take the samples of one case in one round; the kernel is warm."""
+    ns: list[int] = []
+    companion_ns: list[int] = []
+    clock: list[float] = []
+    power: list[float] = []
+    iterations, checked, switches, throttled = state.iterations, None, 0, 0
+    for _ in range(count):
+        timing = state.prepared.run(state.iterations)
+        # A kernel may round up to what it can do; every sample of a burst then does the same number.
+        iterations = timing.iterations
+        ns.append(timing.ns)
+        switches += timing.switches
+        throttled += timing.throttled
+        checked = timing.checked if checked in (None, True) else checked
+        if timing.clock_hz is not None:
+            clock.append(timing.clock_hz)
+        if timing.power_w is not None:
+            power.append(timing.power_w)
+        if state.companion is not None:
+            companion_ns.append(state.companion.run(state.companion_iterations).ns)
+    return Samples(
+        case=state.case.key,
+        round=index,
+        started_s=round(started_s, 4),
+        iterations=iterations,
+        ns=thin(ns, KEEP_SAMPLES),
+        count=len(ns),
+        companion_ns=thin(companion_ns, KEEP_SAMPLES),
+        companion_iterations=state.companion_iterations,
+        clock_hz=tuple(clock[:KEEP_SAMPLES]),
+        power_w=tuple(power[:KEEP_SAMPLES]),
+        throttled=throttled,
+        switches=switches,
+        checked=checked,
+    )
+
+
+def calibrate(run: Callable[[int], Timing], sample_s: float) -> int:
+    """The number of iterations that last at least ``sample_s``, found by doubling and one proportional step."""
+    iterations = 1
+    while iterations < _MAX_ITERATIONS:
+        timing = run(iterations)
+        took_s = timing.ns * 1e-9
+        done = timing.iterations
+        if took_s >= sample_s / 4:
+            return max(1, -(-int(done * sample_s * 1e9) // max(1, timing.ns)))
+        iterations = max(2 * iterations, min(16 * iterations, int(done * sample_s / 2 / max(took_s, 1e-9))))
+    return iterations
+

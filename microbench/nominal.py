@@ -1,0 +1,276 @@
+"""What a device could do by arithmetic: units x width x clock x FLOP per cycle, each term from a table with its source.
+
+Nominal is never what is printed on a box (that is advertised) nor what was measured (that is a ceiling). It bounds both from above:
+a ceiling above nominal at the clock seen is a mistake until explained.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from microbench.data import gpus
+from microbench.data.ports import PORTS, Ports
+from microbench.errors import UsageError
+from microbench.records import Device, Sheet
+from microbench.units import digits, prefixed
+
+# A hypervisor may report an older model than the chip is; an instruction set that the model never had gives it away.
+_GIVEN_AWAY = (("amx_fp16", "graniterapids"), ("amx_tile", "sapphirerapids"), ("avx512_fp16", "sapphirerapids"))
+_INTEL_BEFORE = ("skylake_avx512", "cascadelake", "cannonlake", "icelake", "x86_64_v4")
+_WIDTH_BITS = {"scalar": 0, "128": 128, "256": 256, "512": 512}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nominal:
+    """One computed rate and the terms it is the product of.
+
+    Parameters
+    ----------
+    name
+        For example ``matrix f16 (f32 accumulator)``.
+    rate
+        FLOP/s, OP/s or byte/s; ``None`` where the clock is unknown.
+    unit
+        ``FLOP/s``, ``OP/s`` or ``byte/s``.
+    per_cycle
+        FLOP, OP or bytes per cycle of the whole device.
+    formula
+        The product with its terms named.
+    source
+        Where the terms come from.
+    """
+
+    name: str
+    rate: float | None
+    unit: str
+    per_cycle: float
+    formula: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NominalDevice:
+    """A device's computed rates, and the facts behind them (name -> value with unit, for a table)."""
+
+    name: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[Nominal, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def ports_of(device: Device) -> Ports | None:
+    """Return the row of the port table for a CPU; ``None`` where its microarchitecture is not in the table.
+
+    Examples
+    --------
+    >>> ports_of(Device(id="1", kind="cpu", name="x", arch="zen4")).per_cycle["fma.512"]
+    1
+    """
+    arch = device.arch
+    if arch in _INTEL_BEFORE:
+        arch = next((newer for flag, newer in _GIVEN_AWAY if flag in device.features), arch)
+    elif arch == "sapphirerapids" and "amx_fp16" in device.features:
+        arch = "graniterapids"
+    return PORTS.get(arch)
+
+
+def per_cycle(sheet: Sheet, device: Device) -> float | None:
+    """FLOP (compute) or bytes (memory) that one core or SM can do in one cycle of a sheet's loop; ``None`` where unknown.
+
+    A compute loop is bound by its multiply-adds alone: lanes x FLOP per lane x instructions per cycle. A memory loop is bound by its
+    loads or its stores, whichever take longer.
+    """
+    if device.kind == "cuda":
+        return _per_cycle_cuda(sheet, device)
+    row = ports_of(device)
+    if row is None or sheet.ports is None:
+        return None
+    if sheet.measures == "compute":
+        count = row.per_cycle.get(sheet.ports)
+        return sheet.lanes * sheet.flop_per_lane * count if count else None
+    width = sheet.ports.partition(".")[2]
+    cycles = 0.0
+    for kind, instructions in (("load", sheet.loads), ("store", sheet.stores)):
+        count = row.per_cycle.get(f"{kind}.{width}")
+        if instructions and not count:
+            return None
+        cycles = max(cycles, instructions / count if count else 0)
+    return sheet.work.bytes / cycles if cycles else None
+
+
+def nominal_rate(sheet: Sheet, device: Device, *, clock_hz: float, threads: int) -> float | None:
+    """FLOP/s, OP/s or byte/s that the ports allow at a clock; ``None`` where the port table does not know the loop or the chip.
+
+    Parameters
+    ----------
+    sheet
+        The kernel.
+    device
+        Where it runs; on a CUDA device all SMs take part.
+    clock_hz
+        The clock seen while it ran.
+    threads
+        CPU threads, one a core.
+    """
+    each = per_cycle(sheet, device)
+    if each is None:
+        return None
+    return each * clock_hz * (device.units_by_kind.get("sm", 1) if device.kind == "cuda" else threads)
+
+
+def _per_cycle_cuda(sheet: Sheet, device: Device) -> float | None:
+    chip = gpus.chip(device.name, device.arch)
+    if chip is None or sheet.measures != "compute" or sheet.dtype is None or sheet.unit is None:
+        return None
+    return chip.flop_per_clock(sheet.unit, sheet.dtype, sheet.accumulator)
+
+
+def named(name: str) -> NominalDevice:
+    """Compute the nominal rates of a GPU by its name.
+
+    Raises
+    ------
+    UsageError
+        If the table has no such GPU; the sentence lists close ones.
+
+    Examples
+    --------
+    >>> next(row.formula for row in named("A100").rows if row.name == "vector f64")
+    '108 SMs x 32 lanes x 1.410 GHz x 2 FLOP'
+    """
+    row = gpus.find(name)
+    if row is None:
+        # Compare without vendor words, or every card looks like every other.
+        known = {gpus.plain(spelling): each.name for each in gpus.GPUS for spelling in (each.name, *each.aliases)}
+        close = list(dict.fromkeys(known[match] for match in difflib.get_close_matches(gpus.plain(name), known, n=6, cutoff=0.5)))
+        hint = f"close: {', '.join(close)}" if close else f"known: {', '.join(each.name for each in gpus.GPUS)}"
+        raise UsageError(f"no GPU named {name!r} is in the table; {hint}")
+    return _gpu(row)
+
+
+def _gpu(row: gpus.Gpu) -> NominalDevice:
+    rows = []
+    for rate in row.chip.rates:
+        clock = row.clock_hz(rate.unit, rate.dtype)
+        units = f"{row.chip.tensor_cores_per_sm} tensor cores" if rate.unit == "matrix" else f"{digits(rate.flop / 2, 1)} lanes"
+        each = rate.flop / row.chip.tensor_cores_per_sm if rate.unit == "matrix" else 2
+        kind = "OP" if rate.dtype.startswith("i") else "FLOP"
+        accumulator = f" ({rate.accumulator} accumulator)" if rate.accumulator else ""
+        rows.append(
+            Nominal(
+                name=f"{rate.unit} {rate.dtype}{accumulator}",
+                rate=row.sms * rate.flop * clock,
+                unit=f"{kind}/s",
+                per_cycle=row.sms * rate.flop,
+                formula=f"{row.sms} SMs x {units} x {prefixed(clock, 'Hz')} x {each:.0f} {kind}",
+                source=row.source,
+            )
+        )
+    transfers = row.memory_bandwidth * 8 / row.bus_bits
+    formula = f"{row.bus_bits} bit x {transfers / 1e9:.3f} GT/s / 8"
+    rows.append(
+        Nominal(name="memory", rate=row.memory_bandwidth, unit="byte/s", per_cycle=row.bus_bits / 8, formula=formula, source=row.source)
+    )
+    return NominalDevice(name=row.name, facts=_gpu_facts(row), rows=tuple(rows), notes=(row.note,) if row.note else ())
+
+
+def _gpu_facts(row: gpus.Gpu) -> dict[str, str]:
+    facts = {
+        "compute target": row.chip.target,
+        "SMs": str(row.sms),
+        "CUDA cores": str(row.cuda_cores),
+        "tensor cores": str(row.tensor_cores),
+        "base clock": prefixed(row.base_clock_hz, "Hz") if row.base_clock_hz else "unknown",
+        "boost clock": prefixed(row.boost_clock_hz, "Hz"),
+        "memory": f"{row.memory_gb:g} GB",
+        "bus width": f"{row.bus_bits} bit",
+        "memory bandwidth": prefixed(row.memory_bandwidth, "B/s"),
+        "power limit": f"{row.power_limit_w:g} W",
+        "launched": str(row.launched),
+    }
+    if row.matrix_clock_hz != row.boost_clock_hz:
+        facts["clock of the data sheet's matrix rates"] = prefixed(row.matrix_clock_hz, "Hz")
+    return facts
+
+
+# What one instruction of a port word does: dtype, lanes per 512 bits (a scalar is one lane), FLOP or OP per lane.
+_WORK = {
+    "fma": (("f64", 8, 2), ("f32", 16, 2)),
+    "fp16": (("f16", 32, 2),),
+    "bf16": (("bf16", 16, 4),),
+    "vnni": (("i8", 16, 8),),
+}
+_TILE_WORK = {"amx.i8": ("i8", 32768), "amx.bf16": ("bf16", 16384), "amx.fp16": ("f16", 16384)}
+# The cpuid flag (or hardware capability) without which a chip of that row cannot run a word.
+_NEEDS = {
+    "amx.i8": "amx_int8",
+    "amx.bf16": "amx_bf16",
+    "amx.fp16": "amx_fp16",
+    "512": "avx512f",
+    "256": "avx2",
+    "fp16": "avx512_fp16",
+    "bf16": "avx512_bf16",
+}
+
+
+def described(device: Device) -> NominalDevice:
+    """Compute the nominal rates of a device that was probed: a CPU through the port table, a GPU through the GPU table.
+
+    A clock that is unknown leaves the rate ``None``; the product per cycle is given all the same.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is not in the table.
+    """
+    if device.kind == "cuda":
+        return named(device.name)
+    row = ports_of(device)
+    clock = device.boost_clock_hz or device.base_clock_hz
+    cores = device.units_by_kind.get("core", 1)
+    facts = {"microarchitecture": device.arch, "cores": str(cores), "clock": prefixed(clock, "Hz") if clock else "unknown"}
+    if row is None:
+        note = f"{device.arch} is not in the port table: no nominal rate is known, and ceilings stand without a share of nominal"
+        return NominalDevice(name=device.name, facts=facts, notes=(note,))
+    rows = tuple(_cpu_rows(row, device, cores, clock))
+    notes = [row.note] if row.note else []
+    if row.arch != device.arch:
+        notes.append(f"this machine calls itself {device.arch}, but has instruction sets that only {row.arch} or newer has")
+    if clock is None:
+        notes.append("the system does not tell the clock: 'microbench run' measures it for every instruction set")
+    return NominalDevice(name=device.name, facts=facts, rows=rows, notes=tuple(notes))
+
+
+def _cpu_rows(row: Ports, device: Device, cores: int, clock: float | None) -> list[Nominal]:
+    found = []
+    at = prefixed(clock, "Hz") if clock else "clock"
+    for word, count in row.per_cycle.items():
+        kind, _, width = word.partition(".")
+        needed = [_NEEDS[key] for key in (word, kind, width) if key in _NEEDS]
+        if device.features and "sse2" in device.features and any(flag not in device.features for flag in needed):
+            continue
+        for dtype, lanes, flop in _instruction_work(word, kind, width):
+            ops = "OP" if dtype.startswith("i") else "FLOP"
+            each = cores * count * lanes * flop
+            unit = "matrix" if kind == "amx" else "scalar" if width == "scalar" else f"vector {width} bit"
+            counted = f"{count:g} instructions" if count >= 1 else f"1/{1 / count:g} instruction"
+            found.append(
+                Nominal(
+                    name=f"{unit} {dtype}",
+                    rate=each * clock if clock else None,
+                    unit=f"{ops}/s",
+                    per_cycle=each,
+                    formula=f"{cores} cores x {counted} x {lanes} lanes x {at} x {flop} {ops}",
+                    source=row.source,
+                )
+            )
+    return found
+
+
+def _instruction_work(word: str, kind: str, width: str) -> list[tuple[str, int, int]]:
+    if word in _TILE_WORK:
+        dtype, work = _TILE_WORK[word]
+        return [(dtype, 256, work // 256)]
+    return [(dtype, max(1, lanes * _WIDTH_BITS[width] // 512), flop) for dtype, lanes, flop in _WORK.get(kind, ())]

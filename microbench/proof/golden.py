@@ -1,0 +1,144 @@
+"""The golden table: what every shipped kernel's loop is made of, and the hash of every cubin that was examined.
+
+``data/sass.csv`` and ``data/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden FOLDER`` writes them
+from a folder of ``<family>.<target>.cubin``. At run time a cubin whose hash is listed is proven without a disassembler.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import sys
+import tempfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from microbench.errors import CannotRun
+from microbench.kernels.cuda_rows import FAMILIES, CudaRow, rows_for
+from microbench.proof import cuda
+from microbench.records import Proof
+
+COLUMNS = (
+    "target",
+    "family",
+    "symbol",
+    "loop",
+    "nops",
+    "math",
+    "flop",
+    "loads",
+    "stores",
+    "chains",
+    "registers",
+    "stack",
+    "hash",
+    "opcodes",
+)
+
+
+def line(row: CudaRow, found: cuda.Examined) -> dict[str, str]:
+    """One kernel's entry of the golden table."""
+    return {
+        "target": found.target,
+        "family": row.family,
+        "symbol": row.symbol,
+        "loop": str(found.loop),
+        "nops": str(found.nops),
+        "math": str(found.math),
+        "flop": str(found.flop),
+        "loads": str(found.loads),
+        "stores": str(found.stores),
+        "chains": str(found.stored_chains),
+        "registers": str(found.resources.registers),
+        "stack": str(found.resources.stack_bytes),
+        "hash": found.hash,
+        "opcodes": " ".join(f"{opcode}*{count}" for opcode, count in found.opcodes.items()),
+    }
+
+
+@cache
+def table() -> dict[tuple[str, str], dict[str, str]]:
+    """The golden table by target and symbol."""
+    text = (files("microbench") / "data" / "sass.csv").read_text()
+    return {(entry["target"], entry["symbol"]): entry for entry in csv.DictReader(io.StringIO(text))}
+
+
+@cache
+def hashes() -> dict[str, tuple[str, str]]:
+    """Family and target of every examined cubin by the SHA-256 of its bytes."""
+    text = (files("microbench") / "data" / "cubins.csv").read_text()
+    return {entry["sha256"]: (entry["family"], entry["target"]) for entry in csv.DictReader(io.StringIO(text))}
+
+
+def proof(row: CudaRow, target: str, cubin: bytes, source: str) -> Proof:
+    """Whether these bytes hold the loop that the row describes.
+
+    Parameters
+    ----------
+    row, target
+        The kernel, and what it was compiled for.
+    cubin
+        The very bytes that are loaded.
+    source
+        Where they came from, for the reader of the result ("shipped cubin", "NVRTC 13.0").
+    """
+    expected = {"math": row.math_count, "loads": row.loads, "stores": row.stores}
+    digest = hashlib.sha256(cubin).hexdigest()
+    if hashes().get(digest) == (row.family, target):
+        entry = table().get((target, row.symbol), {})
+        found = {name: int(entry[name]) for name in expected if entry}
+        return Proof(status="proven", source=source, hash=digest, tool="golden table", expected=expected, found=found)
+    if row.limiter == "none":
+        return Proof(status="unproven", source=source, hash=digest, reason="a kernel without a measured loop")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{row.family}.{target}.cubin"
+        path.write_bytes(cubin)
+        try:
+            seen = cuda.examine_all(path, target, (row,))[row.symbol]
+        except CannotRun as refused:
+            return Proof(status="unproven", source=source, hash=digest, expected=expected, reason=str(refused))
+    says = cuda.complaints(row, seen)
+    counted = {name: int(getattr(seen, name)) for name in expected} if seen else {}
+    reason = "; ".join(says) or None
+    return Proof(
+        status="failed" if says else "proven", source=source, hash=digest, tool="nvdisasm", expected=expected, found=counted, reason=reason
+    )
+
+
+def examine_folder(folder: Path) -> list[tuple[CudaRow, cuda.Examined | None]]:
+    """Every row with a loop, as found in the cubins of a folder."""
+    seen = []
+    for family, targets in FAMILIES.items():
+        for target in targets:
+            rows = tuple(row for row in rows_for(target) if row.family == family and row.limiter != "none")
+            found = cuda.examine_all(folder / f"{family}.{target}.cubin", target, rows)
+            seen += [(row, found[row.symbol]) for row in rows]
+    return seen
+
+
+def main(folder: Path) -> int:
+    """Write both tables from the cubins of a folder; refuses to while any of them differs from its row."""
+    data = Path(str(files("microbench"))) / "data"
+    seen = examine_folder(folder)
+    says = [sentence for row, found in seen for sentence in cuda.complaints(row, found)]
+    for sentence in says:
+        sys.stderr.write(sentence + "\n")
+    if says:
+        return 1
+    with (data / "sass.csv").open("w", newline="") as out:
+        writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(line(row, found) for row, found in seen if found)
+    with (data / "cubins.csv").open("w", newline="") as out:
+        out.write("family,target,sha256\n")
+        for family, targets in FAMILIES.items():
+            for target in targets:
+                digest = hashlib.sha256((folder / f"{family}.{target}.cubin").read_bytes()).hexdigest()
+                out.write(f"{family},{target},{digest}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,353 @@
+"""One run from end to end: probe, plan, measure, distil, let the gate doubt and measure again, prove, fit, store.
+
+What has been measured is in the journal before the next case starts, so an interrupt, a kill or a crash costs one case at most.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from microbench import __version__, store, units
+from microbench.ceilings import Distilled, distil
+from microbench.devices import probe
+from microbench.dtypes import DTYPES
+from microbench.environment import Disturbance, environment_facts
+from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.gate import Doubt, doubts
+from microbench.kernels import Kernel, registry
+from microbench.measure import Loop
+from microbench.plan import BUDGETS, Selection, limited, make_plan
+from microbench.proof import prove
+from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet
+from microbench.report.progress import Progress, Quiet, Step
+from microbench.roofline import fit_rooflines
+
+log = logging.getLogger(__name__)
+
+# The share of the time limit after which the gate looks; the rest is for what it doubts.
+_GATE_AT = 0.85
+_GATE_LOOKS = 3
+_GATE_ROUNDS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    device: str = "auto"
+    budget: str = "default"
+    selection: Selection = field(default_factory=Selection)
+    time_limit_s: float | None = None
+    seed: int = 0
+    resume: Path | None = None
+    out: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run leaves: the characterisation, where it was saved, and whether it was cut short."""
+
+    characterisation: Characterisation
+    path: Path | None = None
+    interrupted: bool = False
+
+
+class _Recorder:
+    """Keeps samples in memory and in the journal; a journal that cannot be written costs a finding, not the run."""
+
+    def __init__(self, journal: store.Journal | None, progress: Progress, this: _Run) -> None:
+        self.samples = list(this.held.samples) if this.held else []
+        self.findings: list[Finding] = []
+        self.journal = journal
+        self.progress = progress
+        self.limit_s = this.plan.budget.time_limit_s
+        self.sheets = this.sheets()
+        self.started = time.monotonic()
+
+    def sampled(self, case: Case, samples: Samples) -> None:
+        self.samples.append(samples)
+        if self.journal is None:
+            return
+        try:
+            self.journal.append(samples)
+        except CannotRun as error:
+            self.journal = None
+            remedy = "free space there; this run goes on in memory"
+            self.findings.append(Finding(code="journal-lost", severity="warning", says=str(error), remedy=remedy))
+
+    def progressed(self, case: Case, round_index: int, best: float) -> None:
+        elapsed = time.monotonic() - self.started
+        self.progress.update(
+            Step(
+                case=case.key,
+                round=round_index + 1,
+                fraction=min(1.0, elapsed / self.limit_s),
+                remaining_s=max(0.0, self.limit_s - elapsed),
+                best=_best(self.sheets[case.kernel], best),
+            )
+        )
+
+
+def _best(sheet: Sheet, iterations_per_s: float) -> str:
+    """The best so far in words: a rate, or a time for what is a cost."""
+    if sheet.measures == "latency":
+        return units.seconds(1 / (iterations_per_s * max(1, sheet.loads)))
+    if sheet.measures in ("memory", "link") and sheet.work.bytes:
+        return units.rate(iterations_per_s * sheet.work.bytes, "byte/s")
+    if sheet.work.flop and sheet.dtype:
+        return units.rate(iterations_per_s * sheet.work.flop, DTYPES[sheet.dtype].rate_unit)
+    return units.seconds(1 / iterations_per_s)
+
+
+def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan]:
+    """Probe and plan without measuring: what --dry-run prints."""
+    device = probe(request.device)
+    kernels = registry(device)
+    budget = limited(BUDGETS[request.budget], request.time_limit_s)
+    return device, kernels, make_plan(device, kernels, request.selection, budget, request.seed)
+
+
+def run(request: Request, progress: Progress | None = None) -> Outcome:
+    """Carry out a request.
+
+    Raises
+    ------
+    UsageError, CannotRun
+        Before anything is measured. Afterwards what was measured is kept: an interrupt yields ``Outcome.interrupted``.
+    """
+    if request.out is not None:
+        store.check_writable(request.out)
+    held: Characterisation | None = None
+    if request.resume is not None:
+        held = store.read_journal(request.resume)
+        request = replace(request, device=_same_device(held, request))
+    device, kernels, plan = plan_for(request)
+    if held is not None and held.plan is not None:
+        plan = held.plan
+    with store.only_run(device):
+        return _run(request, _Run(device=device, kernels=kernels, plan=plan, held=held), progress or Quiet())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    device: Device
+    kernels: dict[str, Kernel]
+    plan: Plan
+    held: Characterisation | None
+
+    def sheets(self) -> dict[str, Sheet]:
+        """The sheets of the plan's kernels and of their clock companions."""
+        wanted = {case.kernel for case in self.plan.cases}
+        wanted |= {companion for name in wanted if name in self.kernels and (companion := self.kernels[name].sheet.companion) in self.kernels}
+        return {name: self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels}
+
+
+def _same_device(held: Characterisation, request: Request) -> str:
+    spec = "cpu" if held.device.kind == "cpu" else f"cuda:{held.device.index}"
+    here = probe(spec)
+    if here.id != held.device.id:
+        raise UsageError(f"{request.resume} was measured on {held.device.name}, another device than {spec} here; resume it there, or start anew")
+    return spec
+
+
+def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
+    disturbance = Disturbance()
+    started = datetime.now(UTC)
+    environment = Environment(started=started.isoformat(timespec="seconds"), seconds=0.0, microbench=__version__, facts=environment_facts())
+    sheets = this.sheets()
+    journal = _journal(request, this, environment, sheets)
+    recorder = _Recorder(journal, progress, this)
+    loop = Loop(this.device, this.kernels, this.plan, recorder)
+    loop.resume(recorder.samples)
+    progress.start(len(this.plan.cases), this.plan.budget.time_limit_s)
+    interrupted = False
+    clock = time.monotonic()
+    doubted: list[Doubt] = []
+    try:
+        recorder.findings += _check(this)
+        doubted = _measure(loop, this, sheets, recorder)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        progress.done()
+        loop.close()
+    findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted), *disturbance.findings()]
+    environment = replace(environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()})
+    characterisation = _assemble(this, environment, recorder.samples, sheets, findings)
+    if interrupted:
+        characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(recorder.journal)))
+    return _save(request, characterisation, recorder.journal, interrupted)
+
+
+def _journal(request: Request, this: _Run, environment: Environment, sheets: dict[str, Sheet]) -> store.Journal | None:
+    if request.resume is not None:
+        return store.Journal.resume(request.resume)[0]
+    if request.out is None:
+        return None
+    path = request.out / f"{store.stem(this.device, environment.started)}{store.JOURNAL_SUFFIX}"
+    return store.Journal.create(path, store.journal_header(this.device, this.plan, environment, tuple(sheets.values())))
+
+
+def _check(this: _Run) -> list[Finding]:
+    """Correctness before timing, for every kernel of the plan."""
+    found = []
+    for name in sorted({case.kernel for case in this.plan.cases}):
+        kernel = this.kernels.get(name)
+        finding = kernel.check(this.device) if kernel is not None else None
+        if finding is not None:
+            found.append(finding)
+    return found
+
+
+def _measure(loop: Loop, this: _Run, sheets: dict[str, Sheet], recorder: _Recorder) -> list[Doubt]:
+    """Measure, then let the gate send implausible cases back until the time is up; return what still looks wrong."""
+    limit = this.plan.budget.time_limit_s
+    loop.run(this.plan.cases, limit * _GATE_AT, this.plan.budget.min_rounds)
+    cases = {case.key: case for case in this.plan.cases}
+    doubted: list[Doubt] = []
+    for look in range(_GATE_LOOKS):
+        doubted = doubts(distil(recorder.samples, this.plan, sheets, this.device).ceilings, this.device)
+        again = [cases[key] for key in dict.fromkeys(key for doubt in doubted for key in doubt.cases)]
+        if not again or look == _GATE_LOOKS - 1:
+            break
+        loop.run(again, limit * (_GATE_AT + (1 - _GATE_AT) * (look + 1) / (_GATE_LOOKS - 1)), loop.round + _GATE_ROUNDS)
+    return doubted
+
+
+def _assemble(
+    this: _Run, environment: Environment, samples: Sequence[Samples], sheets: dict[str, Sheet], findings: Sequence[Finding]
+) -> Characterisation:
+    distilled = distil(samples, this.plan, sheets, this.device)
+    cases = {case.key: case for case in this.plan.cases}
+    proofs = prove(tuple(sheets.values()))
+    ceilings = tuple(
+        replace(ceiling, proof=proofs[cases[ceiling.case].kernel]) if cases[ceiling.case].kernel in proofs else ceiling
+        for ceiling in distilled.ceilings
+    )
+    rooflines = fit_rooflines(samples, cases, sheets, distilled.levels, this.device)
+    return Characterisation(
+        schema=store.SCHEMA,
+        device=this.device,
+        environment=environment,
+        plan=this.plan,
+        sheets=tuple(sheets.values()),
+        samples=tuple(samples),
+        ceilings=ceilings,
+        costs=distilled.costs,
+        fits=Fits(levels=distilled.levels, rooflines=tuple(rooflines)),
+        findings=(*findings, *_found(replace(distilled, ceilings=ceilings), samples, this)),
+    )
+
+
+def _found(distilled: Distilled, samples: Sequence[Samples], this: _Run) -> list[Finding]:
+    """What the numbers themselves say about the run."""
+    found = []
+    wrong = sorted({sample.case for sample in samples if sample.checked is False})
+    if wrong:
+        says = f"{len(wrong)} cases computed a wrong result in a timed launch, first {wrong[0]}; their rates mean nothing"
+        found.append(Finding(code="wrong-result", severity="error", says=says, remedy="microbench doctor; report the processor and the compiler"))
+    loose = [ceiling for ceiling in distilled.ceilings if not ceiling.converged and ceiling.measures == "compute"]
+    if loose:
+        names = ", ".join(f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})" for ceiling in loose[:3])
+        more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
+        says = f"{len(loose)} compute ceilings did not converge: {names}{more}; the core may be shared with a neighbour"
+        found.append(Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment"))
+    found += _level_findings(distilled)
+    unproven = [ceiling for ceiling in distilled.ceilings if ceiling.proof.status == "failed"]
+    for ceiling in unproven:
+        says = f"the machine code of {ceiling.name} is not what its sheet says: {ceiling.proof.expected} expected, {ceiling.proof.found} found"
+        found.append(Finding(code="proof-failed", severity="error", says=says, remedy="rebuild with the compiler named in the README", case=ceiling.case))
+    unverified = sorted(name for name, kernel in this.kernels.items() if not kernel.sheet.verified and kernel.sheet.unavailable is None)
+    if unverified:
+        says = f"never verified on hardware before this run: {', '.join(unverified)}"
+        found.append(Finding(code="unverified", severity="info", says=says, remedy="keep this characterisation under results/ if it looks right"))
+    return found
+
+
+def _level_findings(distilled: Distilled) -> list[Finding]:
+    """Where a cache behaves smaller than it is advertised."""
+    found = []
+    for level in distilled.levels:
+        if level.advertised_bytes and level.high_bytes * 2 <= level.advertised_bytes:
+            reuse = f" ({level.reuse_s * 1e3:.2g} ms between two uses of a line)" if level.reuse_s else ""
+            says = (
+                f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees it only up to "
+                f"{level.high_bytes / 2**20:.3g} MiB{reuse}"
+            )
+            found.append(Finding(code="level-smaller", severity="info", says=says, remedy="neighbours share it; plan with the size seen"))
+    return found
+
+
+def _interrupted(journal: store.Journal | None) -> Finding:
+    remedy = f"microbench run --resume {journal.path.name}" if journal is not None else "run again"
+    return Finding(code="interrupted", severity="warning", says="the run was interrupted; what was measured until then is here", remedy=remedy)
+
+
+def _save(request: Request, characterisation: Characterisation, journal: store.Journal | None, interrupted: bool) -> Outcome:
+    out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)
+    if out is None:
+        return Outcome(characterisation=characterisation, interrupted=interrupted)
+    try:
+        path = store.save(characterisation, out)
+    except MicrobenchError as error:
+        elsewhere = Path(tempfile.gettempdir()) / "microbench-results"
+        log.warning("%s; saving to %s instead", error, elsewhere)
+        path = store.save(characterisation, elsewhere)
+    if journal is not None:
+        journal.close() if interrupted else journal.discard()
+    return Outcome(characterisation=characterisation, path=path, interrupted=interrupted)
+
+
+def characterise(device: str = "auto", **choices: object) -> Characterisation:
+    """Measure a device and return its characterisation: ``microbench.run``.
+
+    Parameters
+    ----------
+    device
+        ``auto``, ``cpu`` or ``cuda:N``.
+    **choices
+        ``quick=True`` or ``thorough=True``; ``only``, ``dtype``, ``level`` (a string or several); ``time_limit`` in seconds; ``seed``;
+        ``out``, a folder to save to (default: nothing is saved).
+
+    Raises
+    ------
+    UsageError
+        If a choice is unknown or impossible.
+    CannotRun
+        If the device is not here.
+
+    Examples
+    --------
+    >>> c = characterise("cpu", quick=True, only="fma.f32.*")  # doctest: +SKIP
+    """
+    known = {"quick", "thorough", "only", "dtype", "level", "time_limit", "seed", "out"}
+    unknown = set(choices) - known
+    if unknown:
+        raise UsageError(f"run() knows no {', '.join(sorted(unknown))}; it takes {', '.join(sorted(known))}")
+    limit = choices.get("time_limit")
+    if limit is not None and (not isinstance(limit, (int, float)) or not 0 < limit < float("inf")):
+        raise UsageError(f"time_limit is {limit!r}; give a positive number of seconds")
+    selection = Selection(only=_several(choices.get("only")), dtypes=_several(choices.get("dtype")), levels=_several(choices.get("level")))
+    budget = "quick" if choices.get("quick") else "thorough" if choices.get("thorough") else "default"
+    request = Request(
+        device=device,
+        budget=budget,
+        selection=selection,
+        time_limit_s=float(limit) if isinstance(limit, (int, float)) else None,
+        seed=int(str(choices.get("seed", 0))),
+        out=Path(str(choices["out"])) if choices.get("out") is not None else None,
+    )
+    return run(request).characterisation
+
+
+def _several(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(str(item) for item in value)  # type: ignore[attr-defined]
+

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from ptx import toolchain
+
+from microbench.kernels.cuda_rows import FAMILIES, TARGETS, CudaRow, rows_for
+from microbench.proof import cuda, golden, sass
+
+BUILDS = [(family, target) for family, targets in FAMILIES.items() for target in targets]
+ROWS = [(row, target) for target in TARGETS for row in rows_for(target) if row.limiter != "none"]
+needs_nvdisasm = pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37")
+needs_nvcc = pytest.mark.skipif(toolchain.nvcc() is None, reason="no nvcc 13 on the PATH, kernels cannot be compiled here")
+needs_cubins = pytest.mark.skipif(
+    toolchain.nvcc() is None and not any(toolchain.shipped(*build) for build in BUILDS),
+    reason="no nvcc 13 on the PATH and no cubins installed: there is no machine code to prove",
+)
+
+
+def cubin(family: str, target: str) -> Path:
+    """The bytes that ship where they are installed, else the same source and flags compiled here."""
+    found = toolchain.shipped(family, target)
+    return found or toolchain.compiled(toolchain.source(family), target)
+
+
+@cache
+def examined(family: str, target: str) -> dict[str, cuda.Examined | None]:
+    rows = tuple(row for row in rows_for(target) if row.family == family and row.limiter != "none")
+    return cuda.examine_all(cubin(family, target), target, rows)
+
+
+def label(value: object) -> str:
+    return value.name if isinstance(value, CudaRow) else str(value)
+
+
+@needs_nvdisasm
+@needs_cubins
+@pytest.mark.parametrize(("row", "target"), ROWS, ids=label)
+def test_the_loop_is_what_the_row_says(row: CudaRow, target: str) -> None:
+    assert cuda.complaints(row, examined(row.family, target)[row.symbol]) == []
+
+
+@needs_nvdisasm
+@needs_cubins
+@pytest.mark.parametrize(("row", "target"), ROWS, ids=label)
+def test_the_claimed_limiter_is_the_tightest_bound(row: CudaRow, target: str) -> None:
+    found = examined(row.family, target)[row.symbol]
+    assert found is not None
+    assert cuda.limited_as_claimed(row, found) == []
+
+
+@needs_nvdisasm
+@needs_nvcc
+@pytest.mark.skipif("V13.0.88" not in (toolchain.nvcc() or ""), reason="the golden table is for nvcc 13.0.88")
+def test_the_golden_table_is_what_the_sources_compile_to() -> None:
+    lines = {}
+    for row, target in ROWS:
+        found = examined(row.family, target)[row.symbol]
+        assert found is not None
+        lines[target, row.symbol] = golden.line(row, found)
+    assert lines == golden.table()
+
+
+@needs_cubins
+@pytest.mark.skipif("V13.0.88" not in (toolchain.nvcc() or ""), reason="the golden table is for nvcc 13.0.88")
+@pytest.mark.parametrize(("family", "target"), BUILDS)
+def test_the_cubin_that_ships_is_listed(family: str, target: str) -> None:
+    assert golden.hashes().get(hashlib.sha256(cubin(family, target).read_bytes()).hexdigest()) == (family, target)
+
+
+def test_the_golden_table_has_every_kernel_and_no_other() -> None:
+    assert set(golden.table()) == {(target, row.symbol) for row, target in ROWS}
+    assert set(golden.hashes().values()) == set(BUILDS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_source_includes_nothing_and_names_its_targets(family: str) -> None:
+    text = toolchain.source(family)
+    assert "#include" not in text
+    named = re.search(r"^// targets: (.*)$", text, re.MULTILINE)
+    assert named is not None
+    assert tuple(named[1].split()) == FAMILIES[family]
+
+
+@pytest.mark.parametrize(
+    ("opcode", "flop"),
+    [
+        ("FFMA", 64), ("DFMA", 64), ("HFMA2.MMA", 128), ("HFMA2.BF16_V2", 128), ("IMAD", 64), ("IMAD.MOV.U32", 0), ("IDP.4A.S8.S8", 256),
+        ("HMMA.16816.F32", 4096), ("HMMA.1688.F32.TF32", 2048), ("IMMA.16832.S8.S8", 8192), ("IMMA.8816.S8.S8", 2048),
+        ("DMMA.884", 512), ("DMMA.8x8x4", 512), ("DMMA.16x8x16", 4096), ("QMMA.16832.F32.E4M3.E4M3", 8192),
+        ("OMMA.SF.16864.F32.E2M1.E2M1.UE4M3.4X", 16384), ("HGMMA.64x256x16.F32", 524288), ("IGMMA.64x256x32.S8.S8", 1048576),
+        ("IADD3", 0), ("LDG.E.128", 0),
+    ],
+)  # fmt: skip
+def test_flop_come_from_the_mnemonic(opcode: str, flop: int) -> None:
+    assert cuda.flop_of(opcode) == flop

@@ -1,0 +1,69 @@
+"""Builds of the kernels' sources for tests, kept by the hash of source, flags and compiler."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import microbench
+
+SOURCES = Path(__file__).parents[2] / "csrc" / "cuda" / "kernels"
+FLAGS = ("-O3", "-std=c++17", "-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage,-Werror")
+ADVICE = "Potential Performance Loss"  # how ptxas announces serialised wgmma; -Werror lets it pass
+
+
+@cache
+def nvcc() -> str | None:
+    """The version line of the nvcc on the PATH, ``None`` without one or below 13."""
+    if shutil.which("nvcc") is None:
+        return None
+    said = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=False).stdout
+    return said if "release 13" in said else None
+
+
+def kept() -> Path:
+    """The folder that outlives a test run."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "microbench-tests"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    return folder
+
+
+def compiled(source: str, target: str, form: str = "cubin", flags: tuple[str, ...] = FLAGS) -> Path:
+    """The cubin (or PTX) of a source text for a target; fails with what the compiler said, its advice included."""
+    key = hashlib.sha256("\0".join((source, target, form, *flags, nvcc() or "")).encode()).hexdigest()[:20]
+    out = kept() / f"{key}.{form}"
+    if not out.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            text = Path(folder) / "kernel.cu"
+            text.write_text(source)
+            made = Path(folder) / f"kernel.{form}"
+            done = subprocess.run(
+                ["nvcc", f"-{form}", f"-arch={target}", *flags, "-o", str(made), str(text)], capture_output=True, text=True, check=False
+            )
+            said = done.stdout + done.stderr
+            if done.returncode or ADVICE in said:
+                raise AssertionError(f"nvcc for {target}: {said}")
+            shutil.move(made, out)
+    return out
+
+
+def source(family: str) -> str:
+    """The text of a family's source."""
+    return (SOURCES / f"{family}.cu").read_text()
+
+
+def shipped(family: str, target: str) -> Path | None:
+    """The installed cubin, ``None`` where the package was built without nvcc."""
+    for folder in microbench.__path__:
+        found = Path(folder) / "cuda" / f"{family}.{target}.cubin"
+        if found.exists():
+            return found
+    return None
