@@ -87,9 +87,9 @@ def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], 
 
 def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: Sequence[LevelSeen]) -> Ceiling | None:
     sheet, case = one.sheet, one.case
-    if sheet.measures not in ("compute", "memory", "link"):
+    measures = sheet.measures
+    if measures not in ("compute", "memory", "link"):
         return None
-    measures = "compute" if sheet.measures == "compute" else "memory" if sheet.measures == "memory" else "link"
     level = _level(one, levels, device)
     if measures == "memory" and level is None:
         return None
@@ -141,12 +141,16 @@ def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Es
     step = value * TIMER_STEP_NS / fastest_ns
     high = max(value, min(value + step, nominal)) if nominal else value + step
     third = "third best round" if len(per_round) >= AGREEING_ROUNDS else f"worst of {len(per_round)} rounds"
-    return Estimate(value=value, low=low, high=high, basis=f"best round; low: {third}; high: {'nominal or ' if nominal else ''}one timer step")
+    return Estimate(
+        value=value, low=low, high=high, basis=f"best round; low: {third}; high: {'nominal or ' if nominal else ''}one timer step"
+    )
 
 
 def _typical(medians: Sequence[float]) -> Estimate:
     value, low, high, confidence = median_interval(medians)
-    return Estimate(value=value, low=low, high=high, confidence=round(confidence, 4) if 0 < confidence < 1 else None, basis="median over rounds")
+    return Estimate(
+        value=value, low=low, high=high, confidence=round(confidence, 4) if 0 < confidence < 1 else None, basis="median over rounds"
+    )
 
 
 def _converged(per_round: Sequence[float], measures: str, nominal: float | None) -> bool:
@@ -177,7 +181,11 @@ def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[C
     for level in levels:
         if level.seen_by != "chase":
             continue
-        inside = [one for one in series if one.sheet.measures == "latency" and level.low_bytes <= int(one.case.params["working_set"]) <= level.high_bytes]
+        inside = [
+            one
+            for one in series
+            if one.sheet.measures == "latency" and level.low_bytes <= int(one.case.params["working_set"]) <= level.high_bytes
+        ]
         inside = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
         typical = min(inside, key=lambda one: abs(_best_load(one) - level.value))
         cost = _cost(typical)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich_click as click
+from click.exceptions import Exit
 
 from microbench import __version__
 from microbench.errors import MicrobenchError, UsageError
@@ -131,18 +132,18 @@ def _without_repeat(arguments: list[str]) -> list[str]:
 @click.option("--arch", metavar="sm_90a", help="Kernels for a compute target, GPU or no GPU.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results.")
 @data_options
-def list_(what: str, device: str, arch: str | None, out: Path, json_path: str | None, csv_path: str | None) -> None:
+def list_(what: str, **options: Any) -> None:
     """List devices, kernels, operators or stored results."""
     from microbench import listing
     from microbench.tables import emit
 
     rows = {
         "devices": listing.devices,
-        "kernels": lambda: listing.kernels(device, arch),
+        "kernels": lambda: listing.kernels(options["device"], options["arch"]),
         "operators": listing.operators,
-        "results": lambda: listing.results(out),
+        "results": lambda: listing.results(options["out"]),
     }[what]()
-    emit(rows, what, json_path, csv_path)
+    emit(rows, what, options["json_path"], options["csv_path"])
 
 
 @cli.command()
@@ -187,7 +188,7 @@ def main() -> NoReturn:
     except MicrobenchError as error:
         _say(str(error))
         code = error.exit_code
-    except click.exceptions.Exit as stop:
+    except Exit as stop:
         code = stop.exit_code
     except click.ClickException as error:
         error.show()

@@ -12,8 +12,7 @@ from microbench.frames import ceiling_rows
 from microbench.records import Characterisation
 from microbench.report import terminal
 from microbench.report.progress import progress
-from microbench.session import Outcome, Request, plan_for
-from microbench.session import run as carry_out
+from microbench.session import Outcome, Request, carry_out, plan_for
 from microbench.tables import Row, as_csv, emit
 
 
@@ -21,9 +20,13 @@ def dry_run(request: Request) -> None:
     """Print the plan and measure nothing."""
     device, kernels, plan = plan_for(request)
     rows: list[Row] = [
-        {"case": case.key, "measures": kernels[case.kernel].sheet.measures, "licence": kernels[case.kernel].sheet.licence} for case in plan.cases
+        {"case": case.key, "measures": kernels[case.kernel].sheet.measures, "licence": kernels[case.kernel].sheet.licence}
+        for case in plan.cases
     ]
-    emit(rows, f"{device.name}: {len(plan.cases)} cases, at most {units.seconds(plan.budget.time_limit_s)}, at least {plan.budget.min_rounds} rounds")
+    emit(
+        rows,
+        f"{device.name}: {len(plan.cases)} cases, at most {units.seconds(plan.budget.time_limit_s)}, at least {plan.budget.min_rounds} rounds",
+    )
 
 
 def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
@@ -68,4 +71,3 @@ def report(file: Path, targets: dict[str, Path | None]) -> None:
         terminal.show(characterisation)
         return
     reports.write(characterisation, **wanted)
-

@@ -54,12 +54,22 @@ class Dtype:
 DTYPES: dict[str, Dtype] = {
     row.name: row
     for row in (
-        Dtype(name="f64", bits=64, kind="float", exponent_bits=11, mantissa_bits=52, torch="float64", aliases=("fp64", "float64", "double")),
+        Dtype(
+            name="f64", bits=64, kind="float", exponent_bits=11, mantissa_bits=52, torch="float64", aliases=("fp64", "float64", "double")
+        ),
         Dtype(name="f32", bits=32, kind="float", exponent_bits=8, mantissa_bits=23, torch="float32", aliases=("fp32", "float32", "float")),
         Dtype(name="tf32", bits=32, kind="float", exponent_bits=8, mantissa_bits=10, torch="float32", aliases=("tensorfloat32",)),
         Dtype(name="f16", bits=16, kind="float", exponent_bits=5, mantissa_bits=10, torch="float16", aliases=("fp16", "float16", "half")),
         Dtype(name="bf16", bits=16, kind="float", exponent_bits=8, mantissa_bits=7, torch="bfloat16", aliases=("bfloat16",)),
-        Dtype(name="f8e4m3", bits=8, kind="float", exponent_bits=4, mantissa_bits=3, torch="float8_e4m3fn", aliases=("fp8", "e4m3", "float8_e4m3fn")),
+        Dtype(
+            name="f8e4m3",
+            bits=8,
+            kind="float",
+            exponent_bits=4,
+            mantissa_bits=3,
+            torch="float8_e4m3fn",
+            aliases=("fp8", "e4m3", "float8_e4m3fn"),
+        ),
         Dtype(name="f8e5m2", bits=8, kind="float", exponent_bits=5, mantissa_bits=2, torch="float8_e5m2", aliases=("e5m2", "float8_e5m2")),
         Dtype(name="f4e2m1", bits=4, kind="float", exponent_bits=2, mantissa_bits=1, aliases=("fp4", "e2m1", "nvfp4", "mxfp4")),
         Dtype(name="i64", bits=64, kind="int", torch="int64", aliases=("int64",)),

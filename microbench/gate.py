@@ -45,7 +45,9 @@ def _above_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
     for ceiling in ceilings:
         if ceiling.nominal and ceiling.rate.value > ceiling.nominal * (1 + ABOVE_NOMINAL):
             says = f"{_label(ceiling)} is {ceiling.rate.value / ceiling.nominal:.1%} of nominal at the clock seen, which cannot be"
-            yield _doubt("above-nominal", says, "run again; if it stays, the port table or the clock companion is wrong for this chip", ceiling)
+            yield _doubt(
+                "above-nominal", says, "run again; if it stays, the port table or the clock companion is wrong for this chip", ceiling
+            )
 
 
 def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
@@ -75,16 +77,24 @@ def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
     for ceiling in ceilings:
         if ceiling.mode != "library" or ceiling.measures != "compute":
             continue
-        units = [c for c in ceilings if c.mode == "peak" and c.measures == "compute" and c.dtype == ceiling.dtype and c.threads == ceiling.threads]
+        units = [
+            c
+            for c in ceilings
+            if c.mode == "peak" and c.measures == "compute" and c.dtype == ceiling.dtype and c.threads == ceiling.threads
+        ]
         if units and ceiling.rate.value > max(c.rate.value for c in units) * (1 + ABOVE_NOMINAL):
             says = f"the library's {_label(ceiling)} is faster than every unit measured for {ceiling.dtype}"
-            yield _doubt("library-above-units", says, "the library uses a unit without a kernel here, or another precision", ceiling, *units)
+            yield _doubt(
+                "library-above-units", says, "the library uses a unit without a kernel here, or another precision", ceiling, *units
+            )
 
 
 def _vector_ratio(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
-    doubles = {(c.variant, c.threads): c for c in ceilings if c.name.startswith("fma.f64.") and c.unit == "vector" and c.mode == "peak"}
-    for ceiling in ceilings:
-        other = doubles.get((ceiling.variant, ceiling.threads)) if ceiling.name.startswith("fma.f32.") and ceiling.unit == "vector" else None
+    vectors = [c for c in ceilings if c.unit == "vector" and c.mode == "peak"]
+    doubles = {(c.variant, c.threads): c for c in vectors if c.name.startswith("fma.f64.")}
+    for ceiling in (c for c in vectors if c.name.startswith("fma.f32.")):
+        other = doubles.get((ceiling.variant, ceiling.threads))
         if other is not None and abs(ceiling.rate.value / other.rate.value / 2 - 1) > _RATIO_TOLERANCE:
-            says = f"{_label(ceiling)} is {ceiling.rate.value / other.rate.value:.2f} times {other.name}; vectors of one width hold twice as many f32"
+            times = ceiling.rate.value / other.rate.value
+            says = f"{_label(ceiling)} is {times:.2f} times {other.name}; vectors of one width hold twice as many f32"
             yield _doubt("vector-ratio", says, "run again; one of the two was disturbed", ceiling, other)

@@ -96,7 +96,9 @@ def _middle(points: Sequence[SweepPoint], stretch: tuple[int, int]) -> float:
     return math.sqrt(points[stretch[0]].size_bytes * points[stretch[1] - 1].size_bytes)
 
 
-def _level(name: str, seen_by: Literal["stream", "chase"], points: Sequence[SweepPoint], stretch: tuple[int, int], capacity: int | None) -> LevelSeen:
+def _level(
+    name: str, seen_by: Literal["stream", "chase"], points: Sequence[SweepPoint], stretch: tuple[int, int], capacity: int | None
+) -> LevelSeen:
     inside = sorted(point.value for point in points[stretch[0] : stretch[1]])
     high = points[stretch[1] - 1].size_bytes
     value = inside[len(inside) // 2]

@@ -65,5 +65,3 @@ def results(out: Path) -> list[Row]:
         started = held.environment.started if held.environment else None
         rows.append({"file": str(path), "device": held.device.name, "started": started, "ceilings": len(held.ceilings), "note": None})
     return rows
-
-

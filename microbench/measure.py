@@ -39,7 +39,7 @@ _MAX_ITERATIONS = 1 << 40
 class Watcher(Protocol):
     """What the session wants to hear while measuring."""
 
-    def sampled(self, case: Case, samples: Samples) -> None:
+    def sampled(self, samples: Samples) -> None:
         """One case of one round is done; store it."""
 
     def progressed(self, case: Case, round_index: int, best: float) -> None:
@@ -185,7 +185,7 @@ class Loop:
             self._give_up(state.case, error)
             return
         self._count(state, samples, self._elapsed())
-        self.watcher.sampled(state.case, samples)
+        self.watcher.sampled(samples)
         best = max(state.best_of_rounds) * 1e9 * state.case.threads
         self.watcher.progressed(state.case, self.round, best)
 
@@ -278,4 +278,3 @@ def calibrate(run: Callable[[int], Timing], sample_s: float) -> int:
             return max(1, -(-int(done * sample_s * 1e9) // max(1, timing.ns)))
         iterations = max(2 * iterations, min(16 * iterations, int(done * sample_s / 2 / max(took_s, 1e-9))))
     return iterations
-

@@ -19,7 +19,7 @@ import psutil
 from microbench.dtypes import dtype as parse_dtype
 from microbench.errors import UsageError
 from microbench.kernels import Kernel
-from microbench.records import LEVELS, Budget, Case, Device, Plan, Sheet, Value
+from microbench.records import LEVELS, Budget, Case, Device, Mode, Plan, Scope, Sheet, Value
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -94,7 +94,9 @@ def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selectio
             cases.setdefault(case.key, case)
     if not cases:
         asked = ", ".join((*selection.only, *selection.dtypes, *selection.levels)) or "the device"
-        raise UsageError(f"nothing to measure: no available kernel matches {asked}; 'microbench list kernels' shows names, dtypes and reasons")
+        raise UsageError(
+            f"nothing to measure: no available kernel matches {asked}; 'microbench list kernels' shows names, dtypes and reasons"
+        )
     return Plan(cases=tuple(cases.values()), budget=budget, seed=seed)
 
 
@@ -109,8 +111,8 @@ def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Bud
 
 
 def _case(sheet: Sheet, threads: int, teams: Sequence[int], **params: Value) -> Case:
-    scope = "device" if threads == teams[-1] and threads > 1 else "core"
-    mode = "library" if sheet.backend == "torch" else "peak"
+    scope: Scope = "device" if threads == teams[-1] and threads > 1 else "core"
+    mode: Mode = "library" if sheet.backend == "torch" else "peak"
     return Case(kernel=sheet.name, params=params, threads=threads, scope=scope, mode=mode)
 
 
@@ -120,13 +122,13 @@ def largest_set(device: Device, room: Room) -> int:
     wanted = max(256 * MIB, 2 * last)
     # A triad needs it once per thread, the sweep, the chase and both page kinds again: an eighth of free memory for each.
     affordable = max(16 * MIB, room.memory_bytes // (8 * room.threads))
-    return 2 ** int(math.log2(min(wanted, affordable)))
+    return 1 << int(math.log2(min(wanted, affordable)))
 
 
 def sweep_sizes(largest: int, per_octave: int) -> list[int]:
     """Working sets from 8 KiB to ``largest``, so many per octave, rounded to 4 KiB (1 KiB below 64 KiB)."""
     steps = round(per_octave * math.log2(largest / (8 * KIB)))
-    sizes = {}
+    sizes: dict[int, None] = {}
     for i in range(steps + 1):
         exact = 8 * KIB * 2 ** (i / per_octave)
         grain = KIB if exact < 64 * KIB else 4 * KIB

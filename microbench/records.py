@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Literal
 
 from microbench.dtypes import DTYPES
@@ -41,7 +42,10 @@ def _finite(record: object, *names: str, positive: bool = False) -> None:
         if value is None:
             continue
         _refuse(not math.isfinite(value), f"{type(record).__name__}.{name} is {value}; a number must be finite")
-        _refuse(value < 0 or (positive and value == 0), f"{type(record).__name__}.{name} is {value}; it must be {'positive' if positive else 'at least 0'}")
+        _refuse(
+            value < 0 or (positive and value == 0),
+            f"{type(record).__name__}.{name} is {value}; it must be {'positive' if positive else 'at least 0'}",
+        )
 
 
 def _one_of(record: object, name: str, allowed: tuple[str, ...] | Mapping[str, Any]) -> None:
@@ -315,7 +319,10 @@ class Samples:
         _finite(self, "iterations", "count", positive=True)
         _finite(self, "started_s", "round", "switches", "throttled", "companion_iterations", "steal_s")
         _refuse(not self.ns or min(self.ns) <= 0, f"samples of {self.case} hold a duration that is not positive")
-        _refuse(bool(self.companion_ns) and min(self.companion_ns) <= 0, f"companion samples of {self.case} hold a duration that is not positive")
+        _refuse(
+            bool(self.companion_ns) and min(self.companion_ns) <= 0,
+            f"companion samples of {self.case} hold a duration that is not positive",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -544,3 +551,15 @@ class Characterisation:
     costs: tuple[Cost, ...] = ()
     fits: Fits = field(default_factory=Fits)
     findings: tuple[Finding, ...] = ()
+
+    # Records know nothing of higher floors; these two are here because users look for them on the record.
+
+    @property
+    def roofline(self) -> Any:
+        """The empirical `microbench.roofline.Roofline` of all threads."""
+        return import_module("microbench.roofline").Roofline.of(self)
+
+    def ceilings_frame(self) -> Any:
+        """The ceilings as a pandas DataFrame in long form, SI units in the column names."""
+        rows = import_module("microbench.frames").ceiling_rows(self.ceilings)
+        return import_module("pandas").DataFrame(list(rows))

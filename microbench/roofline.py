@@ -82,7 +82,7 @@ class Roofline:
         """
         ceiling = self.bandwidths.get((level, access))
         if ceiling is None:
-            known = ", ".join(f"{a} {b}" for a, b in self.bandwidths) or "none"
+            known = ", ".join(f"{near} {how}" for near, how in self.bandwidths) or "none"
             raise UsageError(f"no {access} ceiling for {level} in this characterisation; it has {known}")
         return ceiling.rate.value
 
@@ -154,9 +154,13 @@ def _fit(dtype: str, sheet: Sheet, threads: int, curve: Mapping[tuple[str, float
 
     def modelled(x: NDArray[np.float64]) -> NDArray[np.float64]:
         sharpness = math.exp(x[-1])
-        return -np.logaddexp(-sharpness * x[0], -sharpness * (x[1 + index] + log_intensity)) / sharpness
+        smooth: NDArray[np.float64] = np.logaddexp(-sharpness * x[0], -sharpness * (x[1 + index] + log_intensity))
+        return -smooth / sharpness
 
-    solved = least_squares(lambda x: modelled(x) - log_rate, start, bounds=(low, high), loss="soft_l1", f_scale=0.05)
+    def misses(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return modelled(x) - log_rate
+
+    solved = least_squares(misses, start, bounds=(low, high), loss="soft_l1", f_scale=0.05)
     residuals = log_rate - modelled(solved.x)
     peak = math.exp(solved.x[0])
     bandwidth = {name: math.exp(solved.x[1 + i]) for i, name in enumerate(names)}

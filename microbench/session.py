@@ -70,7 +70,7 @@ class _Recorder:
         self.sheets = this.sheets()
         self.started = time.monotonic()
 
-    def sampled(self, case: Case, samples: Samples) -> None:
+    def sampled(self, samples: Samples) -> None:
         self.samples.append(samples)
         if self.journal is None:
             return
@@ -113,7 +113,7 @@ def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan]:
     return device, kernels, make_plan(device, kernels, request.selection, budget, request.seed)
 
 
-def run(request: Request, progress: Progress | None = None) -> Outcome:
+def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     """Carry out a request.
 
     Raises
@@ -144,7 +144,9 @@ class _Run:
     def sheets(self) -> dict[str, Sheet]:
         """The sheets of the plan's kernels and of their clock companions."""
         wanted = {case.kernel for case in self.plan.cases}
-        wanted |= {companion for name in wanted if name in self.kernels and (companion := self.kernels[name].sheet.companion) in self.kernels}
+        wanted |= {
+            companion for name in wanted if name in self.kernels and (companion := self.kernels[name].sheet.companion) in self.kernels
+        }
         return {name: self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels}
 
 
@@ -152,7 +154,9 @@ def _same_device(held: Characterisation, request: Request) -> str:
     spec = "cpu" if held.device.kind == "cpu" else f"cuda:{held.device.index}"
     here = probe(spec)
     if here.id != held.device.id:
-        raise UsageError(f"{request.resume} was measured on {held.device.name}, another device than {spec} here; resume it there, or start anew")
+        raise UsageError(
+            f"{request.resume} was measured on {held.device.name}, another device than {spec} here; resume it there, or start anew"
+        )
     return spec
 
 
@@ -251,22 +255,34 @@ def _found(distilled: Distilled, samples: Sequence[Samples], this: _Run) -> list
     wrong = sorted({sample.case for sample in samples if sample.checked is False})
     if wrong:
         says = f"{len(wrong)} cases computed a wrong result in a timed launch, first {wrong[0]}; their rates mean nothing"
-        found.append(Finding(code="wrong-result", severity="error", says=says, remedy="microbench doctor; report the processor and the compiler"))
+        found.append(
+            Finding(code="wrong-result", severity="error", says=says, remedy="microbench doctor; report the processor and the compiler")
+        )
     loose = [ceiling for ceiling in distilled.ceilings if not ceiling.converged and ceiling.measures == "compute"]
     if loose:
         names = ", ".join(f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})" for ceiling in loose[:3])
         more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
         says = f"{len(loose)} compute ceilings did not converge: {names}{more}; the core may be shared with a neighbour"
-        found.append(Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment"))
+        found.append(
+            Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment")
+        )
     found += _level_findings(distilled)
     unproven = [ceiling for ceiling in distilled.ceilings if ceiling.proof.status == "failed"]
     for ceiling in unproven:
-        says = f"the machine code of {ceiling.name} is not what its sheet says: {ceiling.proof.expected} expected, {ceiling.proof.found} found"
-        found.append(Finding(code="proof-failed", severity="error", says=says, remedy="rebuild with the compiler named in the README", case=ceiling.case))
+        says = (
+            f"the machine code of {ceiling.name} is not what its sheet says: {ceiling.proof.expected} expected, {ceiling.proof.found} found"
+        )
+        found.append(
+            Finding(
+                code="proof-failed", severity="error", says=says, remedy="rebuild with the compiler named in the README", case=ceiling.case
+            )
+        )
     unverified = sorted(name for name, kernel in this.kernels.items() if not kernel.sheet.verified and kernel.sheet.unavailable is None)
     if unverified:
         says = f"never verified on hardware before this run: {', '.join(unverified)}"
-        found.append(Finding(code="unverified", severity="info", says=says, remedy="keep this characterisation under results/ if it looks right"))
+        found.append(
+            Finding(code="unverified", severity="info", says=says, remedy="keep this characterisation under results/ if it looks right")
+        )
     return found
 
 
@@ -286,7 +302,9 @@ def _level_findings(distilled: Distilled) -> list[Finding]:
 
 def _interrupted(journal: store.Journal | None) -> Finding:
     remedy = f"microbench run --resume {journal.path.name}" if journal is not None else "run again"
-    return Finding(code="interrupted", severity="warning", says="the run was interrupted; what was measured until then is here", remedy=remedy)
+    return Finding(
+        code="interrupted", severity="warning", says="the run was interrupted; what was measured until then is here", remedy=remedy
+    )
 
 
 def _save(request: Request, characterisation: Characterisation, journal: store.Journal | None, interrupted: bool) -> Outcome:
@@ -304,16 +322,34 @@ def _save(request: Request, characterisation: Characterisation, journal: store.J
     return Outcome(characterisation=characterisation, path=path, interrupted=interrupted)
 
 
-def characterise(device: str = "auto", **choices: object) -> Characterisation:
-    """Measure a device and return its characterisation: ``microbench.run``.
+def run(  # noqa: PLR0913 - the command line's options under the same names
+    device: str = "auto",
+    *,
+    quick: bool = False,
+    thorough: bool = False,
+    only: str | Sequence[str] = (),
+    dtype: str | Sequence[str] = (),
+    level: str | Sequence[str] = (),
+    time_limit: float | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+) -> Characterisation:
+    """Measure a device and return its characterisation.
 
     Parameters
     ----------
     device
         ``auto``, ``cpu`` or ``cuda:N``.
-    **choices
-        ``quick=True`` or ``thorough=True``; ``only``, ``dtype``, ``level`` (a string or several); ``time_limit`` in seconds; ``seed``;
-        ``out``, a folder to save to (default: nothing is saved).
+    quick, thorough
+        The budget: within 30 s, or within 15 minutes; neither is the default run.
+    only, dtype, level
+        Kernel or case globs, dtypes, memory levels; one or several; empty means all.
+    time_limit
+        Seconds to measure for, in place of the budget's.
+    seed
+        Decides the order of cases inside a round.
+    out
+        Folder to save to; nothing is saved by default.
 
     Raises
     ------
@@ -324,30 +360,20 @@ def characterise(device: str = "auto", **choices: object) -> Characterisation:
 
     Examples
     --------
-    >>> c = characterise("cpu", quick=True, only="fma.f32.*")  # doctest: +SKIP
+    >>> c = run("cpu", quick=True, only="fma.f32.*")  # doctest: +SKIP
     """
-    known = {"quick", "thorough", "only", "dtype", "level", "time_limit", "seed", "out"}
-    unknown = set(choices) - known
-    if unknown:
-        raise UsageError(f"run() knows no {', '.join(sorted(unknown))}; it takes {', '.join(sorted(known))}")
-    limit = choices.get("time_limit")
-    if limit is not None and (not isinstance(limit, (int, float)) or not 0 < limit < float("inf")):
-        raise UsageError(f"time_limit is {limit!r}; give a positive number of seconds")
-    selection = Selection(only=_several(choices.get("only")), dtypes=_several(choices.get("dtype")), levels=_several(choices.get("level")))
-    budget = "quick" if choices.get("quick") else "thorough" if choices.get("thorough") else "default"
+    if time_limit is not None and not 0 < time_limit < float("inf"):
+        raise UsageError(f"time_limit is {time_limit!r}; give a positive number of seconds")
     request = Request(
         device=device,
-        budget=budget,
-        selection=selection,
-        time_limit_s=float(limit) if isinstance(limit, (int, float)) else None,
-        seed=int(str(choices.get("seed", 0))),
-        out=Path(str(choices["out"])) if choices.get("out") is not None else None,
+        budget="quick" if quick else "thorough" if thorough else "default",
+        selection=Selection(only=_several(only), dtypes=_several(dtype), levels=_several(level)),
+        time_limit_s=time_limit,
+        seed=seed,
+        out=Path(out) if out is not None else None,
     )
-    return run(request).characterisation
+    return carry_out(request).characterisation
 
 
-def _several(value: object) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str) else tuple(str(item) for item in value)  # type: ignore[attr-defined]
-
+def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)

@@ -22,7 +22,14 @@ def fake_device(**changes: object) -> Device:
         MemoryLevel(name="L3", capacity_bytes=32 * 1024 * KIB),
         MemoryLevel(name="DRAM"),
     )
-    facts: dict[str, object] = {"id": "fake", "kind": "cpu", "name": "Fake 1", "arch": "fake", "levels": levels, "units_by_kind": {"core": 2}}
+    facts: dict[str, object] = {
+        "id": "fake",
+        "kind": "cpu",
+        "name": "Fake 1",
+        "arch": "fake",
+        "levels": levels,
+        "units_by_kind": {"core": 2},
+    }
     return Device(**{**facts, **changes})  # type: ignore[arg-type]
 
 
