@@ -16,8 +16,9 @@ from pathlib import Path
 from microbench import __version__, store, units
 from microbench.ceilings import Distilled, distil
 from microbench.devices import probe
+from microbench.disturbance import Disturbance
 from microbench.dtypes import DTYPES
-from microbench.environment import Disturbance, environment_facts
+from microbench.environment import environment_facts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
 from microbench.gate import Doubt, doubts
 from microbench.kernels import Kernel, registry
