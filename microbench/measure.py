@@ -33,6 +33,9 @@ REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
 AGREEMENT_SPAN = 0.4
 _LICENCES = ("128", "neon", "256", "512", "amx")
+# A sample that cannot be short (a large matrix product) must not hold up the round.
+_BURST_LIMIT_S = 0.15
+_LEAST_SAMPLES = 2
 _MAX_ITERATIONS = 1 << 40
 
 
@@ -168,10 +171,10 @@ class Loop:
         return state.share is None or state.share >= 1 - PORTS_TOLERANCE
 
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
-        """Blocks of one clock licence, narrow to wide; the seed decides inside a block."""
+        """Blocks of one clock licence, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""
         shuffled = list(due)
         self._random.shuffle(shuffled)
-        shuffled.sort(key=lambda state: _LICENCES.index(state.sheet.licence) if state.sheet.licence in _LICENCES else 0)
+        shuffled.sort(key=lambda state: _LICENCES.index(state.sheet.licence) if state.sheet.licence in _LICENCES else len(_LICENCES))
         yield from shuffled
 
     def _visit(self, state: _State) -> None:
@@ -236,7 +239,10 @@ def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
     clock: list[float] = []
     power: list[float] = []
     iterations, checked, switches, throttled = state.iterations, None, 0, 0
-    for _ in range(count):
+    until = time.monotonic() + _BURST_LIMIT_S
+    for taken in range(count):
+        if taken >= _LEAST_SAMPLES and time.monotonic() > until:
+            break
         timing = state.prepared.run(state.iterations)
         # A kernel may round up to what it can do; every sample of a burst then does the same number.
         iterations = timing.iterations
