@@ -60,7 +60,7 @@ class Interrupts(FakeRun):
 
     def run(self, iterations: int) -> Any:
         Interrupts.started = Interrupts.started or time.monotonic()
-        if time.monotonic() - Interrupts.started > 0.2:
+        if time.monotonic() - Interrupts.started > 0.03:
             Interrupts.started = time.monotonic() + 1e6
             signal.raise_signal(signal.SIGINT)
         return super().run(iterations)
