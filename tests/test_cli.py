@@ -12,14 +12,16 @@ from microbench.cli import _without_repeat, cli
 from microbench.errors import UsageError
 
 
-def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "microbench", *arguments], capture_output=True, text=True, check=False, timeout=120, env=None)
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "microbench", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from microbench.cli import cli; from click.testing import CliRunner; CliRunner().invoke(cli, ['--help']);"
-        "print([m for m in ('torch', 'triton', 'pynvml', 'pandas', 'numpy', 'scipy', 'matplotlib', 'jinja2', 'msgspec') if m in sys.modules])"
+        "heavy = ('torch', 'triton', 'pynvml', 'pandas', 'numpy', 'scipy', 'matplotlib', 'jinja2', 'msgspec');"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,123 @@
+"""How well `microbench run --quick` repeats: fresh processes in a row, and one run beside a process that spins on a core for half of it.
+
+Usage: python benchmarks/repeatability.py [--runs 10] [--spin] [--out DIR] [--markdown PATH]
+
+Prints, per ceiling, how many runs converged and the spread (highest over lowest, less one) over those; with --spin, every compute
+ceiling of a disturbed run against the quiet ones, and the finding that names the disturbance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import microbench as mb
+from microbench.records import Ceiling, Characterisation
+
+# The project's own targets for quick runs on two noisy cores, as fractions.
+TARGET = {("compute", 1): 0.01, ("compute", 2): 0.03, ("memory", 1): 0.05, ("memory", 2): 0.05}
+FLAGGED_AT_MOST = 2
+DISTURBED_TARGET = 0.02
+Key = tuple[str, int]
+
+
+def measure(out: Path) -> Characterisation:
+    """Run the command line once in a fresh process and load what it left."""
+    before = set(out.glob("*/*.json"))
+    started = time.monotonic()
+    command = [sys.executable, "-m", "microbench", "run", "--device", "cpu", "--quick", "--out", str(out)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    path = next(iter(set(out.glob("*/*.json")) - before))
+    print(f"{path.name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return mb.load(path)
+
+
+def spin(cpu: int, start_s: float, stop_s: float) -> None:
+    """Keep one core busy between two moments."""
+    os.sched_setaffinity(0, {cpu})
+    time.sleep(start_s)
+    until = time.monotonic() + stop_s - start_s
+    while time.monotonic() < until:
+        pass
+
+
+def table(runs: list[Characterisation]) -> Iterator[tuple[Key, list[Ceiling]]]:
+    """Group the native peak ceilings of all runs by name and threads."""
+    grouped: dict[Key, list[Ceiling]] = defaultdict(list)
+    for run in runs:
+        for ceiling in run.ceilings:
+            if ceiling.mode == "peak":
+                grouped[ceiling.name, ceiling.threads].append(ceiling)
+    yield from sorted(grouped.items(), key=lambda item: (item[1][0].measures, item[0][1], item[0][0]))
+
+
+def spread(ceilings: list[Ceiling]) -> float:
+    """Highest over lowest, less one."""
+    values = [ceiling.rate.value for ceiling in ceilings]
+    return max(values) / min(values) - 1
+
+
+def repeatability(runs: list[Characterisation]) -> list[str]:
+    """Markdown rows: ceiling, runs, flagged, spread over the converged, target, verdict."""
+    rows = ["| ceiling | threads | runs | not converged | spread of the others | target | met |", "| --- " * 7 + "|"]
+    for (name, threads), ceilings in table(runs):
+        level = ceilings[0].level
+        if level not in (None, "L2", "DRAM"):
+            continue
+        good = [ceiling for ceiling in ceilings if ceiling.converged] if level is None else ceilings
+        flagged = len(ceilings) - len([ceiling for ceiling in ceilings if ceiling.converged])
+        target = TARGET[ceilings[0].measures, min(2, threads)]
+        seen = spread(good) if len(good) > 1 else 0.0
+        met = seen <= target and (level is not None or flagged <= FLAGGED_AT_MOST)
+        rows.append(f"| {name} | {threads} | {len(ceilings)} | {flagged} | {seen:.2%} | {target:.0%} | {'yes' if met else 'no'} |")
+    return rows
+
+
+def disturbed(quiet: list[Characterisation], beside: Characterisation) -> list[str]:
+    """Markdown rows: compute ceilings beside a spinning process over the best quiet run, and the findings."""
+    best = {key: max(c.rate.value for c in ceilings) for key, ceilings in table(quiet)}
+    rows = ["| ceiling | threads | disturbed / quiet | met |", "| --- | --- | --- | --- |"]
+    for (name, threads), ceilings in table([beside]):
+        if ceilings[0].measures != "compute" or (name, threads) not in best:
+            continue
+        ratio = ceilings[0].rate.value / best[name, threads]
+        rows.append(f"| {name} | {threads} | {ratio:.4f} | {'yes' if ratio >= 1 - DISTURBED_TARGET else 'no'} |")
+    rows += ["", "Findings of the disturbed run:", ""]
+    rows += [f"- {finding.code}: {finding.says}" for finding in beside.findings]
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--spin", action="store_true", help="then one run with a process spinning on one core for half of it")
+    parser.add_argument("--out", type=Path, help="keep the characterisations here (default: a folder that is removed)")
+    parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        out = arguments.out or Path(folder)
+        runs = [measure(out) for _ in range(arguments.runs)]
+        lines = [f"Ten quick runs in a row ({len(runs)} here) on {runs[0].device.name}, {runs[0].device.arch}:", "", *repeatability(runs)]
+        if arguments.spin:
+            seconds = runs[-1].environment.seconds if runs[-1].environment else 20.0
+            other = multiprocessing.Process(target=spin, args=(max(os.sched_getaffinity(0)), 3 + seconds / 4, 3 + seconds * 3 / 4))
+            other.start()
+            beside = measure(out)
+            other.join()
+            lines += ["", "With a process spinning on one core for the middle half of the run:", "", *disturbed(runs, beside)]
+    print("\n".join(lines))
+    if arguments.markdown:
+        arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
