@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 # Public name -> module that defines it. Loaded on first use, so that `microbench --help` stays quick.
 _LAZY: dict[str, str] = {
     "load": "microbench.store",
+    "compare": "microbench.compare",
     "op": "microbench.operators",
     "predict": "microbench.predict",
     "run": "microbench.session",

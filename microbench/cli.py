@@ -180,6 +180,30 @@ def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md
     write(file, {"html": html, "png": png, "svg": svg, "md": md})
 
 
+@cli.command()
+@click.argument("old", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--fail-if", multiple=True, metavar="KIND:PERCENT", help="Exit 1 where compute, memory, link or cost lost more than so much.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="How to say it.")
+@click.pass_context
+def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> None:
+    """Say whether a characterisation is slower than an older one, beyond the noise between runs."""
+    from microbench.commands import compare as against
+
+    context.exit(against(old, new, fail_if, form))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--to", required=True, metavar="FORMAT[:DTYPE]", help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.")
+@click.option("-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten.")
+def export(file: Path, to: str, output: str) -> None:
+    """Write a characterisation in the format of another tool."""
+    from microbench.commands import export as write
+
+    write(file, to, output)
+
+
 def main() -> NoReturn:
     """Run the command line; every refusal is one sentence and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -9,7 +9,7 @@ from microbench import report as reports
 from microbench import store, units
 from microbench.files import write_new
 from microbench.frames import ceiling_rows
-from microbench.records import Characterisation
+from microbench.records import Characterisation, Finding
 from microbench.report import terminal
 from microbench.report.progress import progress
 from microbench.session import Outcome, Request, carry_out, plan_for
@@ -61,6 +61,44 @@ def _leave(outcome: Outcome) -> None:
         written += [picture, page]
     for path in written:
         sys.stderr.write(f"{path}\n")
+
+
+def compare(old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> int:
+    """Say what became slower; 1 where a limit was exceeded."""
+    from microbench.compare import compare as hold
+    from microbench.compare import exceeded, parse_limits
+    from microbench.report import comparison as shown
+
+    limits = parse_limits(fail_if)
+    result = hold(store.load(old), store.load(new))
+    failed = exceeded(result, limits)
+    if form == "json":
+        sys.stdout.write(shown.as_json(result, failed))
+    elif form == "github":
+        sys.stdout.write(shown.as_github(result, failed))
+    else:
+        emit(shown.readable(result), f"{result.new} against {result.old}")
+        sys.stdout.write("\n".join(shown.summary(result)) + "\n")
+        for finding in (*result.findings, *failed):
+            sys.stderr.write(_told(finding))
+    return 1 if failed else 0
+
+
+def export(file: Path, to: str, output: str) -> None:
+    """Write a characterisation in another tool's format, and say on stderr what it had to assume."""
+    from microbench.export import render
+
+    exported = render(store.load(file), to)
+    if output == "-":
+        sys.stdout.write(exported.text)
+    else:
+        write_new(Path(output), exported.text.encode())
+    for finding in exported.findings:
+        sys.stderr.write(_told(finding))
+
+
+def _told(finding: Finding) -> str:
+    return f"{finding.severity}: {finding.says}{f'; {finding.remedy}' if finding.remedy else ''}\n"
 
 
 def report(file: Path, targets: dict[str, Path | None]) -> None:

@@ -49,12 +49,12 @@ def test_onnx_tool_computes_the_time_that_the_figures_say(load: Callable[[str], 
     from onnx_tool.llm import Builder
 
     device = load("onnx-tool").Devices["Fake X100 SXM 80GB"]
-    llm = Builder(vocab_size=64, hidden_size=4096, intermediate_size=4096, num_hidden_layers=1, num_attention_heads=32,
-                  num_key_value_heads=32, head_size=128)  # fmt: skip
-    if not hasattr(llm, "build_graph"):
-        pytest.skip("this onnx-tool builds models in another way")
+    sizes = {"vocab_size": 64, "hidden_size": 4096, "intermediate_size": 4096, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 32, "num_key_value_heads": 32, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+    llm = Builder(name="fake", model_type="llama", architectures=["LlamaForCausalLM"], **sizes, **heads)
     with redirect_stdout(StringIO()):
-        llm.build_graph([[1] * 16])
+        llm.build_graph([1, 16])
+        llm.add_kv_cache(32, 16)
         llm.profile({"Compute": {"MM": "FP16", "MHA": "FP16", "Others": "FP32"}, "Bits": {"MM": 16, "MHA": 16, "Others": 32}}, device)
     rows = [node.llm_profile for node in llm.graph.nodemap.values() if node.op_type == "MatMul"]
     assert rows
