@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,18 +19,16 @@ _LABELS: dict[plots.PlotName, str] = {
 }
 
 
-def render(characterisation: Characterisation, published: Sequence[view.Published] = ()) -> str:
+def render(characterisation: Characterisation) -> str:
     """Lay out the page.
 
     Parameters
     ----------
     characterisation
         What was measured.
-    published
-        Figures that others measured on such a device, shown beside.
     """
     template = _templates().get_template("page.html.jinja")
-    return template.render(**_content(characterisation, published)) + "\n"
+    return template.render(**_content(characterisation)) + "\n"
 
 
 def _templates() -> Environment:
@@ -44,7 +41,7 @@ def _templates() -> Environment:
     )
 
 
-def _content(characterisation: Characterisation, published: Sequence[view.Published]) -> dict[str, Any]:
+def _content(characterisation: Characterisation) -> dict[str, Any]:
     groups = view.groups(characterisation)
     return {
         "title": summary.title(characterisation),
@@ -66,7 +63,7 @@ def _content(characterisation: Characterisation, published: Sequence[view.Publis
         ],
         "groups": groups,
         "legend": view.legend(row for group in groups for row in group.rows),
-        "side": page.side_rows(characterisation, published),
+        "side": page.side_rows(characterisation),
         "operators": page.fit_rows(characterisation),
         "device": page.device_facts(characterisation),
         "features": characterisation.device.features,

@@ -9,7 +9,7 @@ from microbench.records import Characterisation
 from microbench.report import page, summary, view
 
 
-def render(characterisation: Characterisation, published: Sequence[view.Published] = ()) -> str:
+def render(characterisation: Characterisation) -> str:
     """Write the summary, the levels, the best ceilings, the costs and the findings.
 
     Examples
@@ -19,7 +19,7 @@ def render(characterisation: Characterisation, published: Sequence[view.Publishe
     parts = [
         f"# {escape(summary.title(characterisation))}",
         _summary(characterisation),
-        *_side(characterisation, published),
+        *_side(characterisation),
         *_ceilings(characterisation),
     ]
     parts += [*_levels(characterisation), *_costs(characterisation), *_operators(characterisation), *_findings(characterisation)]
@@ -43,13 +43,13 @@ def _summary(characterisation: Characterisation) -> str:
     return "\n".join(f"- **{line.about}**: {escape(line.says)}" for line in summary.lines(characterisation))
 
 
-def _side(characterisation: Characterisation, published: Sequence[view.Published]) -> Iterable[str]:
-    rows = page.side_rows(characterisation, published)
+def _side(characterisation: Characterisation) -> Iterable[str]:
+    rows = page.side_rows(characterisation)
     if rows:
         yield "## Burst, sustained, library"
         yield table(
-            ("what", "burst", "sustained", "library", "nominal", "advertised", "published"),
-            [(row.title, row.burst, row.sustained, row.library, row.nominal, row.advertised, row.published) for row in rows],
+            ("what", "burst", "sustained", "power", "library", "nominal", "advertised", "published"),
+            [(row.title, row.burst, row.sustained, row.power, row.library, row.nominal, row.advertised, row.published) for row in rows],
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import quantiles
 
 from microbench import units
+from microbench.data.published import Published, published
 from microbench.records import Ceiling, Characterisation, OperatorFit, Proof, RooflineFit
 from microbench.report import view
 from microbench.report.sweeps import plural
@@ -47,6 +48,7 @@ class SideRow:
     nominal: str
     advertised: str
     published: str
+    power: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +106,12 @@ def _proof(proof: Proof) -> str:
     return f"{proof.status}{': ' + '; '.join(details) if details else ''}"
 
 
-def side_rows(characterisation: Characterisation, published: Sequence[view.Published] = ()) -> tuple[SideRow, ...]:
-    """For a GPU: one row a dtype and unit, then one a memory level; empty for a CPU without library rates."""
+def side_rows(characterisation: Characterisation, figures: Sequence[Published] | None = None) -> tuple[SideRow, ...]:
+    """One row a dtype, then one a memory level; empty for a CPU without library rates.
+
+    ``figures`` are what others measured on such a device; those known by its name if omitted.
+    """
+    others = figures if figures is not None else published(characterisation.device.name) if characterisation.device.kind == "cuda" else ()
     ceilings = view.table_ceilings(characterisation)
     if characterisation.device.kind == "cpu" and not any(ceiling.mode != "peak" for ceiling in ceilings):
         return ()
@@ -114,26 +120,23 @@ def side_rows(characterisation: Characterisation, published: Sequence[view.Publi
         ceilings = tuple(ceiling for ceiling in ceilings if ceiling.threads == threads)
     compute = view.best_by_dtype([ceiling for ceiling in ceilings if ceiling.measures == "compute"])
     rows = [
-        _side(best, [ceiling for ceiling in ceilings if ceiling.measures == "compute" and ceiling.dtype == name], published)
+        _side(best, [ceiling for ceiling in ceilings if ceiling.measures == "compute" and ceiling.dtype == name], others)
         for name, best in compute.items()
     ]
     memory = view.best_by_level([ceiling for ceiling in ceilings if ceiling.measures == "memory"])
     rows += [
-        _side(best, [ceiling for ceiling in ceilings if ceiling.level == name and ceiling.access == best.access], published)
+        _side(best, [ceiling for ceiling in ceilings if ceiling.level == name and ceiling.access == best.access], others)
         for name, best in memory.items()
     ]
     return tuple(rows)
 
 
-def _side(best: Ceiling, rows: Sequence[Ceiling], published: Sequence[view.Published]) -> SideRow:
+def _side(best: Ceiling, rows: Sequence[Ceiling], others: Sequence[Published]) -> SideRow:
     def fastest(mode: str) -> str:
         values = [row.rate.value for row in rows if row.mode == mode]
         return view.rate_text(best, max(values)) if values else view.UNKNOWN
 
     compute = best.measures == "compute"
-    matching = [
-        figure for figure in published if (figure.dtype == best.dtype if compute else figure.level == best.level and figure.dtype is None)
-    ]
     return SideRow(
         title=" ".join(word for word in ((best.dtype, best.unit) if compute else (best.level, best.access)) if word),
         burst=fastest("peak"),
@@ -141,9 +144,33 @@ def _side(best: Ceiling, rows: Sequence[Ceiling], published: Sequence[view.Publi
         library=fastest("library"),
         nominal=view.rate_text(best, best.nominal),
         advertised=view.rate_text(best, best.advertised),
-        published="; ".join(f"{view.rate_text(best, figure.value)} ({figure.name}, {figure.source})" for figure in matching)
-        or view.UNKNOWN,
+        published="; ".join(_figure(best, figure) for figure in others if _same_thing(best, figure)) or view.UNKNOWN,
+        power=_power(rows),
     )
+
+
+def _same_thing(best: Ceiling, figure: Published) -> bool:
+    """Whether somebody's figure is about what this ceiling is about; unknown details on either side do not part them."""
+    if figure.measures != best.measures:
+        return False
+    pairs = [(figure.dtype, best.dtype), (figure.unit, best.unit), (figure.accumulator, best.accumulator)]
+    if figure.measures == "memory":
+        pairs = [(figure.level, best.level), (figure.access, best.access)]
+    return all(theirs is None or ours is None or theirs == ours for theirs, ours in pairs)
+
+
+def _figure(best: Ceiling, figure: Published) -> str:
+    note = f"; {figure.note}" if figure.note else ""
+    return f"{view.rate_text(best, figure.value)} {figure.mode} ({figure.source}{note})"
+
+
+def _power(rows: Sequence[Ceiling]) -> str:
+    """What the sustained rate draws, and the energy of one operation there."""
+    row = next((row for row in rows if row.mode == "sustained" and row.power_w), None)
+    if row is None or row.power_w is None:
+        return view.UNKNOWN
+    energy = f", {units.digits(row.energy_per_op_j * 1e12, 3)} pJ/{view.rate_unit(row).removesuffix('/s')}" if row.energy_per_op_j else ""
+    return f"{row.power_w:.0f} W{energy}"
 
 
 def device_facts(characterisation: Characterisation) -> tuple[tuple[str, str], ...]:

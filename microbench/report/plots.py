@@ -86,6 +86,7 @@ def _distinct(curves: Sequence[Curve], *, by_threads: bool) -> list[Curve]:
 
 
 def _panel(ax: Axes, by: str, curves: Sequence[Curve]) -> None:
+    style.dress(ax)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=10)
     for index, curve in enumerate(curves):
@@ -107,7 +108,6 @@ def _panel(ax: Axes, by: str, curves: Sequence[Curve]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
     kernel = curves[0].kernel
     ax.set_ylabel(f"Read bandwidth, {kernel}" if by == "stream" else f"Latency, {kernel}")
-    style.dress(ax)
 
 
 def _shade(ax: Axes, characterisation: Characterisation, by: str) -> None:
@@ -161,12 +161,13 @@ def _level_label(level: LevelSeen) -> str:
 
 
 def _latency(characterisation: Characterisation) -> Figure | None:
-    costs = view.ladder(characterisation)
+    costs = [cost for cost in view.ladder(characterisation) if style.drawable(cost.seconds.value)]
     if not costs:
         return None
     made = style.figure(11, 1.35 + 0.3 * len(costs))
     height = made.get_figheight()
     ax = made.add_axes((0.18, 0.5 / height, 0.72, 0.3 * len(costs) / height))
+    style.dress(ax)
     rows = range(len(costs))
     values = [cost.seconds.value for cost in costs]
     left = 10.0 ** math.floor(math.log10(min(values)) - 0.1)
@@ -194,12 +195,9 @@ def _latency(characterisation: Characterisation) -> Figure | None:
             color=style.INK,
         )
     ax.set_xscale("log", base=10)
-    ax.set_xlim(left, 10.0 ** math.ceil(math.log10(max(cost.seconds.high for cost in costs)) + 0.1))
+    ax.set_xlim(left, 10.0 ** math.ceil(math.log10(max(min(cost.seconds.high, 1e3 * cost.seconds.value) for cost in costs)) + 0.1))
     ax.set_ylim(len(costs) - 0.4, -0.6)
-    style.dress(ax)
-    ax.set_yticks(list(rows), [view.cost_title(cost) for cost in costs])
-    ax.tick_params(axis="y", labelsize=style.NORMAL, labelcolor=style.INK, length=0)
-    ax.grid(visible=False, axis="y")
+    style.name_rows(ax, [view.cost_title(cost) for cost in costs], style.NORMAL)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
     ax.xaxis.set_minor_formatter(NullFormatter())
     style.heading(
@@ -218,16 +216,15 @@ def _compute(characterisation: Characterisation) -> Figure | None:
     made = style.figure(11, 1.35 + 0.26 * len(rows))
     height = made.get_figheight()
     ax = made.add_axes((0.22, 0.5 / height, 0.58, 0.26 * len(rows) / height))
+    style.dress(ax)
     for index, row in enumerate(rows):
         _bar(ax, index, row)
     ax.axvline(100, color=style.INK, linewidth=1.2, zorder=5)
     shares = [100 * row.ceiling.rate.value / row.ceiling.nominal for row in rows if row.ceiling.nominal]
-    ax.set_xlim(0, max(110.0, *(share * 1.08 for share in shares)) if shares else 110.0)
+    # A share far above 100 % is a fault, and the text beside it says so: the axis stays readable.
+    ax.set_xlim(0, min(max([110.0, *(share * 1.08 for share in shares)]), 300.0))
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    style.dress(ax)
-    ax.set_yticks(range(len(rows)), [f"{row.title}{f', {row.ceiling.threads}T' if many else ''}" for row in rows])
-    ax.tick_params(axis="y", labelsize=style.SMALL, labelcolor=style.INK, length=0)
-    ax.grid(visible=False, axis="y")
+    style.name_rows(ax, [f"{row.title}{f', {row.ceiling.threads}T' if many else ''}" for row in rows], style.SMALL)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
     style.heading(
         ax,

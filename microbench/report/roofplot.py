@@ -54,7 +54,10 @@ class Scene:
 
 def scene(characterisation: Characterisation) -> Scene:
     """Choose what is drawn: the headline thread count, one thick roof a dtype, a few thin ones, the best read of each level."""
-    compute, memory = view.headline(characterisation, "compute"), view.headline(characterisation, "memory")
+    compute, memory = (
+        tuple(ceiling for ceiling in view.headline(characterisation, measures) if style.drawable(ceiling.rate.value))
+        for measures in ("compute", "memory")
+    )
     best = view.best_by_dtype(compute)
     levels = view.best_by_level(memory)
     fits = characterisation.fits.rooflines
@@ -145,7 +148,7 @@ def _roof_label(ceiling: Ceiling) -> str:
 def _frame(ax: Axes, chosen: Scene) -> None:
     bandwidths = [value for _, value in chosen.bandwidth.values()]
     rates = [roof.rate for roof in chosen.roofs]
-    points = [point for fit in chosen.fits for point in fit.points]
+    points = [point for fit in chosen.fits for point in fit.points if style.drawable(point.intensity)]
     left = min([min(rates) / max(bandwidths) / 4, *(point.intensity / 1.4 for point in points if point.intensity > 0)])
     right = max([max(rates) / min(bandwidths) * 5, *(1.4 * point.intensity for point in points)])
     ax.set_xscale("log", base=10)
@@ -209,7 +212,7 @@ def _measured(ax: Axes, chosen: Scene) -> None:
     for fit in chosen.fits:
         colour = style.DTYPE_COLOURS.get(fit.dtype, style.INK)
         for point in fit.points:
-            if point.intensity > 0 and point.rate > 0:
+            if style.drawable(point.intensity) and style.drawable(point.rate):
                 levels[point.level] = None
                 ax.plot(
                     point.intensity,

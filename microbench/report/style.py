@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -81,9 +82,13 @@ _SETTINGS: dict[str, Any] = {
 
 @contextmanager
 def settings(salt: str = "microbench") -> Iterator[None]:
-    """Hold the project's matplotlib settings; the caller's come back afterwards."""
+    """Hold the project's matplotlib settings; the caller's come back afterwards.
+
+    A letter that the font lacks becomes a box, silently: a device may call itself anything.
+    """
     chosen: Any = {**_SETTINGS, "svg.hashsalt": salt}
-    with mpl.rc_context(chosen):
+    with mpl.rc_context(chosen), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
 
 
@@ -96,6 +101,7 @@ def figure(width: float, height: float) -> Figure:
 
 def dress(ax: Axes) -> None:
     """Take away the box, keep a quiet grid behind the data."""
+    ax.set_autoscale_on(False)
     ax.set_facecolor(PAPER)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -108,6 +114,11 @@ def dress(ax: Axes) -> None:
     for label in (ax.xaxis.label, ax.yaxis.label):
         label.set_color(MUTED)
         label.set_fontsize(NORMAL)
+
+
+def drawable(value: float) -> bool:
+    """Whether a number is within what a logarithmic axis can be stretched to; a file can hold any."""
+    return 1e-24 < value < 1e30
 
 
 def heading(ax: Axes, title: str, subtitle: str) -> None:
@@ -174,6 +185,20 @@ def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
         )
+
+
+def name_rows(ax: Axes, names: Sequence[str], size: float) -> None:
+    """Name the rows of a bar chart, and move the left edge of the axes to where the longest name still fits."""
+    ax.set_yticks(range(len(names)), list(names))
+    ax.tick_params(axis="y", labelsize=size, labelcolor=INK, length=0)
+    ax.grid(visible=False, axis="y")
+    made = ax.get_figure(root=True)
+    if made is None:
+        return
+    box = ax.get_position()
+    widest = max(label.get_window_extent().width for label in ax.get_yticklabels()) / made.bbox.width
+    left = min(max(widest + 0.02, 0.05), box.x1 - 0.2)
+    ax.set_position((left, box.y0, box.x1 - left, box.height))
 
 
 def png(made: Figure, salt: str) -> bytes:

@@ -103,11 +103,15 @@ def _compute(characterisation: Characterisation) -> str:
     best = view.best_by_dtype(view.headline(characterisation, "compute"))
     if not best:
         return "not measured"
-    parts = []
-    for name, ceiling in best.items():
-        share = f" ({100 * ceiling.rate.value / ceiling.nominal:.0f} % of nominal)" if ceiling.nominal else ""
-        parts.append(f"{name} {view.rate_text(ceiling, ceiling.rate.value)}{share}")
-    return _on_threads(characterisation, parts)
+    parts = [f"{name} {view.rate_text(ceiling, ceiling.rate.value)}" for name, ceiling in best.items()]
+    shares = [round(100 * ceiling.rate.value / ceiling.nominal) for ceiling in best.values() if ceiling.nominal]
+    share = f"; {_span(shares)} % of nominal at the clock seen" if shares else ""
+    return _on_threads(characterisation, parts) + share
+
+
+def _span(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _bandwidth(characterisation: Characterisation) -> str:

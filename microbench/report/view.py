@@ -48,17 +48,6 @@ class Group:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
-    """A figure that somebody else measured on such a device (FLOP/s, OP/s or byte/s), with its source."""
-
-    name: str
-    value: float
-    source: str
-    dtype: str | None = None
-    level: str | None = None
-
-
 def rate_unit(ceiling: Ceiling) -> str:
     """``FLOP/s``, ``OP/s`` or ``byte/s``."""
     return (
@@ -150,9 +139,15 @@ def ladder(characterisation: Characterisation) -> tuple[Cost, ...]:
 
 
 def cost_title(cost: Cost) -> str:
-    """``L2 latency`` for a level, the cost's own name else."""
-    name = cost.name.replace("_", " ").replace("-", " ")
-    return name if cost.level is None or cost.level in name else f"{cost.level} {name}"
+    """``L2 load to use`` for a level, the cost's own name else.
+
+    Examples
+    --------
+    >>> cost_title(Cost(name="load_to_use.L2", level="L2", seconds=Estimate(value=5e-9, low=5e-9, high=5e-9)))
+    'L2 load to use'
+    """
+    words = cost.name.replace("_", " ").replace("-", " ").replace(".", " ").split()
+    return " ".join([cost.level, *(word for word in words if word != cost.level)] if cost.level else words) or UNKNOWN
 
 
 def sorted_findings(characterisation: Characterisation) -> tuple[Finding, ...]:

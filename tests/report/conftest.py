@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from microbench.records import Characterisation, Device
+
+DATA = Path(__file__).parent.parent / "data"
+
+
+@pytest.fixture(scope="session")
+def fake_cpu() -> Characterisation:
+    """A made-up CPU; tests/data/make_fakes.py writes the file."""
+    return msgspec.json.decode((DATA / "fake-cpu.json").read_bytes(), type=Characterisation)
+
+
+@pytest.fixture(scope="session")
+def fake_cuda() -> Characterisation:
+    """A made-up GPU; tests/data/make_fakes.py writes the file."""
+    return msgspec.json.decode((DATA / "fake-cuda.json").read_bytes(), type=Characterisation)
+
+
+@pytest.fixture(scope="session")
+def bare() -> Characterisation:
+    """As little as a characterisation can be: what ``fit`` writes before it learnt anything."""
+    device = Device(id="0", kind="cpu", name="Bare (made up for tests)", arch="none")
+    return Characterisation(schema="1.0", device=device, environment=None, plan=None)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import matplotlib as mpl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from microbench.records import Characterisation
+from microbench.report import plots, style
+
+NAMES: tuple[plots.PlotName, ...] = ("roofline", "working-set", "latency", "compute")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_picture_of_the_fake_is_a_png_with_something_on_it(name: plots.PlotName, fake_cpu: Characterisation) -> None:
+    made = plots.figure(name, fake_cpu)
+    assert made is not None
+    canvas = made.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    pixels = memoryview(canvas.buffer_rgba()).tobytes()
+    assert len(set(zip(pixels[::4], pixels[1::4], pixels[2::4], strict=True))) > 20
+    assert (plots.png(name, fake_cpu) or b"").startswith(b"\x89PNG")
+
+
+def test_the_roofline_carries_numbers_units_and_ridge_points(fake_cpu: Characterisation) -> None:
+    drawn = plots.svg("roofline", fake_cpu) or ""
+    for label in (
+        "f32 avx512  302.6 GFLOP/s",
+        "f64 avx512  151.3 GFLOP/s",
+        "i8 avx512  1.210 TOP/s",
+        "DRAM read 23.3 GB/s",
+        "L1 read 669 GB/s",
+    ):
+        assert f">{label}<" in drawn
+    assert ">13.0<" in drawn
+    assert "Fakechip 9000 (made up for tests)" in drawn
+    assert "2 threads" in drawn
+
+
+def test_the_working_set_curve_names_levels_found_and_advertised(fake_cpu: Characterisation) -> None:
+    drawn = plots.svg("working-set", fake_cpu) or ""
+    for label in ("L3 advertised 35.75 MiB", "24.0 GB/s", "25.0 ns", "2 threads, huge pages", "1 thread, small pages"):
+        assert label in drawn
+
+
+def test_a_picture_without_data_is_left_out(bare: Characterisation) -> None:
+    assert plots.svg("working-set", bare) is None
+    assert plots.svg("latency", bare) is None
+    assert plots.svg("compute", bare) is None
+
+
+def test_a_roofline_without_ceilings_says_so(bare: Characterisation) -> None:
+    assert "No compute ceiling was measured" in (plots.svg("roofline", bare) or "")
+
+
+def test_equal_data_give_equal_files(fake_cpu: Characterisation) -> None:
+    assert plots.svg("roofline", fake_cpu) == plots.svg("roofline", fake_cpu)
+
+
+def test_matplotlib_settings_of_the_caller_survive(fake_cpu: Characterisation) -> None:
+    before = dict(mpl.rcParams)
+    plots.svg("roofline", fake_cpu)
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_roofline_can_be_drawn_into_axes_of_the_callers(fake_cpu: Characterisation) -> None:
+    ax = Figure(figsize=(9, 5)).add_subplot()
+    plots.draw_roofline(ax, fake_cpu)
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    assert any("302.6 GFLOP/s" in text.get_text() for text in ax.texts)
+
+
+def test_labels_right_of_the_roofline_do_not_overlap(fake_cpu: Characterisation) -> None:
+    made = plots.figure("roofline", fake_cpu)
+    assert made is not None
+    boxes = [text.get_window_extent() for text in made.axes[0].texts if "LOP/s" in text.get_text() or "TOP/s" in text.get_text()]
+    assert len(boxes) >= 4
+    assert not any(a.overlaps(b) for index, a in enumerate(boxes) for b in boxes[:index])
+    assert all(box.x1 <= made.bbox.width for box in boxes)
+
+
+def test_no_glyph_is_missing(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for characterisation in (fake_cpu, fake_cuda):
+            for name in NAMES:
+                plots.png(name, characterisation)
+
+
+@given(st.lists(st.floats(-1e4, 1e4), max_size=30), st.floats(0.1, 100))
+def test_spread_labels_keep_their_order_and_distance(wanted: list[float], gap: float) -> None:
+    placed = style.spread(wanted, gap)
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    for left, right in itertools.pairwise(order):
+        assert placed[right] - placed[left] >= gap * 0.999
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=10, unique=True))
+def test_labels_far_enough_apart_stay_where_they_are(wanted: list[int]) -> None:
+    positions = [1000.0 * place for place in wanted]
+    assert style.spread(positions, 10.0) == positions

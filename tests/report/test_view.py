@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from microbench.data.published import Published
+from microbench.records import Characterisation
+from microbench.report import page, roofplot, summary, view
+
+
+def test_titles_are_unique_within_a_group(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
+    for characterisation in (fake_cpu, fake_cuda):
+        for group in view.groups(characterisation):
+            assert max(Counter(row.title for row in group.rows).values()) == 1, group.title
+
+
+def test_sweep_points_are_in_no_table(fake_cpu: Characterisation) -> None:
+    rows = [row for group in view.groups(fake_cpu) for row in group.rows]
+    assert len(rows) == 16 + 38
+    assert all(row.ceiling.level for row in rows if row.ceiling.measures == "memory")
+
+
+def test_every_flag_shown_is_in_the_legend(fake_cpu: Characterisation) -> None:
+    rows = [row for group in view.groups(fake_cpu) for row in group.rows]
+    assert {flag for row in rows for flag in row.flags} == {flag for flag, _ in view.legend(rows)} == set("CPV!")
+
+
+def test_the_best_variant_is_the_fastest_that_converged(fake_cpu: Characterisation) -> None:
+    memory = next(group for group in view.groups(fake_cpu) if group.title == "Memory, 2 threads")
+    best = {(row.ceiling.level, row.ceiling.access): row.title for row in view.best_variants(memory).rows}
+    assert best["DRAM", "triad"] == "DRAM triad avx512.nt"
+    assert len(best) == 16
+
+
+def test_the_summary_has_five_lines_whatever_is_missing(
+    fake_cpu: Characterisation, fake_cuda: Characterisation, bare: Characterisation
+) -> None:
+    for characterisation in (fake_cpu, fake_cuda, bare):
+        assert [line.about for line in summary.lines(characterisation)] == ["Device", "Compute", "Bandwidth", "Latency", "Trust"]
+
+
+def test_the_summary_says_that_a_cache_is_smaller_than_advertised(fake_cpu: Characterisation) -> None:
+    assert "of 35.75 MiB L3 advertised, 3 MiB were seen" in summary.lines(fake_cpu)[3].says
+
+
+def test_ridge_points_are_peak_over_bandwidth(fake_cpu: Characterisation) -> None:
+    heading, *rows = roofplot.ridge_rows(fake_cpu)
+    table = {row[0]: dict(zip(heading[1:], row[1:], strict=True)) for row in rows}
+    # f32 0.985 x 307.2 GFLOP/s over DRAM 2 x 12.4 x 0.94 GB/s
+    assert table["f32"]["DRAM"] == "13.0"
+
+
+def test_gpu_rows_stand_side_by_side_with_published_figures(fake_cuda: Characterisation) -> None:
+    figure = Published(
+        gpu="H100 SXM5 80GB",
+        measures="compute",
+        value=750e12,
+        mode="library",
+        source="a made-up paper",
+        dtype="bf16",
+        unit="matrix",
+        accumulator="f32",
+    )
+    row = next(row for row in page.side_rows(fake_cuda, [figure]) if row.title.startswith("bf16"))
+    assert (row.burst, row.sustained, row.library) == ("925.9 TFLOP/s", "733.2 TFLOP/s", "695.6 TFLOP/s")
+    assert row.published == "750.0 TFLOP/s library (a made-up paper)"
+    assert row.power == "698 W, 0.952 pJ/FLOP"
+
+
+def test_unknown_facts_are_dashes(fake_cpu: Characterisation) -> None:
+    assert ("governor", "–") in page.environment_facts(fake_cpu)
+
+
+def test_many_findings_of_one_kind_are_gathered(fake_cpu: Characterisation) -> None:
+    from dataclasses import replace
+
+    from microbench.records import Finding
+
+    many = tuple(Finding(code="not-converged", severity="warning", says=f"Row {number}.") for number in range(7))
+    shown = view.gathered_findings(replace(fake_cpu, findings=many))
+    assert [(finding.says, left) for finding, left in shown] == [("Row 0.", 0), ("Row 1.", 5)]
