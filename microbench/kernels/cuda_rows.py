@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from microbench.records import Access, Measures, Unit
 
-Limiter = Literal["compute", "memory", "shared", "latency", "none"]
+Limiter = Literal["compute", "memory", "shared", "latency", "mixed", "none"]
+Space = Literal["global", "shared", "bulk"]
 
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_103a", "sm_120f")
 STAMP_WORDS = 6  # 8-byte words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done
@@ -35,6 +36,7 @@ LAYOUTS: dict[str, tuple[Parameter, ...]] = {
     "compute": _layout(out=8, **{"in": 8}, stamps=8, iterations=4),
     "stream": _layout(out=8, **{"in": 8}, in2=8, stamps=8, count=4, first=4, step=4, iterations=4),
     "gate": _layout(out=8, flag=8, stamps=8, timeout_ns=8),
+    "flush": _layout(out=8, count=4, value=4),
 }
 
 
@@ -44,10 +46,11 @@ class CudaRow:
 
     ``math`` is the instruction class whose spelling per architecture `microbench.proof.sass` knows, ``math_count`` how many of them
     a warp (wgmma: a warpgroup; tcgen05: the block) issues in one iteration, ``flop_per_math`` what one does. ``loads`` and ``stores``
-    count a warp's memory instructions per iteration, of ``access_bytes`` a lane (bulk copies: bytes a block). ``chains`` are the
-    independent accumulators a thread. ``issuers`` is how many warps (groups, blocks) a block issues from. ``blocks_per_sm`` 0 leaves
-    residency to the host's sweep. ``tile`` is the number of 16-byte elements a block moves in one iteration. ``pass_bytes`` are the
-    bytes that ``in`` holds for one block's worth of operands, where the layout is "compute".
+    count a warp's memory instructions per iteration, of ``access_bytes`` a lane (``space`` "bulk": bytes a block). ``chains`` are the
+    independent accumulators a thread (tcgen05: a block). ``issuers`` is how many warps (warpgroups, threads) of a block issue math, 0
+    for all warps. ``blocks_per_sm`` 0 leaves residency to the host's sweep. ``shared_bytes`` are dynamic. ``tile`` is the number of
+    16-byte elements that a block moves in one iteration, ``operand_bytes`` what one math instruction fetches from shared memory.
+    ``legacy`` names targets where this is not the way to the peak, ``slow`` those whose unit is a token one.
     """
 
     name: str
@@ -74,7 +77,8 @@ class CudaRow:
     loads: int = 0
     stores: int = 0
     access_bytes: int = 0
-    lanes_active: int = WARP
+    space: Space = "global"
+    operand_bytes: int = 0
     tile: int = 0
     operands: tuple[str, ...] = ()
     legacy: tuple[str, ...] = ()
@@ -106,9 +110,7 @@ class CudaRow:
         return self._bytes(self.stores)
 
     def _bytes(self, accesses: int) -> int:
-        if "bulk" in self.variant:
-            return accesses * self.access_bytes
-        return accesses * self.access_bytes * (self.lanes_active if self.lanes_active < WARP else self.threads)
+        return accesses * self.access_bytes * (1 if self.space == "bulk" else self.threads)
 
 
 _SLOW_F64 = ("sm_75", "sm_86", "sm_89", "sm_103a", "sm_120f")
@@ -178,7 +180,234 @@ def _stream(what: str, unroll: int) -> CudaRow:
 
 _STREAM = tuple(_stream(what, unroll) for what in ("read", "write", "copy", "triad") for unroll in (1, 2, 4, 8))
 
-ROWS: tuple[CudaRow, ...] = (*_PLAIN, *_STREAM)
+
+def _bulk(what: Access, loads: int, stores: int) -> CudaRow:
+    return CudaRow(
+        name=f"{what}.i32.bulk",
+        family="stream",
+        symbol=f"{what}_bulk",
+        says=f"{what} by bulk copies of 8 KiB, eight stages in flight a block",
+        measures="memory",
+        targets=TARGETS[4:],
+        layout="stream",
+        threads=32,
+        limiter="memory",
+        dtype="i32",
+        access=what,
+        variant="bulk",
+        blocks_per_sm=0,
+        shared_bytes=8 * 8192,
+        loads=loads,
+        stores=stores,
+        access_bytes=8192,
+        space="bulk",
+        tile=512,
+        operands=("exact",),
+    )
+
+
+_BULK = (_bulk("read", 1, 0), _bulk("write", 0, 1), _bulk("copy", 1, 1))
+
+
+def _mma(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaRow:
+    dtype, accumulator, shape = name.split(".")
+    chains = fields.pop("chains", 8)
+    targets = fields.pop("targets", TARGETS[1:])
+    return CudaRow(
+        name=f"mma.{name}",
+        family="mma",
+        symbol=f"mma_{symbol}_{shape}",
+        says=f"tensor cores by mma.sync {shape}, {dtype} into {accumulator}",
+        measures="compute",
+        layout="compute",
+        threads=256,
+        limiter="compute",
+        unit="matrix",
+        dtype=dtype,
+        accumulator=accumulator,
+        variant=shape,
+        blocks_per_sm=2,
+        math=math,
+        math_count=8 * chains,
+        flop_per_math=flop,
+        chains=chains,
+        operands=("exact", "random"),
+        targets=targets,
+        legacy=tuple(target for target in targets if target in ("sm_90a", "sm_100a", "sm_103a")),
+        **fields,
+    )
+
+
+_SLOW_DMMA = ("sm_86", "sm_89", "sm_103a", "sm_120f")
+_FP8 = ("sm_89", "sm_120f")
+_MMA = (
+    _mma("f16.f16.m16n8k8", "f16_f16", "hmma.f16.f16", 2048, targets=("sm_75",)),
+    _mma("f16.f32.m16n8k8", "f16_f32", "hmma.f16.f32", 2048, targets=("sm_75",)),
+    _mma("i8.i32.m8n8k16", "i8", "imma", 2048, targets=("sm_75",)),
+    _mma("f16.f16.m16n8k16", "f16_f16", "hmma.f16.f16", 4096),
+    _mma("f16.f32.m16n8k16", "f16_f32", "hmma.f16.f32", 4096),
+    _mma("bf16.f32.m16n8k16", "bf16_f32", "hmma.bf16.f32", 4096),
+    _mma("tf32.f32.m16n8k8", "tf32_f32", "hmma.tf32.f32", 2048),
+    _mma("i8.i32.m16n8k32", "i8", "imma", 8192, slow=("sm_103a",)),
+    _mma("f64.f64.m8n8k4", "f64", "dmma", 512, slow=_SLOW_DMMA),
+    _mma("f64.f64.m16n8k16", "f64", "dmma", 4096, targets=("sm_90a",), chains=4),
+    _mma("f8e4m3.f32.m16n8k32", "e4m3_f32", "qmma", 8192, targets=_FP8),
+    _mma("f8e5m2.f32.m16n8k32", "e5m2_f32", "qmma", 8192, targets=_FP8),
+    _mma("f8e4m3.f16.m16n8k32", "e4m3_f16", "qmma", 8192, targets=_FP8),
+    _mma("f4e2m1.f32.m16n8k64", "e2m1_f32", "omma", 16384, targets=("sm_120f",)),
+)
+
+
+def _wgmma(dtype: str, k: int, math: str, form: str) -> CudaRow:
+    accumulator = "i32" if dtype == "i8" else "f32"
+    shape = f"m64n256k{k}"
+    return CudaRow(
+        name=f"wgmma.{dtype}.{accumulator}.{shape}.{form}",
+        family="wgmma",
+        symbol=f"wgmma_{dtype.removeprefix('f8')}_{shape}_{form}",
+        says=f"tensor cores by wgmma {shape}, {dtype} into {accumulator}, A from {'shared memory' if form == 'ss' else 'registers'}",
+        measures="compute",
+        targets=("sm_90a",),
+        layout="compute",
+        threads=128,
+        limiter="compute",
+        unit="matrix",
+        dtype=dtype,
+        accumulator=accumulator,
+        variant=f"{shape}.{form}",
+        blocks_per_sm=2,
+        shared_bytes=4 * 64 * 32 + 2 * 256 * 32,
+        math=math,
+        math_count=8,
+        flop_per_math=2 * 64 * 256 * k,
+        issuers=1,
+        operand_bytes=256 * 32 + (64 * 32 if form == "ss" else 0),
+        operands=("exact", "random"),
+    )
+
+
+# dtype, K of one instruction (always 32 bytes), the class on Hopper and on Blackwell
+_TENSOR = (
+    ("f16", 16, "hgmma", "utchmma"),
+    ("bf16", 16, "hgmma", "utchmma"),
+    ("tf32", 8, "hgmma.tf32", "utchmma.tf32"),
+    ("f8e4m3", 32, "qgmma", "utcqmma"),
+    ("f8e5m2", 32, "qgmma", "utcqmma"),
+    ("i8", 32, "igmma", "utcimma"),
+)
+_WGMMA = tuple(_wgmma(dtype, k, math, form) for dtype, k, math, _ in _TENSOR for form in ("ss", "rs"))
+
+
+def _tcgen05(dtype: str, k: int, math: str) -> CudaRow:
+    accumulator = "i32" if dtype == "i8" else "f32"
+    shape = f"m128n256k{k}"
+    return CudaRow(
+        name=f"tcgen05.{dtype}.{accumulator}.{shape}",
+        family="tcgen05",
+        symbol=f"tcgen05_{dtype.removeprefix('f8')}_{shape}",
+        says=f"tensor cores by tcgen05.mma {shape}, {dtype} into {accumulator}, both operands from shared memory",
+        measures="compute",
+        targets=("sm_100a",) if dtype == "i8" else ("sm_100a", "sm_103a"),
+        layout="compute",
+        threads=128,
+        limiter="compute",
+        unit="matrix",
+        dtype=dtype,
+        accumulator=accumulator,
+        variant=shape,
+        shared_bytes=4 * 128 * 32 + 2 * 256 * 32,
+        math=math,
+        math_count=32,
+        flop_per_math=2 * 128 * 256 * k,
+        issuers=1,
+        chains=2,
+        operand_bytes=256 * 32 + 128 * 32,
+        operands=("exact", "random"),
+    )
+
+
+_TCGEN05 = tuple(_tcgen05(dtype, k, math) for dtype, k, _, math in _TENSOR)
+
+
+def _near(name: str, symbol: str, says: str, **fields: Any) -> CudaRow:
+    return CudaRow(name=name, symbol=symbol, says=says, layout="compute", targets=TARGETS, dtype="i32", operands=("exact",), **fields)
+
+
+def _port(name: str, says: str, **fields: Any) -> CudaRow:
+    access, _, level = name.split(".")
+    return _near(name, f"{access}_{level}", says, family="shared", measures="memory", limiter="shared", access=access, variant=level,
+                 access_bytes=16, **fields)  # fmt: skip
+
+
+_SHARED = (
+    _port(
+        "read.i32.shared",
+        "32 volatile 16-byte loads of shared memory a thread and trip",
+        threads=256,
+        blocks_per_sm=2,
+        space="shared",
+        loads=32,
+    ),
+    _port(
+        "write.i32.shared",
+        "32 volatile 16-byte stores to shared memory a thread and trip",
+        threads=256,
+        blocks_per_sm=2,
+        space="shared",
+        stores=32,
+    ),
+    _port("read.i32.l1", "8 independent 16-byte loads a thread and trip from 32 KiB in L1", threads=128, blocks_per_sm=4, loads=8),
+)
+_CHASE = tuple(
+    _near(f"chase.i32.{how}", f"chase_{how}", f"dependent loads through {where}, 16 a trip", family="chase", measures="latency", threads=32,
+          limiter="latency", variant=how, space="shared" if how == "shared" else "global", loads=16, access_bytes=width)
+    for how, where, width in (("ca", "L1 and below", 8), ("cg", "L2 and below", 8), ("shared", "shared memory", 4))
+)  # fmt: skip
+
+
+def _mix(fmas: int) -> CudaRow:
+    return CudaRow(
+        name=f"mix.f32.fma{fmas}",
+        family="intensity",
+        symbol=f"mix_f32_{fmas}",
+        says=f"{fmas} FP32 multiply-adds for each element read, {fmas / 2:g} FLOP a byte",
+        measures="intensity",
+        targets=TARGETS,
+        layout="stream",
+        threads=256,
+        limiter="mixed",
+        unit="scalar",
+        dtype="f32",
+        access="read",
+        variant=f"fma{fmas}",
+        blocks_per_sm=0,
+        math="ffma",
+        math_count=8 * fmas,
+        flop_per_math=64,
+        chains=4,
+        loads=2,
+        access_bytes=16,
+        tile=512,
+        operands=("exact", "random"),
+    )
+
+
+_MIX = tuple(_mix(1 << power) for power in range(9))
+
+
+def _launch(what: str, layout: str, threads: int, says: str) -> CudaRow:
+    return CudaRow(name=f"launch.{what}", family="launch", symbol=what, says=says, measures="cost", targets=TARGETS, layout=layout,
+                   threads=threads, limiter="none")  # fmt: skip
+
+
+_LAUNCH = (
+    _launch("empty", "compute", 32, "a kernel that does nothing"),
+    _launch("gate", "gate", 32, "holds the queue until a word of host memory is set or its time is up"),
+    _launch("flush", "flush", 256, "overwrites a buffer larger than the last cache"),
+    _launch("ticks", "compute", 32, "writes down the nanosecond timer, one reading an iteration"),
+)
+
+ROWS: tuple[CudaRow, ...] = (*_PLAIN, *_STREAM, *_BULK, *_MMA, *_WGMMA, *_TCGEN05, *_SHARED, *_CHASE, *_MIX, *_LAUNCH)
 
 # Which source exists for which target: a family's file is compiled exactly for the targets of its rows.
 FAMILIES: dict[str, tuple[str, ...]] = {

@@ -4,7 +4,8 @@ Rates of plain instructions are the throughput table of the CUDA C++ Programming
 capability); tensor rates are the dense figures of the vendor's architecture papers divided by SMs and boost clock; FP64 of the 10.3
 and 12.0 parts from their data sheets likewise. Where parts of one target differ (FP32 accumulation on GeForce) the faster one stands, so
 that no loop is proven against a pipe that is slower than the one it may meet. Latencies in cycles are published micro-benchmarks
-(rounded up); where none is known the neighbour's stands.
+(rounded up); where none is known the neighbour's stands. A wgmma or tcgen05.mma that adds to the accumulator of the one before follows
+it at once (single streams of them were seen to reach the peak), so its latency is its own 128 cycles. For mma.sync on 10.x, the legacy path, no rate is published: Hopper's stands.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Architecture:
 
 _LATENCY = {
     "dfma": 8, "ffma": 4, "hfma2": 6, "bfma2": 6, "imad": 5, "idp4a": 5, "lds": 30, "ldg_l1": 40, "ldg_l2": 300,
-    "mma": 36, "dmma": 40, "wgmma": 160, "tcgen05": 264,
+    "mma": 36, "dmma": 40, "wgmma": 128, "tcgen05": 128,
 }  # fmt: skip
 _SLOW_F64 = _LATENCY | {"dfma": 48, "dmma": 400}
 
@@ -69,10 +70,10 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(target="sm_90a", flop_per_clock=_plain(64, 128, 256, 256) | _tensor(4096, 256)
                      | {"hgmma": 4096, "hgmma.tf32": 2048, "qgmma": 8192, "igmma": 8192}, latency=_LATENCY,
                      dram_bytes=22, shared_capacity=228 << 10),
-        Architecture(target="sm_100a", flop_per_clock=_plain(64, 128, 256, 256) | _tensor(8192, 128)
+        Architecture(target="sm_100a", flop_per_clock=_plain(64, 128, 256, 256) | _tensor(4096, 128)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384, "utcimma": 16384}, latency=_LATENCY,
                      dram_bytes=29, shared_capacity=228 << 10),
-        Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(8192, 4)
+        Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(4096, 4)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384}, latency=_SLOW_F64,
                      dram_bytes=29, shared_capacity=228 << 10),
         Architecture(target="sm_120f", flop_per_clock=_plain(2, 128, 128, 128) | _tensor(1024, 4, 2048, 4096),

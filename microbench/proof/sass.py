@@ -225,8 +225,13 @@ def main_loop(function: Function, pattern: str) -> Loop | None:
 
 
 def opcode_counts(function: Function, loop: Loop) -> Counter[str]:
-    """How often each mnemonic stands in a loop."""
-    return Counter(function.body[at].opcode for at in loop.body)
+    """How often each mnemonic stands in a loop; an HFMA2 of zeros is ptxas's way to move a constant and counts as a move."""
+    return Counter(_plain_name(function.body[at]) for at in loop.body)
+
+
+def _plain_name(step: Instruction) -> str:
+    moves = step.opcode.startswith("HFMA2") and step.operands[1:3] == ("-RZ", "RZ")
+    return "MOV.HFMA2" if moves else step.opcode
 
 
 def loop_hash(function: Function, loop: Loop) -> str:
@@ -238,20 +243,35 @@ def loop_hash(function: Function, loop: Loop) -> str:
 def trip_steps(function: Function, loop: Loop) -> set[int]:
     """By how much the counter that the loop's exit compares with is advanced per trip.
 
-    Anything but one of {1} and {-1} means that the compiler unrolled the loop or counts something else.
+    Anything but one of {1} and {-1} means that the compiler unrolled the loop or counts something else. A compared register may be
+    the counter plus a constant.
     """
+    inside = [function.body[at] for at in loop.body]
+    adds = [step for step in inside if re.match(r"(U?IADD3?|VIADD|IADD)(\.|$)", step.opcode) and step.operands]
     steps: set[int] = set()
-    for at in loop.body:
-        compare = function.body[at]
+    for compare in inside:
         if not re.match(r"U?ISETP", compare.opcode):
             continue
-        for register in set(compare.operands[1:]):
-            for other in loop.body:
-                add = function.body[other]
-                if re.match(r"(U?IADD3?|VIADD|UIADD3|VIADDMNMX|IADD)(\.|$)", add.opcode) and add.operands[0] == register.split(".")[0]:
-                    numbers = [int(word, 16) for word in add.operands[1:] if re.fullmatch(r"-?0x[0-9a-f]+", word)]
-                    steps.update(number - (1 << 32) if number >> 31 else number for number in numbers)
+        registers = {operand.split(".")[0] for operand in compare.operands[1:]}
+        for add in adds:
+            if add.operands[0] in registers and _constant(add) is not None:
+                registers |= {operand.split(".")[0] for operand in add.operands[1:]} - {"RZ", "URZ"}
+        for add in adds:
+            constant = _constant(add)
+            if (
+                constant is not None
+                and add.operands[0] in registers
+                and add.operands[0] in {word.split(".")[0] for word in add.operands[1:]}
+            ):
+                steps.add(constant)
     return steps
+
+
+def _constant(add: Instruction) -> int | None:
+    numbers = [int(word, 16) for word in add.operands[1:] if re.fullmatch(r"-?0x[0-9a-f]+", word)]
+    if len(numbers) != 1 or len([word for word in add.operands[1:] if word.startswith(("R", "UR")) and "RZ" not in word]) != 1:
+        return None
+    return numbers[0] - (1 << 32) if numbers[0] >= 1 << 31 else numbers[0]
 
 
 def live_results(function: Function, loop: Loop, pattern: str) -> tuple[set[str], set[str]]:

@@ -16,7 +16,7 @@ typedef unsigned long long u64;
 constexpr int THREADS = 256;
 constexpr int STAMP_WORDS = 6;
 
-struct word4 {
+struct __align__(16) word4 {
     u32 x, y, z, w;
 };
 
@@ -180,3 +180,137 @@ MB_STREAM(triad, 1, out, in, in2)
 MB_STREAM(triad, 2, out, in, in2)
 MB_STREAM(triad, 4, out, in, in2)
 MB_STREAM(triad, 8, out, in, in2)
+
+#if __CUDA_ARCH__ >= 900
+// The same streams by bulk copies: the copy engine of the SM moves whole stages between global and shared memory, one thread asks.
+// STAGES x 8 KiB = 64 KiB are in flight a block. Layout "stream", the tile is one stage; the block's 32 threads fill and drain.
+constexpr int STAGES = 8;
+constexpr int STAGE_BYTES = 8192;
+constexpr int STAGE = STAGE_BYTES / 16;
+constexpr int BULK_THREADS = 32;
+constexpr int AHEAD = STAGES / 2;
+
+extern __shared__ __align__(128) unsigned char ring[];
+
+__device__ __forceinline__ u32 address(const void* at)
+{
+    u32 found;
+    asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
+    return found;
+}
+
+__device__ __forceinline__ void fetch(u32 stage, const word4* from, u32 barrier)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "n"(STAGE_BYTES) : "memory");
+    asm volatile("cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(stage), "l"(from), "n"(STAGE_BYTES), "r"(barrier)
+                 : "memory");
+}
+
+__device__ __forceinline__ void put(word4* to, u32 stage)
+{
+    asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(stage), "n"(STAGE_BYTES) : "memory");
+    asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+// Waits for the phase of that parity to end; the parity before the first one has always ended.
+__device__ __forceinline__ void wait(u32 barrier, u32 parity)
+{
+    asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra AGAIN;\n}" ::"r"(barrier), "r"(parity) : "memory");
+}
+
+// One thread of the warp. Under an ordinary divergent `if` ptxas would wrap every bulk copy in a loop of its own.
+__device__ __forceinline__ bool chosen()
+{
+    u32 elected;
+    asm volatile("{ .reg .pred one; elect.sync _|one, 0xffffffff; selp.u32 %0, 1, 0, one; }" : "=r"(elected));
+    return elected != 0;
+}
+
+__device__ __forceinline__ u32 arm(u64* barriers)
+{
+    const u32 barrier = address(barriers);
+    if (threadIdx.x == 0)
+        for (int j = 0; j < STAGES; ++j)
+            asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier + 8 * j) : "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    __syncthreads();
+    return barrier;
+}
+
+// out: the last STAGES tiles that the block read, stage by stage (needs at least STAGES iterations).
+extern "C" __global__ void __launch_bounds__(BULK_THREADS) read_bulk(
+    word4* out, const word4* in, const word4*, u64* stamps, u32 count, u32 first, u32 step, u32 iterations)
+{
+    __shared__ __align__(8) u64 barriers[STAGES];
+    const u32 barrier = arm(barriers), stages = address(ring);
+    walk w(count, first, step, STAGE);
+    stamp(stamps, 0);
+    if (chosen()) {
+#pragma unroll 1
+        for (u32 i = 0; i < iterations; ++i) {
+            const u32 s = i % STAGES;
+            wait(barrier + 8 * s, ((i / STAGES) & 1) ^ 1);
+            fetch(stages + s * STAGE_BYTES, in + w.at, barrier + 8 * s);
+            w.go_on();
+        }
+        for (u32 s = 0; s < STAGES; ++s)
+            wait(barrier + 8 * s, (((iterations + STAGES - 1 - s) / STAGES) & 1) ^ 1);
+    }
+    __syncwarp();
+    sign_off(stamps, iterations);
+    for (u32 at = threadIdx.x; at < STAGES * STAGE; at += BULK_THREADS)
+        out[blockIdx.x * (STAGES * STAGE) + at] = reinterpret_cast<word4*>(ring)[at];
+}
+
+// Stores the stage that `in` filled, over and over.
+extern "C" __global__ void __launch_bounds__(BULK_THREADS) write_bulk(
+    word4* out, const word4* in, const word4*, u64* stamps, u32 count, u32 first, u32 step, u32 iterations)
+{
+    const u32 stages = address(ring);
+    for (u32 at = threadIdx.x; at < STAGE; at += BULK_THREADS)
+        reinterpret_cast<word4*>(ring)[at] = in[at];
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    walk w(count, first, step, STAGE);
+    stamp(stamps, 0);
+    if (chosen()) {
+#pragma unroll 1
+        for (u32 i = 0; i < iterations; ++i) {
+            put(out + w.at, stages);
+            asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(STAGES) : "memory");
+            w.go_on();
+        }
+        asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+    }
+    __syncwarp();
+    sign_off(stamps, iterations);
+}
+
+// Reads run AHEAD stages before the writes; the last AHEAD tiles fetched are not written.
+extern "C" __global__ void __launch_bounds__(BULK_THREADS) copy_bulk(
+    word4* out, const word4* in, const word4*, u64* stamps, u32 count, u32 first, u32 step, u32 iterations)
+{
+    __shared__ __align__(8) u64 barriers[STAGES];
+    const u32 barrier = arm(barriers), stages = address(ring);
+    walk from(count, first, step, STAGE), to = from;
+    stamp(stamps, 0);
+    if (chosen()) {
+        for (u32 s = 0; s < AHEAD; ++s, from.go_on())
+            fetch(stages + s * STAGE_BYTES, in + from.at, barrier + 8 * s);
+#pragma unroll 1
+        for (u32 i = 0; i < iterations; ++i) {
+            const u32 s = i % STAGES, next = (i + AHEAD) % STAGES;
+            wait(barrier + 8 * s, (i / STAGES) & 1);
+            put(out + to.at, stages + s * STAGE_BYTES);
+            asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(AHEAD) : "memory");
+            fetch(stages + next * STAGE_BYTES, in + from.at, barrier + 8 * next);
+            from.go_on();
+            to.go_on();
+        }
+        for (u32 i = iterations; i < iterations + AHEAD; ++i)
+            wait(barrier + 8 * (i % STAGES), (i / STAGES) & 1);
+        asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+    }
+    __syncwarp();
+    sign_off(stamps, iterations);
+}
+#endif

@@ -1,0 +1,144 @@
+// What one SM moves through its own ports: shared memory (read, write) and L1 (read), 16 bytes a lane, free of bank conflicts.
+//
+// The port carries 128 bytes a cycle (L1 of sm_75: 64), so a warp's 512 bytes take 4 cycles of the SM while its partition issues one
+// instruction a cycle: a load may be joined by two adds of four words without becoming the limit. Shared accesses are volatile, and the
+// L1 address moves to the other half after every trip, because ptxas hoists repeated loads of one address out of the loop.
+// 32 independent loads (L1: 8) times 16 warps an SM cover about 30 (40) cycles of latency many times over.
+//
+// targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
+// Layout "compute": (out, in, stamps, iterations).
+// read_shared, write_shared: in SLOTS * THREADS elements of 16 bytes. read_l1: a 16-byte header (elements to move by: its exclusive-or
+// with the offset changes halves), then 2 * L1_LOADS * L1_THREADS elements. out: one element a thread and block, the wrapping sums;
+// write_shared: SLOTS of them, slot by slot.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+constexpr int THREADS = 256;
+constexpr int L1_THREADS = 128;
+constexpr int SLOTS = 4;
+constexpr int ACCESSES = 32;
+constexpr int L1_LOADS = 8;
+constexpr int STAMP_WORDS = 6;
+
+struct __align__(16) word4 {
+    u32 x, y, z, w;
+};
+
+// Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
+__device__ __forceinline__ void stamp(u64* stamps, int at)
+{
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        u64 ns, cycles;
+        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
+        asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
+        stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
+        stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
+    }
+}
+
+__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations)
+{
+    stamp(stamps, 1);
+    if (threadIdx.x == 0) {
+        u32 sm;
+        asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+        stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
+        stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
+    }
+}
+
+__device__ __forceinline__ u32 address(const void* at)
+{
+    u32 found;
+    asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
+    return found;
+}
+
+__device__ __forceinline__ void add(word4& sum, word4 v)
+{
+    sum.x += v.x;
+    sum.y += v.y;
+    sum.z += v.z;
+    sum.w += v.w;
+}
+
+__device__ __forceinline__ word4 load_shared(u32 at)
+{
+    word4 v;
+    asm volatile("ld.volatile.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
+    return v;
+}
+
+__device__ __forceinline__ void store_shared(u32 at, word4 v)
+{
+    asm volatile("st.volatile.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+}
+
+__device__ __forceinline__ word4 load_l1(const word4* at)
+{
+    word4 v;
+    asm volatile("ld.global.ca.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at));
+    return v;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) read_shared(word4* out, const word4* in, u64* stamps, u32 iterations)
+{
+    __shared__ word4 tile[SLOTS * THREADS];
+    for (int s = 0; s < SLOTS; ++s)
+        tile[s * THREADS + threadIdx.x] = in[s * THREADS + threadIdx.x];
+    const u32 mine = address(tile + threadIdx.x);
+    word4 sum = {0, 0, 0, 0};
+    stamp(stamps, 0);
+#pragma unroll 1
+    for (u32 i = 0; i < iterations; ++i) {
+#pragma unroll
+        for (int j = 0; j < ACCESSES; ++j)
+            add(sum, load_shared(mine + (j % SLOTS) * THREADS * 16));
+    }
+    sign_off(stamps, iterations);
+    out[blockIdx.x * THREADS + threadIdx.x] = sum;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS) write_shared(word4* out, const word4* in, u64* stamps, u32 iterations)
+{
+    __shared__ word4 tile[SLOTS * THREADS];
+    const u32 mine = address(tile + threadIdx.x);
+    word4 v[SLOTS];
+#pragma unroll
+    for (int s = 0; s < SLOTS; ++s)
+        v[s] = in[s * THREADS + threadIdx.x];
+    stamp(stamps, 0);
+#pragma unroll 1
+    for (u32 i = 0; i < iterations; ++i) {
+#pragma unroll
+        for (int j = 0; j < ACCESSES; ++j)
+            store_shared(mine + (j % SLOTS) * THREADS * 16, v[j % SLOTS]);
+    }
+    sign_off(stamps, iterations);
+    for (int s = 0; s < SLOTS; ++s)
+        out[(blockIdx.x * SLOTS + s) * THREADS + threadIdx.x] = tile[s * THREADS + threadIdx.x];
+}
+
+extern "C" __global__ void __launch_bounds__(L1_THREADS) read_l1(word4* out, const word4* in, u64* stamps, u32 iterations)
+{
+    const u32 flip = in[0].x;
+    u32 at = 0;
+    word4 sum = {0, 0, 0, 0};
+    stamp(stamps, 0);
+#pragma unroll 1
+    for (u32 i = 0; i < iterations; ++i) {
+        const word4* from = in + 1 + at + threadIdx.x;
+        word4 v[L1_LOADS];
+#pragma unroll
+        for (int j = 0; j < L1_LOADS; ++j)
+            v[j] = load_l1(from + j * L1_THREADS);
+        at ^= flip;
+#pragma unroll
+        for (int j = 0; j < L1_LOADS; ++j)
+            add(sum, v[j]);
+    }
+    sign_off(stamps, iterations);
+    out[blockIdx.x * L1_THREADS + threadIdx.x] = sum;
+}
