@@ -102,6 +102,9 @@ def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selectio
 
 def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:
     teams = sorted({1, room.threads}) if device.kind == "cpu" else [1]
+    if budget.name == "quick":
+        # Starting a library alone takes a quick run's tenth.
+        sheets = [sheet for sheet in sheets if sheet.backend != "torch"]
     for sheet in sheets:
         if sheet.measures in ("compute", "cost") and not sheet.name.startswith("first_touch"):
             for threads in teams:
@@ -168,6 +171,8 @@ def _memory(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget)
         if quick and not _is_wide(sheet, widest):
             continue
         for level, sizes in sets.items():
+            if sheet.backend == "torch" and level != "DRAM":
+                continue  # A call of the library costs more than a pass over a cache.
             for case in _stream_cases(sheet, level, sizes, teams, quick):
                 yield case, level
     yield from _sweeps(sheets, widest, largest, teams, quick)

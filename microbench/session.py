@@ -18,7 +18,7 @@ from microbench.ceilings import Distilled, distil
 from microbench.devices import probe
 from microbench.disturbance import Disturbance
 from microbench.dtypes import DTYPES
-from microbench.environment import environment_facts, environment_findings
+from microbench.environment import environment_facts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
 from microbench.gate import Doubt, doubts
 from microbench.kernels import Kernel, registry
@@ -186,7 +186,7 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
     finally:
         progress.done()
         loop.close()
-    findings = [*environment_findings(), *recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted), *disturbance.findings()]
+    findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted), *disturbance.findings()]
     environment = replace(environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()})
     characterisation = _assemble(this, environment, recorder.samples, sheets, findings)
     if interrupted:
