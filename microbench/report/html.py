@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -74,7 +75,21 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
     }
 
 
-def picture(name: plots.PlotName, characterisation: Characterisation) -> Markup | None:
-    """One picture as SVG that can stand in a page; safe because matplotlib escapes the text it is given."""
-    drawn = plots.svg(name, characterisation)
-    return Markup(style.inline(drawn, _LABELS[name])) if drawn else None  # noqa: S704
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One picture twice, for wide and for narrow screens, with its caption."""
+
+    wide: Markup
+    narrow: Markup
+    caption: str
+
+
+def picture(name: plots.PlotName, characterisation: Characterisation) -> Picture | None:
+    """One picture as SVG that can stand in a page; ``None`` where nothing for it was measured."""
+    wide = plots.svg(name, characterisation, style.IN_PAGE)
+    narrow = plots.svg(name, characterisation, style.IN_NARROW_PAGE)
+    if wide is None or narrow is None:
+        return None
+    # Safe: matplotlib escapes the text it is given.
+    drawn = [Markup(style.inline(drawing, _LABELS[name])) for drawing in (wide, narrow)]  # noqa: S704
+    return Picture(wide=drawn[0], narrow=drawn[1], caption=plots.caption(name, characterisation)[1])

@@ -25,10 +25,15 @@ def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
         roofplot.draw(ax, characterisation)
 
 
-def figure(name: PlotName, characterisation: Characterisation) -> Figure | None:
+def caption(name: PlotName, characterisation: Characterisation) -> tuple[str, str]:
+    """Title and subtitle of a picture, which stand in it or, on a page, beside it."""
+    return roofplot.caption(characterisation) if name == "roofline" else _CAPTIONS[name]
+
+
+def figure(name: PlotName, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> Figure | None:
     """Make one of the pictures; ``None`` where nothing for it was measured (the roofline says so in the picture)."""
     with style.settings(name):
-        return _FIGURES[name](characterisation)
+        return _FIGURES[name](characterisation, layout)
 
 
 def png(name: PlotName, characterisation: Characterisation) -> bytes | None:
@@ -37,20 +42,23 @@ def png(name: PlotName, characterisation: Characterisation) -> bytes | None:
     return style.png(made, name) if made else None
 
 
-def svg(name: PlotName, characterisation: Characterisation) -> str | None:
+def svg(name: PlotName, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> str | None:
     """Render one of the pictures as SVG."""
-    made = figure(name, characterisation)
-    return style.svg(made, name) if made else None
+    made = figure(name, characterisation, layout)
+    # Two layouts of one picture may stand in one page: their ids must differ.
+    return style.svg(made, f"{name}{layout.width}") if made else None
 
 
-def _roofline(characterisation: Characterisation) -> Figure:
-    made = style.figure(11, 6.6)
-    ax = made.add_axes((0.07, 0.095, 0.7, 0.785))
-    roofplot.draw(ax, characterisation)
+def _roofline(characterisation: Characterisation, layout: style.Layout) -> Figure:
+    height = (5.1 if layout.narrow else 5.8) + layout.top
+    made = style.figure(layout.width, height)
+    left, right = (0.13, 0.985) if layout.narrow else (0.07, 0.77)
+    ax = made.add_axes((left, 0.6 / height, right - left, (height - 0.6 - layout.top) / height))
+    roofplot.draw(ax, characterisation, layout)
     return made
 
 
-def _working_set(characterisation: Characterisation) -> Figure | None:
+def _working_set(characterisation: Characterisation, layout: style.Layout) -> Figure | None:
     panels: list[tuple[Literal["stream", "chase"], list[Curve]]] = [
         ("stream", _distinct(streams(characterisation), by_threads=True)),
         ("chase", _distinct(chases(characterisation), by_threads=False)),
@@ -58,22 +66,23 @@ def _working_set(characterisation: Characterisation) -> Figure | None:
     shown = [(by, curves) for by, curves in panels if curves]
     if not shown:
         return None
-    made = style.figure(11, 1.05 + 3.1 * len(shown))
+    height = 0.35 + layout.top + 3.1 * len(shown)
+    made = style.figure(layout.width, height)
+    left, width = (0.19, 0.765) if layout.narrow else (0.095, 0.735)
+    axes = [made.add_axes((left, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, width, 2.75 / height)) for row in range(len(shown))]
     sizes = [size for _, curves in shown for curve in curves for size, _ in curve.points]
-    height = made.get_figheight()
-    axes = [made.add_axes((0.095, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, 0.735, 2.75 / height)) for row in range(len(shown))]
+    place = style.inside_labels if layout.narrow else style.margin_labels
     for ax, (by, curves) in zip(axes, shown, strict=True):
         _panel(ax, by, curves)
-        ax.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
-        _shade(ax, characterisation, by)
+        _size_axis(ax, sizes, 4 if layout.narrow else 2)
+        _shade(ax, characterisation, by, style.SMALL - 1.2 if layout.narrow else style.SMALL)
         _mark_advertised(ax, characterisation, curves[0])
-        style.margin_labels(ax, [(curve.points[-1][1], curve.says, style.SERIES[index], False) for index, curve in enumerate(curves)])
+        place(ax, [(curve.points[-1][1], curve.says, style.SERIES[index], False) for index, curve in enumerate(curves)])
     for ax in axes[:-1]:
         ax.tick_params(labelbottom=False)
     axes[-1].set_xlabel("Working set of each thread")
-    style.heading(
-        axes[0], "What a stream and a chase see of each memory level", "Shaded: the levels found. Dashed: capacities the system advertises."
-    )
+    if layout.headed:
+        style.heading(axes[0], *_CAPTIONS["working-set"])
     return made
 
 
@@ -92,25 +101,27 @@ def _panel(ax: Axes, by: str, curves: Sequence[Curve]) -> None:
     for index, curve in enumerate(curves):
         ax.plot(*zip(*curve.points, strict=True), "-o", color=style.SERIES[index], linewidth=1.6, markersize=3.4, zorder=4)
     values = [value for curve in curves for _, value in curve.points]
-    ax.set_ylim(min(values) / 1.6, max(values) * 3.2)
+    ax.set_ylim(min(values) / 1.6, max(values) * 4)
     as_text: Callable[[float], str] = (
         (lambda value: units.rate(value, "byte/s", 2)) if by == "stream" else (lambda value: units.seconds(value, 2))
     )
     ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=9))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_text(value).replace(".0 ", " ")))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    low, high = (
-        math.floor(math.log2(min(size for curve in curves for size, _ in curve.points))),
-        math.ceil(math.log2(max(size for curve in curves for size, _ in curve.points))),
-    )
-    ax.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(low, high + 1, 2 if high - low > 9 else 1)]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.size(value)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
     kernel = curves[0].kernel
     ax.set_ylabel(f"Read bandwidth, {kernel}" if by == "stream" else f"Latency, {kernel}")
 
 
-def _shade(ax: Axes, characterisation: Characterisation, by: str) -> None:
+def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
+    """Sizes along the bottom, one label every so many powers of two."""
+    ax.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
+    low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
+    ax.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(low, high + 1, step if high - low > 4 else 1)]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.size(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: float) -> None:
     """Shade the levels found with their names and heights, and mark what is advertised."""
     left, right = ax.get_xlim()
     found = sorted((level for level in characterisation.fits.levels if level.seen_by == by), key=lambda level: level.low_bytes)
@@ -125,7 +136,7 @@ def _shade(ax: Axes, characterisation: Characterisation, by: str) -> None:
                 transform=ax.get_xaxis_transform(),
                 ha="center",
                 va="top",
-                fontsize=style.SMALL,
+                fontsize=fontsize,
                 color=style.INK,
                 linespacing=1.35,
             )
@@ -160,13 +171,13 @@ def _level_label(level: LevelSeen) -> str:
     return f"{level.name}\n{value}"
 
 
-def _latency(characterisation: Characterisation) -> Figure | None:
+def _latency(characterisation: Characterisation, layout: style.Layout) -> Figure | None:
     costs = [cost for cost in view.ladder(characterisation) if style.drawable(cost.seconds.value)]
     if not costs:
         return None
-    made = style.figure(11, 1.35 + 0.3 * len(costs))
-    height = made.get_figheight()
-    ax = made.add_axes((0.18, 0.5 / height, 0.72, 0.3 * len(costs) / height))
+    height = 0.5 + layout.top + 0.3 * len(costs)
+    made = style.figure(layout.width, height)
+    ax = made.add_axes((0.18, 0.5 / height, 0.62 if layout.narrow else 0.72, 0.3 * len(costs) / height))
     style.dress(ax)
     rows = range(len(costs))
     values = [cost.seconds.value for cost in costs]
@@ -200,44 +211,38 @@ def _latency(characterisation: Characterisation) -> Figure | None:
     style.name_rows(ax, [view.cost_title(cost) for cost in costs], style.NORMAL)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    style.heading(
-        ax,
-        "What waiting costs",
-        "Load-to-use latency of each level found (blue) and other fixed costs (ochre), with their intervals; logarithmic",
-    )
+    if layout.headed:
+        style.heading(ax, *_CAPTIONS["latency"])
     return made
 
 
-def _compute(characterisation: Characterisation) -> Figure | None:
+def _compute(characterisation: Characterisation, layout: style.Layout) -> Figure | None:
     rows = [row for group in view.groups(characterisation) for row in group.rows if row.ceiling.measures == "compute"]
     if not rows:
         return None
     many = len({row.ceiling.threads for row in rows}) > 1 and characterisation.device.kind == "cpu"
-    made = style.figure(11, 1.35 + 0.26 * len(rows))
-    height = made.get_figheight()
-    ax = made.add_axes((0.22, 0.5 / height, 0.58, 0.26 * len(rows) / height))
+    height = 0.5 + layout.top + 0.26 * len(rows)
+    made = style.figure(layout.width, height)
+    ax = made.add_axes((0.22, 0.5 / height, 0.63 if layout.narrow else 0.58, 0.26 * len(rows) / height))
     style.dress(ax)
     for index, row in enumerate(rows):
-        _bar(ax, index, row)
+        _bar(ax, index, row, layout)
     ax.axvline(100, color=style.INK, linewidth=1.2, zorder=5)
     shares = [100 * row.ceiling.rate.value / row.ceiling.nominal for row in rows if row.ceiling.nominal]
     # A share far above 100 % is a fault, and the text beside it says so: the axis stays readable.
     ax.set_xlim(0, min(max([110.0, *(share * 1.08 for share in shares)]), 300.0))
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    style.name_rows(ax, [f"{row.title}{f', {row.ceiling.threads}T' if many else ''}" for row in rows], style.SMALL)
+    style.name_rows(ax, [f"{row.title}{f', {row.ceiling.threads}T' if many else ''}" for row in rows], style.SMALL - layout.narrow)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    style.heading(
-        ax,
-        "Compute ceilings beside nominal",
-        "Bar: best round as a share of nominal at the clock seen. White line: typical (median over rounds).",
-    )
+    if layout.headed:
+        style.heading(ax, *_CAPTIONS["compute"])
     return made
 
 
-def _bar(ax: Axes, index: int, row: view.Row) -> None:
+def _bar(ax: Axes, index: int, row: view.Row, layout: style.Layout) -> None:
     ceiling = row.ceiling
     colour = style.DTYPE_COLOURS.get(ceiling.dtype or "", style.INK)
-    text = row.rate
+    text = row.share if layout.narrow else f"{row.rate}, nominal unknown"
     if ceiling.nominal:
         ax.barh(
             index, 100 * ceiling.rate.value / ceiling.nominal, height=0.66, color=colour, alpha=1 if ceiling.converged else 0.45, zorder=3
@@ -245,9 +250,8 @@ def _bar(ax: Axes, index: int, row: view.Row) -> None:
         if ceiling.typical:
             at = 100 * ceiling.typical.value / ceiling.nominal
             ax.plot([at, at], [index - 0.33, index + 0.33], color=style.PAPER, linewidth=1.6, zorder=4)
-        text = f"{units.like(ceiling.rate.value, ceiling.nominal)} of {view.rate_text(ceiling, ceiling.nominal)}"
-    else:
-        text += ", nominal unknown"
+        if not layout.narrow:
+            text = f"{units.like(ceiling.rate.value, ceiling.nominal)} of {view.rate_text(ceiling, ceiling.nominal)}"
     ax.annotate(
         text,
         (1, index),
@@ -260,7 +264,21 @@ def _bar(ax: Axes, index: int, row: view.Row) -> None:
     )
 
 
-_FIGURES: dict[PlotName, Callable[[Characterisation], Figure | None]] = {
+_CAPTIONS: dict[PlotName, tuple[str, str]] = {
+    "working-set": (
+        "What a stream and a chase see of each memory level",
+        "Shaded: the levels found. Dashed: capacities the system advertises.",
+    ),
+    "latency": (
+        "What waiting costs",
+        "Load-to-use latency of each level found (blue) and other fixed costs (ochre), with their intervals; logarithmic",
+    ),
+    "compute": (
+        "Compute ceilings beside nominal",
+        "Bar: best round as a share of nominal at the clock seen. Line in it: typical (median over rounds). Pale: not converged.",
+    ),
+}
+_FIGURES: dict[PlotName, Callable[[Characterisation, style.Layout], Figure | None]] = {
     "roofline": _roofline,
     "working-set": _working_set,
     "latency": _latency,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -39,7 +39,6 @@ class Scene:
     roofs: tuple[Roof, ...]
     bandwidth: dict[str, tuple[str, float]]
     fits: tuple[RooflineFit, ...]
-    where: str
 
     @property
     def thick(self) -> tuple[Roof, ...]:
@@ -69,14 +68,20 @@ def scene(characterisation: Characterisation) -> Scene:
             for level, ceiling in levels.items()
         },
         fits=tuple(fit for fit in fits if fit.threads == most),
-        where=view.threads_text(characterisation, view.headline_threads(characterisation)),
     )
 
 
-def draw(ax: Axes, characterisation: Characterisation) -> None:
+def caption(characterisation: Characterisation) -> tuple[str, str]:
+    """Title and subtitle of the picture."""
+    started = characterisation.environment.started if characterisation.environment else "fitted, not measured here"
+    where = view.threads_text(characterisation, view.headline_threads(characterisation))
+    return (summary.title(characterisation), f"Measured ceilings, {where} · {started} · numbers at the dots: ridge points in FLOP/byte")
+
+
+def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> None:
     """Draw the measured roofline of a characterisation.
 
-    Labels of the compute roofs stand right of the axes: leave about a quarter of the figure's width free there.
+    Labels of the compute roofs stand right of the axes unless the layout is narrow: leave about a quarter of the width free there.
 
     Parameters
     ----------
@@ -84,14 +89,12 @@ def draw(ax: Axes, characterisation: Characterisation) -> None:
         The axes to draw into; both axes become logarithmic (FLOP/byte against FLOP/s).
     characterisation
         What was measured. Without compute or memory ceilings the axes say so.
+    layout
+        Whether to write the heading, and where the labels go.
     """
     chosen = scene(characterisation)
-    started = characterisation.environment.started if characterisation.environment else "fitted, not measured here"
-    style.heading(
-        ax,
-        summary.title(characterisation),
-        f"Measured ceilings, {chosen.where} · {started} · numbers at the dots: ridge points in FLOP/byte",
-    )
+    if layout.headed:
+        style.heading(ax, *caption(characterisation))
     ax.set_xlabel("Arithmetic intensity, FLOP/byte")
     ax.set_ylabel("Rate, FLOP/s or OP/s")
     style.dress(ax)
@@ -109,11 +112,13 @@ def draw(ax: Axes, characterisation: Characterisation) -> None:
         ax.set_xticks([])
         ax.set_yticks([])
         return
+    if layout.narrow:
+        chosen = replace(chosen, roofs=chosen.thick)
     _frame(ax, chosen)
     _slopes(ax, chosen)
-    _roofs(ax, chosen)
-    _measured(ax, chosen)
-    _ridges(ax, chosen)
+    _roofs(ax, chosen, layout)
+    _measured(ax, chosen, layout)
+    _ridges(ax, chosen, labelled=not layout.narrow)
 
 
 def _thick(best: dict[str, Ceiling]) -> Iterable[Roof]:
@@ -193,7 +198,7 @@ def _slopes(ax: Axes, chosen: Scene) -> None:
             )
 
 
-def _roofs(ax: Axes, chosen: Scene) -> None:
+def _roofs(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     fastest = max(value for _, value in chosen.bandwidth.values())
     right = ax.get_xlim()[1]
     for roof in chosen.roofs:
@@ -204,10 +209,11 @@ def _roofs(ax: Axes, chosen: Scene) -> None:
             linewidth=2.2 if roof.thick else 0.9,
             zorder=4 if roof.thick else 3,
         )
-    style.margin_labels(ax, [(roof.rate, roof.label, roof.colour, roof.thick) for roof in chosen.roofs])
+    place = style.inside_labels if layout.narrow else style.margin_labels
+    place(ax, [(roof.rate, roof.label, roof.colour, roof.thick) for roof in chosen.roofs])
 
 
-def _measured(ax: Axes, chosen: Scene) -> None:
+def _measured(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     levels: dict[str, None] = {}
     for fit in chosen.fits:
         colour = style.DTYPE_COLOURS.get(fit.dtype, style.INK)
@@ -233,7 +239,7 @@ def _measured(ax: Axes, chosen: Scene) -> None:
     threads = plural(chosen.fits[0].threads, "thread")
     made = ax.legend(
         handles=handles,
-        title=f"intensity sweep, {dtypes}, {threads}, data in",
+        title=f"intensity sweep{'' if layout.narrow else f', {dtypes}, {threads}'}, data in",
         loc="lower right",
         frameon=True,
         fontsize=style.SMALL,
@@ -247,7 +253,7 @@ def _measured(ax: Axes, chosen: Scene) -> None:
         text.set_color(style.MUTED)
 
 
-def _ridges(ax: Axes, chosen: Scene) -> None:
+def _ridges(ax: Axes, chosen: Scene, *, labelled: bool) -> None:
     """Dots where roofs meet; the main dtype's at every level and every dtype's at the farthest, labelled where there is room."""
     main = chosen.main
     farthest = min(value for _, value in chosen.bandwidth.values())
@@ -259,6 +265,8 @@ def _ridges(ax: Axes, chosen: Scene) -> None:
             continue
         ridge = roof.rate / value
         ax.plot(ridge, roof.rate, "o", color=style.PAPER, markeredgecolor=roof.colour, markeredgewidth=1.6, markersize=6, zorder=7)
+        if not labelled:
+            continue
         label = ax.annotate(
             units.digits(ridge, 3 if ridge < 1000 else 4),
             (ridge, roof.rate),

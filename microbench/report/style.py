@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -78,6 +79,25 @@ _SETTINGS: dict[str, Any] = {
     "axes.unicode_minus": False,
     "path.simplify": True,
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How much room a picture has: inches across, whether it carries its own heading, whether labels must stand inside."""
+
+    width: float = 11.0
+    headed: bool = True
+    narrow: bool = False
+
+    @property
+    def top(self) -> float:
+        """Inches above the axes."""
+        return 0.8 if self.headed else 0.12
+
+
+ALONE = Layout()
+IN_PAGE = Layout(headed=False)
+IN_NARROW_PAGE = Layout(width=4.8, headed=False, narrow=True)
 
 
 @contextmanager
@@ -187,6 +207,29 @@ def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_
         )
 
 
+def inside_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_points: float = 12.5) -> None:
+    """Write labels inside the axes at their right edge, just above their data height (value, text, colour, bold), spread apart."""
+    if not labels:
+        return
+    points = 72 / ax.figure.dpi
+    wanted = [float(ax.transData.transform((ax.get_xlim()[1], value))[1]) * points for value, *_ in labels]
+    for (value, text, colour, bold), want, place in zip(labels, wanted, spread(wanted, gap_points), strict=True):
+        ax.annotate(
+            text,
+            xy=(1, value),
+            xycoords=ax.get_yaxis_transform(),
+            xytext=(-2, place - want + 3),
+            textcoords="offset points",
+            fontsize=SMALL,
+            fontweight="bold" if bold else "normal",
+            color=colour,
+            va="bottom",
+            ha="right",
+            zorder=9,
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+        )
+
+
 def name_rows(ax: Axes, names: Sequence[str], size: float) -> None:
     """Name the rows of a bar chart, and move the left edge of the axes to where the longest name still fits."""
     ax.set_yticks(range(len(names)), list(names))
@@ -197,7 +240,8 @@ def name_rows(ax: Axes, names: Sequence[str], size: float) -> None:
         return
     box = ax.get_position()
     widest = max(label.get_window_extent().width for label in ax.get_yticklabels()) / made.bbox.width
-    left = min(max(widest + 0.02, 0.05), box.x1 - 0.2)
+    # A browser's font may run wider than the one measured here: 4 % and the pad of the ticks.
+    left = min(max(1.04 * widest + 0.14 / made.get_figwidth(), 0.05), box.x1 - 0.2)
     ax.set_position((left, box.y0, box.x1 - left, box.height))
 
 

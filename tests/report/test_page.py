@@ -91,9 +91,11 @@ def test_what_a_device_calls_itself_is_text_not_markup(fake_cpu: Characterisatio
 
 
 def test_colours_of_pictures_follow_the_page(fake_cpu: Characterisation) -> None:
-    drawing = html.picture("roofline", fake_cpu) or ""
-    assert "var(--ink)" in drawing
-    assert re.findall(r"(?:fill|stroke): #[0-9a-f]{6}", drawing) == []
+    picture = html.picture("roofline", fake_cpu)
+    assert picture is not None
+    for drawing in (picture.wide, picture.narrow):
+        assert "var(--ink)" in drawing
+        assert re.findall(r"(?:fill|stroke): #[0-9a-f]{6}", drawing) == []
 
 
 @pytest.mark.parametrize("name", ["fake_cpu", "fake_cuda", "bare"])
