@@ -1,0 +1,102 @@
+"""Operands and results of the kernels near one SM: shared memory, L1, pointer chases; and of the mixed-intensity stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microbench.kernels.cuda_rows import CudaRow
+from microbench.kernels.cuda_tensor import Compute
+
+Array = NDArray[Any]
+Bytes = NDArray[np.uint8]
+
+SLOTS = 4
+L1_LOADS = 8
+NODES = 4096
+_SEED = 40_000
+
+
+def _compute(inputs: Array, out_bytes: int, result: Callable[[int], Array]) -> Compute:
+    def expected(iterations: int) -> Bytes:
+        return np.ascontiguousarray(result(iterations)).reshape(-1).view(np.uint8)
+
+    def close_to(iterations: int, found: Bytes) -> bool:
+        return bool(np.array_equal(expected(iterations), found))
+
+    def plausible(found: Bytes) -> bool:
+        return np.unique(found).size > 1
+
+    return Compute(inputs=inputs.reshape(-1).view(np.uint8), out_bytes=out_bytes, expected=expected, close_to=close_to, plausible=plausible)
+
+
+def _words(*shape: int) -> NDArray[np.uint32]:
+    return np.random.default_rng(_SEED).integers(0, 1 << 32, size=shape, dtype=np.uint32)
+
+
+def shared(row: CudaRow, kind: str) -> Compute:
+    """Sums of what the ports delivered, wrapping modulo 2^32; a write leaves what it wrote."""
+    del kind
+    if row.variant == "l1":
+        halves = _words(2, L1_LOADS, row.threads, 4)
+        header = np.array([L1_LOADS * row.threads, 0, 0, 0], dtype=np.uint32)  # exclusive-or with it moves to the other half
+        sums = halves.sum(axis=1, dtype=np.uint32)
+
+        def both(iterations: int) -> Array:
+            counts = np.array([(iterations + 1) // 2, iterations // 2], dtype=np.uint64).astype(np.uint32)
+            total: Array = (sums * counts[:, None, None]).sum(axis=0, dtype=np.uint32)
+            return total
+
+        return _compute(np.concatenate([header, halves.reshape(-1)]), row.threads * 16, both)
+    slots = _words(SLOTS, row.threads, 4)
+    if row.access == "write":
+        return _compute(slots, slots.nbytes, lambda _: slots)
+    total = slots.sum(axis=0, dtype=np.uint32)
+    return _compute(slots, row.threads * 16, lambda iterations: total * np.uint32(row.loads // SLOTS * iterations & 0xFFFFFFFF))
+
+
+def cycle(nodes: int, seed: int = _SEED) -> NDArray[np.int64]:
+    """Order in which one random cycle visits all nodes, starting at node 0.
+
+    Linking each node to the next in the order gives a single cycle over the whole set, so that a chase meets every node once a round.
+    """
+    order = np.random.default_rng(seed).permutation(nodes - 1) + 1
+    return np.concatenate([[0], order]).astype(np.int64)
+
+
+def links(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Successor of each node."""
+    successor = np.empty_like(order)
+    successor[order] = np.roll(order, -1)
+    return successor
+
+
+def chase_shared(row: CudaRow, kind: str) -> Compute:
+    """Walk one cycle over shared memory in byte offsets; every lane ends at the same node."""
+    del kind
+    order = cycle(NODES)
+    offsets = (links(order) * 4).astype(np.uint32)
+
+    def reached(iterations: int) -> Array:
+        return np.full(row.threads, order[row.loads * iterations % NODES] * 4, dtype=np.uint32)
+
+    return _compute(offsets, row.threads * 4, reached)
+
+
+def mixed(elements: NDArray[np.uint32], fmas: int, a: float, b: float) -> NDArray[np.uint32]:
+    """Bits of 16-byte elements (n, 4) after the turns of the mixed-intensity kernel, whose sums a block leaves.
+
+    Exact in float32 for small integers with a = 1, b = -1; else each multiply-add is rounded once, as on the device.
+    """
+    values = elements.view(np.float32).astype(np.float64).reshape(-1, 2, 2)
+    x, y = values[..., 0], values[..., 1]
+    for _ in range(fmas):
+        x = (a * y + x).astype(np.float32).astype(np.float64)
+        y = (b * x + y).astype(np.float32).astype(np.float64)
+    return np.stack([x, y], axis=-1).astype(np.float32).reshape(-1, 4).view(np.uint32)
+
+
+VALUES: dict[str, Callable[[CudaRow, str], Compute]] = {"shared": shared}
