@@ -106,6 +106,8 @@ struct kernel {
   void (*configure)(context&, const parameters&) = nullptr;
   // Whether the last `run` left exactly what that many iterations must leave. None: the kernel leaves no result.
   bool (*check)(const context&, std::uint64_t iterations) = nullptr;
+  // What has to happen before each `run` of so many iterations and must not be timed. None: nothing has.
+  void (*arm)(context&, std::uint64_t iterations) = nullptr;
 };
 
 // All kernels of this binary, in order of registration.

@@ -152,6 +152,7 @@ void job::live(member& self, int cpu, unsigned index) {
 
 void job::sample(member& self, std::uint64_t iterations) {
   try {
+    if (what_.arm != nullptr) what_.arm(*self.own, iterations);
     const auto before = involuntary_switches();
     start_.arrive_and_wait();
     self.start = now_ns();

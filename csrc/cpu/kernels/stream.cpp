@@ -1,0 +1,319 @@
+// Rates at which one core and all of them read, write, copy and add what lies in memory: 1, 1, 2 and 3 arrays, as bytes that the
+// loop asks for. What a store fetches before it overwrites a line is not counted.
+//
+// The working set decides which level answers. Nominal in level 1: as many loads and stores a cycle as the core has ports for them
+// (two 512-bit loads and one store on x86 server cores; three 256-bit loads from Golden Cove on). An iteration has at least 16
+// loads, or its counter and branch would show, and no branch at the end of a pass. Reads are 4 KiB an iteration, because no load
+// may stride evenly by less (see memory::walk). Beyond level 2 a single stream is limited by the misses that the prefetchers keep
+// outstanding: parameter `streams` walks several pages side by side, `prefetch` asks for lines so many bytes ahead, `_nt` variants
+// store past the caches. None of them wins everywhere, so each is a case of its own.
+//
+// Proof of each launch: reads add up four registers of every iteration, whose sum says where they came from; before a launch some
+// lines it will write are spoilt, and all must be right after it.
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "../../target.hpp"
+#include "../memory.hpp"
+#include "../memory_widths.hpp"
+
+namespace mb::stream {
+
+using namespace memory;
+
+enum class op { read, write, copy, triad };
+
+constexpr std::size_t body_of(op what) { return what == op::read ? 4096 : 1024; }
+
+// Registers of one read iteration that are added up.
+inline constexpr std::size_t proofs = 4;
+
+struct state {
+  walk way;
+  std::byte *a = nullptr, *b = nullptr, *c = nullptr;  // destination and sources; unused ones point at a used one
+  std::size_t ahead = 0;
+  std::int64_t pause_ns = 0;
+  alignas(64) std::byte given[64] = {};  // what writes store, what triads scale by
+  alignas(64) std::byte sum[64] = {};
+  std::size_t start = 0;            // position before the launch
+  std::uint32_t pass = 0;           // what a whole period of reads adds to each lane, less the lane's own number
+  std::vector<std::size_t> spoilt;  // offsets of lines that the launch must put right
+};
+
+inline state& state_of(context& own) { return *static_cast<state*>(own.state.get()); }
+inline const state& state_of(const context& own) { return *static_cast<const state*>(own.state.get()); }
+
+#if defined(__x86_64__)
+
+MB_TARGET_BEGIN("avx2,fma")
+namespace vex {
+#include "../stream.inc"
+}
+MB_TARGET_END
+
+MB_TARGET_BEGIN("avx512f")
+namespace evex {
+#include "../stream.inc"
+}
+MB_TARGET_END
+
+#elif defined(__aarch64__)
+
+namespace base {
+#include "../stream.inc"
+}
+
+#endif
+
+namespace {
+
+// Contents of the arrays, as functions of the element's index: exact in f32 and f64, different at every place that matters.
+std::uint32_t own_number(std::size_t i) { return static_cast<std::uint32_t>(i); }
+std::uint32_t written(std::size_t i) { return i % 2 == 0 ? 0x3fa00000 : 0x40100000; }
+template <class T>
+T addend(std::size_t i) {
+  return static_cast<T>(i % 65521);
+}
+template <class T>
+T factor(std::size_t i) {
+  return static_cast<T>(i / 16 % 251);
+}
+inline constexpr int scale = 3;
+template <class T>
+T triad_sum(std::size_t i) {
+  return addend<T>(i) + scale * factor<T>(i);
+}
+
+template <auto content>
+struct contents {
+  using element = decltype(content(0));
+
+  static void fill(std::byte* array, std::size_t first, std::size_t last) {
+    for (auto i = first / sizeof(element); i < last / sizeof(element); ++i) {
+      const element value = content(i);
+      std::memcpy(array + i * sizeof value, &value, sizeof value);
+    }
+  }
+  static bool intact(const std::byte* array, std::size_t first, std::size_t last) {
+    for (auto i = first / sizeof(element); i < last / sizeof(element); ++i) {
+      const element value = content(i);
+      if (std::memcmp(array + i * sizeof value, &value, sizeof value) != 0) return false;
+    }
+    return true;
+  }
+};
+
+using numbered = contents<own_number>;
+template <class T>
+using addends = contents<addend<T>>;
+template <class T>
+using factors = contents<factor<T>>;
+
+// What a kernel must leave in its destination.
+template <op what, class T>
+using destination =
+    std::conditional_t<what == op::write, contents<written>, std::conditional_t<what == op::copy, numbered, contents<triad_sum<T>>>>;
+
+constexpr std::size_t arrays_of(op what) { return what == op::triad ? 3 : what == op::copy ? 2 : 1; }
+
+const char* word_of(op what) {
+  constexpr std::array words{"read", "write", "copy", "triad"};
+  return words[static_cast<std::size_t>(what)];
+}
+
+walk way_of(op what, const parameters& given, std::size_t working_set) {
+  const auto streams = static_cast<unsigned>(integer(given, "streams", 1, 1, 16));
+  if ((streams & (streams - 1)) != 0) throw bad_parameter("parameter streams must be 1, 2, 4, 8 or 16");
+  const auto body = body_of(what), unit = walk::unit(body, streams), size = working_set / arrays_of(what) / unit * unit;
+  if (size == 0)
+    throw bad_parameter("parameter working_set must be at least " + std::to_string(unit * arrays_of(what)) + " bytes for " + word_of(what) +
+                        " with " + std::to_string(streams) + (streams == 1 ? " stream" : " streams"));
+  // A set that any level 1 cache could hold is walked by halves, see memory::walk.
+  constexpr std::size_t small = 64 << 10;
+  return {size, body, streams == 1 && working_set <= small ? 2 : streams};
+}
+
+// What the added registers of iteration k say in lane 0.
+std::uint32_t numbers(const walk& way, std::size_t k) {
+  std::size_t sum = 0;
+  for (std::size_t i = 0; i < proofs; ++i) sum += (way.offset(k) + way.inside(i * way.body / proofs)) / sizeof(std::uint32_t);
+  return static_cast<std::uint32_t>(sum);
+}
+
+template <op what, class W, template <op, class, unsigned, bool, bool> class Loop, bool past>
+struct row {
+  using T = std::conditional_t<std::is_same_v<W, word64>, double, float>;
+  using first = Loop<what, W, 1, past, false>;
+
+  static std::uint64_t (*chosen(unsigned streams, bool ahead))(context&, std::uint64_t) {
+    if constexpr (!std::is_same_v<W, word64>) {
+      if (streams == 4) return Loop<what, W, 4, past, false>::run;
+      if (streams == 8) return Loop<what, W, 8, past, false>::run;
+      if (streams == 16) return Loop<what, W, 16, past, false>::run;
+    }
+    if (streams > 2) throw bad_parameter("parameter streams must be 1 or 2 for scalar kernels");
+    return ahead ? Loop<what, W, 1, past, true>::run : first::run;
+  }
+
+  static void configure(context& own, const parameters& given) {
+    const auto asked = requested(given, 16 << 10);
+    auto held = std::make_shared<state>();
+    held->way = way_of(what, given, asked.working_set);
+    held->pause_ns = requested_pause(given);
+    held->ahead = static_cast<std::size_t>(integer(given, "prefetch", 0, 0, 65536));
+    if (held->ahead != 0 && held->way.streams > 2) throw bad_parameter("parameter prefetch goes with 1 or 2 streams, not with more");
+    own.loop = chosen(held->way.streams, held->ahead != 0);
+    place(own, *held, asked.huge);
+    for (std::size_t i = 0; i < 64 / sizeof(T); ++i) {
+      const T value = scale;
+      std::memcpy(held->given + i * sizeof value, &value, sizeof value);
+    }
+    if constexpr (what == op::write) contents<written>::fill(held->given, 0, sizeof held->given);
+    if constexpr (what == op::read)
+      for (std::size_t k = 0; k < held->way.period(); ++k) held->pass += numbers(held->way, k);
+    own.working_set = held->way.size * arrays_of(what);
+    own.streams = held->way.streams;
+    own.position = 0;
+    own.state = std::move(held);
+  }
+
+  // Takes the arrays; those that a kernel does not use point at one that it does.
+  static void place(context& own, state& held, bool huge) {
+    const auto size = held.way.size;
+    const std::string dtype = sizeof(T) == 8 ? ".f64" : ".f32";
+    if constexpr (what == op::read || what == op::copy) held.b = array(own, "numbers", size, huge, numbered::fill);
+    if constexpr (what == op::triad) {
+      held.b = array(own, "addends" + dtype, size, huge, addends<T>::fill);
+      held.c = array(own, "factors" + dtype, size, huge, factors<T>::fill);
+    }
+    if constexpr (what != op::read)
+      held.a = array(own, word_of(what) + (what == op::triad ? dtype : ""), size, huge, destination<what, T>::fill);
+    for (auto** each : {&held.a, &held.b, &held.c})
+      if (*each == nullptr) *each = what == op::write ? held.a : held.b;
+  }
+
+  // Spoils one line in the first iteration, in the last, and in some between. None of this is timed.
+  static void arm(context& own, std::uint64_t iterations) {
+    auto& held = state_of(own);
+    rest(held.pause_ns);
+    held.start = own.position;
+    held.spoilt.clear();
+    if constexpr (what != op::read) {
+      constexpr std::uint64_t samples = 8;
+      const auto& way = held.way;
+      const auto reach = std::min<std::uint64_t>(iterations, way.period()), step = std::max<std::uint64_t>(reach / (samples - 1), 1);
+      for (std::uint64_t j = 0; j < samples; ++j) {
+        const auto k = (held.start + std::min(j * step, reach - 1)) % way.period();
+        const auto offset = way.offset(k) + way.inside((k * 5 + j * 3) * line % way.body);
+        std::memset(held.a + offset, 0x5a, line);
+        held.spoilt.push_back(offset);
+      }
+    }
+  }
+
+  static bool check(const context& own, std::uint64_t iterations) {
+    const auto& held = state_of(own);
+    bool right = true;
+    if constexpr (what == op::read) {
+      const auto period = held.way.period();
+      auto expected = static_cast<std::uint32_t>(iterations / period) * held.pass;
+      for (std::uint64_t j = 0; j < iterations % period; ++j) expected += numbers(held.way, (held.start + j) % period);
+      for (std::size_t lane = 0; lane < W::bytes / sizeof expected; ++lane) {
+        std::uint32_t found = 0;
+        std::memcpy(&found, held.sum + lane * sizeof found, sizeof found);
+        right = right && found == expected + static_cast<std::uint32_t>(iterations * proofs * lane);
+      }
+    } else {
+      for (const auto offset : held.spoilt) {
+        right = right && destination<what, T>::intact(held.a, offset, offset + line);
+        destination<what, T>::fill(held.a, offset, offset + line);  // whatever happened, others find what they expect
+      }
+    }
+    return right;
+  }
+};
+
+const char* says_of(op what) {
+  constexpr std::array says{"reads one array", "writes one array", "copies one array to another", "a[i] = b[i] + 3 * c[i]"};
+  return says[static_cast<std::size_t>(what)];
+}
+
+template <op what, class W, template <op, class, unsigned, bool, bool> class Loop, bool past>
+kernel make(std::vector<std::string> needs) {
+  using made = row<what, W, Loop, past>;
+  using first = typename made::first;
+  constexpr auto count = static_cast<int>(first::count), sources = what == op::triad ? 2 : what == op::write ? 0 : 1;
+  const std::string dtype = std::is_same_v<W, word64> ? "f64" : "f32", variant = std::string(W::name) + (past ? "_nt" : "");
+  const std::uint64_t body = first::body;
+  sheet facts{.name = std::string(word_of(what)) + "." + dtype + "." + variant,
+              .measures = "memory",
+              .says = std::string(says_of(what)) + (past ? ", storing past the caches" : ""),
+              .unit = std::is_same_v<W, word64> ? "scalar" : "vector",
+              .dtype = dtype,
+              .access = word_of(what),
+              .variant = variant,
+              .licence = W::licence,
+              .ports = std::string(word_of(what)) + "." + W::name,
+              .lanes = static_cast<int>(W::bytes / sizeof(typename made::T)),
+              .math = what == op::triad ? count : 0,
+              .loads = count * sources,
+              .stores = what == op::read ? 0 : count,
+              .access_bytes = static_cast<int>(W::bytes),
+              .per_iteration = {.flop = what == op::triad ? 2 * body / sizeof(typename made::T) : 0,
+                                .bytes_read = body * sources,
+                                .bytes_written = what == op::read ? 0 : body},
+              .params = {"working_set", "pages", "streams", "prefetch", "pause_us"},
+              .needs = std::move(needs),
+              .companion = W::clock,
+              .operands = "exact",
+              .symbol = symbol_of<first>()};
+  return {.facts = std::move(facts), .run = first::run, .configure = made::configure, .check = made::check, .arm = made::arm};
+}
+
+#if defined(__x86_64__)
+
+MB_KERNEL(make<op::read, word64, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::write, word64, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::copy, word64, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::triad, word64, vex::loop, false>({"avx", "fma"}))
+MB_KERNEL(make<op::read, v128, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::write, v128, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::write, v128, vex::loop, true>({"avx"}))
+MB_KERNEL(make<op::copy, v128, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::copy, v128, vex::loop, true>({"avx"}))
+MB_KERNEL(make<op::triad, v128, vex::loop, false>({"avx", "fma"}))
+MB_KERNEL(make<op::triad, v128, vex::loop, true>({"avx", "fma"}))
+MB_KERNEL(make<op::read, v256, vex::loop, false>({"avx2"}))
+MB_KERNEL(make<op::write, v256, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::write, v256, vex::loop, true>({"avx"}))
+MB_KERNEL(make<op::copy, v256, vex::loop, false>({"avx"}))
+MB_KERNEL(make<op::copy, v256, vex::loop, true>({"avx"}))
+MB_KERNEL(make<op::triad, v256, vex::loop, false>({"avx", "fma"}))
+MB_KERNEL(make<op::triad, v256, vex::loop, true>({"avx", "fma"}))
+MB_KERNEL(make<op::read, v512, evex::loop, false>({"avx512f"}))
+MB_KERNEL(make<op::write, v512, evex::loop, false>({"avx512f"}))
+MB_KERNEL(make<op::write, v512, evex::loop, true>({"avx512f"}))
+MB_KERNEL(make<op::copy, v512, evex::loop, false>({"avx512f"}))
+MB_KERNEL(make<op::copy, v512, evex::loop, true>({"avx512f"}))
+MB_KERNEL(make<op::triad, v512, evex::loop, false>({"avx512f"}))
+MB_KERNEL(make<op::triad, v512, evex::loop, true>({"avx512f"}))
+
+#elif defined(__aarch64__)
+
+MB_KERNEL(make<op::read, word64, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::write, word64, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::copy, word64, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::triad, word64, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::read, v128, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::write, v128, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::write, v128, base::loop, true>({"asimd"}))
+MB_KERNEL(make<op::copy, v128, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::copy, v128, base::loop, true>({"asimd"}))
+MB_KERNEL(make<op::triad, v128, base::loop, false>({"asimd"}))
+MB_KERNEL(make<op::triad, v128, base::loop, true>({"asimd"}))
+
+#endif
+
+}  // namespace
+}  // namespace mb::stream

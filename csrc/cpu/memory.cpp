@@ -1,0 +1,145 @@
+#include "memory.hpp"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <thread>
+#include <tuple>
+
+namespace mb::memory {
+namespace {
+
+constexpr auto unlimited = std::numeric_limits<std::size_t>::max();
+
+// Memory asked for but not yet touched, which the system still counts as free: the threads of a team fill at the same time.
+std::atomic<std::size_t> pending = 0;
+
+// A file that holds one number of bytes, or the word "max".
+std::size_t number_in(const char* path) {
+  std::ifstream file(path);
+  std::size_t bytes = 0;
+  return file >> bytes ? bytes : unlimited;
+}
+
+// Bytes that can be touched before the system, or the control group of this process, starts to push others out.
+std::size_t available() {
+  auto free = unlimited;
+  std::ifstream file("/proc/meminfo");
+  for (std::string text; std::getline(file, text);)
+    if (std::size_t kib = 0; std::sscanf(text.c_str(), "MemAvailable: %zu kB", &kib) == 1) free = kib * 1024;
+  const auto limit = number_in("/sys/fs/cgroup/memory.max"), used = number_in("/sys/fs/cgroup/memory.current");
+  if (limit != unlimited && used <= limit) free = std::min(free, limit - used);
+  // A twentieth stays free: the last of it would wake the out-of-memory killer.
+  return free - free / 20;
+}
+
+std::string mib(std::size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
+
+// Contents, CPU, place in the team, huge pages.
+using key = std::tuple<std::string, int, unsigned, bool>;
+
+std::mutex pool_mutex;
+std::map<key, std::weak_ptr<arena>>& pool() {
+  static std::map<key, std::weak_ptr<arena>> arenas;
+  return arenas;
+}
+
+// An arena of its own for each key; a new one where the old has not enough addresses left, which those who hold it keep.
+std::shared_ptr<arena> shared_arena(const key& which, std::size_t bytes) {
+  const std::lock_guard lock(pool_mutex);
+  auto& known = pool()[which];
+  auto held = known.lock();
+  if (held && held->reserved() >= bytes) return held;
+  constexpr auto usual = std::size_t{4} << 30;
+  held = std::make_shared<arena>(std::max(usual, round_up(bytes, huge_page)), std::get<3>(which));
+  known = held;
+  return held;
+}
+
+}  // namespace
+
+arena::arena(std::size_t reserve, bool huge) : reserved_(round_up(reserve, huge_page)), huge_(huge) {
+  const auto whole = reserved_ + 2 * huge_page;
+  void* const got = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (got == MAP_FAILED)
+    throw cannot_run("the system refused addresses for a working set of " + mib(reserve) + " (" + std::strerror(errno) +
+                     "); ask for a smaller one");
+  mapped_ = static_cast<std::byte*>(got);
+  const auto address = reinterpret_cast<std::uintptr_t>(mapped_);
+  begin_ = mapped_ + (round_up(address + page, huge_page) - address);
+}
+
+arena::~arena() { munmap(mapped_, reserved_ + 2 * huge_page); }
+
+void arena::grow(std::size_t bytes, filling fill) {
+  const std::lock_guard lock(growing_);
+  const auto wanted = round_up(bytes, huge_ ? huge_page : page);
+  if (wanted <= filled_) return;
+  const auto more = wanted - filled_;
+  const auto others = pending.fetch_add(more), free = available();
+  if (others + more > free) {
+    pending.fetch_sub(more);
+    throw cannot_run("a working set of " + mib(bytes) + " needs " + mib(more) + " more memory, and " +
+                     mib(free > others ? free - others : 0) + " are free; ask for a smaller set or fewer threads");
+  }
+  if (mprotect(begin_ + filled_, more, PROT_READ | PROT_WRITE) != 0) {
+    const int error = errno;
+    pending.fetch_sub(more);
+    throw cannot_run("the system refused a working set of " + mib(bytes) + " (" + std::strerror(error) + "); ask for a smaller one");
+  }
+  // Advice only: what came of it is what huge_bytes() tells.
+  madvise(begin_ + filled_, more, huge_ ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+  fill(begin_, filled_, wanted);
+  filled_ = wanted;
+  pending.fetch_sub(more);
+}
+
+std::size_t arena::huge_bytes() const {
+  std::ifstream file("/proc/self/smaps");
+  const auto first = reinterpret_cast<std::uintptr_t>(begin_), last = first + filled_;
+  std::size_t total = 0;
+  bool ours = false;
+  for (std::string text; std::getline(file, text);) {
+    unsigned long low = 0, high = 0, kib = 0;
+    if (std::sscanf(text.c_str(), "%lx-%lx ", &low, &high) == 2) ours = low < last && high > first;
+    if (ours && std::sscanf(text.c_str(), "AnonHugePages: %lu kB", &kib) == 1) total += kib * 1024;
+  }
+  return std::min(total, filled_);
+}
+
+std::byte* array(context& own, const std::string& role, std::size_t bytes, bool huge, filling fill) {
+  auto held = shared_arena({role, own.cpu, own.thread, huge}, bytes);
+  held->grow(bytes, fill);
+  if (!own.memory) own.memory = std::make_shared<std::vector<std::shared_ptr<arena>>>();
+  static_cast<std::vector<std::shared_ptr<arena>>*>(own.memory.get())->push_back(held);
+  return held->begin();
+}
+
+std::vector<holding> holdings() {
+  const std::lock_guard lock(pool_mutex);
+  std::vector<holding> all;
+  for (const auto& [which, known] : pool())
+    if (const auto held = known.lock())
+      all.push_back({std::get<0>(which), std::get<1>(which), held->huge(), held->filled(), held->huge_bytes()});
+  return all;
+}
+
+request requested(const parameters& given, std::size_t otherwise) {
+  // The upper end belongs to no machine; it keeps the arithmetic on sizes far from overflow.
+  const auto bytes = integer(given, "working_set", static_cast<std::int64_t>(otherwise), 1024, std::int64_t{1} << 46);
+  return {static_cast<std::size_t>(bytes), word(given, "pages", "huge", {"4k", "huge"}) == "huge"};
+}
+
+std::int64_t requested_pause(const parameters& given) { return 1000 * integer(given, "pause_us", 0, 0, 10'000'000); }
+
+void rest(std::int64_t ns) {
+  if (ns > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
+}
+
+}  // namespace mb::memory
