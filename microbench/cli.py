@@ -195,6 +195,18 @@ def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ..
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--against", metavar="FILE|NAME", help="A characterisation or a GPU of the nominal table, for files that name no device.")
+@data_options
+@click.pass_context
+def audit(context: click.Context, file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> None:
+    """Check declared hardware numbers for wrong units, sparse figures and other products."""
+    from microbench.commands import audit as examine
+
+    context.exit(examine(file, against, json_path, csv_path))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--to", required=True, metavar="FORMAT[:DTYPE]", help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.")
 @click.option("-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten.")
 def export(file: Path, to: str, output: str) -> None:

@@ -23,10 +23,8 @@ def dry_run(request: Request) -> None:
         {"case": case.key, "measures": kernels[case.kernel].sheet.measures, "licence": kernels[case.kernel].sheet.licence}
         for case in plan.cases
     ]
-    emit(
-        rows,
-        f"{device.name}: {len(plan.cases)} cases, at most {units.seconds(plan.budget.time_limit_s)}, at least {plan.budget.min_rounds} rounds",
-    )
+    limit, rounds = units.seconds(plan.budget.time_limit_s), plan.budget.min_rounds
+    emit(rows, f"{device.name}: {len(plan.cases)} cases, at most {limit}, at least {rounds} rounds")
 
 
 def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
@@ -95,6 +93,33 @@ def export(file: Path, to: str, output: str) -> None:
         write_new(Path(output), exported.text.encode())
     for finding in exported.findings:
         sys.stderr.write(_told(finding))
+
+
+def audit(file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> int:
+    """List declared numbers with what is wrong with them; 1 where one is a fault."""
+    from microbench.audit import audit as examine
+
+    reference = store.load(Path(against)) if against and Path(against).is_file() else against
+    checked = examine(file, reference)
+    rows: list[Row] = [
+        {
+            "device": each.declared.device or None,
+            "where": each.declared.where,
+            "declared": each.declared.value,
+            "known": each.reference.value if each.reference else None,
+            "source": each.reference.source if each.reference else None,
+            "finding": each.finding.code if each.finding else None,
+            "severity": each.finding.severity if each.finding else None,
+        }
+        for each in checked
+    ]
+    findings = [each.finding for each in checked if each.finding]
+    faults = sum(finding.severity == "error" for finding in findings)
+    held = sum(each.reference is not None for each in checked)
+    emit(rows, f"{file.name}: {held} numbers checked, {faults} faults", json_path, csv_path)
+    for finding in findings:
+        sys.stderr.write(_told(finding))
+    return 1 if faults else 0
 
 
 def _told(finding: Finding) -> str:

@@ -62,6 +62,7 @@ _MODULES = (
     "onnx_tool",
     "servcalc",
     "astra_sim",
+    "own_table",
 )
 
 

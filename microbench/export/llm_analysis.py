@@ -60,7 +60,8 @@ def read(document: Any) -> list[Declared] | None:
     found = []
     for dtype, key in _TFLOPS.items():
         # int4 has no row among the dtypes that this suite measures, so nothing can be held against it.
-        if document.get(key) is not None and dtype != "i4":
+        # A rate of 0 is this format's way to say that the device has no such unit.
+        if document.get(key) not in (None, 0) and dtype != "i4":
             value = number(document[key], key)
             found.append(
                 Declared(device=device, quantity="compute", value=value * 1e12, where=key, stated=f"{value:g} TFLOP/s", dtype=dtype)
