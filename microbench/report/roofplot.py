@@ -73,7 +73,7 @@ def scene(characterisation: Characterisation) -> Scene:
 
 def caption(characterisation: Characterisation) -> tuple[str, str]:
     """Title and subtitle of the picture."""
-    started = characterisation.environment.started if characterisation.environment else "fitted, not measured here"
+    started = summary.moment(characterisation.environment.started) if characterisation.environment else "fitted, not measured here"
     where = view.threads_text(characterisation, view.headline_threads(characterisation))
     return (summary.title(characterisation), f"Measured ceilings, {where} · {started} · numbers at the dots: ridge points in FLOP/byte")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from microbench import units
 from microbench.records import Characterisation, LevelSeen
@@ -54,7 +55,22 @@ def when(characterisation: Characterisation) -> str:
     environment = characterisation.environment
     if environment is None:
         return "fitted to rows, not measured here"
-    return f"measured {environment.started} in {units.seconds(environment.seconds, 3)} by microbench {environment.microbench}"
+    return f"measured {moment(environment.started)} in {units.seconds(environment.seconds, 3)} by microbench {environment.microbench}"
+
+
+def moment(started: str) -> str:
+    """A moment as people write it; what is no ISO 8601 stays as it is.
+
+    Examples
+    --------
+    >>> moment("2026-11-21T23:14:27+00:00"), moment("yesterday")
+    ('2026-11-21 23:14 UTC', 'yesterday')
+    """
+    try:
+        read = datetime.fromisoformat(started)
+        return f"{read:%Y-%m-%d %H:%M}" if read.tzinfo is None else f"{read.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):
+        return started
 
 
 def level_rows(characterisation: Characterisation) -> tuple[LevelRow, ...]:

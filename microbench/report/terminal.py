@@ -75,14 +75,13 @@ def show_ceilings(characterisation: Characterisation, out: Console, *, every_var
 
 def show_levels(characterisation: Characterisation, out: Console) -> None:
     """Print what was found of each memory level beside what is advertised."""
-    levels = summary.level_rows(characterisation)
-    if not levels:
+    if not characterisation.fits.levels:
         return
     table = _table("Memory levels found")
     table.add_column("level")
     for name in ("advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "lives"):
         table.add_column(name, justify="right", overflow="fold")
-    for level in levels:
+    for level in summary.level_rows(characterisation):
         table.add_row(level.name, level.advertised, level.stream, level.chase, level.bandwidth, level.latency, level.reuse)
     out.print()
     out.print(table)
@@ -131,18 +130,16 @@ def _finding(finding: Finding, left: int) -> Text:
 
 
 def _ceilings(group: view.Group, *, wide: bool) -> Table:
+    """One table; a column that is unknown in every row is left out."""
+    columns = {"interval": "interval", "share": "of nominal"} | ({"typical": "typical", "clock": "clock"} if wide else {})
+    known = {field: name for field, name in columns.items() if any(getattr(row, field) != view.UNKNOWN for row in group.rows)}
     table = _table(group.title)
     table.add_column("ceiling", overflow="fold")
-    table.add_column("best", justify="right", no_wrap=True)
-    table.add_column("interval", justify="right", no_wrap=True)
-    table.add_column("of nominal", justify="right", no_wrap=True)
-    if wide:
-        table.add_column("typical", justify="right", no_wrap=True)
-        table.add_column("clock", justify="right", no_wrap=True)
+    for name in ("best", *known.values()):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("flag", style="yellow", no_wrap=True)
     for row in group.rows:
-        extra = (row.typical, row.clock) if wide else ()
-        table.add_row(Text(row.title), Text(row.rate, style="bold"), row.interval, row.share, *extra, row.flags)
+        table.add_row(Text(row.title), Text(row.rate, style="bold"), *(getattr(row, field) for field in known), row.flags)
     return table
 
 
