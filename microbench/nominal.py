@@ -19,7 +19,7 @@ from microbench.units import digits, prefixed
 # A hypervisor may report an older model than the chip is; an instruction set that the model never had gives it away.
 _GIVEN_AWAY = (("amx_fp16", "graniterapids"), ("amx_tile", "sapphirerapids"), ("avx512_fp16", "sapphirerapids"))
 _INTEL_BEFORE = ("skylake_avx512", "cascadelake", "cannonlake", "icelake", "x86_64_v4")
-_WIDTH_BITS = {"scalar": 0, "128": 128, "256": 256, "512": 512}
+_WIDTH_BITS = {"scalar": 0, "v128": 128, "v256": 256, "v512": 512}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ def ports_of(device: Device) -> Ports | None:
 
     Examples
     --------
-    >>> ports_of(Device(id="1", kind="cpu", name="x", arch="zen4")).per_cycle["fma.512"]
+    >>> ports_of(Device(id="1", kind="cpu", name="x", arch="zen4")).per_cycle["fma.v512"]
     1
     """
     arch = device.arch
@@ -195,24 +195,15 @@ def _gpu_facts(row: gpus.Gpu) -> dict[str, str]:
     return facts
 
 
-# What one instruction of a port word does: dtype, lanes per 512 bits (a scalar is one lane), FLOP or OP per lane.
-_WORK = {
-    "fma": (("f64", 8, 2), ("f32", 16, 2)),
-    "fp16": (("f16", 32, 2),),
-    "bf16": (("bf16", 16, 4),),
-    "vnni": (("i8", 16, 8),),
+# What one instruction does, by its word: dtype, lanes of 512 bits, FLOP or OP per lane, and the cpuid flag it needs beside its width's.
+_WORK: dict[str, tuple[tuple[str, int, int, str | None], ...]] = {
+    "fma": (("f64", 8, 2, None), ("f32", 16, 2, None), ("f16", 32, 2, "avx512_fp16")),
+    "dot_bf16": (("bf16", 16, 4, "avx512_bf16"),),
+    "dot_i8": (("i8", 16, 8, None),),
+    # 16 x 16 sums of 64 or 32 products
+    "tile": (("i8", 256, 128, "amx_int8"), ("bf16", 256, 64, "amx_bf16")),
 }
-_TILE_WORK = {"amx.i8": ("i8", 32768), "amx.bf16": ("bf16", 16384), "amx.fp16": ("f16", 16384)}
-# The cpuid flag (or hardware capability) without which a chip of that row cannot run a word.
-_NEEDS = {
-    "amx.i8": "amx_int8",
-    "amx.bf16": "amx_bf16",
-    "amx.fp16": "amx_fp16",
-    "512": "avx512f",
-    "256": "avx2",
-    "fp16": "avx512_fp16",
-    "bf16": "avx512_bf16",
-}
+_WIDTH_NEEDS = {"v512": "avx512f", "v256": "avx2"}
 
 
 def described(device: Device) -> NominalDevice:
@@ -245,32 +236,19 @@ def described(device: Device) -> NominalDevice:
 
 def _cpu_rows(row: Ports, device: Device, cores: int, clock: float | None) -> list[Nominal]:
     found = []
+    x86 = "sse2" in device.features
     at = prefixed(clock, "Hz") if clock else "clock"
     for word, count in row.per_cycle.items():
         kind, _, width = word.partition(".")
-        needed = [_NEEDS[key] for key in (word, kind, width) if key in _NEEDS]
-        if device.features and "sse2" in device.features and any(flag not in device.features for flag in needed):
-            continue
-        for dtype, lanes, flop in _instruction_work(word, kind, width):
+        for dtype, wide_lanes, flop, need in _WORK.get(kind, ()):
+            if x86 and any(flag not in device.features for flag in (need, _WIDTH_NEEDS.get(width)) if flag):
+                continue
+            lanes = wide_lanes if kind == "tile" else max(1, wide_lanes * _WIDTH_BITS[width] // 512)
             ops = "OP" if dtype.startswith("i") else "FLOP"
             each = cores * count * lanes * flop
-            unit = "matrix" if kind == "amx" else "scalar" if width == "scalar" else f"vector {width} bit"
+            unit = "matrix" if kind == "tile" else "scalar" if width == "scalar" else f"vector {_WIDTH_BITS[width]} bit"
             counted = f"{count:g} instructions" if count >= 1 else f"1/{1 / count:g} instruction"
-            found.append(
-                Nominal(
-                    name=f"{unit} {dtype}",
-                    rate=each * clock if clock else None,
-                    unit=f"{ops}/s",
-                    per_cycle=each,
-                    formula=f"{cores} cores x {counted} x {lanes} lanes x {at} x {flop} {ops}",
-                    source=row.source,
-                )
-            )
+            formula = f"{cores} cores x {counted} x {lanes} lanes x {at} x {flop} {ops}"
+            rate = each * clock if clock else None
+            found.append(Nominal(name=f"{unit} {dtype}", rate=rate, unit=f"{ops}/s", per_cycle=each, formula=formula, source=row.source))
     return found
-
-
-def _instruction_work(word: str, kind: str, width: str) -> list[tuple[str, int, int]]:
-    if word in _TILE_WORK:
-        dtype, work = _TILE_WORK[word]
-        return [(dtype, 256, work // 256)]
-    return [(dtype, max(1, lanes * _WIDTH_BITS[width] // 512), flop) for dtype, lanes, flop in _WORK.get(kind, ())]

@@ -41,7 +41,7 @@ def memory_sheet(width: int, loads: int, stores: int) -> Sheet:
         backend="native",
         device_kind="cpu",
         says="",
-        ports=f"load.{width}",
+        ports=f"copy.v{width}",
         loads=loads,
         stores=stores,
         work=work,
@@ -152,13 +152,13 @@ def test_a_cuda_sheet_is_bounded_by_sms_times_the_chip() -> None:
 @pytest.mark.parametrize(
     ("arch", "word", "lanes", "flop_per_cycle"),
     [
-        ("haswell", "fma.256", 8, 32),
-        ("cascadelake", "fma.512", 16, 64),
-        ("zen4", "fma.512", 16, 32),
-        ("zen5", "fma.512", 16, 64),
-        ("zen", "fma.256", 8, 16),
-        ("neoverse_v2", "fma.128", 4, 32),
-        ("neoverse_n1", "fma.128", 4, 16),
+        ("haswell", "fma.v256", 8, 32),
+        ("cascadelake", "fma.v512", 16, 64),
+        ("zen4", "fma.v512", 16, 32),
+        ("zen5", "fma.v512", 16, 64),
+        ("zen", "fma.v256", 8, 16),
+        ("neoverse_v2", "fma.v128", 4, 32),
+        ("neoverse_n1", "fma.v128", 4, 16),
     ],
 )
 def test_fma_rates_are_lanes_times_ports_times_two(arch: str, word: str, lanes: int, flop_per_cycle: float) -> None:
@@ -168,8 +168,8 @@ def test_fma_rates_are_lanes_times_ports_times_two(arch: str, word: str, lanes: 
 
 def test_int8_dots_and_tiles_count_their_operations() -> None:
     device = cpu("sapphirerapids")
-    assert nominal.nominal_rate(sheet("vnni.512", 16, 8, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(256e9)
-    assert nominal.nominal_rate(sheet("amx.i8", 256, 128, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(2048e9)
+    assert nominal.nominal_rate(sheet("dot_i8.v512", 16, 8, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(256e9)
+    assert nominal.nominal_rate(sheet("tile.amx", 256, 128, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(2048e9)
 
 
 def test_memory_rates_are_bound_by_loads_or_stores_whichever_take_longer() -> None:
@@ -183,14 +183,14 @@ def test_memory_rates_are_bound_by_loads_or_stores_whichever_take_longer() -> No
 @pytest.mark.parametrize("arch", ["x86_64_v3", "aarch64", "pentium4", ""])
 def test_a_chip_that_is_not_in_the_table_has_no_nominal(arch: str) -> None:
     device = cpu(arch)
-    assert nominal.nominal_rate(sheet("fma.256", 8), device, clock_hz=3e9, threads=1) is None
+    assert nominal.nominal_rate(sheet("fma.v256", 8), device, clock_hz=3e9, threads=1) is None
     described = nominal.described(device)
     assert described.rows == ()
     assert "not in the port table" in described.notes[0]
 
 
 def test_a_word_that_the_row_lacks_has_no_nominal() -> None:
-    assert nominal.nominal_rate(sheet("fma.512", 16), cpu("haswell"), clock_hz=3e9, threads=1) is None
+    assert nominal.nominal_rate(sheet("fma.v512", 16), cpu("haswell"), clock_hz=3e9, threads=1) is None
 
 
 def test_a_hypervisor_that_reports_an_older_model_is_seen_through() -> None:
@@ -217,8 +217,8 @@ def test_a_cpu_without_a_known_clock_still_gets_its_work_per_cycle() -> None:
 
 def test_every_row_counts_what_its_instruction_sets_offer() -> None:
     for row in ports.PORTS.values():
-        arm = "vnni.128" not in row.per_cycle or row.arch.startswith(("neoverse", "m"))
-        widths = ["128"] if arm and "fma.256" not in row.per_cycle else ["128", "256"] + ["512"] * ("fma.512" in row.per_cycle)
+        arm = "dot_i8.v128" not in row.per_cycle or row.arch.startswith(("neoverse", "m"))
+        widths = ["v128"] if arm and "fma.v256" not in row.per_cycle else ["v128", "v256"] + ["v512"] * ("fma.v512" in row.per_cycle)
         for kind in ("fma", "load", "store"):
             assert {f"{kind}.{width}" for width in ("scalar", *widths)} <= set(row.per_cycle), row.arch
         assert row.source
@@ -227,10 +227,10 @@ def test_every_row_counts_what_its_instruction_sets_offer() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        {"per_cycle": {"fma.1024": 2}},
-        {"per_cycle": {"fma.128": 0}},
-        {"per_cycle": {"fma.128": 1, "fma.256": 2, "load.128": 1, "store.128": 1}},
-        {"per_cycle": {"fma.128": 2, "load.128": 1, "store.128": 1}, "varies": {"fma.128": 4}},
+        {"per_cycle": {"fma.v1024": 2}},
+        {"per_cycle": {"fma.v128": 0}},
+        {"per_cycle": {"fma.v128": 1, "fma.v256": 2, "load.v128": 1, "store.v128": 1}},
+        {"per_cycle": {"fma.v128": 2, "load.v128": 1, "store.v128": 1}, "varies": {"fma.v128": 4}},
     ],
 )
 def test_a_row_that_cannot_be_is_refused(row: dict[str, dict[str, float]]) -> None:

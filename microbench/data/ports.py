@@ -1,7 +1,9 @@
 """How many instructions of a kind a core starts per cycle, by microarchitecture.
 
-The words are those of ``Sheet.ports``: what the instruction does, then its width in bits (``scalar`` for one lane). A fraction means more
-than one cycle apiece. A word that is missing from a row is unknown there, and nominal is then unknown too: nothing is guessed.
+The words are those of ``Sheet.ports``: what the instruction does, then its width (``scalar`` for one lane); read, write, copy and triad
+are bound by ``load`` and ``store``. A fraction means more than one cycle apiece. A word that is missing from a row is unknown there, and
+nominal is then unknown too: nothing is guessed.
+
 Sources, by name: *uops* is the uops.info table of measured throughputs; *Intel ORM* the Intel 64 and IA-32 optimisation reference manual;
 *AMD SOG* the software optimisation guide of that family; *Arm SOG* the software optimisation guide of that core; *Dougall* the
 published measurements of Apple's cores by Dougall Johnson; *seen* a characterisation under results/.
@@ -12,18 +14,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-_WIDTHS = ("128", "256", "512")
+_WIDTHS = ("v128", "v256", "v512")
 WORDS = (
-    "add.scalar",  # a dependent chain of these tells the clock
-    *(f"fma.{width}" for width in ("scalar", *_WIDTHS)),  # f32 and f64 alike
-    *(f"fp16.{width}" for width in ("scalar", *_WIDTHS)),  # half-precision multiply-add
-    *(f"bf16.{width}" for width in _WIDTHS),  # dot of two bf16 pairs into f32
-    *(f"vnni.{width}" for width in _WIDTHS),  # dot of four 8-bit pairs into i32 (x86 VNNI, Arm SDOT)
-    "amx.i8",
-    "amx.bf16",
-    "amx.fp16",
-    *(f"load.{width}" for width in ("scalar", *_WIDTHS)),
-    *(f"store.{width}" for width in ("scalar", *_WIDTHS)),
+    *(f"{kind}.{width}" for kind in ("fma", "load", "store") for width in ("scalar", *_WIDTHS)),  # fma: f64, f32 and f16 alike
+    *(f"dot_bf16.{width}" for width in _WIDTHS),  # two bf16 pairs into f32
+    *(f"dot_i8.{width}" for width in _WIDTHS),  # four 8-bit pairs into i32 (VNNI, AVX-VNNI, NEON sdot)
+    "tile.amx",  # a product of two tiles, whatever the element type
 )
 
 
@@ -76,39 +72,39 @@ def _merge(*parts: Mapping[str, float]) -> dict[str, float]:
     return {word: count for part in parts for word, count in part.items()}
 
 
-_HASWELL = _merge({"add.scalar": 4}, _each("fma", 2, 2, scalar=2), _each("load", 2, 2, scalar=2), _each("store", 1, 1, scalar=1))
+_HASWELL = _merge(_each("fma", 2, 2, scalar=2), _each("load", 2, 2, scalar=2), _each("store", 1, 1, scalar=1))
 _SKYLAKE_SERVER = _merge(_HASWELL, _each("fma", 2, 2, 2), _each("load", 2, 2, 2), _each("store", 1, 1, 1))
-_CASCADELAKE = _merge(_SKYLAKE_SERVER, _each("vnni", 2, 2, 2))
+_CASCADELAKE = _merge(_SKYLAKE_SERVER, _each("dot_i8", 2, 2, 2))
 # Two stores start per cycle only where both go to one line, which streaming code does; 512-bit ones never pair.
 _ICELAKE = _merge(_CASCADELAKE, _each("store", 2, 2, 1, scalar=2))
-_GOLDEN_COVE = _merge(_ICELAKE, {"add.scalar": 5}, _each("load", 3, 3, 2, scalar=3))
+_GOLDEN_COVE = _merge(_ICELAKE, _each("load", 3, 3, 2, scalar=3))
 _SAPPHIRE_RAPIDS = _merge(
     _GOLDEN_COVE,
-    _each("fp16", 2, 2, 2, scalar=2),
-    # One tile product takes 16 cycles, whatever its element type.
-    {"amx.i8": 1 / 16, "amx.bf16": 1 / 16},
+    # Seen: 12 and 24 independent ones alike start every other cycle, at every width.
+    _each("dot_bf16", 0.5, 0.5, 0.5),
+    {"tile.amx": 1 / 16},
 )
-_ZEN1 = _merge({"add.scalar": 4}, _each("fma", 2, 1, scalar=2), _each("load", 2, 1, scalar=2), _each("store", 1, 0.5, scalar=1))
+_ZEN1 = _merge(_each("fma", 2, 1, scalar=2), _each("load", 2, 1, scalar=2), _each("store", 1, 0.5, scalar=1))
 _ZEN2 = _merge(_ZEN1, _each("fma", 2, 2), _each("load", 2, 2), _each("store", 1, 1))
 _ZEN3 = _merge(_ZEN2, {"load.scalar": 3, "store.scalar": 2})
 # 512-bit instructions take a 256-bit pipe for two cycles.
 _ZEN4 = _merge(
-    _ZEN3, _each("fma", 2, 2, 1), _each("load", 2, 2, 1), _each("store", 1, 1, 0.5), _each("bf16", 2, 2, 1), _each("vnni", 2, 2, 1)
+    _ZEN3, _each("fma", 2, 2, 1), _each("load", 2, 2, 1), _each("store", 1, 1, 0.5), _each("dot_bf16", 2, 2, 1), _each("dot_i8", 2, 2, 1)
 )
 _ZEN5 = _merge(
     _ZEN4,
-    {"add.scalar": 6, "load.scalar": 4, "store.scalar": 2},
+    {"load.scalar": 4, "store.scalar": 2},
     _each("fma", 2, 2, 2),
     _each("load", 2, 2, 2),
     _each("store", 2, 2, 1),
-    _each("bf16", 2, 2, 2),
-    _each("vnni", 2, 2, 2),
+    _each("dot_bf16", 2, 2, 2),
+    _each("dot_i8", 2, 2, 2),
 )
 
 
 def _neon(pipes: float, loads: float, stores: float, *kinds: str) -> dict[str, float]:
-    """A core whose 128-bit pipes all do every ``kinds`` of multiply-add."""
-    arithmetic = _merge(*(_each(kind, pipes) for kind in kinds), *({f"{kind}.scalar": pipes} for kind in kinds if kind in ("fma", "fp16")))
+    """A core whose 128-bit pipes all do multiply-adds, scalar ones too, and every other of ``kinds``."""
+    arithmetic = _merge(*(_each(kind, pipes) for kind in kinds), {"fma.scalar": pipes})
     return _merge(arithmetic, _each("load", loads, scalar=loads), _each("store", stores, scalar=stores))
 
 
@@ -117,22 +113,22 @@ _ROWS: tuple[Ports, ...] = (
     Ports(arch="haswell", per_cycle=_HASWELL, source="uops; Intel ORM"),
     Ports(arch="broadwell", per_cycle=_HASWELL, source="uops; Intel ORM"),
     Ports(arch="skylake", per_cycle=_HASWELL, source="uops; Intel ORM"),
-    Ports(arch="skylake_avx512", per_cycle=_SKYLAKE_SERVER, varies={"fma.512": 1}, source="uops; Intel ORM", note=_SKU_512),
-    Ports(arch="cascadelake", per_cycle=_CASCADELAKE, varies={"fma.512": 1, "vnni.512": 1}, source="uops; Intel ORM", note=_SKU_512),
+    Ports(arch="skylake_avx512", per_cycle=_SKYLAKE_SERVER, varies={"fma.v512": 1}, source="uops; Intel ORM", note=_SKU_512),
+    Ports(arch="cascadelake", per_cycle=_CASCADELAKE, varies={"fma.v512": 1, "dot_i8.v512": 1}, source="uops; Intel ORM", note=_SKU_512),
     Ports(
         arch="icelake",
         per_cycle=_ICELAKE,
-        varies={"fma.512": 1, "vnni.512": 1},
+        varies={"fma.v512": 1, "dot_i8.v512": 1},
         source="uops; Intel ORM",
         note=f"server models have two 512-bit units, client models (also Rocket Lake and Tiger Lake) one; {_SKU_512}",
     ),
     Ports(
-        arch="alderlake", per_cycle={k: v for k, v in _GOLDEN_COVE.items() if "512" not in k}, source="uops", note="performance cores only"
+        arch="alderlake", per_cycle={k: v for k, v in _GOLDEN_COVE.items() if "v512" not in k}, source="uops", note="performance cores only"
     ),
     Ports(arch="sapphirerapids", per_cycle=_SAPPHIRE_RAPIDS, source="uops (Golden Cove); Intel ORM; seen"),
     Ports(
         arch="graniterapids",
-        per_cycle=_SAPPHIRE_RAPIDS | {"amx.fp16": 1 / 16},
+        per_cycle=_SAPPHIRE_RAPIDS,
         source="Intel ORM; seen",
         note="archspec calls it sapphirerapids",
     ),
@@ -143,19 +139,19 @@ _ROWS: tuple[Ports, ...] = (
     Ports(
         arch="zen5",
         per_cycle=_ZEN5,
-        varies={"fma.512": 1, "vnni.512": 1, "bf16.512": 1, "load.512": 1, "store.512": 0.5},
+        varies={"fma.v512": 1, "dot_i8.v512": 1, "dot_bf16.v512": 1, "load.v512": 1, "store.v512": 0.5},
         source="AMD SOG 1Ah; A. Yee's measurements of 2024",
         note="mobile models keep the 256-bit data paths of Zen 4",
     ),
     Ports(arch="cortex_a72", per_cycle=_neon(2, 1, 1, "fma"), source="Arm SOG Cortex-A72"),
-    Ports(arch="neoverse_n1", per_cycle=_neon(2, 2, 1, "fma", "fp16", "vnni"), source="Arm SOG Neoverse N1", note="Graviton 2, Altra"),
-    Ports(arch="neoverse_n2", per_cycle=_neon(2, 3, 2, "fma", "fp16", "vnni", "bf16"), source="Arm SOG Neoverse N2"),
-    Ports(arch="neoverse_v1", per_cycle=_neon(4, 3, 2, "fma", "fp16", "vnni", "bf16"), source="Arm SOG Neoverse V1", note="Graviton 3"),
+    Ports(arch="neoverse_n1", per_cycle=_neon(2, 2, 1, "fma", "dot_i8"), source="Arm SOG Neoverse N1", note="Graviton 2, Altra"),
+    Ports(arch="neoverse_n2", per_cycle=_neon(2, 3, 2, "fma", "dot_i8", "dot_bf16"), source="Arm SOG Neoverse N2"),
+    Ports(arch="neoverse_v1", per_cycle=_neon(4, 3, 2, "fma", "dot_i8", "dot_bf16"), source="Arm SOG Neoverse V1", note="Graviton 3"),
     Ports(
-        arch="neoverse_v2", per_cycle=_neon(4, 3, 2, "fma", "fp16", "vnni", "bf16"), source="Arm SOG Neoverse V2", note="Graviton 4, Grace"
+        arch="neoverse_v2", per_cycle=_neon(4, 3, 2, "fma", "dot_i8", "dot_bf16"), source="Arm SOG Neoverse V2", note="Graviton 4, Grace"
     ),
     *(
-        Ports(arch=arch, per_cycle=_neon(4, 3, 2, "fma", "fp16", "vnni"), source="Dougall (M1)", note="performance cores only")
+        Ports(arch=arch, per_cycle=_neon(4, 3, 2, "fma", "dot_i8"), source="Dougall (M1)", note="performance cores only")
         for arch in ("m1", "m2", "m3", "m4")
     ),
 )
