@@ -325,7 +325,7 @@ def _attention_backward(s: Any) -> Tally:
     defaults={"kv_heads": "heads", "kv_len": "q_len", "causal": 0},
     backward=_attention_backward,
     check=_attention_faults,
-    gemm=lambda s: (s.b * s.heads, s.q_len, s.kv_len, s.head_dim),
+    gemm=lambda s: (s.b * s.kv_heads, s.q_len * (s.heads // s.kv_heads), s.head_dim, s.kv_len),
 )
 def attention(s: Any) -> Tally:
     """Scaled dot-product attention in one pass: the two products; scores are never stored and the softmax is not counted."""

@@ -1,0 +1,162 @@
+"""Local correction: what the physics leaves over, interpolated between calibration rows and shrunk where there are few.
+
+A Gaussian process on log shapes with one Matern kernel. Its amplitude, reach and noise have priors, so that twenty rows correct
+little and two hundred a lot; far from every row the correction fades and the spread grows. Rows that disagree with their
+neighbours lose weight (Student-t), and are named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.optimize import minimize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Floats = npt.NDArray[np.float64]
+
+# Degrees of freedom of the noise: four lets one row in twenty be far off without bending the rest.
+FREEDOM = 4.0
+# A row whose weight fell below this is named as distrusted; the same row is beyond three noise widths.
+DISTRUST = 0.4
+# Hyperparameters are looked for on so many rows at most, and so many at most are kept to interpolate from.
+SEARCH_ROWS = 220
+MOST_POINTS = 400
+# Means and spreads (ln) of amplitude, reach (in ln of a size), noise, distance between two operators.
+HYPER = ("amplitude", "reach", "noise", "apart")
+HYPER_MEAN = np.log(np.array([0.15, 2.5, 0.05, 1.0]))
+HYPER_SPREAD = np.array([0.5, 0.5, 0.6, 0.6])
+# How much the reach along one coordinate may differ from the common one (ln).
+RELEVANCE_SPREAD = 0.4
+_SQRT3 = float(np.sqrt(3.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A fitted correction: positions (scaled), weights, amplitude and noise."""
+
+    codes: tuple[str, ...]
+    scale: Floats
+    apart: float
+    amplitude: float
+    noise: float
+    positions: Floats
+    alpha: Floats
+
+    def embed(self, coordinates: Floats, code: npt.NDArray[np.object_]) -> npt.NDArray[np.float32]:
+        """Scaled coordinates with one more axis per operator."""
+        return embed(coordinates, code, self.codes, self.scale, self.apart)
+
+    def at(self, coordinates: Floats, code: npt.NDArray[np.object_]) -> tuple[Floats, Floats]:
+        """Correction (ln) and its spread (ln) at each row, in slices that stay in cache."""
+        size = len(coordinates)
+        mean, nearest = np.empty(size), np.empty(size)
+        positions = self.positions.astype(np.float32)
+        alpha = (self.alpha * self.amplitude**2).astype(np.float32)
+        for start in range(0, size, 8192):
+            part = slice(start, min(start + 8192, size))
+            kernel = _matern(self.embed(coordinates[part], code[part]), positions)
+            mean[part] = kernel @ alpha
+            nearest[part] = kernel.max(axis=1)
+        return mean, np.sqrt(self.noise**2 + self.amplitude**2 * np.maximum(1 - nearest**2, 0))
+
+
+def embed(coordinates: Floats, code: npt.NDArray[np.object_], codes: Sequence[str], scale: Floats, apart: float) -> npt.NDArray[np.float32]:
+    """Positions in which one unit is one reach."""
+    axes = [coordinates * scale]
+    if len(codes) > 1:
+        axes.append(np.stack([(code == name) * (apart / np.sqrt(2.0)) for name in codes], axis=1))
+    return np.ascontiguousarray(np.concatenate(axes, axis=1), dtype=np.float32)
+
+
+def _matern(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Matern 3/2 correlation; squared distances by one product, so that a million rows stay a matter of a second."""
+    squared = -2 * (left @ right.T)
+    squared += np.einsum("ij,ij->i", left, left)[:, None]
+    squared += np.einsum("ij,ij->i", right, right)[None, :]
+    np.maximum(squared, 0, out=squared)
+    distance = np.sqrt(squared, out=squared)
+    distance *= np.float32(_SQRT3)
+    falling = np.exp(-distance)
+    distance += 1
+    falling *= distance
+    return falling
+
+
+def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> tuple[Correction, Floats, Floats]:
+    """Fit a correction.
+
+    Returns
+    -------
+    Correction, weights, leave-one-out residuals
+        A weight of 1 is full trust.
+    """
+    codes = tuple(sorted(set(code.tolist())))
+    rng = np.random.default_rng(len(residual))
+    keep = np.arange(len(residual)) if len(residual) <= MOST_POINTS else np.sort(rng.permutation(len(residual))[:MOST_POINTS])
+    coordinates, code, residual = coordinates[keep], code[keep], residual[keep]
+    search = np.arange(len(keep)) if len(keep) <= SEARCH_ROWS else rng.permutation(len(keep))[:SEARCH_ROWS]
+    weights = np.ones(len(keep))
+    start = np.concatenate([HYPER_MEAN, np.zeros(coordinates.shape[1])])
+    for _ in range(2):
+        start = _search(start, (coordinates[search], code[search], residual[search], weights[search]), codes)
+        made, kernel = _build(start, (coordinates, code, residual, weights), codes)
+        left_over = made.noise**2 / weights * made.alpha
+        weights = np.minimum(1.0, (FREEDOM + 1) / (FREEDOM + left_over**2 / made.noise**2))
+    made, kernel = _build(start, (coordinates, code, residual, weights), codes)
+    inverse = np.linalg.inv(kernel + np.diag(made.noise**2 / weights))
+    full_weights, full_loo = np.ones(0), made.alpha / np.diag(inverse)
+    full_weights = weights
+    return made, full_weights, full_loo
+
+
+_Data = tuple[Floats, npt.NDArray[np.object_], Floats, Floats]
+
+
+def _unpack(hyper: Floats) -> tuple[float, float, float, Floats]:
+    """Amplitude, noise, distance between operators, scale of each coordinate."""
+    return float(np.exp(hyper[0])), float(np.exp(hyper[2])), float(np.exp(hyper[3])), np.exp(hyper[4:] - hyper[1])
+
+
+def _build(hyper: Floats, data: _Data, codes: tuple[str, ...]) -> tuple[Correction, Floats]:
+    coordinates, code, residual, weights = data
+    amplitude, noise, apart, scale = _unpack(hyper)
+    positions = embed(coordinates, code, codes, scale, apart)
+    kernel = amplitude**2 * _matern(positions, positions).astype(np.float64)
+    factor = cho_factor(kernel + np.diag(noise**2 / weights) + 1e-9 * np.eye(len(residual)))
+    made = Correction(
+        codes=codes,
+        scale=scale,
+        apart=apart,
+        amplitude=amplitude,
+        noise=noise,
+        positions=positions.astype(np.float64),
+        alpha=cho_solve(factor, residual),
+    )
+    return made, kernel
+
+
+def _search(start: Floats, data: _Data, codes: tuple[str, ...]) -> Floats:
+    """Most probable hyperparameters."""
+    coordinates, code, residual, weights = data
+    spread = np.concatenate([HYPER_SPREAD, np.full(coordinates.shape[1], RELEVANCE_SPREAD)])
+    mean = np.concatenate([HYPER_MEAN, np.zeros(coordinates.shape[1])])
+
+    def badness(hyper: Floats) -> float:
+        amplitude, noise, apart, scale = _unpack(hyper)
+        positions = embed(coordinates, code, codes, scale, apart)
+        kernel = amplitude**2 * _matern(positions, positions).astype(np.float64) + np.diag(noise**2 / weights + 1e-9)
+        try:
+            lower: Any = np.linalg.cholesky(kernel)
+        except (LinAlgError, np.linalg.LinAlgError):
+            return 1e9
+        solved = np.linalg.solve(lower, residual)
+        return float(0.5 * solved @ solved + np.log(np.diag(lower)).sum() + 0.5 * (((hyper - mean) / spread) ** 2).sum())
+
+    bounds = [(centre - 4 * width, centre + 4 * width) for centre, width in zip(mean, spread, strict=True)]
+    return np.asarray(minimize(badness, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25, "eps": 1e-3}).x)

@@ -1,0 +1,151 @@
+"""Seconds of an operator from a handful of physical parameters: the mean that local correction starts from.
+
+    seconds = cost(launch) + (compute^p + memory^p)^(1/p)
+
+``memory`` is bytes over the bandwidth of the level that holds the working set, levels blending into each other. ``compute`` has
+three forms: ``tiled`` for products on many units (tiles of a menu are dealt out in waves, the best tile and split of k wins),
+``smooth`` for products on few cores (each dimension costs as if it were a little longer), ``stream`` for all else. All
+parameters are kept as natural logarithms, so that a prior is a mean and a spread in factors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from microbench.features import Features
+
+Floats = npt.NDArray[np.float64]
+
+# Output tiles that matrix libraries pick from, and how often they split k: the menu of cuBLAS and CUTLASS profiles.
+TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32), (16, 32))
+SPLITS = (1, 2, 4, 8, 16)
+LEAST_SPLIT_K = 128
+# Width, in ln(working set), over which one level gives way to the next.
+BLEND = 0.4
+
+PRODUCTS = ("matmul", "bmm", "linear", "convolution", "attention", "recurrent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """What is believed before any row is seen: ceilings by which the fit is pulled, with spreads in ln.
+
+    ``peak`` in FLOP/s and ``bandwidth`` in byte/s of the outermost level; ``inner`` has (capacity in bytes, bandwidth over the next
+    level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores).
+    """
+
+    peak: float
+    bandwidth: float
+    cost: Mapping[str, float]
+    units: float = 100.0
+    units_spread: float = 0.5
+    spread: float = 0.7
+    inner: tuple[tuple[float, float], ...] = ()
+    inner_spread: float = 0.5
+
+
+def parameters(form: str, family: str, prior: Prior, launches: tuple[str, ...]) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Names, means and spreads of the parameters of a form."""
+    rows: list[tuple[str, float, float]] = [(f"cost.{launch}", np.log(prior.cost[launch]), 1.5) for launch in launches]
+    rows += [("peak", np.log(prior.peak), prior.spread), ("bandwidth", np.log(prior.bandwidth), prior.spread)]
+    rows.append(("sharpness", np.log(2.0), 0.7))
+    for place, (capacity, ratio) in enumerate(prior.inner):
+        rows += [(f"capacity.{place}", np.log(capacity), 0.7), (f"ratio.{place}", np.log(ratio), prior.inner_spread)]
+    if form == "tiled":
+        rows += [("units", np.log(prior.units), prior.units_spread), ("slope", np.log(0.15), 0.7), ("depth", np.log(32.0), 1.0)]
+        rows.append(("waves", 0.0, 1.0))
+        if family == "convolution":
+            rows.append(("winograd", 0.0, 0.5))
+    if form == "smooth":
+        rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(8.0), 1.0), ("k0", np.log(8.0), 1.0)]
+    names, means, spreads = zip(*rows, strict=True)
+    return names, np.asarray(means), np.asarray(spreads)
+
+
+def memory_seconds(theta: Mapping[str, float], features: Features) -> Floats:
+    """Bytes over the bandwidth of the level they come from."""
+    log_bandwidth = np.full(len(features), theta["bandwidth"])
+    log_bytes = np.log(features.bytes)
+    place = 0
+    while f"capacity.{place}" in theta:
+        inside = 1 / (1 + np.exp(np.clip((log_bytes - theta[f"capacity.{place}"]) / BLEND, -50, 50)))
+        log_bandwidth += theta[f"ratio.{place}"] * np.where(features.cold, 0.0, inside)
+        place += 1
+    return np.asarray(features.bytes * np.exp(-log_bandwidth))
+
+
+def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -> Floats:
+    """FLOP over the peak, with what the form says about shapes."""
+    if form == "tiled":
+        return _tiled(theta, features)
+    plain = features.flop * np.exp(-theta["peak"])
+    if form == "smooth":
+        _, m, n, k = features.gemm.T
+        return np.asarray(plain * (1 + np.exp(theta["m0"]) / m) * (1 + np.exp(theta["n0"]) / n) * (1 + np.exp(theta["k0"]) / k))
+    return np.asarray(plain)
+
+
+def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
+    """Waves of tiles over the units: the best tile and split, as a library would choose, directly or by Winograd's algorithm."""
+    batch, m, n, k = features.gemm.T
+    # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of attention).
+    scale = features.flop / np.maximum(2 * batch * m * n * k, 1)
+    best = scale * _waves(theta, features.gemm, features.element_bytes)
+    if "winograd" not in theta:
+        return best
+    fits = np.isfinite(features.winograd[:, 0])
+    if fits.any():
+        product, moved = features.winograd[fits, :4], features.winograd[fits, 4]
+        # The transformed product counts one pass; a backward pass is two of them.
+        passes = np.maximum(scale[fits], 1)
+        seconds = passes * (_waves(theta, product, features.element_bytes) + moved * np.exp(-theta["bandwidth"])) * np.exp(theta["winograd"])
+        best[fits] = np.minimum(best[fits], seconds)
+    return best
+
+
+def _waves(theta: Mapping[str, float], product: Floats, element_bytes: float) -> Floats:
+    batch, m, n, k = product.T
+    units, share = np.exp(theta["units"]), 1 / (1 + np.exp(-theta["waves"]))
+    unit_rate = np.exp(theta["peak"]) / units
+    slope, depth = np.exp(theta["slope"]), np.exp(theta["depth"])
+    best = np.full(len(product), np.inf)
+    for tile_m, tile_n in TILES:
+        efficiency = 1 / (1 + slope * max(64 * (1 / tile_m + 1 / tile_n) - 0.75, 0))
+        tiles = batch * np.ceil(m / tile_m) * np.ceil(n / tile_n)
+        for split in SPLITS:
+            possible = (k >= split * LEAST_SPLIT_K) | (split == 1)
+            if not possible.any():
+                continue
+            waves = tiles * split / units
+            waves = np.maximum(1, waves) * (1 - share) + np.ceil(waves) * share
+            seconds = waves * (2 * tile_m * tile_n / (unit_rate * efficiency)) * (k / split + depth)
+            if split > 1:
+                seconds = seconds + element_bytes * split * batch * m * n * np.exp(-theta["bandwidth"])
+            best = np.minimum(best, np.where(possible, seconds, np.inf))
+    return best
+
+
+def costs(theta: Mapping[str, float], features: Features) -> Floats:
+    """Fixed cost of each row's launch mode; a mode that was never seen takes the smallest that was."""
+    known = {name.removeprefix("cost."): float(np.exp(value)) for name, value in theta.items() if name.startswith("cost.")}
+    least = min(known.values())
+    found = np.full(len(features), least)
+    for launch, seconds in known.items():
+        found[features.launch == launch] = seconds
+    return found
+
+
+def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Floats, Floats, Floats, Floats]:
+    """Total seconds, and cost, compute and memory seconds."""
+    cost, compute, memory = costs(theta, features), compute_seconds(form, theta, features), memory_seconds(theta, features)
+    power = 1 + np.exp(theta["sharpness"])
+    most = np.maximum(np.maximum(compute, memory), 1e-30)
+    joined = most * ((compute / most) ** power + (memory / most) ** power) ** (1 / power)
+    return cost + joined, cost, compute, memory
