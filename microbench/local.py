@@ -88,14 +88,8 @@ def _matern(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> np
     return falling
 
 
-def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> tuple[Correction, Floats, Floats]:
-    """Fit a correction.
-
-    Returns
-    -------
-    Correction, weights, leave-one-out residuals
-        A weight of 1 is full trust.
-    """
+def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> Fitted:
+    """Fit a correction and its hyperparameters; of very many rows a seeded sample is kept."""
     codes = tuple(sorted(set(code.tolist())))
     rng = np.random.default_rng(len(residual))
     keep = np.arange(len(residual)) if len(residual) <= MOST_POINTS else np.sort(rng.permutation(len(residual))[:MOST_POINTS])
@@ -105,14 +99,32 @@ def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats
     start = np.concatenate([HYPER_MEAN, np.zeros(coordinates.shape[1])])
     for _ in range(2):
         start = _search(start, (coordinates[search], code[search], residual[search], weights[search]), codes)
-        made, kernel = _build(start, (coordinates, code, residual, weights), codes)
+        made, _ = _build(start, (coordinates, code, residual, weights), codes)
         left_over = made.noise**2 / weights * made.alpha
         weights = np.minimum(1.0, (FREEDOM + 1) / (FREEDOM + left_over**2 / made.noise**2))
-    made, kernel = _build(start, (coordinates, code, residual, weights), codes)
-    inverse = np.linalg.inv(kernel + np.diag(made.noise**2 / weights))
-    full_weights, full_loo = np.ones(0), made.alpha / np.diag(inverse)
-    full_weights = weights
-    return made, full_weights, full_loo
+    made, _ = _build(start, (coordinates, code, residual, weights), codes)
+    return Fitted(correction=made, hyper=start, kept=keep, weights=weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A correction, its hyperparameters, the rows it kept and their trust (1 is full)."""
+
+    correction: Correction
+    hyper: Floats
+    kept: npt.NDArray[np.int64]
+    weights: Floats
+
+
+def rebuild(hyper: Floats, coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> Correction:
+    """Fit the correction to other rows with hyperparameters that are known (for folds)."""
+    codes = tuple(sorted(set(code.tolist())))
+    weights = np.ones(len(residual))
+    for _ in range(2):
+        made, _ = _build(hyper, (coordinates, code, residual, weights), codes)
+        left_over = made.noise**2 / weights * made.alpha
+        weights = np.minimum(1.0, (FREEDOM + 1) / (FREEDOM + left_over**2 / made.noise**2))
+    return _build(hyper, (coordinates, code, residual, weights), codes)[0]
 
 
 _Data = tuple[Floats, npt.NDArray[np.object_], Floats, Floats]
@@ -160,3 +172,11 @@ def _search(start: Floats, data: _Data, codes: tuple[str, ...]) -> Floats:
 
     bounds = [(centre - 4 * width, centre + 4 * width) for centre, width in zip(mean, spread, strict=True)]
     return np.asarray(minimize(badness, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25, "eps": 1e-3}).x)
+
+
+def thin(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> tuple[Floats, npt.NDArray[np.object_], Floats]:
+    """At most `MOST_POINTS` rows, a seeded sample."""
+    if len(residual) <= MOST_POINTS:
+        return coordinates, code, residual
+    keep = np.random.default_rng(len(residual)).permutation(len(residual))[:MOST_POINTS]
+    return coordinates[keep], code[keep], residual[keep]

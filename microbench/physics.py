@@ -1,6 +1,6 @@
 """Seconds of an operator from a handful of physical parameters: the mean that local correction starts from.
 
-    seconds = cost(launch) + (compute^p + memory^p)^(1/p)
+    seconds = cost(launch) + factor(operator) x (compute^p + memory^p)^(1/p)
 
 ``memory`` is bytes over the bandwidth of the level that holds the working set, levels blending into each other. ``compute`` has
 three forms: ``tiled`` for products on many units (tiles of a menu are dealt out in waves, the best tile and split of k wins),
@@ -51,8 +51,11 @@ class Prior:
     inner_spread: float = 0.5
 
 
-def parameters(form: str, family: str, prior: Prior, launches: tuple[str, ...]) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Names, means and spreads of the parameters of a form."""
+def parameters(
+    form: str, family: str, prior: Prior, modes: tuple[tuple[str, ...], tuple[str, ...]]
+) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Names, means and spreads of the parameters of a form; ``modes`` are the launch modes and the operators there are."""
+    launches, codes = modes
     rows: list[tuple[str, float, float]] = [(f"cost.{launch}", np.log(prior.cost[launch]), 1.5) for launch in launches]
     rows += [("peak", np.log(prior.peak), prior.spread), ("bandwidth", np.log(prior.bandwidth), prior.spread)]
     rows.append(("sharpness", np.log(2.0), 0.7))
@@ -65,6 +68,8 @@ def parameters(form: str, family: str, prior: Prior, launches: tuple[str, ...]) 
             rows.append(("winograd", 0.0, 0.5))
     if form == "smooth":
         rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(8.0), 1.0), ("k0", np.log(8.0), 1.0)]
+    if len(codes) > 1:
+        rows += [(f"factor.{code}", 0.0, 0.5) for code in codes]
     names, means, spreads = zip(*rows, strict=True)
     return names, np.asarray(means), np.asarray(spreads)
 
@@ -105,7 +110,9 @@ def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
         product, moved = features.winograd[fits, :4], features.winograd[fits, 4]
         # The transformed product counts one pass; a backward pass is two of them.
         passes = np.maximum(scale[fits], 1)
-        seconds = passes * (_waves(theta, product, features.element_bytes) + moved * np.exp(-theta["bandwidth"])) * np.exp(theta["winograd"])
+        seconds = (
+            passes * (_waves(theta, product, features.element_bytes) + moved * np.exp(-theta["bandwidth"])) * np.exp(theta["winograd"])
+        )
         best[fits] = np.minimum(best[fits], seconds)
     return best
 
@@ -148,4 +155,8 @@ def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Fl
     power = 1 + np.exp(theta["sharpness"])
     most = np.maximum(np.maximum(compute, memory), 1e-30)
     joined = most * ((compute / most) ** power + (memory / most) ** power) ** (1 / power)
-    return cost + joined, cost, compute, memory
+    factor = np.ones(len(features))
+    for name, value in theta.items():
+        if name.startswith("factor."):
+            factor[features.code == name.removeprefix("factor.")] = np.exp(value)
+    return cost + factor * joined, cost, factor * compute, factor * memory

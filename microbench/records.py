@@ -470,22 +470,32 @@ class RooflineFit:
 class OperatorFit:
     """What calibration learnt about one operator family and dtype.
 
-    ``cost_s`` is the fixed cost per launch mode (eager, graph, kernel), ``terms`` the physical parameters by name, ``points``
-    the normalised calibration rows that the local correction interpolates, ``residuals`` the log residuals that intervals come from.
+    ``cost_s`` is the fixed cost per launch mode (eager, graph, kernel), ``terms`` the physical parameters by name and ``form`` the
+    formula that they belong to. ``points`` are the calibration rows that the local correction interpolates: scaled coordinates,
+    then the weight of the row (ln); ``scale`` makes coordinates, ``codes`` names the operators that have an axis, ``correction`` has
+    amplitude, noise and distance between operators. ``residuals`` are the cross-validated ln(measured / predicted) over the
+    spread expected at their place, ``quantile`` the multiple of that spread which covers ``confidence`` (``None``: too few rows).
     """
 
     family: str
     dtype: str
     rows: int
+    form: str = "stream"
     cost_s: dict[str, float] = field(default_factory=dict)
     terms: dict[str, float] = field(default_factory=dict)
+    codes: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+    correction: dict[str, float] = field(default_factory=dict)
     points: tuple[tuple[float, ...], ...] = ()
     residuals: tuple[float, ...] = ()
+    quantile: float | None = None
+    confidence: float = 0.9
     cache: Literal["hot", "cold"] = "hot"
     distrusted: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _one_of(self, "dtype", DTYPES)
+        _one_of(self, "form", ("tiled", "smooth", "stream"))
         _finite(self, "rows", positive=True)
 
 
