@@ -24,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 FREEDOM = 4.0
 # A row whose weight fell below this is named as distrusted; the same row is beyond three noise widths.
 DISTRUST = 0.4
+# Widths (from the median deviation) beyond which a row starts with little trust.
+OUTLYING = 5.0
 # Hyperparameters are looked for on so many rows at most, and so many at most are kept to interpolate from.
 SEARCH_ROWS = 220
 MOST_POINTS = 400
@@ -82,7 +84,7 @@ def _matern(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> np
     np.maximum(squared, 0, out=squared)
     distance = np.sqrt(squared, out=squared)
     distance *= np.float32(_SQRT3)
-    falling = np.exp(-distance)
+    falling: npt.NDArray[np.float32] = np.exp(-distance)
     distance += 1
     falling *= distance
     return falling
@@ -95,7 +97,7 @@ def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats
     keep = np.arange(len(residual)) if len(residual) <= MOST_POINTS else np.sort(rng.permutation(len(residual))[:MOST_POINTS])
     coordinates, code, residual = coordinates[keep], code[keep], residual[keep]
     search = np.arange(len(keep)) if len(keep) <= SEARCH_ROWS else rng.permutation(len(keep))[:SEARCH_ROWS]
-    weights = np.ones(len(keep))
+    weights = _first_weights(residual)
     start = np.concatenate([HYPER_MEAN, np.zeros(coordinates.shape[1])])
     for _ in range(2):
         start = _search(start, (coordinates[search], code[search], residual[search], weights[search]), codes)
@@ -119,12 +121,19 @@ class Fitted:
 def rebuild(hyper: Floats, coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> Correction:
     """Fit the correction to other rows with hyperparameters that are known (for folds)."""
     codes = tuple(sorted(set(code.tolist())))
-    weights = np.ones(len(residual))
+    weights = _first_weights(residual)
     for _ in range(2):
         made, _ = _build(hyper, (coordinates, code, residual, weights), codes)
         left_over = made.noise**2 / weights * made.alpha
         weights = np.minimum(1.0, (FREEDOM + 1) / (FREEDOM + left_over**2 / made.noise**2))
     return _build(hyper, (coordinates, code, residual, weights), codes)[0]
+
+
+def _first_weights(residual: Floats) -> Floats:
+    """Full trust except for rows far outside the bulk: or a bad row would first be taken for noise, and hide behind it."""
+    off = np.abs(residual - np.median(residual))
+    width = max(1.4826 * float(np.median(off)), 0.02)
+    return np.where(off > OUTLYING * width, (FREEDOM + 1) / (FREEDOM + (off / width) ** 2), 1.0)
 
 
 _Data = tuple[Floats, npt.NDArray[np.object_], Floats, Floats]

@@ -102,7 +102,7 @@ def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
     batch, m, n, k = features.gemm.T
     # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of attention).
     scale = features.flop / np.maximum(2 * batch * m * n * k, 1)
-    best = scale * _waves(theta, features.gemm, features.element_bytes)
+    best: Floats = scale * _waves(theta, features.gemm, features.element_bytes)
     if "winograd" not in theta:
         return best
     fits = np.isfinite(features.winograd[:, 0])

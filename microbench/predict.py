@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from microbench.errors import UsageError
+from microbench.families import evaluate
+from microbench.features import describe
 from microbench.operators import Op, Table, table_of
 from microbench.operators.core import parse
-from microbench.records import Ceiling, Characterisation, Estimate, Finding, Prediction
+from microbench.records import Ceiling, Characterisation, Estimate, Finding, OperatorFit, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +30,9 @@ Floats = npt.NDArray[np.float64]
 # In public tables of eight GPUs whole models ran at 0.40 to 0.94 of it, small operators at a fifth.
 UNCALIBRATED_LOW = 0.7
 UNCALIBRATED_HIGH = 5.0
+# Half-width (ln) added for an operator whose siblings were measured and it was not: about a factor of two.
+UNSEEN_SIBLING = 0.7
+LEAST_SECONDS = 1e-9
 _COST_NAMES = {"eager": ("launch.eager", "launch"), "graph": ("launch.graph",), "kernel": ()}
 
 
@@ -142,37 +147,91 @@ def predict_table(table: Table, calibration: Characterisation) -> Columns:
     findings: list[Finding] = []
     refused: list[str] = []
     for batch in table.batches:
+        made, finding = _fit_for(calibration, batch)
+        if finding is not None:
+            findings.append(finding)
         try:
-            bounds = roofs(calibration, batch.dtype)
+            _fill(columns, batch, _local(made, batch) if made else _plain(batch, roofs(calibration, batch.dtype)))
         except UsageError as error:
             refused.append(str(error))
             findings.append(Finding(code="no-ceiling", severity="error", says=str(error)))
-            continue
-        _fill(columns, batch, bounds)
     if table.batches and len(refused) == len(table.batches):
         raise UsageError(refused[0])
     return Columns(**columns, findings=tuple(dict.fromkeys(findings)))
 
 
-def _fill(columns: dict[str, Any], batch: Batch, bounds: Roofs) -> None:
+def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit | None, Finding | None]:
+    """The fit of a batch's family, dtype and cache state, or of the other cache state; and what is to be said about it."""
+    family = batch.row.family
+    fits = [row for row in calibration.fits.operators if row.family == family and row.dtype == batch.dtype]
+    if not fits:
+        says = f"{family} {batch.dtype} was never calibrated on this device; the plain roofline is used, with a wide interval."
+        return None, Finding(code="family-not-calibrated", severity="warning", says=says, remedy="microbench run, with torch installed")
+    chosen = next((row for row in fits if row.cache == batch.cache), fits[0])
+    if chosen.cache != batch.cache:
+        says = f"{family} {batch.dtype} was calibrated with a {chosen.cache} cache and is asked for a {batch.cache} one."
+        return chosen, Finding(code="other-cache", severity="info", says=says)
+    return chosen, None
+
+
+def _local(made: OperatorFit, batch: Batch) -> dict[str, Any]:
+    """Columns of a calibrated batch."""
+    features = describe(batch)
+    found = evaluate(made, features)
+    seconds = np.exp(found.log_seconds)
+    width = found.half_width
+    basis = f"conformal on {made.rows} rows"
+    if made.codes and features.code[0] not in made.codes:
+        # A sibling of the operators that were measured: the family's physics holds, its factor is a guess.
+        width, basis = np.hypot(width, UNSEEN_SIBLING), f"{basis} of other {made.family} operators"
+    if made.quantile is None:
+        width, basis = np.full(len(batch), np.log(UNCALIBRATED_HIGH)), f"{made.rows} rows are too few for an interval"
+    levels = np.full(len(batch), "DRAM", dtype=object)
+    return {
+        "predicted": seconds,
+        "low": seconds * np.exp(-width),
+        "high": seconds * np.exp(width),
+        "basis": basis,
+        "compute_s": found.compute,
+        "memory_s": found.memory,
+        "cost_s": found.cost,
+        "flop": features.flop,
+        "bytes": features.bytes,
+        "level": levels,
+        "limiter": limiter(found.compute, found.memory, found.cost, levels),
+    }
+
+
+def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
+    """Columns of a batch whose family was never calibrated."""
     terms = plain(batch, bounds)
-    place = batch.index
     seconds = terms["cost"] + np.maximum(terms["compute"], terms["memory"])
-    columns["predicted"][place] = seconds
-    columns["low"][place] = UNCALIBRATED_LOW * seconds
-    columns["high"][place] = UNCALIBRATED_HIGH * seconds
-    columns["basis"][place] = f"roofline without a fit of the family: x{UNCALIBRATED_LOW} .. x{UNCALIBRATED_HIGH}"
-    for name in ("compute", "memory", "cost"):
-        columns[f"{name}_s"][place] = terms[name]
-    columns["flop"][place], columns["bytes"][place] = terms["flop"], terms["bytes"]
+    # Work of zero bytes and no launch cost still takes the clock's resolution to notice.
+    seconds = np.maximum(seconds, LEAST_SECONDS)
     levels = np.asarray(bounds.levels, dtype=object)[terms["level"].astype(np.int64)]
-    columns["level"][place] = levels
-    columns["limiter"][place] = limiter(terms["compute"], terms["memory"], terms["cost"], levels)
+    return {
+        "predicted": seconds,
+        "low": UNCALIBRATED_LOW * seconds,
+        "high": UNCALIBRATED_HIGH * seconds,
+        "basis": f"roofline without a fit of the family: x{UNCALIBRATED_LOW} .. x{UNCALIBRATED_HIGH}",
+        "compute_s": terms["compute"],
+        "memory_s": terms["memory"],
+        "cost_s": terms["cost"],
+        "flop": terms["flop"],
+        "bytes": terms["bytes"],
+        "level": levels,
+        "limiter": limiter(terms["compute"], terms["memory"], terms["cost"], levels),
+    }
+
+
+def _fill(columns: dict[str, Any], batch: Batch, found: dict[str, Any]) -> None:
+    for name, values in found.items():
+        columns[name][batch.index] = values
 
 
 def limiter(compute: Floats, memory: Floats, cost: Floats, levels: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     """Name the largest term: ``compute``, ``memory:<level>`` or ``cost``."""
-    names = np.asarray([f"memory:{level}" for level in levels], dtype=object)
+    names = np.asarray("memory:", dtype=object) + levels
     return np.where((cost > compute) & (cost > memory), "cost", np.where(compute >= memory, "compute", names))
 
 
