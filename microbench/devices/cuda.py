@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from microbench.errors import CannotRun
+from microbench.errors import CannotRun, UsageError
 from microbench.records import Device, MemoryLevel, Value
 
 if TYPE_CHECKING:
@@ -170,6 +170,28 @@ def targets(major: int, minor: int) -> tuple[str, ...]:
     found += [f"sm_{a}{b}f" for a, b in older if "f" in GENERATIONS[a, b].specific]
     found += [f"sm_{major}{minor}", *(f"sm_{a}{b}" for a, b in older)]
     return tuple(found)
+
+
+def imagined(arch: str) -> Device:
+    """Return a device of a compute target that need not be here, so that its kernels can be listed.
+
+    Raises
+    ------
+    UsageError
+        If the target is not spelt like ``sm_90a`` or its capability is unknown.
+
+    Examples
+    --------
+    >>> imagined("sm_90a").features
+    ('sm_90a', 'sm_90')
+    """
+    digits = arch.removeprefix("sm_").rstrip("af")
+    capability = (int(digits[:-1]), int(digits[-1])) if arch.startswith("sm_") and digits.isdigit() and len(digits) > 1 else None
+    if capability not in GENERATIONS:
+        known = ", ".join(targets(*each)[0] for each in GENERATIONS)
+        raise UsageError(f"unknown CUDA target {arch!r}; known: {known}")
+    code = targets(*capability)
+    return Device(id="0" * 16, kind="cuda", name=f"an {GENERATIONS[capability].name} GPU", arch=code[0], features=code)
 
 
 def raw(index: int) -> dict[str, Any]:

@@ -60,6 +60,10 @@ def _collect(device: Device) -> Iterable[Kernel]:
         from microbench.kernels import native
 
         yield from native.kernels(device)
+    else:
+        from microbench.kernels import cuda
+
+        yield from cuda.kernels(device)
     from microbench.kernels import torch
 
     yield from torch.kernels(device)

@@ -1,0 +1,144 @@
+"""Invented GPUs for tests: builds the fake driver, writes its script, and runs Python under it.
+
+The product finds the fake as it finds a driver, through the library path; nothing in the product knows of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ptx.toolchain import compiled, nvcc, source
+
+from microbench.kernels.cuda_rows import FAMILIES, ROWS
+from microbench.proof import sass
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeGpu:
+    """What an invented GPU is told to be. Rates in FLOP/s and byte/s, small, so that a virtual millisecond is little real work."""
+
+    name: str = "FAKE H"
+    capability: tuple[int, int] = (9, 0)
+    sms: int = 4
+    clock_hz: float = 1e9
+    memory: int = 1 << 30
+    l2_bytes: int = 1 << 20
+    dram: float = 4e9
+    l2: float = 12e9
+    launch_ns: float = 2500
+    graph_ns: float = 1200
+    host_copy: float = 2e9
+    step_ns: int = 32
+    tells_clock: bool = True
+    throttle: tuple[float, float] | None = None
+    peaks: dict[str, float] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """The script's lines for this device."""
+        major, minor = self.capability
+        clock = round(self.clock_hz / 1e3) if self.tells_clock else 0
+        attributes = {10: 32, 13: clock, 16: self.sms, 36: 1_000_000, 37: 4096, 38: self.l2_bytes, 39: 2048, 75: major, 76: minor}
+        attributes |= {81: 233472, 82: 65536, 97: 232448, 106: 32, 32: 1}
+        told = [
+            "device",
+            f"name {self.name}",
+            *(f"attribute {which} {value}" for which, value in attributes.items()),
+            *(f"{key} {getattr(self, key):.17g}" for key in ("clock_hz", "dram", "l2", "launch_ns", "graph_ns", "host_copy")),
+            f"memory {self.memory}",
+            f"step_ns {self.step_ns}",
+            *(f"peak {symbol} {rate:.17g}" for symbol, rate in self.peaks.items()),
+        ]
+        return told + ([f"throttle {self.throttle[0]:.17g} {self.throttle[1]:.17g}"] if self.throttle else [])
+
+
+def build(name: str, library: str) -> Path:
+    """Compile a fake library once; the folder that holds it belongs on the library path."""
+    key = "-".join(str(path.stat().st_mtime_ns) for path in sorted(HERE.glob("fake_*.[ch]pp")))
+    folder = Path(tempfile.gettempdir()) / f"microbench-fakes-{os.getuid()}" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    out = folder / library
+    if not out.exists():
+        part = folder / f"{library}.{os.getpid()}"
+        subprocess.run(["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", part, HERE / name], check=True)
+        part.rename(out)
+    return folder
+
+
+@cache
+def counts(target: str) -> dict[str, tuple[float, float, float]]:
+    """FLOP, bytes read and bytes written by one block in one iteration, counted in the machine code and not taken from the rows."""
+    from microbench.proof.cuda import flop_of, main_pattern
+
+    found: dict[str, tuple[float, float, float]] = {}
+    for family, targets in FAMILIES.items():
+        if target not in targets:
+            continue
+        functions = sass.disassemble(compiled(source(family), target))
+        for row in (row for row in ROWS if row.family == family and target in row.targets):
+            function = functions[row.symbol]
+            loop = sass.main_loop(function, main_pattern(row)) if row.measures != "cost" else None
+            if loop is None:
+                found[row.symbol] = (0, 0, 0)
+                continue
+            opcodes = sass.opcode_counts(function, loop)
+            flop = sum(flop_of(opcode) * times for opcode, times in opcodes.items()) * row.threads / 32
+            moved = [
+                sum(times * 16 for opcode, times in opcodes.items() if re.match(kind + r"\.E.*\.128", opcode)) for kind in ("LDG", "STG")
+            ]
+            found[row.symbol] = (flop, moved[0] * row.threads, moved[1] * row.threads)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeMachine:
+    """GPUs and the driver's version; `run` starts a Python under them."""
+
+    folder: Path
+    gpus: tuple[FakeGpu, ...] = (FakeGpu(),)
+    driver: int = 13000
+    counted_for: str = "sm_90a"
+    extra: tuple[str, ...] = ()
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The environment that makes the product meet this machine."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        table = self.folder / "counts.txt"
+        table.write_text(
+            "\n".join(" ".join((symbol, *(f"{value:.17g}" for value in each))) for symbol, each in counts(self.counted_for).items())
+        )
+        script = self.folder / "gpu.txt"
+        lines = [f"driver {self.driver}", f"counts {table}", *(line for gpu in self.gpus for line in gpu.lines()), *self.extra]
+        script.write_text("\n".join(lines) + "\n")
+        here = os.environ | {"MB_FAKE_GPU": str(script), "XDG_CACHE_HOME": str(self.folder / "cache"), "TERM": "dumb"}
+        here["LD_LIBRARY_PATH"] = f"{build('fake_cuda.cpp', 'libcuda.so.1')}:{build('fake_nvml.cpp', 'libnvidia-ml.so.1')}"
+        here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
+        here.pop("CUDA_VISIBLE_DEVICES", None)
+        return here | more
+
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Start this Python with arguments."""
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, env=self.environment(**more), capture_output=True, text=True, check=False, timeout=300)
+
+    def ask(self, code: str, **more: str) -> object:
+        """Run code whose last line prints JSON, and return what it printed."""
+        done = self.run("-c", code, **more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+def why_not() -> str | None:
+    """Why fake GPUs cannot be used here; ``None`` if they can."""
+    if not sys.platform.startswith("linux"):
+        return "the fake driver is built for Linux"
+    return None if nvcc() else "fake GPUs need cubins and counts of them: no nvcc 13"

@@ -1,0 +1,223 @@
+"""The CUDA host under invented GPUs: rates recovered, results compared, every driver call made to fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from fake_gpu import FakeGpu, FakeMachine, why_not
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+PEAKS = {"fma_f32": 20e9, "fma_f64": 10e9, "fma_f16x2": 40e9, "fma_bf16x2": 39e9, "mad_i32": 11e9, "dp4a_i8": 42e9}
+GPU = FakeGpu(peaks=PEAKS)
+
+MEASURE = """
+import json
+from microbench import devices, kernels
+device = devices.probe("cuda:0")
+found = {}
+for name, kernel in kernels.registry(device).items():
+    sheet = kernel.sheet
+    if sheet.backend != "cuda" or sheet.unavailable or sheet.operands != "exact" or not name.startswith(ONLY):
+        continue
+    finding = kernel.check(device)
+    prepared = kernel.prepare(device, {"working_set": SET} if sheet.params else {}, 1)
+    work = sheet.work.flop if sheet.measures == "compute" else sheet.work.bytes
+    first = prepared.run(1)
+    timings = [prepared.run(round(first.iterations * 3e6 / first.ns)) for _ in range(2)]
+    best = max(timings, key=lambda t: t.iterations / t.ns)
+    found[name] = {"rate": work * best.iterations / best.ns * 1e9, "checked": all(t.checked for t in timings), "clock": best.clock_hz,
+                   "throttled": best.throttled, "power": best.power_w, "wrong": finding and finding.says}
+    prepared.close()
+print(json.dumps(found))
+"""
+
+
+def measured(machine: FakeMachine, only: tuple[str, ...], working_set: int = 1 << 23, **more: str) -> dict[str, dict[str, float]]:
+    code = MEASURE.replace("ONLY", repr(only)).replace("SET", str(working_set))
+    answer = machine.ask(code, **more)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_compute_rates_given_to_the_fake_are_recovered_within_one_percent(tmp_path: Path) -> None:
+    found = measured(FakeMachine(folder=tmp_path, gpus=(GPU,)), ("fma", "mad", "dp4a"))
+    told = {"fma.f32": "fma_f32", "fma.f64": "fma_f64", "fma.f16.half2": "fma_f16x2", "fma.bf16.bf16x2": "fma_bf16x2", "mad.i32": "mad_i32"}
+    told["dp4a.i8.i32"] = "dp4a_i8"
+    assert set(told) == set(found)
+    for name, symbol in told.items():
+        assert found[name]["rate"] == pytest.approx(PEAKS[symbol], rel=0.01)
+        assert found[name]["checked"] is True
+        assert found[name]["wrong"] is None
+        assert found[name]["clock"] == pytest.approx(1e9, rel=1e-3)
+        assert found[name]["power"] == pytest.approx(350, rel=0.1)
+
+
+@pytest.mark.parametrize(("working_set", "rate"), [(1 << 23, GPU.dram), (1 << 19, GPU.l2)])
+def test_memory_rates_given_to_the_fake_are_recovered_at_the_level_of_the_working_set(
+    tmp_path: Path, working_set: int, rate: float
+) -> None:
+    found = measured(FakeMachine(folder=tmp_path, gpus=(GPU,)), ("read", "write", "copy", "triad"), working_set)
+    streams = {name: each for name, each in found.items() if ".u" in name}
+    assert len(streams) >= 16
+    for name, each in streams.items():
+        assert each["rate"] == pytest.approx(rate, rel=0.01), name
+        assert each["checked"] is True, name
+        assert each["wrong"] is None, name
+
+
+@pytest.mark.parametrize(
+    ("symbol", "name"), [("fma_f32", "fma.f32"), ("read_u2", "read.i32.u2"), ("copy_u8", "copy.i32.u8"), ("triad_u1", "triad.f32.u1")]
+)
+def test_one_wrong_bit_is_seen_by_the_check_and_by_the_timed_launch(tmp_path: Path, symbol: str, name: str) -> None:
+    found = measured(FakeMachine(folder=tmp_path, gpus=(GPU,), extra=(f"corrupt {symbol}",)), (name,))
+    assert "is wrong" in str(found[name]["wrong"])
+    assert found[name]["checked"] is False
+
+
+def test_a_throttled_sample_is_kept_with_its_clock_and_labelled(tmp_path: Path) -> None:
+    gpu = FakeGpu(peaks=PEAKS, throttle=(1e3, 0.7e9))
+    found = measured(FakeMachine(folder=tmp_path, gpus=(gpu,)), ("fma.f32",), MB_FAKE_NVML="reasons=4 watts=700")
+    assert found["fma.f32"]["clock"] == pytest.approx(0.7e9, rel=1e-3)
+    assert found["fma.f32"]["rate"] == pytest.approx(0.7 * PEAKS["fma_f32"], rel=0.01)
+    assert found["fma.f32"]["throttled"] is True
+
+
+@pytest.mark.parametrize("nvml", ["absent", "blind"])
+def test_without_sensors_power_is_unknown_and_nothing_fails(tmp_path: Path, nvml: str) -> None:
+    found = measured(FakeMachine(folder=tmp_path, gpus=(GPU,)), ("fma.f32",), MB_FAKE_NVML=nvml)
+    assert found["fma.f32"]["power"] is None
+    assert found["fma.f32"]["throttled"] is False
+
+
+def test_a_coarse_nanosecond_timer_gives_no_clock_rather_than_a_wrong_one(tmp_path: Path) -> None:
+    gpu = FakeGpu(peaks=PEAKS, step_ns=1_000_000)
+    found = measured(FakeMachine(folder=tmp_path, gpus=(gpu,)), ("fma.f32",))
+    assert found["fma.f32"]["clock"] is None
+
+
+PROBE = """
+import json
+from microbench import devices
+from microbench.errors import CannotRun
+try:
+    device = devices.probe(SPEC)
+    print(json.dumps([device.name, device.arch, device.boost_clock_hz, device.units_by_kind]))
+except CannotRun as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def probed(machine: FakeMachine, spec: str = "cuda:0", **more: str) -> object:
+    return machine.ask(PROBE.replace("SPEC", repr(spec)), **more)
+
+
+def test_an_old_driver_is_told_from_a_missing_one(tmp_path: Path) -> None:
+    said = probed(FakeMachine(folder=tmp_path, driver=11080))
+    assert "stops at CUDA 11.8" in str(said)
+    assert "driver 525" in str(said)
+
+
+def test_an_index_out_of_range_names_the_devices_that_are_there(tmp_path: Path) -> None:
+    said = probed(FakeMachine(folder=tmp_path, gpus=(GPU, GPU)), "cuda:2")
+    assert "there is no cuda:2" in str(said)
+    assert "cuda:0, cuda:1" in str(said)
+
+
+@pytest.mark.parametrize("value", ["", "-1", "7", "GPU-nonsense"])
+def test_hidden_devices_are_blamed_on_the_variable_that_hides_them(tmp_path: Path, value: str) -> None:
+    said = str(probed(FakeMachine(folder=tmp_path), CUDA_VISIBLE_DEVICES=value))
+    assert "sees no GPU" in said
+    assert f"CUDA_VISIBLE_DEVICES is {value!r}" in said
+
+
+def test_visible_devices_are_renumbered(tmp_path: Path) -> None:
+    machine = FakeMachine(folder=tmp_path, gpus=(FakeGpu(name="FIRST"), FakeGpu(name="SECOND")))
+    assert probed(machine, CUDA_VISIBLE_DEVICES="1,junk")[0] == "SECOND"  # type: ignore[index]
+
+
+def test_a_clock_that_reads_zero_is_unknown_not_zero(tmp_path: Path) -> None:
+    found = probed(FakeMachine(folder=tmp_path, gpus=(FakeGpu(tells_clock=False),)), MB_FAKE_NVML="blind")
+    assert found[2] is None  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("code", "word"), [(34, "stub"), (803, "reboot"), (802, "fabric manager"), (999, "dmesg")])
+def test_a_driver_that_cannot_start_says_why_and_what_to_do(tmp_path: Path, code: int, word: str) -> None:
+    said = str(probed(FakeMachine(folder=tmp_path, extra=(f"fail cuInit 2 {code}",))))
+    assert word in said
+    assert "\n" not in said
+
+
+def test_an_old_driver_without_nvrtc_says_what_to_install(tmp_path: Path) -> None:
+    code = """
+import json
+from microbench import devices, kernels
+from microbench.kernels import nvrtc
+nvrtc.libraries = lambda: []
+device = devices.probe("cuda:0")
+print(json.dumps(kernels.registry(device)["fma.f32"].sheet.unavailable))
+"""
+    said = str(FakeMachine(folder=tmp_path, driver=12020).ask(code))
+    assert "the driver stops at CUDA 12.2" in said
+    assert "[nvrtc]" in said
+
+
+# Every function the sessions call, with the errors that its documentation names beside those of any call.
+FAULTS = {
+    "cuDeviceGetCount": (3,), "cuDeviceGet": (101,), "cuDeviceGetName": (101,), "cuDeviceGetUuid_v2": (101,), "cuDeviceTotalMem_v2": (101,),
+    "cuDeviceGetPCIBusId": (101,), "cuDevicePrimaryCtxRetain": (2, 101, 201), "cuCtxPushCurrent_v2": (201,), "cuCtxSynchronize": (201,),
+    "cuMemGetInfo_v2": (201,), "cuMemAlloc_v2": (2, 1), "cuMemHostAlloc": (2,), "cuMemHostGetDevicePointer_v2": (1,),
+    "cuMemcpyHtoD_v2": (1, 700), "cuMemcpyDtoH_v2": (1, 700), "cuMemcpyHtoDAsync_v2": (1,), "cuMemcpyDtoHAsync_v2": (1,),
+    "cuMemcpyDtoDAsync_v2": (1,), "cuMemsetD32Async": (1,), "cuModuleLoadData": (2, 209, 218, 222), "cuModuleGetFunction": (500,),
+    "cuFuncGetAttribute": (1,), "cuOccupancyMaxActiveBlocksPerMultiprocessor": (1,), "cuLaunchKernel": (1, 2, 701, 700, 719),
+    "cuStreamCreate": (2,), "cuStreamSynchronize": (400, 700), "cuStreamWaitEvent": (400,), "cuEventCreate": (2,), "cuEventRecord": (400,),
+    "cuEventSynchronize": (400, 700, 719), "cuEventElapsedTime": (400, 600), "cuStreamBeginCapture_v2": (1,), "cuStreamEndCapture": (901,),
+    "cuGraphInstantiateWithFlags": (1, 2), "cuGraphUpload": (1,), "cuGraphLaunch": (1, 700),
+}  # fmt: skip
+SILENT = {"cuMemFree_v2": 1, "cuMemFreeHost": 1, "cuModuleUnload": 1, "cuStreamDestroy_v2": 400, "cuEventDestroy_v2": 400,
+          "cuGraphExecDestroy": 1, "cuGraphDestroy": 1, "cuDevicePrimaryCtxRelease_v2": 101, "cuDeviceGetAttribute": 101}  # fmt: skip
+
+
+def outcomes(machine: FakeMachine, faults: list[tuple[str, int, int]]) -> list[dict[str, object]]:
+    session = Path(__file__).parents[1] / "fakes" / "fault_session.py"
+    done = machine.run(str(session), json.dumps(faults))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == len(faults) + 1
+    return lines
+
+
+def test_every_driver_call_that_fails_gives_sentences_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    faults = [(name, nth, code) for name, codes in FAULTS.items() for code in codes for nth in (1, 2)]
+    clean, *rest = outcomes(FakeMachine(folder=tmp_path, gpus=(GPU,)), faults)
+    assert clean["said"] == []
+    assert clean["held"] == {}
+    for one in rest:
+        said = one["said"]
+        assert isinstance(said, list)
+        if not said:
+            # A function that a session calls once cannot fail the second time.
+            assert one["nth"] == 2, one
+            continue
+        assert str(one["call"]) in said[0], one
+        assert "(CUDA_ERROR_" in said[0], one
+        assert all("\n" not in line for line in said), one
+        assert one["lost"] or one["held"] == {}, one
+    fatal = [one for one in rest if one["code"] in (700, 719) and one["said"]]
+    assert fatal
+    assert all(one["lost"] and "--resume" in str(one["said"]) for one in fatal)
+
+
+def test_a_failing_clean_up_is_survived_in_silence(tmp_path: Path) -> None:
+    _, *rest = outcomes(FakeMachine(folder=tmp_path, gpus=(GPU,)), [(name, 1, code) for name, code in SILENT.items()])
+    assert [one["call"] for one in rest if one["said"]] == []
+
+
+def test_every_function_of_the_table_is_made_to_fail_or_accounted_for() -> None:
+    from microbench import _cuda
+
+    asked_before = {"cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString", "cuCtxPopCurrent_v2"}
+    peers = {"cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess", "cuMemcpyPeerAsync", "cuFuncSetAttribute"}
+    assert {name for name, _ in _cuda.exports()} == set(FAULTS) | set(SILENT) | asked_before | peers
