@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microbench.levels import find_levels, level_of, sweep
+from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, LevelSeen, Plan, Samples, Sheet
 from microbench.stats import AGREEING_ROUNDS, COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, envelope, median_interval, rounds_agree
@@ -90,7 +90,7 @@ def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: 
     measures = sheet.measures
     if measures not in ("compute", "memory", "link"):
         return None
-    level = _level(one, levels, device)
+    level = level_of_case(case, levels, device) if measures == "memory" else None
     if measures == "memory" and level is None:
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
@@ -126,13 +126,6 @@ def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: 
         per_clock=value / clock_hz / case.threads if clock_hz and device.kind == "cpu" else None,
         throttled_share=_throttled(one.rounds),
     )
-
-
-def _level(one: _Series, levels: Sequence[LevelSeen], device: Device) -> str | None:
-    if one.sheet.measures != "memory":
-        return None
-    working_set = one.case.params.get("working_set")
-    return level_of(int(working_set), one.case.threads, levels, device) if working_set is not None else None
 
 
 def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Estimate:

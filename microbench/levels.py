@@ -39,7 +39,13 @@ def sweep(samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping
         case = cases[sample.case]
         sheet = sheets[case.kernel]
         wanted = sheet.measures == "latency" if seen_by == "chase" else (sheet.measures == "memory" and sheet.access == "read")
-        if not wanted or case.threads != 1 or "working_set" not in case.params or int(case.params.get("streams", 1)) != 1:
+        if (
+            not wanted
+            or case.threads != 1
+            or "working_set" not in case.params
+            or int(case.params.get("streams", 1)) != 1
+            or case.params.get("cold")
+        ):
             continue
         best_s = min(sample.ns) * 1e-9 / sample.iterations
         curve = curves.setdefault((case.kernel, str(case.params.get("pages", ""))), {})
@@ -111,6 +117,13 @@ def _level(
         reuse_s=high / value if seen_by == "stream" else high / _LINE_BYTES * value,
         advertised_bytes=capacity,
     )
+
+
+def level_of_case(case: Case, levels: Sequence[LevelSeen], device: Device) -> str | None:
+    """The level a case belongs to: main memory where its lines are evicted first, else the plateau its working set lies on."""
+    if case.params.get("cold"):
+        return "DRAM"
+    return level_of(int(case.params["working_set"]), case.threads, levels, device) if "working_set" in case.params else None
 
 
 def level_of(working_set: int, threads: int, levels: Sequence[LevelSeen], device: Device) -> str | None:

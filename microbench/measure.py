@@ -26,8 +26,8 @@ from microbench.stats import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANC
 log = logging.getLogger(__name__)
 
 KEEP_SAMPLES = 200
-# Working sets up to here are warmed by whole passes: beyond, a pass takes longer than neighbours leave a shared cache alone.
-WARM_BY_PASSES_BYTES = 128 * 2**20
+# One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
+TWO_PASSES_BYTES = 64 * 2**20
 # A converged case is still visited now and then, so that a late quiet moment can raise it.
 REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
@@ -203,8 +203,9 @@ class Loop:
         """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
         budget = self.plan.budget
         working_set = int(state.case.params.get("working_set", 0))
-        if state.sheet.work.bytes and working_set <= WARM_BY_PASSES_BYTES:
-            state.prepared.run(2 * -(-working_set // state.sheet.work.bytes))
+        if state.sheet.work.bytes and not state.case.params.get("cold"):
+            passes = 2 if working_set <= TWO_PASSES_BYTES else 1
+            state.prepared.run(passes * -(-working_set // state.sheet.work.bytes))
         # Inside a block of one licence the previous case has left the clock where it belongs.
         until = time.monotonic() + (budget.warmup_s if state.sheet.licence != self._licence else budget.sample_s)
         while time.monotonic() < until:

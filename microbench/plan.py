@@ -7,7 +7,6 @@ well past the last level, and `levels` decides afterwards which plateau a case l
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,8 +19,7 @@ from microbench.dtypes import dtype as parse_dtype
 from microbench.errors import UsageError
 from microbench.kernels import Kernel
 from microbench.records import LEVELS, Budget, Case, Device, Mode, Plan, Scope, Sheet, Value
-
-KIB, MIB, GIB = 2**10, 2**20, 2**30
+from microbench.working_sets import MIB, Streams, WorkingSets, known, sweep_of
 
 # A default run must end within 150 s on two cores, a quick one within 30 s; start, proof and report take the difference.
 BUDGETS = {
@@ -119,116 +117,38 @@ def _case(sheet: Sheet, threads: int, teams: Sequence[int], **params: Value) -> 
     return Case(kernel=sheet.name, params=params, threads=threads, scope=scope, mode=mode)
 
 
-def largest_set(device: Device, room: Room) -> int:
-    """The largest working set of one thread in bytes: past twice the last level where memory allows, at least 256 MiB."""
-    last = max((level.capacity_bytes or 0 for level in device.levels if level.name != "DRAM"), default=0)
-    wanted = max(256 * MIB, 2 * last)
-    # A triad needs it once per thread, the sweep, the chase and both page kinds again: an eighth of free memory for each.
-    affordable = max(16 * MIB, room.memory_bytes // (8 * room.threads))
-    return 1 << int(math.log2(min(wanted, affordable)))
-
-
-def sweep_sizes(largest: int, per_octave: int) -> list[int]:
-    """Working sets from 8 KiB to ``largest``, so many per octave, rounded to 4 KiB (1 KiB below 64 KiB)."""
-    steps = round(per_octave * math.log2(largest / (8 * KIB)))
-    sizes: dict[int, None] = {}
-    for i in range(steps + 1):
-        exact = 8 * KIB * 2 ** (i / per_octave)
-        grain = KIB if exact < 64 * KIB else 4 * KIB
-        sizes[round(exact / grain) * grain] = None
-    return list(sizes)
-
-
-def _level_sets(device: Device, largest: int) -> dict[str, tuple[int, ...]]:
-    """Working sets per thread at which each level's ceilings are sought."""
-    sets: dict[str, tuple[int, ...]] = {}
-    l1, l2, l3 = (getattr(device.level(name), "capacity_bytes", None) for name in ("L1", "L2", "L3"))
-    if l1:
-        # Half the cache leaves room for the stack; three quarters loses least to the loop's restarts.
-        sets["L1"] = (_grain(l1 // 2), _grain(l1 * 3 // 4))
-    if l2:
-        sets["L2"] = (_grain(l2 * 3 // 8), _grain(l2 * 3 // 4))
-    if l3:
-        # A shared last level behaves smaller than it is: small multiples of the level before it.
-        below = l2 or l1 or MIB
-        sets["L3"] = tuple(_grain(size) for size in (below * 2, below * 3, below * 6) if size < l3)
-    sets["DRAM"] = (largest,)
-    return sets
-
-
-def _grain(size: int) -> int:
-    return max(4 * KIB, size // (4 * KIB) * 4 * KIB)
-
-
 def _memory(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:
     teams = sorted({1, room.threads})
-    largest = largest_set(device, room)
-    sets = _level_sets(device, largest)
-    streams = [sheet for sheet in sheets if sheet.measures == "memory"]
-    widest = _widest(streams)
-    quick = budget.name == "quick"
-    for sheet in streams:
-        if quick and not _is_wide(sheet, widest):
-            continue
-        for level, sizes in sets.items():
-            if sheet.backend == "torch" and level != "DRAM":
-                continue  # A call of the library costs more than a pass over a cache.
-            for case in _stream_cases(sheet, level, sizes, teams, quick):
-                yield case, level
-    yield from _sweeps(sheets, widest, largest, teams, quick)
+    sets = WorkingSets.of(device, room.memory_bytes, room.threads)
+    moving = [sheet for sheet in sheets if sheet.measures == "memory"]
+    widest = max((sheet.access_bytes for sheet in moving), default=0)
+    streams = Streams(widest_bytes=widest, quick=budget.name == "quick")
+    for sheet in moving:
+        if sheet.backend == "torch":
+            # A call of the library costs more than a pass over a cache.
+            yield from ((_case(sheet, threads, teams, working_set=2 * sets.cold * room.threads), "DRAM") for threads in teams)
+        elif streams.wide(sheet) or not streams.quick:
+            for level, params in streams.params(sheet, sets):
+                yield from ((_case(sheet, threads, teams, **params), level) for threads in teams)
+    for sheet, params in sweep_of(sheets, streams, sets.largest):
+        yield _case(sheet, 1, teams, **params), "sweep"
     for sheet in sheets:
-        if sheet.measures == "intensity" and _is_wide(sheet, widest):
-            yield from _intensities(sheet, sets, teams, quick)
+        if sheet.measures == "intensity" and streams.wide(sheet):
+            yield from _intensities(sheet, sets, teams, quick=streams.quick)
         if sheet.name.startswith("first_touch"):
             for pages in ("4k", "huge"):
                 yield _case(sheet, 1, teams, pages=pages, working_set=16 * MIB), None
 
 
-def _widest(streams: Sequence[Sheet]) -> int:
-    return max((sheet.access_bytes for sheet in streams), default=0)
-
-
-def _is_wide(sheet: Sheet, widest: int) -> bool:
-    return sheet.access_bytes == widest
-
-
-def _stream_cases(sheet: Sheet, level: str, sizes: Sequence[int], teams: Sequence[int], quick: bool) -> Iterable[Case]:
-    beyond_cache = level == "DRAM"
-    if sheet.variant.endswith("_nt") and not beyond_cache:
-        return  # Non-temporal stores bypass the caches: a rate "of L1" would be one of DRAM.
-    stream_counts: tuple[int, ...] = (1, 4, 8) if beyond_cache and "streams" in sheet.params else (1,)
-    page_kinds = ("huge", "4k") if level in ("L2", "DRAM") and not quick else ("huge",)
-    if beyond_cache and quick:
-        stream_counts, page_kinds = ((1, 8), ("huge", "4k") if sheet.variant.endswith("_nt") else ("huge",))
-    for threads in teams:
-        for working_set in sizes:
-            for pages in page_kinds:
-                for streams in stream_counts:
-                    params: dict[str, Value] = {"working_set": working_set, "pages": pages}
-                    if "streams" in sheet.params:
-                        params["streams"] = streams
-                    yield _case(sheet, threads, teams, **params)
-
-
-def _sweeps(sheets: Sequence[Sheet], widest: int, largest: int, teams: Sequence[int], quick: bool) -> Iterable[tuple[Case, str | None]]:
-    for sheet in sheets:
-        if sheet.measures == "memory" and sheet.access == "read" and _is_wide(sheet, widest):
-            for working_set in sweep_sizes(largest, 2 if quick else 3):
-                params: dict[str, Value] = {"working_set": working_set, "pages": "huge"}
-                if "streams" in sheet.params:
-                    params["streams"] = 1
-                yield _case(sheet, 1, teams, **params), "sweep"
-        if sheet.measures == "latency":
-            for pages in ("huge",) if quick else ("huge", "4k"):
-                for working_set in sweep_sizes(largest, 1 if quick or pages == "4k" else 2):
-                    yield _case(sheet, 1, teams, working_set=working_set, pages=pages), "sweep"
-
-
-def _intensities(sheet: Sheet, sets: Mapping[str, Sequence[int]], teams: Sequence[int], quick: bool) -> Iterable[tuple[Case, str | None]]:
-    for level in ("L1", "L2", "DRAM") if not quick else ("L1", "DRAM"):
-        for working_set in sets.get(level, ())[-1:]:
-            for threads in teams[-1:] if quick else teams:
-                yield _case(sheet, threads, teams, working_set=working_set, pages="huge"), level
+def _intensities(sheet: Sheet, sets: WorkingSets, teams: Sequence[int], *, quick: bool) -> Iterable[tuple[Case, str | None]]:
+    """The roofline's shape: at the nearest level, at the second, and in main memory."""
+    where: dict[str, dict[str, Value]] = {name: {"working_set": sets.levels[name][0]} for name in ("L1", "L2") if name in sets.levels}
+    where["DRAM"] = {"working_set": sets.cold, "cold": 1}
+    for level, params in where.items():
+        if quick and level == "L2":
+            continue
+        for threads in teams[-1:] if quick else teams:
+            yield _case(sheet, threads, teams, **known(sheet, pages="huge", **params)), level
 
 
 def limited(budget: Budget, time_limit_s: float | None) -> Budget:

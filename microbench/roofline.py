@@ -18,7 +18,7 @@ from scipy.optimize import least_squares
 
 from microbench.dtypes import dtype as parse_dtype
 from microbench.errors import UsageError
-from microbench.levels import level_of
+from microbench.levels import level_of_case
 from microbench.records import Case, Ceiling, Characterisation, Device, LevelSeen, RooflineFit, RoofPoint, Samples, Sheet
 
 # The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
@@ -130,7 +130,7 @@ def fit_rooflines(
         sheet = sheets.get(case.kernel) if case else None
         if case is None or sheet is None or sheet.measures != "intensity" or sheet.dtype is None or not sheet.work.intensity:
             continue
-        level = level_of(int(case.params["working_set"]), case.threads, levels, device)
+        level = level_of_case(case, levels, device)
         if level is None:
             continue
         rate = sheet.work.flop * case.threads * sample.iterations * 1e9 / min(sample.ns)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from microbench.levels import SweepPoint, find_levels, level_of
-from microbench.plan import sweep_sizes
+from microbench.working_sets import sweep_sizes
 
 MIB = 1024 * KIB
 

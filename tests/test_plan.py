@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 
 from microbench.errors import UsageError
 from microbench.kernels import Kernel
-from microbench.plan import BUDGETS, Room, Selection, largest_set, make_plan, sweep_sizes
+from microbench.plan import BUDGETS, Selection, make_plan
 from microbench.records import Work
+from microbench.working_sets import WorkingSets, sweep_sizes
 
 MIB = 1024 * KIB
 BUDGET = BUDGETS["default"]
 
 
 def kernels() -> dict[str, Kernel]:
-    params = ("working_set", "pages", "streams")
+    params = ("working_set", "pages", "streams", "cold")
     memory = {"measures": "memory", "work": Work(bytes_read=1024), "access_bytes": 64, "licence": "512", "params": params}
     made = (
         fake_kernel("fma.f32.v512", licence="512", unit="vector", variant="v512"),
@@ -80,6 +81,10 @@ def test_sweeps_rise_from_8_kib_to_the_largest_set(largest: int, per_octave: int
     assert abs(sizes[-1] - largest) <= largest * 0.5
 
 
-def test_the_largest_set_passes_the_last_level_where_memory_allows() -> None:
-    assert largest_set(fake_device(), Room(threads=2, memory_bytes=64 * 1024 * MIB)) >= 2 * 32 * MIB
-    assert largest_set(fake_device(), Room(threads=2, memory_bytes=1024 * MIB)) <= 64 * MIB
+def test_the_sweep_passes_the_last_level_where_memory_allows() -> None:
+    assert WorkingSets.of(fake_device(), 64 * 1024 * MIB, threads=2).largest >= 2 * 32 * MIB
+    assert WorkingSets.of(fake_device(), 1024 * MIB, threads=2).largest <= 64 * MIB
+
+
+def test_main_memory_is_measured_cold_where_the_kernel_can() -> None:
+    assert all("cold=1" in key for key in planned(levels=("DRAM",)) if key.startswith(("read", "write")))

@@ -1,0 +1,106 @@
+"""Which working sets to visit: around every advertised level, in main memory, and a sweep over all sizes between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from microbench.records import Device, Sheet, Value
+
+KIB, MIB = 2**10, 2**20
+
+# Main memory is measured cold (each line evicted before it is touched), so its set need only outgrow the page-walk caches.
+COLD_BYTES = 256 * MIB
+_LEAST_BYTES = 16 * MIB
+# Copies and triads, sweeps and chases in both page kinds, each thread: all of them prepared at once.
+_SHARE_OF_MEMORY = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingSets:
+    """Sizes in bytes per thread: for each level's ceilings, for one cold pass through main memory, and for the sweep's end."""
+
+    levels: dict[str, tuple[int, ...]]
+    cold: int
+    largest: int
+
+    @classmethod
+    def of(cls, device: Device, memory_bytes: int, threads: int) -> WorkingSets:
+        """Choose sizes for a device and the memory that is free."""
+        affordable = max(_LEAST_BYTES, memory_bytes // (_SHARE_OF_MEMORY * threads))
+        last = max((level.capacity_bytes or 0 for level in device.levels if level.name != "DRAM"), default=0)
+        largest = 1 << int(math.log2(min(max(COLD_BYTES, 2 * last), affordable)))
+        return cls(levels=_around_levels(device), cold=min(COLD_BYTES, largest), largest=largest)
+
+
+def _around_levels(device: Device) -> dict[str, tuple[int, ...]]:
+    sets: dict[str, tuple[int, ...]] = {}
+    l1, l2, l3 = (getattr(device.level(name), "capacity_bytes", None) for name in ("L1", "L2", "L3"))
+    if l1:
+        # Half the cache leaves room for the stack; three quarters loses least to the loop's restarts.
+        sets["L1"] = (_grain(l1 * 3 // 4), _grain(l1 // 2))
+    if l2:
+        sets["L2"] = (_grain(l2 * 3 // 8), _grain(l2 * 3 // 4))
+    if l3:
+        # A shared last level behaves smaller than it is: small multiples of the level before it.
+        below = l2 or l1 or MIB
+        sets["L3"] = tuple(_grain(size) for size in (below * 2, below * 3, below * 6) if size < l3)
+    return sets
+
+
+def _grain(size: int) -> int:
+    return max(4 * KIB, size // (4 * KIB) * 4 * KIB)
+
+
+def sweep_sizes(largest: int, per_octave: int) -> list[int]:
+    """Working sets from 8 KiB to ``largest``, so many per octave, rounded to 4 KiB (1 KiB below 64 KiB)."""
+    steps = round(per_octave * math.log2(largest / (8 * KIB)))
+    sizes: dict[int, None] = {}
+    for i in range(steps + 1):
+        exact = 8 * KIB * 2 ** (i / per_octave)
+        grain = KIB if exact < 64 * KIB else 4 * KIB
+        sizes[round(exact / grain) * grain] = None
+    return list(sizes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """How thoroughly one budget visits the streaming kernels."""
+
+    widest_bytes: int
+    quick: bool
+
+    def wide(self, sheet: Sheet) -> bool:
+        """Whether a kernel moves the widest words that this processor has."""
+        return sheet.access_bytes == self.widest_bytes
+
+    def params(self, sheet: Sheet, sets: WorkingSets) -> Iterable[tuple[str, dict[str, Value]]]:
+        """Level and parameters of every case of one streaming kernel."""
+        thorough = self.wide(sheet) and not self.quick
+        if not sheet.variant.endswith("_nt"):  # Non-temporal stores bypass the caches: a rate "of L1" would be one of DRAM.
+            for level, sizes in sets.levels.items():
+                for working_set in sizes if self.wide(sheet) else sizes[:1]:
+                    for pages in ("huge", "4k") if thorough and level == "L2" else ("huge",):
+                        yield level, known(sheet, working_set=working_set, pages=pages, streams=1)
+        both_pages = thorough or (self.wide(sheet) and sheet.access == "write")
+        for pages in ("huge", "4k") if both_pages else ("huge",):
+            for streams in (1, 4, 8) if thorough else (1, 8) if "streams" in sheet.params else (1,):
+                yield "DRAM", known(sheet, working_set=sets.cold, pages=pages, streams=streams, cold=1)
+
+
+def known(sheet: Sheet, **params: Value) -> dict[str, Value]:
+    """Those of the parameters that a kernel takes."""
+    return {name: value for name, value in params.items() if name in sheet.params}
+
+
+def sweep_of(sheets: Sequence[Sheet], streams: Streams, largest: int) -> Iterable[tuple[Sheet, dict[str, Value]]]:
+    """Every point of the stream's and of the chase's sweep."""
+    for sheet in sheets:
+        if sheet.measures == "memory" and sheet.access == "read" and sheet.backend == "native" and streams.wide(sheet):
+            for working_set in sweep_sizes(largest, 2 if streams.quick else 3):
+                yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1)
+        if sheet.measures == "latency":
+            for pages in ("huge",) if streams.quick else ("huge", "4k"):
+                for working_set in sweep_sizes(largest, 1 if streams.quick or pages == "4k" else 2):
+                    yield sheet, known(sheet, working_set=working_set, pages=pages)
