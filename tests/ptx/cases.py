@@ -1,0 +1,273 @@
+"""Every kernel with operands, expected output and the work to count, for the PTX machine.
+
+References for the plain, streaming, chase and launch kernels are written here, apart from the product's; those of the tensor kernels are
+the product's own, held against fragments that were written apart (`ptx.fragments`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+from ptx import machine, parse, toolchain
+
+from microbench.kernels import cuda_near, cuda_tensor
+from microbench.kernels.cuda_rows import LAYOUTS, TARGETS, CudaRow
+
+Array = np.ndarray[Any, Any]
+BLOCKS = 2
+
+# What the machine counts but does not compute, and the check that stands in for its value.
+EXCLUDED = {
+    "wgmma": "host-built descriptors and images against the PTX ISA (tests/kernels/test_cuda_tensor.py), SASS proof, value check on a GPU",
+    "tcgen05": "host-built descriptors and instruction words against the PTX ISA, SASS proof, value check on a GPU",
+    "bulk": "SASS proof of one bulk copy a trip, counted bytes here, value check on a GPU",
+    "f4e2m1": "SASS proof of the instruction, the format's own table (tests/kernels/test_cuda_tensor.py), value check on a GPU",
+}
+
+
+def excluded(row: CudaRow) -> str | None:
+    """Why a row's values are not computed here."""
+    key = "bulk" if row.space == "bulk" else row.dtype if row.dtype == "f4e2m1" else row.family
+    return EXCLUDED.get(key or "")
+
+
+@cache
+def modules(family: str, target: str) -> dict[str, parse.Kernel]:
+    """The PTX of a family for a target."""
+    return parse.kernels(toolchain.compiled(toolchain.source(family), target, "ptx", ("-O3", "-std=c++17")).read_text())
+
+
+def first_target(row: CudaRow) -> str:
+    """Prefer sm_80 or sm_90a, which most rows have, so that few modules are compiled."""
+    return next(target for target in ("sm_80", "sm_90a", *TARGETS) if target in row.targets)
+
+
+@dataclass
+class Case:
+    """Buffers by parameter, plain parameters, and what must be found in a buffer after so many iterations."""
+
+    buffers: dict[str, Array]
+    values: dict[str, int] = field(default_factory=dict)
+    expected: Callable[[int, int], Array] | None = None
+    close: Callable[[int, Array], bool] | None = None
+    operand: str = "in"
+    watched: str = "out"
+
+
+@dataclass
+class Ran:
+    """What one or several blocks left behind, and the work they did."""
+
+    found: list[Array]
+    counts: Counter[str]
+    stubbed: set[str]
+
+
+def run(row: CudaRow, target: str, case: Case, iterations: int, blocks: int = 1) -> Ran:
+    """Run a row's kernel, block by block, each on fresh buffers."""
+    found, counts, stubbed = [], Counter[str](), set[str]()
+    for block in range(blocks):
+        memory = machine.Memory(1 << 23, machine.GLOBAL_BASE)
+        at = {name: memory.take(data.nbytes) for name, data in case.buffers.items()}
+        stamps = memory.take(48 * blocks)
+        for name, data in case.buffers.items():
+            memory.write(at[name], case_bytes(data, at[name], linked=name == "in" and row.family == "chase" and row.space == "global"))
+        known = {"stamps": stamps, "iterations": iterations, **case.values, **at}
+        arguments = [known.get(parameter.name, 0) for parameter in LAYOUTS[row.layout]]
+        made = machine.Machine(
+            modules(row.family, target)[row.symbol], memory, row.threads, arguments, row.shared_bytes, block, blocks
+        ).run()
+        found.append(memory.read(at[case.watched], case.buffers[case.watched].nbytes))
+        if row.limiter != "none":
+            assert memory.read(stamps + 48 * block, 48).view(np.uint64)[5] == iterations, "the stamp does not tell the iterations"
+        counts.update(made.counts)
+        stubbed |= made.stubbed
+    return Ran(found, counts, stubbed)
+
+
+def case_bytes(data: Array, address: int, *, linked: bool) -> Array:
+    """Bytes of a buffer; a chase's links become addresses."""
+    words = data + np.uint64(address) if linked else data
+    return np.ascontiguousarray(words).reshape(-1).view(np.uint8)
+
+
+def per_iteration(row: CudaRow, target: str, case: Case) -> dict[str, int]:
+    """FLOP and bytes that one more iteration of one block takes."""
+    fewer, more = (run(row, target, case, iterations).counts for iterations in (1, 2))
+    space = "shared" if row.space == "shared" else "global"
+    names = {"flop": "flop", "read": f"{space}_read", "written": f"{space}_written", "loads": "loads", "stores": "stores"}
+    return {name: more[key] - fewer[key] for name, key in names.items()}
+
+
+def case_of(row: CudaRow, kind: str = "exact") -> Case:
+    """Build the case of a row."""
+    if row.family in cuda_tensor.VALUES or row.family == "shared" or row.symbol == "chase_shared":
+        make = cuda_tensor.VALUES.get(row.family) or (cuda_near.shared if row.family == "shared" else cuda_near.chase_shared)
+        made = make(row, kind)
+        out = np.full(made.out_bytes * BLOCKS, 0xFF, dtype=np.uint8)
+
+        def of_block(iterations: int, block: int) -> Array:
+            whole = np.full(made.out_bytes * BLOCKS, 0xFF, dtype=np.uint8)
+            whole[block * made.out_bytes : (block + 1) * made.out_bytes] = made.expected(iterations)
+            return whole
+
+        return Case({"out": out, "in": made.inputs}, expected=of_block, close=lambda n, seen: made.close_to(n, seen[: made.out_bytes]))
+    return {"plain": _plain, "stream": _stream, "chase": _chase, "intensity": _mix, "launch": _launch}[row.family](row, kind)
+
+
+def _plain(row: CudaRow, kind: str) -> Case:
+    dtype = str(row.dtype)
+    random = np.random.default_rng(5)
+    packed = 2 if dtype in ("f16", "bf16") else 1
+    start = random.integers(-30, 31, size=(2 * row.chains, row.threads * packed)).astype(np.float64)
+    a, b = 1.0, -1.0
+    if kind == "random" and dtype not in ("i32", "i8"):
+        a, b = 0.828125, -0.703125
+        start = start / 32
+    turns = row.math_count // (2 * row.chains)
+
+    def bits(values: Array) -> Array:
+        if dtype in ("i32", "i8"):
+            return np.asarray(values).astype(np.int64).astype(np.uint32)
+        if dtype == "f64":
+            return np.asarray(values, dtype=np.float64).view(np.uint64)
+        if dtype == "f32":
+            return np.asarray(values, dtype=np.float32).view(np.uint32)
+        half = np.asarray(values).astype(np.float16).view(np.uint16)
+        if dtype == "bf16":
+            half = (np.asarray(values, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return np.ascontiguousarray(half).view(np.uint32)
+
+    minus = 0xFF if dtype == "i8" else b
+    head = bits(np.repeat([a, minus], packed))
+
+    def after(iterations: int) -> Array:
+        x, y = start[0::2].copy(), start[1::2].copy()
+        for _ in range(turns * iterations):
+            x = x + a * y
+            y = y + b * x
+        both = np.empty_like(start)
+        both[0::2], both[1::2] = x, y
+        return both
+
+    def expected(iterations: int, block: int) -> Array:
+        whole = np.full((BLOCKS, bits(start).nbytes), 0xFF, dtype=np.uint8)
+        whole[block] = bits(after(iterations)).reshape(-1).view(np.uint8)
+        return whole.reshape(-1)
+
+    def close(iterations: int, seen: Array) -> bool:
+        words = seen[: bits(start).nbytes]
+        held = {"f64": np.float64, "f32": np.float32, "f16": np.float16}.get(dtype)
+        values = (words.view(np.uint16).astype(np.uint32) << 16).view(np.float32) if held is None else words.view(held)
+        allowed = {"f64": 1e-12, "f32": 1e-5, "f16": 0.1, "bf16": 0.6}[dtype]
+        return bool(np.abs(values.astype(np.float64) - after(iterations).reshape(-1)).max() < allowed)
+
+    inputs = np.concatenate([head.reshape(-1), bits(start).reshape(-1)])
+    out = np.full(bits(start).nbytes * BLOCKS, 0xFF, dtype=np.uint8)
+    return Case({"out": out, "in": inputs}, expected=expected, close=close)
+
+
+def _elements(count: int, seed: int, *, floats: bool) -> Array:
+    values = np.random.default_rng(seed).integers(-50, 51, size=(count, 4))
+    return values.astype(np.float32).view(np.uint32) if floats else (values.astype(np.int64) * 40_503_251).astype(np.uint32)
+
+
+def _starts(row: CudaRow, count: int, iterations: int, block: int) -> list[int]:
+    first, step = row.tile, 2 * row.tile
+    start = (first + block * row.tile) % count
+    return [(start + step * i) % count for i in range(iterations)]
+
+
+def _stream(row: CudaRow, kind: str) -> Case:
+    del kind
+    tiles = 5
+    count = tiles * row.tile
+    floats = row.access == "triad"
+    a, b = _elements(count, 1, floats=floats), _elements(count + 1, 2, floats=floats)
+    b[count] = np.array([0, 0, 0, 3], dtype=np.float32).view(np.uint32)
+    values = {"count": count, "first": row.tile, "step": 2 * row.tile}
+    size = row.threads * BLOCKS if row.access == "read" else count
+    out = np.full((max(size, 8 * 512 * BLOCKS), 4), 0xFFFFFFFF, dtype=np.uint32)
+
+    def expected(iterations: int, block: int) -> Array:
+        left = out.copy()
+        for start in _starts(row, count, iterations, block):
+            piece = slice(start, start + row.tile)
+            if row.access == "write":
+                left[piece] = np.tile(a[: row.threads], (row.tile // row.threads, 1))
+            elif row.access == "copy":
+                left[piece] = a[piece]
+            elif row.access == "triad":
+                left[piece] = (a[piece].view(np.float32) + 3 * b[piece].view(np.float32)).view(np.uint32)
+        if row.access == "read":
+            left[block * row.threads : (block + 1) * row.threads] = _sums(row, a, _starts(row, count, iterations, block))
+        return left.reshape(-1).view(np.uint8)
+
+    return Case({"out": out, "in": a, "in2": b}, values, expected)
+
+
+def _sums(row: CudaRow, elements: Array, starts: list[int]) -> Array:
+    total = np.zeros((row.threads, 4), dtype=np.uint32)
+    for start in starts:
+        total += elements[start : start + row.tile].reshape(-1, row.threads, 4).sum(axis=0, dtype=np.uint32)
+    return total
+
+
+def _mix(row: CudaRow, kind: str) -> Case:
+    del kind
+    count = 5 * row.tile
+    elements = _elements(count, 3, floats=True)
+    fmas = row.math_count // 8
+    turned = cuda_near.mixed(elements, fmas, 1.0, -1.0)
+    out = np.full((row.threads * BLOCKS, 4), 0xFFFFFFFF, dtype=np.uint32)
+
+    def expected(iterations: int, block: int) -> Array:
+        left = out.copy()
+        left[block * row.threads : (block + 1) * row.threads] = _sums(row, turned, _starts(row, count, iterations, block))
+        return left.reshape(-1).view(np.uint8)
+
+    factors = np.array([1, -1, 0, 0], dtype=np.float32)
+    return Case({"out": out, "in": elements, "in2": factors}, {"count": count, "first": row.tile, "step": 2 * row.tile}, expected)
+
+
+def _chase(row: CudaRow, kind: str) -> Case:
+    del kind
+    nodes, stride = 61, 128
+    order = cuda_near.cycle(nodes)
+    table = np.zeros(nodes * stride // 8, dtype=np.uint64)
+    table[:: stride // 8] = cuda_near.links(order) * stride
+    out = np.full(row.threads * BLOCKS, 0xFF, dtype=np.uint64)
+
+    def close(iterations: int, seen: Array) -> bool:
+        # Buffers lie one after the other: the chase starts at the second one.
+        base = machine.GLOBAL_BASE + -(-out.nbytes // 256) * 256
+        reached = base + int(order[row.loads * iterations % nodes]) * stride
+        return bool((seen.view(np.uint64)[: row.threads] == reached).all())
+
+    return Case({"out": out, "in": table}, close=close)
+
+
+def _launch(row: CudaRow, kind: str) -> Case:
+    del kind
+    if row.symbol == "flush":
+        out = np.zeros((1000, 4), dtype=np.uint32)
+        return Case(
+            {"out": out}, {"count": 900, "value": 7}, lambda _, __: np.where(np.arange(4000) < 3600, 7, 0).astype(np.uint32).view(np.uint8)
+        )
+    if row.symbol == "gate":
+        flag = np.array([1, 0], dtype=np.uint32)
+        released = np.array([1, 0], dtype=np.uint32)
+        return Case(
+            {"out": np.zeros(2, dtype=np.uint32), "flag": flag}, {"timeout_ns": 200}, lambda _, __: released.view(np.uint8), operand="flag"
+        )
+    if row.symbol == "ticks":
+        return Case(
+            {"out": np.zeros(8, dtype=np.uint64)},
+            close=lambda n, seen: bool((np.diff(seen.view(np.uint64)[:n].astype(np.int64)) > 0).all()),
+        )
+    return Case({"out": np.zeros(4, dtype=np.uint32)}, expected=lambda _, __: np.zeros(16, dtype=np.uint8))

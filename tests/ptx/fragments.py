@@ -1,0 +1,121 @@
+"""Fragments of mma.sync as the PTX ISA tabulates them, and the formats of their elements, written apart from the product's own."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+SHAPE = re.compile(r"m(\d+)n(\d+)k(\d+)")
+_GROUP, _PLACE = np.arange(32) // 4, np.arange(32) % 4
+
+
+def _small(bits: Array, exponent_bits: int, mantissa_bits: int) -> Array:
+    bits = bits.astype(np.int64)
+    bias = 2 ** (exponent_bits - 1) - 1
+    exponent, mantissa = bits >> mantissa_bits & (2**exponent_bits - 1), bits & (2**mantissa_bits - 1)
+    size = np.where(
+        exponent == 0, mantissa * 2.0 ** (1 - bias - mantissa_bits), (1 + mantissa / 2**mantissa_bits) * 2.0 ** (exponent - bias)
+    )
+    return np.where(bits >> (exponent_bits + mantissa_bits) & 1, -size, size)
+
+
+def decode(kind: str, bits: Array) -> Array:
+    """Values of register words; packed kinds get a second axis."""
+    if kind == "f64":
+        return np.ascontiguousarray(bits).view(np.float64)
+    words = np.ascontiguousarray(bits.astype(np.uint32))
+    if kind in ("f32", "tf32"):
+        return (words & np.uint32(0xFFFFE000) if kind == "tf32" else words).view(np.float32).astype(np.float64)
+    if kind in ("s32", "i32"):
+        return words.view(np.int32).astype(np.float64)
+    if kind in ("f16", "f16x2"):
+        return words.view(np.float16).reshape(-1, 2).astype(np.float64)
+    if kind in ("bf16", "bf16x2"):
+        return (words.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(-1, 2).astype(np.float64)
+    lanes = words.view(np.uint8).reshape(-1, 4)
+    if kind == "s8":
+        return lanes.view(np.int8).astype(np.float64)
+    return _small(lanes, *{"e4m3": (4, 3), "e5m2": (5, 2)}[kind])
+
+
+def encode(kind: str, values: Array) -> Array:
+    """Register words of values; the inverse of `decode` with rounding to nearest."""
+    if kind == "f64":
+        return np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
+    if kind == "f32":
+        return np.ascontiguousarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    if kind == "s32":
+        return np.asarray(values).astype(np.int64).astype(np.uint64) & np.uint64(0xFFFFFFFF)
+    if kind in ("f16", "f16x2"):
+        return np.ascontiguousarray(values, dtype=np.float16).view(np.uint32).reshape(-1).astype(np.uint64)
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    halves = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    return np.ascontiguousarray(halves).view(np.uint32).reshape(-1).astype(np.uint64)
+
+
+def _places_a(shape: tuple[int, int, int], width: int, i: int) -> tuple[Array, Array]:
+    """Row and column of element i of A."""
+    g, t = _GROUP, _PLACE
+    if shape == (16, 8, 16) and width == 64:
+        return (g if i % 2 == 0 else g + 8), (2 * i + t if i % 2 == 0 else 2 * i - 2 + t)
+    if shape == (16, 8, 16):
+        return (g if i < 2 or 4 <= i < 6 else g + 8), 2 * t + (i & 1) + (8 if i >= 4 else 0)
+    if shape == (16, 8, 8) and width == 16:
+        return (g if i < 2 else g + 8), 2 * t + (i & 1)
+    if shape == (16, 8, 8):
+        return (g if i in (0, 2) else g + 8), (t if i < 2 else t + 4)
+    if shape == (16, 8, 32):
+        return (g if i < 4 or 8 <= i < 12 else g + 8), 4 * t + (i & 3) + (16 if i >= 8 else 0)
+    if shape == (8, 8, 16):
+        return g, 4 * t + i
+    return g, t  # m8n8k4
+
+
+def _places_b(shape: tuple[int, int, int], width: int, i: int) -> tuple[Array, Array]:
+    """Row and column of element i of B."""
+    g, t = _GROUP, _PLACE
+    if shape == (16, 8, 16) and width == 64:
+        return t + 4 * i, g
+    if shape == (16, 8, 16):
+        return 2 * t + (i & 1) + (8 if i >= 2 else 0), g
+    if shape == (16, 8, 8) and width == 16:
+        return 2 * t + i, g
+    if shape == (16, 8, 8):
+        return t + 4 * i, g
+    if shape == (16, 8, 32):
+        return 4 * t + (i & 3) + (16 if i >= 4 else 0), g
+    if shape == (8, 8, 16):
+        return 4 * t + i, g
+    return t, g
+
+
+def _places_c(i: int) -> tuple[Array, Array]:
+    """Row and column of element i of the accumulator."""
+    return (_GROUP if i < 2 else _GROUP + 8), 2 * _PLACE + (i & 1)
+
+
+def multiply(opcode: str, a: list[Array], b: list[Array], c: list[Array]) -> list[Array]:
+    """Registers of D = A x B + C of one warp from its registers."""
+    found = SHAPE.search(opcode)
+    assert found is not None
+    shape = (int(found[1]), int(found[2]), int(found[3]))
+    accumulator, kind = opcode.rsplit(".", maxsplit=1)[-1], opcode.split(".")[-2]
+    width = {"f64": 64, "tf32": 32, "f16": 16, "bf16": 16}.get(kind, 8)
+    matrices = []
+    for words, places, size in ((a, _places_a, (shape[0], shape[2])), (b, _places_b, (shape[2], shape[1]))):
+        elements = np.concatenate([decode(kind, word).reshape(32, -1) for word in words], axis=1)
+        matrix = np.full(size, np.nan)
+        for i in range(elements.shape[1]):
+            matrix[places(shape, width, i)] = elements[:, i]
+        if np.isnan(matrix).any():
+            raise ValueError(f"{opcode}: the fragments leave holes")
+        matrices.append(matrix)
+    sums = np.concatenate([decode(accumulator, word).reshape(32, -1) for word in c], axis=1)
+    product = matrices[0] @ matrices[1]
+    result = np.stack([sums[:, i] + product[_places_c(i)] for i in range(sums.shape[1])], axis=1)
+    if accumulator == "f16":
+        return [encode("f16", result[:, at : at + 2]) for at in range(0, result.shape[1], 2)]
+    return [encode(accumulator, result[:, i]) for i in range(result.shape[1])]
