@@ -295,11 +295,13 @@ def _explain(row: Declared, known: Sequence[Known], nearest: Known, reference: R
 
 
 def _other_product(row: Declared) -> str | None:
-    for gpu in gpus.GPUS:
-        rows = nominal_reference(gpu).get((row.quantity, row.dtype), [])
-        if any(abs(row.value / each.value - 1) < 0.01 for each in rows):
-            return gpu.name
-    return None
+    same = [
+        gpu
+        for gpu in gpus.GPUS
+        if any(abs(row.value / each.value - 1) < 0.01 for each in nominal_reference(gpu).get((row.quantity, row.dtype), []))
+    ]
+    # Of several cards with that figure the one of the likest name was probably copied from.
+    return max(same, key=lambda gpu: len(words(gpu.name) & words(row.device))).name if same else None
 
 
 def _quantity(row: Declared, value: float) -> str:

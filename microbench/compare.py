@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from microbench.errors import UsageError
 from microbench.records import Ceiling, Characterisation, Cost, Estimate, Finding
+from microbench.stats import AGREEING_ROUNDS
 
 Verdict = Literal["slower", "faster", "same"]
 
@@ -139,7 +140,9 @@ def compare(old: Characterisation, new: Characterisation) -> Comparison:
     logs = {key: _log_ratio(before[key], after[key]) for key in shared}
     by_group = {group: [key for key in shared if _group(before[key]) == group] for group in GROUPS}
     noise = {group: scatter([logs[key] for key in keys], group) for group, keys in by_group.items() if keys}
-    changes = [_change(before[key], after[key], noise[_group(before[key])], len(shared)) for key in shared]
+    # What a run itself doubts (two threads slower than one, say) is no ground for a verdict.
+    flagged = {finding.case for c in (old, new) for finding in c.findings if finding.case and finding.severity != "info"}
+    changes = [_change(before[key], after[key], noise[_group(before[key])], len(shared), flagged=flagged) for key in shared]
     groups = [_summary(group, [logs[key] for key in keys], noise[group]) for group, keys in by_group.items() if keys]
     return Comparison(
         old=_title(old),
@@ -244,15 +247,25 @@ def _spread(row: Ceiling | Cost) -> float:
     return spread(_estimate(row))
 
 
-def _change(old: Ceiling | Cost, new: Ceiling | Cost, noise: float, rows: int) -> Change:
+def _change(old: Ceiling | Cost, new: Ceiling | Cost, noise: float, rows: int, *, flagged: set[str]) -> Change:
     group = _group(old)
-    sd = max(noise, math.hypot(_spread(old), _spread(new)))
+    doubts = [None if isinstance(row, Ceiling) and row.case in flagged else _doubt(row) for row in (old, new)]
+    sd = max(noise, math.hypot(_spread(old), _spread(new), *(doubt for doubt in doubts if doubt is not None)))
     ratio = interval(_log_ratio(old, new), sd, group, rows)
-    converged = all(isinstance(row, Cost) or row.converged for row in (old, new))
-    # An unsettled row may be slower, but nobody knows.
-    says = verdict(ratio) if converged else "same"
+    converged = doubts == [0.0, 0.0]
+    # An unsettled row of too few rounds may be slower, but nobody knows.
+    says = "same" if None in doubts else verdict(ratio)
     old_value, new_value = _estimate(old).value, _estimate(new).value
     return Change(name=_label(old), group=group, old=old_value, new=new_value, ratio=ratio, verdict=says, converged=converged)
+
+
+def _doubt(row: Ceiling | Cost) -> float | None:
+    """How far an unsettled peak may lie off, as ln: the gap to the row's own typical rate; 0 where it settled, ``None`` where unknown."""
+    if isinstance(row, Cost) or row.converged:
+        return 0.0
+    if row.rounds < AGREEING_ROUNDS:
+        return None
+    return abs(math.log(row.rate.value / row.typical.value)) if row.typical and row.typical.value > 0 else None
 
 
 def _summary(group: str, logs: Sequence[float], noise: float) -> Group:
@@ -282,7 +295,8 @@ def _findings(old: Characterisation, new: Characterisation, changes: Sequence[Ch
         yield Finding(code="different-device", severity="warning", says=says, remedy="ratios are between devices, not over time")
     unsettled = [change.name for change in changes if not change.converged]
     if unsettled:
-        says = f"{len(unsettled)} of {len(changes)} rows had not settled in one of the files and get no verdict: {', '.join(unsettled[:3])}"
+        some = ", ".join(unsettled[:3])
+        says = f"{len(unsettled)} of {len(changes)} rows had not settled in one of the files, so their intervals are wider: {some}"
         yield Finding(code="unsettled-rows", severity="warning", says=says, remedy="measure again with --thorough")
     if old.environment and new.environment:
         mine, theirs = old.environment, new.environment

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from microbench.compare import compare, exceeded, interval, parse_limits, scatter, spread, verdict
 from microbench.errors import UsageError
-from microbench.records import Ceiling, Characterisation, Cost, Device, Environment, Estimate
+from microbench.records import Ceiling, Characterisation, Cost, Device, Environment, Estimate, Finding
 
 DEVICE = Device(id="aaaaaaaaaa", kind="cpu", name="Fake CPU", arch="fake")
 
@@ -115,6 +115,21 @@ def test_an_unsettled_row_gets_no_verdict() -> None:
     result = compare(device(ceiling("a", 1e9)), device(ceiling("a", 0.5e9, converged=False)))
     assert result.changes[0].verdict == "same"
     assert result.findings[0].code == "unsettled-rows"
+
+
+def test_an_unsettled_row_is_judged_by_how_far_its_best_lies_from_its_typical_rate() -> None:
+    def unsettled(rate: float, typical: float) -> Characterisation:
+        row = ceiling("a", rate, converged=False, rounds=8)
+        return device(replace(row, typical=Estimate(value=typical, low=typical, high=typical, confidence=0.9)))
+
+    assert compare(unsettled(1e9, 0.99e9), unsettled(0.5e9, 0.49e9)).changes[0].verdict == "slower"
+    assert compare(unsettled(1e9, 0.5e9), unsettled(0.5e9, 0.49e9)).changes[0].verdict == "same"
+
+
+def test_a_row_that_the_run_itself_doubts_gets_no_verdict() -> None:
+    doubt = Finding(code="threads-slower", severity="warning", says="slower with two threads", case="a")
+    new = replace(device(ceiling("a", 0.5e9)), findings=(doubt,))
+    assert compare(device(ceiling("a", 1e9)), new).changes[0].verdict == "same"
 
 
 def test_a_changed_environment_is_named() -> None:

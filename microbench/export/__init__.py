@@ -125,4 +125,10 @@ def render(characterisation: Characterisation, to: str) -> Exported:
         raise UsageError(f"unknown export format {name!r}; known: {', '.join(sorted(known))}")
     if dtype and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r} in --to {to}; known: {', '.join(DTYPES)}")
-    return known[name].write(Request(characterisation=characterisation, to=name, dtype=dtype or None))
+    exported = known[name].write(Request(characterisation=characterisation, to=name, dtype=dtype or None))
+    rows = [ceiling for ceiling in characterisation.ceilings if ceiling.measures == "compute"]
+    if rows and all(ceiling.mode == "peak" for ceiling in rows):
+        says = "no library or sustained ceiling was measured: rates are those of hand-written loops, and programs reach less"
+        finding = Finding(code="export-peaks-only", severity="warning", says=says, remedy="run with the torch extra installed")
+        return Exported(text=exported.text, findings=(*exported.findings, finding))
+    return exported

@@ -28,7 +28,8 @@ def rows(comparison: Comparison) -> list[Row]:
             "ratio": change.ratio.value,
             "low": change.ratio.low,
             "high": change.ratio.high,
-            "verdict": change.verdict if change.converged else "unsettled",
+            "verdict": change.verdict,
+            "settled": change.converged,
         }
         for change in comparison.changes
     ]
@@ -43,7 +44,7 @@ def readable(comparison: Comparison) -> list[Row]:
             "new": _quantity(change.name, change.group, change.new),
             "speed": f"{100 * (change.ratio.value - 1):+.1f} %",
             "between": f"{100 * (change.ratio.low - 1):+.1f} and {100 * (change.ratio.high - 1):+.1f} %",
-            "verdict": change.verdict if change.converged else "unsettled",
+            "verdict": change.verdict if change.converged else f"{change.verdict} (unsettled)",
         }
         for change in comparison.changes
     ]
