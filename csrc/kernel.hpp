@@ -70,9 +70,9 @@ struct work {
 
 // The fields of records.Sheet, in its order; an empty string is Python's None.
 struct sheet {
-  std::string name;
-  std::string measures;
-  std::string says;
+  std::string name = {};
+  std::string measures = {};
+  std::string says = {};
   std::string unit = {};
   std::string dtype = {};
   std::string accumulator = {};
@@ -129,11 +129,12 @@ std::string symbol_of() {
 
 struct registration {
   registration(kernel what, const char* file);
+  registration(std::vector<kernel> several, const char* file);
 };
 
 }  // namespace mb
 
 #define MB_KERNEL_JOIN2_(a, b) a##b
 #define MB_KERNEL_JOIN_(a, b) MB_KERNEL_JOIN2_(a, b)
-// MB_KERNEL(expression of type mb::kernel): registers it before main, or when the module is loaded.
+// MB_KERNEL(expression): registers a kernel, or a list of them, before main or when the module is loaded.
 #define MB_KERNEL(...) static const ::mb::registration MB_KERNEL_JOIN_(registered_, __COUNTER__){__VA_ARGS__, __FILE__};

@@ -2,20 +2,10 @@
 // The loop itself is in multiply_add.inc, which each file includes once per instruction set.
 #pragma once
 
+#include "chain.hpp"
 #include "exact.hpp"
 
 namespace mb {
-
-#if defined(__x86_64__)
-// 4 cycles of latency x 2 ports is 8 (5 x 2 for the dot products); 12 leaves slack, and 16 registers hold 12 and their operands.
-inline constexpr int chains = 12;
-#else
-// 4 cycles of latency x 4 pipes is 16 on the widest aarch64 cores; 20 leaves slack, and there are 32 registers.
-inline constexpr int chains = 20;
-#endif
-// Steps of every chain in one iteration of the loop: 5, so that an iteration can be lengthened by exactly a twentieth of its work.
-inline constexpr int steps = 5;
-inline constexpr int extra_chains = chains * steps / 20;
 
 // A clock licence is the set of instructions that a core may slow down for; its word is the register width, and every aarch64 core
 // runs NEON at the clock of scalars.
@@ -28,7 +18,6 @@ inline constexpr const char* narrow_licence = "neon";
 struct scalar {
   static constexpr int bytes = 16;  // a scalar lives in the lowest lane of a vector register
   static constexpr const char* name = "scalar";
-  static constexpr const char* clock = "v128";
   static constexpr const char* licence = narrow_licence;
   typedef unsigned char reg __attribute__((vector_size(16)));
 };
@@ -36,7 +25,6 @@ struct scalar {
 struct v128 {
   static constexpr int bytes = 16;
   static constexpr const char* name = "v128";
-  static constexpr const char* clock = "v128";
   static constexpr const char* licence = narrow_licence;
   typedef unsigned char reg __attribute__((vector_size(16)));
 };
@@ -44,7 +32,6 @@ struct v128 {
 struct v256 {
   static constexpr int bytes = 32;
   static constexpr const char* name = "v256";
-  static constexpr const char* clock = "v256";
   static constexpr const char* licence = "256";
   typedef unsigned char reg __attribute__((vector_size(32)));
 };
@@ -52,28 +39,63 @@ struct v256 {
 struct v512 {
   static constexpr int bytes = 64;
   static constexpr const char* name = "v512";
-  static constexpr const char* clock = "v512";
   static constexpr const char* licence = "512";
   typedef unsigned char reg __attribute__((vector_size(64)));
 };
 
-// One multiply-add instruction: the formats of its operands and accumulator, and how many products one accumulator takes.
-template <class In, class Out, int products>
+// One multiply-add instruction: the formats of its operands and accumulator, how many products one accumulator takes, how many
+// accumulators run side by side, and how many steps of each make one iteration. Accumulators have to cover latency x ports, and
+// with the operands fit the registers; steps make an iteration a multiple of 20 instructions, so that a twentieth can be added.
+template <class In, class Out, int products, int independent, int repeats>
 struct instruction {
   using in = In;
   using out = Out;
   static constexpr int depth = products;
+  static constexpr int chains = independent;
+  static constexpr int steps = repeats;
+  static constexpr int math = chains * steps;
+  static constexpr bool slow = false;  // starts only every second cycle on some cores
+  static_assert(math % 20 == 0);
 };
-struct fma_f64 : instruction<as_f64, as_f64, 1> {};
-struct fma_f32 : instruction<as_f32, as_f32, 1> {};
-struct fma_f16 : instruction<as_f16, as_f16, 1> {};
-struct dot_bf16 : instruction<as_bf16, as_f32, 2> {};
-struct dot_i8 : instruction<as_i8, as_i32, 4> {};
-struct dot_i8_vex : instruction<as_i8, as_i32, 4> {};
+
+#if defined(__x86_64__)
+// 4 cycles x 2 ports is 8; 12 leave slack and fit 16 registers.
+struct fma_f64 : instruction<as_f64, as_f64, 1, 12, 5> {};
+struct fma_f32 : instruction<as_f32, as_f32, 1, 12, 5> {};
+struct fma_f16 : instruction<as_f16, as_f16, 1, 12, 5> {};
+struct dot_bf16 : instruction<as_bf16, as_f32, 2, 12, 5> {
+  static constexpr bool slow = true;
+};
+// 5 cycles x 2 ports is 10, but 12 lose 4 %; AVX-512 has registers for 20, the older encoding for 14.
+struct dot_i8 : instruction<as_i8, as_i32, 4, 20, 3> {};
+struct dot_i8_vex : instruction<as_i8, as_i32, 4, 14, 10> {};
+#else
+// 4 cycles x 4 pipes is 16 on the widest cores; 20 leave slack and fit 32 registers.
+struct fma_f64 : instruction<as_f64, as_f64, 1, 20, 3> {};
+struct fma_f32 : instruction<as_f32, as_f32, 1, 20, 3> {};
+struct fma_f16 : instruction<as_f16, as_f16, 1, 20, 3> {};
+struct dot_bf16 : instruction<as_bf16, as_f32, 2, 20, 3> {
+  static constexpr bool slow = true;
+};
+struct dot_i8 : instruction<as_i8, as_i32, 4, 20, 3> {};
+#endif
+inline constexpr int most_chains = 20;
+
+// Multiply-adds per link in the clock loop: as many as fit beside the chain without delaying it, since the clock also depends on
+// how much power they draw. One link is 3 cycles on x86-64; at 512 bit no multiply-add takes the port of the chain, below it
+// one in two could.
+template <class Op, class Width>
+constexpr int links_apart() {
+#if defined(__x86_64__)
+  return Op::slow ? 1 : std::is_same_v<Width, v512> ? 5 : 4;
+#else
+  return 1;
+#endif
+}
 
 template <class Op, class Width>
-constexpr int lanes() {
-  return std::is_same_v<Width, scalar> ? 1 : Width::bytes / static_cast<int>(Op::out::bytes);
+constexpr std::size_t lanes() {
+  return std::is_same_v<Width, scalar> ? 1 : Width::bytes / Op::out::bytes;
 }
 
 // The layout of context::scratch.
@@ -81,8 +103,8 @@ struct operands {
   alignas(64) std::byte a[64];
   alignas(64) std::byte b[64];
   alignas(64) std::byte minus_b[64];
-  alignas(64) std::byte start[chains][64];
-  alignas(64) std::byte result[chains][64];
+  alignas(64) std::byte start[most_chains][64];
+  alignas(64) std::byte result[most_chains][64];
 };
 static_assert(sizeof(operands) <= sizeof(context::scratch));
 
@@ -99,7 +121,7 @@ void fill(context& own) {
       Op::in::put(held.b + at, exact::right(lane, k));
       Op::in::put(held.minus_b + at, -exact::right(lane, k));
     }
-  for (std::size_t chain = 0; chain < chains; ++chain)
+  for (std::size_t chain = 0; chain < Op::chains; ++chain)
     for (std::size_t lane = 0; lane < lanes<Op, Width>(); ++lane)
       Op::out::put(held.start[chain] + lane * Op::out::bytes, exact::start(chain));
 }
@@ -108,13 +130,13 @@ void fill(context& own) {
 template <class Op, class Width>
 bool check(const context& own, std::uint64_t iterations) {
   const auto& held = operands_of(own);
-  const auto level = exact::level(iterations, exact::period<typename Op::out>(steps, Op::depth));
-  for (std::size_t chain = 0; chain < chains; ++chain)
+  const auto level = exact::level(iterations, exact::period<typename Op::out>(Op::steps, Op::depth));
+  for (std::size_t chain = 0; chain < Op::chains; ++chain)
     for (std::size_t lane = 0; lane < lanes<Op, Width>(); ++lane) {
       std::int64_t product = 0;
       for (std::size_t k = 0; k < Op::depth; ++k) product += exact::left(lane, k) * exact::right(lane, k);
       std::byte expected[8];
-      Op::out::put(expected, static_cast<int>(exact::start(chain) + product * steps * level));
+      Op::out::put(expected, static_cast<int>(exact::start(chain) + product * Op::steps * level));
       if (std::memcmp(expected, held.result[chain] + lane * Op::out::bytes, Op::out::bytes) != 0) return false;
     }
   return true;
@@ -130,36 +152,67 @@ struct row {
   bool verified = true;
 };
 
-// A data sheet, check and operands around two loops of multiply_add.inc: the pure one and the one that is a twentieth longer.
-template <class Op, class Width, class Loop, class Longer>
-kernel multiply_add(row given) {
-  const std::string in = Op::in::name, out = Op::out::name;
-  constexpr int flop = 2 * Op::depth;
-  sheet facts{.name = given.family + "." + in + (in == out ? "" : "." + out) + "." + given.variant,
-              .measures = "compute",
-              .says = given.says,
-              .unit = std::is_same_v<Width, scalar> ? "scalar" : "vector",
-              .dtype = in,
-              .accumulator = out,
-              .variant = given.variant,
-              .licence = Width::licence,
-              .ports = given.ports,
-              .lanes = lanes<Op, Width>(),
-              .flop_per_lane = flop,
-              .chains = chains,
-              .math = chains * steps,
-              .per_iteration = {.flop = std::uint64_t{chains} * steps * lanes<Op, Width>() * flop},
-              .params = {"lengthen"},
-              .needs = std::move(given.needs),
-              .companion = std::string("clock.") + Width::clock,
-              .operands = "exact",
-              .verified = given.verified,
-              .symbol = symbol_of<Loop>()};
-  const auto configure = [](context& own, const parameters& asked) {
-    fill<Op, Width>(own);
-    if (integer(asked, "lengthen", 0, 0, 5) != 0) own.loop = Longer::run;
-  };
-  return {std::move(facts), Loop::run, configure, check<Op, Width>};
-}
+// Two kernels: the rate of an instruction, with a loop a twentieth longer behind its parameter `lengthen`; and its
+// companion, which runs the same instructions on the same operands beside an integer chain and so tells the clock.
+template <class Op, class Width, class Loop, class Longer, class Clock>
+struct multiply_add {
+  static std::vector<kernel> kernels(const row& given) { return {rate(given), clock(given)}; }
+
+ private:
+  static std::string name(const row& given) {
+    const std::string in = Op::in::name, out = Op::out::name;
+    return given.family + "." + in + (in == out ? "" : "." + out) + "." + given.variant;
+  }
+
+  static kernel rate(const row& given) {
+    constexpr int flop = 2 * Op::depth;
+    sheet facts = shared(given);
+    facts.name = name(given);
+    facts.measures = "compute";
+    facts.says = given.says;
+    facts.lanes = static_cast<int>(lanes<Op, Width>());
+    facts.flop_per_lane = flop;
+    facts.chains = Op::chains;
+    facts.per_iteration.flop = std::uint64_t{Op::math} * lanes<Op, Width>() * flop;
+    facts.ports = given.ports;
+    facts.params = {"lengthen"};
+    facts.companion = "clock." + facts.name;
+    facts.symbol = symbol_of<Loop>();
+    const auto configure = [](context& own, const parameters& asked) {
+      fill<Op, Width>(own);
+      const auto percent = integer(asked, "lengthen", 0, 0, 5);
+      if (percent != 0 && percent != 5) throw bad_parameter("parameter lengthen must be 0 or 5");
+      if (percent == 5) own.loop = Longer::run;
+    };
+    return {std::move(facts), Loop::run, configure, check<Op, Width>};
+  }
+
+  static kernel clock(const row& given) {
+    constexpr int links = Op::math / links_apart<Op, Width>();
+    static_assert(Op::math % links_apart<Op, Width>() == 0);
+    sheet facts = shared(given);
+    facts.name = "clock." + name(given);
+    facts.measures = "clock";
+    facts.says = "dependent integer chain of known cycles beside " + given.says;
+    facts.cycles = links * chain::cycles_per_link;
+    facts.symbol = symbol_of<Clock>();
+    const auto right = [](const context& own, std::uint64_t iterations) {
+      return own.result == chain::after(iterations * links) && check<Op, Width>(own, iterations);
+    };
+    return {std::move(facts), Clock::run, [](context& own, const parameters&) { fill<Op, Width>(own); }, right};
+  }
+
+  static sheet shared(const row& given) {
+    return {.unit = std::is_same_v<Width, scalar> ? "scalar" : "vector",
+            .dtype = Op::in::name,
+            .accumulator = Op::out::name,
+            .variant = given.variant,
+            .licence = Width::licence,
+            .math = Op::math,
+            .needs = given.needs,
+            .operands = "exact",
+            .verified = given.verified};
+  }
+};
 
 }  // namespace mb

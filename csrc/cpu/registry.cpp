@@ -31,6 +31,10 @@ registration::registration(kernel what, const char* file) {
   all().push_back(std::move(what));
 }
 
+registration::registration(std::vector<kernel> several, const char* file) {
+  for (auto& each : several) registration(std::move(each), file);
+}
+
 const std::vector<kernel>& kernels() { return all(); }
 
 const kernel* find(const std::string& name) {

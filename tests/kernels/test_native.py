@@ -85,3 +85,21 @@ def test_bad_requests_are_refused_with_a_sentence() -> None:
 def test_two_kernels_never_share_a_name() -> None:
     names = [row["name"] for row in native.module().kernels()]
     assert len(names) == len(set(names))
+
+
+def test_every_companion_is_a_clock_kernel_that_says_its_cycles() -> None:
+    for name, kernel in KERNELS.items():
+        if kernel.sheet.companion is None:
+            continue
+        companion = KERNELS[kernel.sheet.companion].sheet
+        assert companion.measures == "clock", name
+        assert companion.cycles > 0
+        assert companion.licence == kernel.sheet.licence
+
+
+def test_a_lengthened_loop_leaves_the_same_exact_result() -> None:
+    for name in COMPUTE:
+        if "lengthen" in KERNELS[name].sheet.params:
+            job = KERNELS[name].prepare(CPU, {"lengthen": 5}, 1)
+            assert job.run(777).checked is True
+            job.close()

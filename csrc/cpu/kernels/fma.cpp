@@ -28,25 +28,24 @@ MB_TARGET_END
 namespace {
 
 template <class Op, class Width>
-kernel narrow() {
-  return multiply_add<Op, Width, vex::loop<Op, Width>, vex::loop<Op, Width, true>>(
+std::vector<kernel> narrow() {
+  return vex::measured<Op, Width>::kernels(
       {"fma", Width::name, std::string("fma.") + Width::name, {"avx", "fma"}, "independent fused multiply-adds (FMA3)"});
 }
 
 template <class Op, class Width>
-kernel wide() {
-  return multiply_add<Op, Width, evex::loop<Op, Width>, evex::loop<Op, Width, true>>(
+std::vector<kernel> wide() {
+  return evex::measured<Op, Width>::kernels(
       {"fma", Width::name, std::string("fma.") + Width::name, {"avx512f"}, "independent fused multiply-adds (AVX-512)"});
 }
 
 template <class Width>
-kernel half() {
-  return multiply_add<fma_f16, Width, evex::loop<fma_f16, Width>, evex::loop<fma_f16, Width, true>>(
-      {"fma",
-       Width::name,
-       std::string("fma.") + Width::name,
-       {"avx512vl", "avx512_fp16"},
-       "independent fused multiply-adds (AVX512-FP16)"});
+std::vector<kernel> half() {
+  return evex::measured<fma_f16, Width>::kernels({"fma",
+                                                  Width::name,
+                                                  std::string("fma.") + Width::name,
+                                                  {"avx512vl", "avx512_fp16"},
+                                                  "independent fused multiply-adds (AVX512-FP16)"});
 }
 
 MB_KERNEL(narrow<fma_f64, scalar>())
@@ -79,14 +78,14 @@ MB_TARGET_END
 namespace {
 
 template <class Op, class Width>
-kernel neon() {
-  return multiply_add<Op, Width, base::loop<Op, Width>, base::loop<Op, Width, true>>(
+std::vector<kernel> neon() {
+  return base::measured<Op, Width>::kernels(
       {"fma", Width::name, std::string("fma.") + Width::name, {"asimd"}, "independent fused multiply-adds (NEON)", false});
 }
 
 template <class Width>
-kernel half() {
-  return multiply_add<fma_f16, Width, fp16::loop<fma_f16, Width>, fp16::loop<fma_f16, Width, true>>(
+std::vector<kernel> half() {
+  return fp16::measured<fma_f16, Width>::kernels(
       {"fma", Width::name, std::string("fma.") + Width::name, {"asimdhp"}, "independent fused multiply-adds (NEON, FP16)", false});
 }
 
