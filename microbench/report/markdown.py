@@ -71,7 +71,7 @@ def _levels(characterisation: Characterisation) -> Iterable[str]:
     if rows:
         yield "## Memory levels found"
         yield table(
-            ("level", "advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "lives"),
+            ("level", "advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "reused within"),
             [(row.name, row.advertised, row.stream, row.chase, row.bandwidth, row.latency, row.reuse) for row in rows],
         )
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from microbench import units
 from microbench.records import Characterisation, LevelSeen
 from microbench.report import roofplot, style, view
-from microbench.report.sweeps import Curve, chases, streams
+from microbench.report.sweeps import Curve, chases, names, streams
 
 PlotName = Literal["roofline", "working-set", "latency", "compute"]
 MOST_CURVES = 3
@@ -66,23 +66,24 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
     shown = [(by, curves) for by, curves in panels if curves]
     if not shown:
         return None
-    height = 0.35 + layout.top + 3.1 * len(shown)
+    height = 0.6 + layout.top + 3.1 * len(shown)
     made = style.figure(layout.width, height)
-    left, width = (0.19, 0.765) if layout.narrow else (0.095, 0.735)
+    left, width = (0.19, 0.765) if layout.narrow else (0.095, 0.76 if any(len(curves) > 1 for _, curves in shown) else 0.885)
     axes = [made.add_axes((left, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, width, 2.75 / height)) for row in range(len(shown))]
     sizes = [size for _, curves in shown for curve in curves for size, _ in curve.points]
     place = style.inside_labels if layout.narrow else style.margin_labels
     for ax, (by, curves) in zip(axes, shown, strict=True):
-        _panel(ax, by, curves)
+        common, own = names(curves)
+        _panel(ax, by, curves, common)
         _size_axis(ax, sizes, 4 if layout.narrow else 2)
         _shade(ax, characterisation, by, style.SMALL - 1.2 if layout.narrow else style.SMALL)
-        _mark_advertised(ax, characterisation, curves[0])
-        place(ax, [(curve.points[-1][1], curve.says, style.SERIES[index], False) for index, curve in enumerate(curves)])
+        _mark_advertised(ax, characterisation)
+        place(ax, [(curve.points[-1][1], own[index], style.SERIES[index], False) for index, curve in enumerate(curves) if own[index]])
     for ax in axes[:-1]:
         ax.tick_params(labelbottom=False)
     axes[-1].set_xlabel("Working set of each thread")
     if layout.headed:
-        style.heading(axes[0], *_CAPTIONS["working-set"])
+        style.heading(axes[0], *_CAPTIONS["working-set"], raised=14)
     return made
 
 
@@ -94,7 +95,7 @@ def _distinct(curves: Sequence[Curve], *, by_threads: bool) -> list[Curve]:
     return list(chosen.values())[:MOST_CURVES]
 
 
-def _panel(ax: Axes, by: str, curves: Sequence[Curve]) -> None:
+def _panel(ax: Axes, by: str, curves: Sequence[Curve], common: str) -> None:
     style.dress(ax)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=10)
@@ -108,8 +109,10 @@ def _panel(ax: Axes, by: str, curves: Sequence[Curve]) -> None:
     ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=9))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_text(value).replace(".0 ", " ")))
     ax.yaxis.set_minor_formatter(NullFormatter())
-    kernel = curves[0].kernel
-    ax.set_ylabel(f"Read bandwidth, {kernel}" if by == "stream" else f"Latency, {kernel}")
+    ax.set_ylabel("Read bandwidth" if by == "stream" else "Load-to-use latency")
+    # A stream leaves the lower left corner free, a chase the lower right.
+    x, ha = (0.012, "left") if by == "stream" else (0.988, "right")
+    ax.text(x, 0.03, common, transform=ax.transAxes, ha=ha, va="bottom", fontsize=style.SMALL, color=style.MUTED)
 
 
 def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
@@ -129,41 +132,40 @@ def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: floa
         low, high = max(left, level.low_bytes), min(right, level.high_bytes)
         if low < high:
             ax.axvspan(low, high, color=style.SHADES[index % 2], linewidth=0, zorder=0)
+            # A plateau at the end of the sweep may be narrower than its label, which then hangs inwards.
+            ha = "right" if high > right / 2 and high < 4 * low else "center"
             ax.text(
-                math.sqrt(low * high),
+                right if ha == "right" else math.sqrt(low * high),
                 0.97,
                 _level_label(level),
                 transform=ax.get_xaxis_transform(),
-                ha="center",
+                ha=ha,
                 va="top",
                 fontsize=fontsize,
                 color=style.INK,
                 linespacing=1.35,
+                bbox={"facecolor": style.SHADES[index % 2], "edgecolor": "none", "pad": 0.5},
             )
 
 
-def _mark_advertised(ax: Axes, characterisation: Characterisation, curve: Curve) -> None:
-    """Dashed lines at the advertised capacities, labelled on whichever half of the height the curve leaves free."""
+def _mark_advertised(ax: Axes, characterisation: Characterisation) -> None:
+    """Dashed lines at the advertised capacities, labelled above the axes."""
     left, right = ax.get_xlim()
     for advertised in characterisation.device.levels:
         capacity = advertised.capacity_bytes or 0
-        if not left < capacity < right:
-            continue
-        ax.axvline(capacity, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        value = min(curve.points, key=lambda point: abs(math.log(point[0] / capacity)))[1]
-        above = ax.transAxes.inverted().transform(ax.transData.transform((left, value)))[1] > 0.5
-        ax.annotate(
-            f"{advertised.name} advertised {units.size(capacity)}",
-            (capacity, 0.02 if above else 0.8),
-            (-3, 0),
-            xycoords=ax.get_xaxis_transform(),
-            textcoords="offset points",
-            rotation=90,
-            fontsize=style.SMALL - 1,
-            color=style.MUTED,
-            va="bottom" if above else "top",
-            ha="right",
-        )
+        if left < capacity < right:
+            ax.axvline(capacity, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+            ax.annotate(
+                f"{advertised.name} {units.size(capacity)}",
+                (capacity, 1),
+                (0, 3),
+                xycoords=ax.get_xaxis_transform(),
+                textcoords="offset points",
+                fontsize=style.SMALL - 1,
+                color=style.MUTED,
+                ha="center",
+                va="bottom",
+            )
 
 
 def _level_label(level: LevelSeen) -> str:
@@ -218,7 +220,7 @@ def _latency(characterisation: Characterisation, layout: style.Layout) -> Figure
 
 def _compute(characterisation: Characterisation, layout: style.Layout) -> Figure | None:
     rows = [row for group in view.groups(characterisation) for row in group.rows if row.ceiling.measures == "compute"]
-    if not rows:
+    if not any(row.ceiling.nominal for row in rows):
         return None
     many = len({row.ceiling.threads for row in rows}) > 1 and characterisation.device.kind == "cpu"
     height = 0.5 + layout.top + 0.26 * len(rows)
@@ -228,9 +230,8 @@ def _compute(characterisation: Characterisation, layout: style.Layout) -> Figure
     for index, row in enumerate(rows):
         _bar(ax, index, row, layout)
     ax.axvline(100, color=style.INK, linewidth=1.2, zorder=5)
-    shares = [100 * row.ceiling.rate.value / row.ceiling.nominal for row in rows if row.ceiling.nominal]
-    # A share far above 100 % is a fault, and the text beside it says so: the axis stays readable.
-    ax.set_xlim(0, min(max([110.0, *(share * 1.08 for share in shares)]), 300.0))
+    shares = [_per_cent(row.ceiling.rate.value, row.ceiling.nominal) for row in rows if row.ceiling.nominal]
+    ax.set_xlim(0, max([110.0, *(share * 1.08 for share in shares)]))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     style.name_rows(ax, [f"{row.title}{f', {row.ceiling.threads}T' if many else ''}" for row in rows], style.SMALL - layout.narrow)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -239,16 +240,26 @@ def _compute(characterisation: Characterisation, layout: style.Layout) -> Figure
     return made
 
 
+def _per_cent(value: float, nominal: float) -> float:
+    """A share for the axis; far above 100 % is a fault that the text beside the bar tells, and the axis stays readable."""
+    return min(100 * value / nominal, 300.0)
+
+
 def _bar(ax: Axes, index: int, row: view.Row, layout: style.Layout) -> None:
     ceiling = row.ceiling
     colour = style.DTYPE_COLOURS.get(ceiling.dtype or "", style.INK)
     text = row.share if layout.narrow else f"{row.rate}, nominal unknown"
     if ceiling.nominal:
         ax.barh(
-            index, 100 * ceiling.rate.value / ceiling.nominal, height=0.66, color=colour, alpha=1 if ceiling.converged else 0.45, zorder=3
+            index,
+            _per_cent(ceiling.rate.value, ceiling.nominal),
+            height=0.66,
+            color=colour,
+            alpha=1 if ceiling.converged else 0.45,
+            zorder=3,
         )
         if ceiling.typical:
-            at = 100 * ceiling.typical.value / ceiling.nominal
+            at = _per_cent(ceiling.typical.value, ceiling.nominal)
             ax.plot([at, at], [index - 0.33, index + 0.33], color=style.PAPER, linewidth=1.6, zorder=4)
         if not layout.narrow:
             text = f"{units.like(ceiling.rate.value, ceiling.nominal)} of {view.rate_text(ceiling, ceiling.nominal)}"
@@ -267,7 +278,7 @@ def _bar(ax: Axes, index: int, row: view.Row, layout: style.Layout) -> None:
 _CAPTIONS: dict[PlotName, tuple[str, str]] = {
     "working-set": (
         "What a stream and a chase see of each memory level",
-        "Shaded: the levels found. Dashed: capacities the system advertises.",
+        "Shaded: the levels found, with what one thread sees there. Dashed: the capacities advertised.",
     ),
     "latency": (
         "What waiting costs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -18,6 +19,8 @@ from microbench.report.sweeps import plural
 
 # More thin roofs than this hide the thick ones.
 MOST_THIN = 4
+# Points between two slopes that a label along one of them needs.
+_LABEL_GAP = 14.0
 _MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
 
 
@@ -168,34 +171,40 @@ def _frame(ax: Axes, chosen: Scene) -> None:
 
 
 def _slopes(ax: Axes, chosen: Scene) -> None:
-    """Bandwidth roofs up to the highest compute roof, each labelled along its line."""
+    """Bandwidth roofs up to the highest compute roof, each labelled along its line, on the side where there is room."""
     top = max(roof.rate for roof in chosen.thick or chosen.roofs)
     left = ax.get_xlim()[0]
     origin, decade = ax.transData.transform((left, left)), ax.transData.transform((left * 10, left * 10))
     angle = math.degrees(math.atan2(decade[1] - origin[1], decade[0] - origin[0]))
-    dpi = ax.figure.dpi
-    last, shift = math.inf, 0.0
-    for label, value in sorted(chosen.bandwidth.values(), key=lambda pair: -pair[1]):
+    slopes = sorted(chosen.bandwidth.values(), key=lambda pair: -pair[1])
+    per_decade = math.cos(math.radians(angle)) * (decade[1] - origin[1]) * 72 / ax.figure.dpi
+    gaps = [math.inf, *(per_decade * math.log10(upper / lower) for (_, upper), (_, lower) in pairwise(slopes)), math.inf]
+    for index, (label, value) in enumerate(slopes):
         ax.plot([left, top / value], [value * left, top], color=style.INK, linewidth=1.3, zorder=2, solid_capstyle="round")
-        height = float(ax.transData.transform((left, value * left))[1])
-        tight = (last - height) * math.cos(math.radians(angle)) < 14 * dpi / 72
-        shift = (shift + 150 if shift < 300 else 0.0) if tight else 0.0
-        last = height
-        along = (6 + shift) * dpi / 72
-        start = ax.transData.inverted().transform((ax.transData.transform((left, 1))[0] + along, 1))[0]
+        above = gaps[index] >= _LABEL_GAP
+        # Squeezed from both sides, a label moves along its line, past the ends of its neighbours' labels.
+        squeezed = not above and gaps[index + 1] < _LABEL_GAP
+        start = left * 10 ** ((0.05 + 1.15 * squeezed * (index % 2 + 1) / 2) * 0.9)
         if start * value < top:
-            ax.annotate(
-                label,
-                (start, start * value),
-                (-3 * math.sin(math.radians(angle)), 3 * math.cos(math.radians(angle))),
-                textcoords="offset points",
-                rotation=angle,
-                rotation_mode="anchor",
-                fontsize=style.SMALL,
-                color=style.INK,
-                va="bottom",
-                ha="left",
-            )
+            _along(ax, label, (start, start * value), angle, above=above or squeezed)
+
+
+def _along(ax: Axes, label: str, at: tuple[float, float], angle: float, *, above: bool) -> None:
+    """Write a label along a slope, above or below the line."""
+    away = 3.0 if above else -3.0
+    turn = math.radians(angle)
+    ax.annotate(
+        label,
+        at,
+        (-away * math.sin(turn), away * math.cos(turn)),
+        textcoords="offset points",
+        rotation=angle,
+        rotation_mode="anchor",
+        fontsize=style.SMALL,
+        color=style.INK,
+        va="bottom" if above else "top",
+        ha="left",
+    )
 
 
 def _roofs(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
@@ -277,6 +286,7 @@ def _ridges(ax: Axes, chosen: Scene, *, labelled: bool) -> None:
             fontsize=style.SMALL,
             color=roof.colour,
             zorder=8,
+            bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
         )
         box = label.get_window_extent()
         if any(box.overlaps(other.get_window_extent()) for other in taken):

@@ -141,20 +141,12 @@ def drawable(value: float) -> bool:
     return 1e-24 < value < 1e30
 
 
-def heading(ax: Axes, title: str, subtitle: str) -> None:
-    """Write a title and a quieter line below it, above the axes and flush with their left edge."""
-    ax.annotate(
-        title,
-        (0, 1),
-        (0, 26),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=TITLE,
-        fontweight="bold",
-        color=INK,
-        va="bottom",
-    )
-    ax.annotate(subtitle, (0, 1), (0, 10), xycoords="axes fraction", textcoords="offset points", fontsize=SMALL, color=MUTED, va="bottom")
+def heading(ax: Axes, title: str, subtitle: str, raised: float = 0.0) -> None:
+    """Write a title and a quieter line below it, above the axes and flush with their left edge; ``raised`` leaves points free below."""
+    lines = ((title, 26, TITLE, "bold", INK), (subtitle, 10, SMALL, "normal", MUTED))
+    for text, up, size, weight, colour in lines:
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
+        ax.annotate(text, (0, 1), (0, up + raised), fontsize=size, fontweight=weight, color=colour, **place)
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:

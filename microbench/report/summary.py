@@ -11,6 +11,9 @@ from microbench.records import Characterisation, LevelSeen
 from microbench.report import view
 from microbench.report.sweeps import plural
 
+# What has no end that a sweep could find.
+_FAR = ("DRAM", "host", "peer")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -87,7 +90,7 @@ def _level_row(characterisation: Characterisation, name: str) -> LevelRow:
     advertised = (
         level.capacity_bytes if level else next((seen.advertised_bytes for seen in (stream, chase) if seen and seen.advertised_bytes), None)
     )
-    reuse = next((seen.reuse_s for seen in (chase, stream) if seen and seen.reuse_s), None)
+    reuse = next((seen.reuse_s for seen in (chase, stream) if seen and seen.reuse_s and name not in _FAR), None)
     return LevelRow(
         name=name,
         advertised=units.size(advertised) if advertised else view.UNKNOWN,
@@ -106,7 +109,7 @@ def _seen(characterisation: Characterisation, name: str, by: str) -> LevelSeen |
 def _range(level: LevelSeen | None) -> str:
     if level is None:
         return view.UNKNOWN
-    if level.name in ("DRAM", "host", "peer"):
+    if level.name in _FAR:
         return f"from {units.size(level.low_bytes)}"
     return f"to {units.size(level.high_bytes)}"
 
@@ -157,7 +160,7 @@ def _short_lived(characterisation: Characterisation) -> str:
         seen = [found for found in characterisation.fits.levels if found.name == level.name]
         told = next((found.advertised_bytes for found in seen if found.advertised_bytes), None)
         least = min((found.high_bytes for found in seen), default=0)
-        if told and least and level.name not in ("DRAM", "host", "peer") and least < 0.6 * told:
+        if told and least and level.name not in _FAR and least < 0.6 * told:
             return f"; of {units.size(told)} {level.name} advertised, {units.size(least)} were seen"
     return ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from microbench.records import Case, Characterisation, Sheet, Value
@@ -17,6 +17,8 @@ _KEY = re.compile(r"(?P<kernel>[^\[\]@]+)\[(?P<params>.*)\]@(?P<threads>\d+)(?::
 
 # Fewer points than this are a few levels' own cases, not a sweep.
 LEAST_POINTS = 5
+# Nor is what has fewer than this share of the longest curve's points.
+_LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,11 +30,27 @@ class Curve:
     params: dict[str, Value]
     points: tuple[tuple[int, float], ...]
 
-    @property
-    def says(self) -> str:
-        """A short name for the end of the line: what differs between curves."""
-        inner = ", ".join(f"{value} {name}" for name, value in sorted(self.params.items()))
-        return f"{plural(self.threads, 'thread')}{', ' + inner if inner else ''}"
+
+def names(curves: Sequence[Curve]) -> tuple[str, tuple[str, ...]]:
+    """What all curves share, and for each what is its own: for the axis and for the ends of the lines.
+
+    Examples
+    --------
+    >>> curve = Curve(kernel="chase", threads=1, params={"pages": "huge"}, points=())
+    >>> names([curve])
+    ('chase, 1 thread, huge pages', ('',))
+    """
+    facts = [dict(_facts(curve)) for curve in curves]
+    shared = {key for key in facts[0] if len({fact.get(key) for fact in facts}) == 1} if facts else set()
+    common = ", ".join(word for key, word in facts[0].items() if key in shared) if facts else ""
+    return common, tuple(", ".join(word for key, word in fact.items() if key not in shared) for fact in facts)
+
+
+def _facts(curve: Curve) -> Iterable[tuple[str, str]]:
+    yield "kernel", curve.kernel
+    yield "threads", plural(curve.threads, "thread")
+    for name, value in sorted(curve.params.items()):
+        yield name, plural(value, name.removesuffix("s")) if isinstance(value, int) else f"{value} {name}"
 
 
 def plural(count: int, noun: str) -> str:
@@ -79,7 +97,7 @@ def streams(characterisation: Characterisation) -> tuple[Curve, ...]:
     for key, (kernel, threads) in _sampled(characterisation, sheets, "memory").items():
         if kernel.access == "read" and key not in rates and kernel.work.bytes:
             rates[key] = threads * kernel.work.bytes / _best_ns(characterisation, key) * 1e9
-    curves = [curve for curve in _curves(rates) if _reads(curve.kernel, sheets)]
+    curves = _curves({key: rate for key, rate in rates.items() if (case := parse_case(key)) and _reads(case.kernel, sheets)})
     return tuple(sorted(curves, key=lambda curve: (-curve.threads, -max(value for _, value in curve.points))))
 
 
@@ -116,13 +134,16 @@ def _best_ns(characterisation: Characterisation, key: str) -> float:
     return min(min(samples.ns) / samples.iterations for samples in characterisation.samples if samples.case == key)
 
 
-def _curves(values: dict[str, float]) -> Iterable[Curve]:
+def _curves(values: dict[str, float]) -> list[Curve]:
     grouped: dict[tuple[str, int, tuple[tuple[str, Value], ...]], dict[int, float]] = defaultdict(dict)
     for key, value in values.items():
         case, size = parse_case(key), working_set(key)
         if case and size:
             fixed = tuple(sorted((name, param) for name, param in case.params.items() if name != "working_set"))
             grouped[case.kernel, case.threads, fixed][size] = value
-    for (kernel, threads, fixed), points in grouped.items():
-        if len(points) >= LEAST_POINTS:
-            yield Curve(kernel=kernel, threads=threads, params=dict(fixed), points=tuple(sorted(points.items())))
+    least = max([LEAST_POINTS, *(_LEAST_SHARE * len(points) for points in grouped.values())])
+    return [
+        Curve(kernel=kernel, threads=threads, params=dict(fixed), points=tuple(sorted(points.items())))
+        for (kernel, threads, fixed), points in grouped.items()
+        if len(points) >= least
+    ]

@@ -79,7 +79,7 @@ def show_levels(characterisation: Characterisation, out: Console) -> None:
         return
     table = _table("Memory levels found")
     table.add_column("level")
-    for name in ("advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "lives"):
+    for name in ("advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "reused within"):
         table.add_column(name, justify="right", overflow="fold")
     for level in summary.level_rows(characterisation):
         table.add_row(level.name, level.advertised, level.stream, level.chase, level.bandwidth, level.latency, level.reuse)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from microbench.records import Case, Characterisation, Samples, Sheet, Work
-from microbench.report.sweeps import chases, is_sweep_point, parse_case, streams, working_set
+from microbench.report.sweeps import Curve, chases, is_sweep_point, names, parse_case, streams, working_set
 
 SIZES = [8192 * 2**step for step in range(6)]
 
@@ -60,3 +60,17 @@ def test_a_few_points_are_no_sweep(bare: Characterisation) -> None:
     sheet = Sheet(name="chase", measures="latency", backend="native", device_kind="cpu", says="Made up.", loads=16)
     samples = [Samples(case=f"chase[working_set={size}]@1", round=0, started_s=0, iterations=10, ns=(800,), count=1) for size in SIZES[:4]]
     assert chases(replace(bare, sheets=(sheet,), samples=tuple(samples))) == ()
+
+
+def test_level_cases_beside_a_sweep_are_no_curve_of_their_own(bare: Characterisation) -> None:
+    sheet = Sheet(name="chase", measures="latency", backend="native", device_kind="cpu", says="Made up.", loads=16)
+    sizes = {1: [1024 * step for step in range(1, 21)], 2: [1024 * step for step in range(1, 8)]}
+    keys = [f"chase[working_set={size}]@{threads}" for threads, some in sizes.items() for size in some]
+    samples = [Samples(case=key, round=0, started_s=0, iterations=10, ns=(800,), count=1) for key in keys]
+    assert [curve.threads for curve in chases(replace(bare, sheets=(sheet,), samples=tuple(samples)))] == [1]
+
+
+def test_curves_are_named_by_what_differs() -> None:
+    curves = [Curve(kernel="read", threads=threads, params={"pages": "huge", "streams": 4}, points=()) for threads in (1, 2)]
+    assert names(curves) == ("read, huge pages, 4 streams", ("1 thread", "2 threads"))
+    assert names([]) == ("", ())
