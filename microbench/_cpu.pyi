@@ -15,6 +15,9 @@ def topology() -> dict[str, object]:
 def build_info() -> dict[str, object]:
     """compiler, version, optimised, sanitisers, architecture."""
 
+def memory() -> list[dict[str, object]]:
+    """Every working set that open jobs hold: role, cpu, pages (as asked for), bytes, huge_bytes (on 2 MiB pages, as got)."""
+
 @final
 class Job:
     """A kernel prepared on a team of pinned threads; `run` releases the GIL."""

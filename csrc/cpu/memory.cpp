@@ -100,6 +100,8 @@ void arena::grow(std::size_t bytes, filling fill) {
   pending.fetch_sub(more);
 }
 
+void arena::release() { madvise(begin_, filled_, MADV_DONTNEED); }
+
 std::size_t arena::huge_bytes() const {
   std::ifstream file("/proc/self/smaps");
   const auto first = reinterpret_cast<std::uintptr_t>(begin_), last = first + filled_;

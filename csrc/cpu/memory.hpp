@@ -45,6 +45,8 @@ class arena {
   // Makes at least the first `bytes` usable and fills what is new; the calling thread touches it first. Throws cannot_run, in one
   // sentence, where the memory is not there.
   void grow(std::size_t bytes, filling fill);
+  // Gives every page back to the system, so that the next touch faults again.
+  void release();
   // Bytes on 2 MiB pages, from /proc/self/smaps; 0 where that cannot be read.
   std::size_t huge_bytes() const;
 

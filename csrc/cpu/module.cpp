@@ -9,6 +9,7 @@
 
 #include "../kernel.hpp"
 #include "features.hpp"
+#include "memory.hpp"
 #include "team.hpp"
 
 namespace py = pybind11;
@@ -104,6 +105,20 @@ py::dict topology() {
   return row;
 }
 
+py::list memory() {
+  py::list rows;
+  for (const auto& each : mb::memory::holdings()) {
+    py::dict row;
+    row["role"] = each.role;
+    row["cpu"] = each.cpu;
+    row["pages"] = each.huge ? "huge" : "4k";
+    row["bytes"] = each.bytes;
+    row["huge_bytes"] = each.huge_bytes;
+    rows.append(row);
+  }
+  return rows;
+}
+
 py::dict build_info() {
   py::dict row;
 #if defined(__clang__)
@@ -169,6 +184,7 @@ PYBIND11_MODULE(_cpu, module) {
   module.def("features", &features);
   module.def("topology", &topology);
   module.def("build_info", &build_info);
+  module.def("memory", &memory);
   module.def("prepare", &prepare, py::arg("kernel"), py::arg("cpus"), py::arg("params"));
   py::class_<job>(module, "Job")
       .def("run", &run, py::arg("iterations"))
