@@ -3,10 +3,10 @@
 Rates of plain instructions are the throughput table of the CUDA C++ Programming Guide (results per clock and SM, by compute
 capability); tensor rates are the dense figures of the vendor's architecture papers divided by SMs and boost clock; FP64 of the 10.3
 and 12.0 parts from their data sheets likewise. Where parts of one target differ (FP32 accumulation on GeForce) the faster one stands, so
-that no loop is proven against a pipe that is slower than the one it may meet. Latencies in cycles are published micro-benchmarks
-(rounded up); where none is known the neighbour's stands. A wgmma or tcgen05.mma that adds to the accumulator of the one before follows
-it at once (single streams of them were seen to reach the peak), so its latency is its own 128 cycles. For mma.sync on 10.x, the legacy path,
-no rate is published: Hopper's stands.
+that no loop is proven against a pipe that is slower than the one it may meet.
+Latencies in cycles are published micro-benchmarks (rounded up); where none is known the neighbour's stands. A wgmma or tcgen05.mma
+that adds to the accumulator of the one before follows it at once (single streams of them were seen to reach the peak), so its latency
+is its own 128 cycles. For mma.sync on 10.x, the legacy path, no rate is published: Hopper's stands.
 """
 
 from __future__ import annotations

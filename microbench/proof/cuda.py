@@ -50,7 +50,7 @@ _PER_LANE = {"DFMA": 2, "FFMA": 2, "HFMA2": 4, "IMAD": 2, "IDP": 8}
 _LOADS = {"global": r"LDG?(\.|$)", "shared": r"LDS(\.|$)", "bulk": r"UBLKCP\.S\.G"}
 _STORES = {"global": r"STG?(\.|$)", "shared": r"STS(\.|$)", "bulk": r"UBLKCP\.G\.S"}
 _OVERHEAD = (
-    r"(U?IADD3?|VIADD|U?ISETP|U?PLOP3|U?LOP3|U?MOV|IMAD|UIMAD|U?LEA|U?SEL|SHF|USHF|R2UR|BRA|NOP|CALL|LDC|ULDC|LDCU|CS2R|VOTEU|ELECT|WARPSYNC|"
+    r"(U?IADD3?|VIADD|U?ISETP|U?PLOP3|U?LOP3|U?MOV|IMAD|UIMAD|U?LEA|U?SEL|SHF|USHF|R2UR|BRA|NOP|CALL|LDC|ULDC|LDCU|CS2R|VOTEU|WARPSYNC|"
     r"WARPGROUP|SYNCS|UTCBAR|UPRMT|PRMT|UBLKCP|UBLKPF|FENCE|UISETP|DEPBAR|UP2UR|R2P|P2R|NANOSLEEP|BSSY|BSYNC|BREAK|R2B|CREDUX|YIELD|UTMACMDFLUSH|UR2UR)(\.|$)"
 )
 _REFUSED = r"(LDL|STL|F2FP|F2F|I2F|F2I|MUFU|ATOM|SHFL|JMP|BRX|RET)(\.|$)"
@@ -184,6 +184,12 @@ def _odd_company(row: CudaRow, found: Examined) -> list[str]:
     scope = [opcode for opcode in found.opcodes if opcode.endswith(".SYS") and "SPIN" not in opcode]
     if scope and not (found.target == "sm_75" and not any(opcode.startswith("LD.") for opcode in scope)):
         says.append(f"{row.symbol}: system-scope accesses ({', '.join(scope)}) do not time this GPU's own caches")
+    elected = [opcode for opcode in found.opcodes if opcode.startswith(("ELECT", "BRA.U.ANY"))]
+    if elected:
+        says.append(f"{row.symbol}: {', '.join(elected)} in the loop: the compiler took the issuing thread for a divergent one")
+    groups = {opcode: count for opcode, count in found.opcodes.items() if opcode.startswith("WARPGROUP.")}
+    if row.math in WARPGROUP and set(groups.values()) != {1}:
+        says.append(f"{row.symbol}: products are serialised in the loop ({groups})")
     if found.branches != 1 and not waits:
         says.append(f"{row.symbol}: {found.branches} branches in the loop, one (back) is expected")
     return says

@@ -31,7 +31,7 @@ def compiler() -> nvrtc.Compiler:
 
 def built(family: str, target: str) -> Path:
     text = toolchain.source(family)
-    key = hashlib.sha256("\0".join((text, target, compiler().version)).encode()).hexdigest()[:20]
+    key = hashlib.sha256(f"{text}\0{target}\0{compiler().version}".encode()).hexdigest()[:20]
     out = toolchain.kept() / f"nvrtc-{key}.cubin"
     if not out.exists():
         out.write_bytes(compiler().cubin(text, f"{family}.cu", target))
