@@ -71,10 +71,12 @@ def installed(target: str = "eager") -> Iterator[None]:
     """Let torch's estimators use these figures; ``target`` is ``eager`` or ``inductor``, which scale FLOP differently.
 
     The table entry is enough where the GPU is present and its driver reports NAME. The two cached look-ups are replaced as well, since
-    without that GPU torch asks no table, and for bandwidth it asks the driver even where it has one.
+    without that GPU torch asks no table, and for bandwidth it asks the driver even where it has one. The eager model has no fixed cost
+    per operator, so it is added to both of its terms.
     """
     from torch._inductor import scheduler, utils
     from torch._inductor.analysis import device_info as known
+    from torch.distributed._tools import runtime_estimator
     from torch.utils import _runtime_estimation as estimation
 
     if target not in ("eager", "inductor"):
@@ -84,7 +86,10 @@ def installed(target: str = "eager") -> Iterator[None]:
         "get_device_tflops": lambda dtype: tflops(dtype) * scale,
         "get_gpu_dram_gbps": lambda: DRAM_GBPS,
     }
-    places = [(module, name) for module in (estimation, utils, scheduler) for name in replaced if hasattr(module, name)]
+    for name in ("get_compute_time", "get_transfer_time"):
+        replaced[name] = _with_cost(getattr(estimation, name))
+    modules = (estimation, runtime_estimator, utils, scheduler)
+    places = [(module, name) for module in modules for name in replaced if hasattr(module, name)]
     before = [getattr(module, name) for module, name in places]
     table: dict[str, Any] = known._device_mapping  # noqa: SLF001 - the table has no public way in
     key, missing = NAME.upper(), object()
@@ -101,6 +106,16 @@ def installed(target: str = "eager") -> Iterator[None]:
             table.pop(key, None)
         else:
             table[key] = entry
+
+
+def _with_cost(nanoseconds: Callable[..., float]) -> Callable[..., float]:
+    """Add the fixed cost of an operator to a term of the eager model; a term of 0 (nothing to compute) stays 0."""
+
+    def estimate(*args: Any, **kwargs: Any) -> float:
+        term = nanoseconds(*args, **kwargs)
+        return term + COST_MS * 1e6 if term else term
+
+    return estimate
 
 
 def milliseconds(flop: float, size_bytes: float, dtype: Any) -> float:
