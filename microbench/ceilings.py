@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from microbench.clock import clock_hz, rate_per_clock
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, LevelSeen, Plan, Samples, Sheet
@@ -48,13 +49,13 @@ class _Series:
     def medians(self, work: float) -> list[float]:
         return [work * self.case.threads * r.iterations * 1e9 / float(np.median(r.ns)) for r in self.rounds]
 
-    def clock_hz(self, companions: Mapping[str, Sheet]) -> float | None:
-        """The clock in the best round."""
-        best = max(self.rounds, key=lambda r: r.iterations / min(r.ns))
-        companion = companions.get(self.sheet.companion or "")
-        if best.companion_ns and companion is not None:
-            return companion.cycles * best.companion_iterations * 1e9 / min(best.companion_ns)
-        return max(best.clock_hz) if best.clock_hz else None
+    def best_round(self) -> Samples:
+        """The round with the fastest sample."""
+        return max(self.rounds, key=lambda r: r.iterations / min(r.ns))
+
+    def per_clock(self, companion: Sheet | None) -> list[float]:
+        """Iterations per cycle of each round whose clock is known."""
+        return [per_clock for r in self.rounds if (per_clock := rate_per_clock(r, companion)) is not None]
 
 
 def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], device: Device) -> Distilled:
@@ -95,9 +96,10 @@ def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: 
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
     per_round = one.per_round(work)
-    clock_hz = one.clock_hz(sheets)
+    companion = sheets.get(sheet.companion or "")
+    clock = clock_hz(one.best_round(), companion)
     bound_by_ports = measures == "compute" or level == "L1"
-    nominal = nominal_rate(sheet, device, clock_hz=clock_hz, threads=case.threads) if clock_hz and bound_by_ports else None
+    nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else None
     quiet = _QUIET["compute" if measures == "compute" else "memory"]
     value = max(per_round)
     every = np.concatenate([work * case.threads * r.iterations * 1e9 / np.asarray(r.ns, dtype=float) for r in one.rounds])
@@ -119,11 +121,13 @@ def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: 
         mode=case.mode,
         operands=sheet.operands,
         rounds=len(one.rounds),
-        converged=_converged(per_round, measures, nominal if measures == "compute" else None),
+        converged=_converged(per_round, one.per_clock(companion), nominal)
+        if measures == "compute"
+        else rounds_agree(per_round, MEMORY_TOLERANCE),
         quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
         nominal=nominal,
-        clock_hz=clock_hz,
-        per_clock=value / clock_hz / case.threads if clock_hz and device.kind == "cpu" else None,
+        clock_hz=clock,
+        per_clock=value / clock / case.threads if clock and device.kind == "cpu" else None,
         throttled_share=_throttled(one.rounds),
     )
 
@@ -146,8 +150,9 @@ def _typical(medians: Sequence[float]) -> Estimate:
     )
 
 
-def _converged(per_round: Sequence[float], measures: str, nominal: float | None) -> bool:
-    if not rounds_agree(per_round, COMPUTE_TOLERANCE if measures == "compute" else MEMORY_TOLERANCE):
+def _converged(per_round: Sequence[float], per_clock: Sequence[float], nominal: float | None) -> bool:
+    """Three rounds agree, per clock where turbo moves the rate, and the best is within 1.5 % of what the ports can do."""
+    if not rounds_agree(per_clock if len(per_clock) == len(per_round) else per_round, COMPUTE_TOLERANCE):
         return False
     return nominal is None or max(per_round) >= nominal * (1 - PORTS_TOLERANCE)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from microbench.clock import clock_hz
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Prepared
 from microbench.nominal import nominal_rate
@@ -63,6 +64,7 @@ class _State:
     best_of_rounds: list[float] = field(default_factory=list)
     ended_s: list[float] = field(default_factory=list)
     share: float | None = None
+    shares: list[float] = field(default_factory=list)
     converged: bool = False
     lost: bool = False
 
@@ -165,10 +167,12 @@ class Loop:
         return not state.converged or self.round % REVISIT_EVERY == 0
 
     def _converged(self, state: _State) -> bool:
-        tolerance = COMPUTE_TOLERANCE if state.sheet.measures == "compute" else MEMORY_TOLERANCE
-        if not rounds_agree(state.best_of_rounds, tolerance):
+        compute = state.sheet.measures == "compute"
+        # Turbo moves rates from round to round; what the rounds must agree on is the rate per clock, where the clock is known.
+        agreeing = state.shares if compute and state.shares else state.best_of_rounds
+        if not rounds_agree(agreeing, COMPUTE_TOLERANCE if compute else MEMORY_TOLERANCE):
             return False
-        return state.share is None or state.share >= 1 - PORTS_TOLERANCE
+        return not compute or state.share is None or state.share >= 1 - PORTS_TOLERANCE
 
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
         """Blocks of one clock licence, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""
@@ -218,19 +222,16 @@ class Loop:
         self._see_clock(state, samples)
 
     def _see_clock(self, state: _State, samples: Samples) -> None:
-        """The share of the ports' count at the clock seen, in the best round so far."""
+        """The share of the ports' count at the clock seen: of each round, and in the best round so far."""
+        clock = clock_hz(samples, state.companion_sheet)
+        nominal = nominal_rate(state.sheet, self.device, clock_hz=clock, threads=state.case.threads) if clock else None
+        if not nominal:
+            return
         rate = state.best_of_rounds[-1]
-        if rate < max(state.best_of_rounds):
-            return
-        if samples.companion_ns and state.companion_sheet is not None:
-            clock_hz = state.companion_sheet.cycles * samples.companion_iterations * 1e9 / min(samples.companion_ns)
-        elif samples.clock_hz:
-            clock_hz = max(samples.clock_hz)
-        else:
-            return
-        nominal = nominal_rate(state.sheet, self.device, clock_hz=clock_hz, threads=state.case.threads)
         work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes
-        state.share = rate * 1e9 * work * state.case.threads / nominal if nominal else None
+        state.shares.append(rate * 1e9 * work * state.case.threads / nominal)
+        if rate == max(state.best_of_rounds):
+            state.share = state.shares[-1]
 
 
 def burst(state: _State, count: int, index: int, started_s: float) -> Samples:

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 _GATE_AT = 0.85
 _GATE_LOOKS = 3
 _GATE_ROUNDS = 2
+# Readings of one turbo step agree within a few tenths of a per cent; a step is 2.5 % and more.
+_CLOCK_DRIFT = 0.015
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +273,7 @@ def _found(distilled: Distilled, samples: Sequence[Samples], this: _Run) -> list
         found.append(
             Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment")
         )
-    found += _level_findings(distilled)
+    found += [*_level_findings(distilled), *_clock_findings(distilled)]
     unproven = [ceiling for ceiling in distilled.ceilings if ceiling.proof.status == "failed"]
     for ceiling in unproven:
         says = (
@@ -302,6 +304,22 @@ def _level_findings(distilled: Distilled) -> list[Finding]:
                 f"{level.high_bytes / 2**20:.3g} MiB{reuse}"
             )
             found.append(Finding(code="level-smaller", severity="info", says=says, remedy="neighbours share it; plan with the size seen"))
+    return found
+
+
+def _clock_findings(distilled: Distilled) -> list[Finding]:
+    """Where turbo moved the clock between the ceilings of one licence, so that their rates are not of one moment."""
+    found = []
+    clocks: dict[str, list[float]] = {}
+    for ceiling in distilled.ceilings:
+        if ceiling.measures == "compute" and ceiling.clock_hz and ceiling.backend == "native":
+            clocks.setdefault(ceiling.variant, []).append(ceiling.clock_hz)
+    for variant, seen in clocks.items():
+        low, high = min(seen), max(seen)
+        if high > low * (1 + _CLOCK_DRIFT):
+            says = f"the clock of {variant} moved between {low / 1e9:.2f} and {high / 1e9:.2f} GHz; rates follow it, rates per clock do not"
+            remedy = "compare rates per clock between runs, or measure with turbo switched off"
+            found.append(Finding(code="clock-drift", severity="info", says=says, remedy=remedy))
     return found
 
 
