@@ -1,0 +1,346 @@
+"""Whether a compiled CPU loop is the loop that its sheet describes: multiply-adds, loads and stores per iteration, counted in the binary.
+
+binutils disassembles the extension once. In the function of ``Sheet.symbol`` the main loop is found from control flow alone: a
+backward jump closes a loop, and of the loops that hold no other the one with the most counted instructions is the one that is timed.
+A prefetch moves no operand, and an address computation touches no memory; a memory operand of a multiply-add is a load as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from microbench.dtypes import DTYPES
+from microbench.records import Proof, Sheet
+
+_HEADER = re.compile(r"[0-9a-f]+ <(?P<name>[^>]+)>:")
+_LINE = re.compile(r"\s*(?P<address>[0-9a-f]+):\t(?P<code>(?:[0-9a-f]{2,8} )+)\s*\t(?P<mnemonic>\S+)(?:\s+(?P<operands>.*))?")
+# Prefixes that objdump prints before the mnemonic proper.
+_PREFIXES = {"lock", "rep", "repz", "repnz", "notrack", "bnd", "data16", "cs", "ds", "{vex}", "{evex}"}
+_ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
+_TIMEOUT_S = 120
+# A spilled counter in a loop of hundreds of loads costs nothing that a measurement could show; more would.
+_SPILLS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """One disassembled instruction; ``target`` is where a direct jump goes."""
+
+    address: int
+    code: str
+    mnemonic: str
+    operands: tuple[str, ...] = ()
+    target: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Loads and stores of one instruction, and the bytes of each."""
+
+    loads: int = 0
+    stores: int = 0
+    size: int = 0
+    on_stack: bool = False
+
+
+def read(listing: str, wanted: Callable[[str], bool] = bool) -> dict[str, list[Instruction]]:
+    """Parse what ``objdump -d -w`` prints: instructions by symbol, of those symbols that are ``wanted``."""
+    functions: dict[str, list[Instruction]] = {}
+    current: list[Instruction] | None = None
+    for line in listing.splitlines():
+        header = _HEADER.fullmatch(line) if line.endswith(">:") else None
+        if header:
+            current = functions.setdefault(header["name"], []) if wanted(header["name"]) else None
+            continue
+        match = _LINE.match(line) if current is not None else None
+        if match and current is not None:
+            current.append(_instruction(match))
+    return functions
+
+
+def _instruction(match: re.Match[str]) -> Instruction:
+    mnemonic, operands = match["mnemonic"], match["operands"] or ""
+    while mnemonic in _PREFIXES and operands:
+        mnemonic, _, operands = operands.partition(" ")
+        operands = operands.strip()
+    operands = re.sub(r"\s+(#|//).*", "", operands)
+    jump = re.search(r"(?:^|, ?)([0-9a-f]+) <", operands)
+    return Instruction(
+        address=int(match["address"], 16),
+        code=match["code"].replace(" ", ""),
+        mnemonic=mnemonic,
+        operands=tuple(part.strip() for part in re.split(r",\s*(?![^(\[{]*[)\]}])", operands) if part.strip()),
+        target=int(jump[1], 16) if jump else None,
+    )
+
+
+def innermost_loops(instructions: Sequence[Instruction]) -> list[list[Instruction]]:
+    """Every stretch of code between a backward jump and its target that contains no other such stretch."""
+    if not instructions:
+        return []
+    first = instructions[0].address
+    spans = {
+        (each.target, each.address)
+        for each in instructions
+        if each.target is not None and first <= each.target <= each.address and not each.mnemonic.startswith(("call", "bl"))
+    }
+    inner = [span for span in spans if not any(other != span and span[0] <= other[0] and other[1] <= span[1] for other in spans)]
+    return [[each for each in instructions if low <= each.address <= high] for low, high in sorted(inner)]
+
+
+# --- x86-64 ------------------------------------------------------------------------------------------------------------------------
+
+_X86_VECTOR = {"zmm": 64, "ymm": 32, "xmm": 16}
+_X86_NO_MEMORY = ("lea", "nop", "prefetch", "clflush", "j", "call", "endbr", "ldtilecfg", "sttilecfg")
+_X86_READS_ONLY = ("cmp", "test", "vptest", "vucomi", "bt", "vcomi")
+
+
+def _x86_size(each: Instruction) -> int:
+    """Bytes that a memory operand moves, from the mnemonic or the widest register beside it."""
+    if each.mnemonic.startswith("tile"):
+        return 1024
+    scalar = re.fullmatch(r"v?(?:mov|add|mul|sub|fn?m\w+|div)(?:.*)(?P<kind>s[sdh]|[lh]p[sd])|v?mov(?P<word>[dq])", each.mnemonic)
+    if scalar:
+        return {"ss": 4, "sd": 8, "sh": 2, "d": 4, "q": 8}.get(scalar["kind"] or scalar["word"], 8)
+    text = " ".join(part for part in each.operands if "(" not in part)
+    for register, size in _X86_VECTOR.items():
+        if f"%{register}" in text:
+            return size
+    if re.search(r"%(r[a-ds]?[a-z0-9]*[a-z0-9])\b", text) and not re.search(r"%r\d+[dwb]\b", text):
+        return 8
+    return {"b": 1, "w": 2, "l": 4, "q": 8}.get(each.mnemonic[-1], 4)
+
+
+def x86_access(each: Instruction) -> Access:
+    """Loads and stores of an x86-64 instruction (AT&T syntax: the destination comes last)."""
+    memory = [index for index, part in enumerate(each.operands) if "(" in part or re.fullmatch(r"(%[c-gs]s:)?0x[0-9a-f]+", part)]
+    if not memory or each.mnemonic.startswith(_X86_NO_MEMORY):
+        return Access()
+    size, on_stack = _x86_size(each), "(%rsp" in each.operands[memory[-1]]
+    into = memory[-1] == len(each.operands) - 1 and len(each.operands) > 1
+    if not into or each.mnemonic.startswith(_X86_READS_ONLY):
+        # A single memory operand is read (divq), or read and written back (incq).
+        return Access(loads=1, stores=int(each.mnemonic.startswith(("inc", "dec", "neg", "not"))), size=size, on_stack=on_stack)
+    moves = re.match(r"v?mov|tilestored|vextract|vcompress|vpscatter|vcvtps2ph|set", each.mnemonic)
+    return Access(loads=0 if moves else 1, stores=1, size=size, on_stack=on_stack)
+
+
+_X86_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("f64", "f64"): (r"vfmadd(132|213|231)pd", r"vfmadd(132|213|231)sd"),
+    ("f32", "f32"): (r"vfmadd(132|213|231)ps", r"vfmadd(132|213|231)ss"),
+    ("f16", "f16"): (r"vfmadd(132|213|231)ph", r"vfmadd(132|213|231)sh"),
+    ("bf16", "f32"): (r"vdpbf16ps|tdpbf16ps", ""),
+    ("f16", "f32"): (r"tdpfp16ps", ""),
+    ("i8", "i32"): (r"vpdpb[us][us]ds?|tdpb[us][us]d", ""),
+}
+
+
+def x86_math(sheet: Sheet) -> Callable[[Instruction], bool] | None:
+    """Tell a sheet's multiply-add from other instructions; ``None`` for a dtype that x86-64 has none for."""
+    spelling = _spelling(_X86_MATH, sheet)
+    if spelling is None:
+        return None
+    pattern = re.compile(spelling)
+    register = {16: "%xmm", 32: "%ymm", 64: "%zmm"}.get(_register_bytes(sheet), "")
+    prefix = "%tmm" if sheet.unit == "matrix" else "%xmm" if sheet.unit == "scalar" else register
+
+    def counts(each: Instruction) -> bool:
+        return pattern.fullmatch(each.mnemonic) is not None and bool(each.operands) and each.operands[-1].startswith(prefix)
+
+    return counts
+
+
+# --- aarch64 -------------------------------------------------------------------------------------------------------------------------
+
+_ARM_SIZES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
+_ARM_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("f64", "f64"): (r"fmla v\d+\.2d", r"fmadd d\d+"),
+    ("f32", "f32"): (r"fmla v\d+\.4s", r"fmadd s\d+"),
+    ("f16", "f16"): (r"fmla v\d+\.8h", r"fmadd h\d+"),
+    ("bf16", "f32"): (r"bfdot v\d+\.4s", ""),
+    ("i8", "i32"): (r"[su]dot v\d+\.4s", ""),
+}
+
+
+def arm_access(each: Instruction) -> Access:
+    """Loads and stores of an aarch64 instruction; a pair counts twice, a structure as many registers as it lists."""
+    kind = re.match(r"(?P<verb>ld|st)(?P<form>\d|n?p|u?r|apr|lr|xr|ar)", each.mnemonic)
+    if kind is None or each.mnemonic.startswith("prf") or not any("[" in part for part in each.operands):
+        return Access()
+    first = each.operands[0]
+    if first.startswith("{"):
+        low, high = re.findall(r"v(\d+)", first)[0], re.findall(r"v(\d+)", first)[-1]
+        count = (int(high) - int(low)) % 32 + 1 if "-" in first else len(re.findall(r"v\d+", first))
+        size = 8 if re.search(r"\.(8b|4h|2s|1d)", first) else 16
+    else:
+        count = 2 if kind["form"] in ("p", "np") else 1
+        size = _ARM_SIZES.get(first[:1], 8)
+    on_stack = any("[sp" in part for part in each.operands)
+    is_load = kind["verb"] == "ld"
+    return Access(loads=count if is_load else 0, stores=0 if is_load else count, size=size, on_stack=on_stack)
+
+
+def arm_math(sheet: Sheet) -> Callable[[Instruction], bool] | None:
+    """Tell a sheet's multiply-add from other instructions; ``None`` for a dtype that aarch64 has none for."""
+    spelling = _spelling(_ARM_MATH, sheet)
+    if spelling is None:
+        return None
+    pattern = re.compile(spelling)
+    return lambda each: bool(each.operands) and pattern.fullmatch(f"{each.mnemonic} {each.operands[0]}") is not None
+
+
+def _spelling(table: Mapping[tuple[str, str], tuple[str, str]], sheet: Sheet) -> str | None:
+    vector, scalar = table.get((sheet.dtype or "", sheet.accumulator or sheet.dtype or ""), ("", ""))
+    return (scalar if sheet.unit == "scalar" else vector) or None
+
+
+def _register_bytes(sheet: Sheet) -> int:
+    return int(sheet.lanes * DTYPES[sheet.accumulator or sheet.dtype or "f32"].bytes)
+
+
+# --- the proof -----------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Isa:
+    access: Callable[[Instruction], Access]
+    math: Callable[[Sheet], Callable[[Instruction], bool] | None]
+
+
+_ISAS = {"x86_64": _Isa(access=x86_access, math=x86_math), "aarch64": _Isa(access=arm_access, math=arm_math)}
+
+
+def count(loop: Iterable[Instruction], sheet: Sheet, machine: str) -> dict[str, int]:
+    """Multiply-adds, loads and stores of one iteration.
+
+    Where the sheet names the size of an access, operands of another size or on the stack are counted apart, as ``other``.
+    """
+    isa = _ISAS[machine]
+    is_math = isa.math(sheet)
+    found: Counter[str] = Counter()
+    for each in loop:
+        found["math"] += int(is_math is not None and is_math(each))
+        access = isa.access(each)
+        named = not sheet.access_bytes or (access.size == sheet.access_bytes and not access.on_stack)
+        kinds = ("loads", "stores") if named else ("other", "other")
+        found[kinds[0]] += access.loads
+        found[kinds[1]] += access.stores
+    return {kind: found[kind] for kind in ("math", "loads", "stores", "other")}
+
+
+def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], machine: str, tool: str) -> Proof:
+    """Compare every loop that a sheet stands for with the sheet."""
+    expected = {"math": sheet.math, "loads": sheet.loads, "stores": sheet.stores}
+    names = [name for name in functions if sheet.symbol and _family(name) == _family(sheet.symbol)]
+    if not sheet.symbol or not names:
+        return _unproven(
+            sheet, f"symbol {sheet.symbol} is not in the binary: it was stripped" if sheet.symbol else "the sheet names no symbol"
+        )
+    if not (sheet.math or sheet.loads or sheet.stores):
+        return _unproven(sheet, "the sheet counts no instructions")
+    if sheet.math and _ISAS[machine].math(sheet) is None:
+        return _unproven(sheet, f"no {machine} multiply-add is known for {sheet.dtype}")
+    digest = hashlib.sha256()
+    found: dict[str, int] = {}
+    for name in sorted(names, key=lambda name: (name != sheet.symbol, name)):
+        loops = innermost_loops(functions[name])
+        counted = [(count(loop, sheet, machine), loop) for loop in loops]
+        found, loop = max(counted, key=lambda each: each[0]["math"] + each[0]["loads"] + each[0]["stores"], default=({}, []))
+        digest.update("".join(each.code for each in loop).encode())
+        # Variants that prefetch or walk several streams compute more addresses; the sheet's own loop may not.
+        spills = _SPILLS * sum(expected.values()) if name == sheet.symbol else float("inf")
+        reason = _complaint(expected, found, loop, spills)
+        if reason:
+            where = f"{reason} (in {name})"
+            return Proof(
+                status="failed", source=sheet.source, tool=tool, expected=expected, found=found, hash=digest.hexdigest()[:16], reason=where
+            )
+    return Proof(status="proven", source=sheet.source, tool=tool, expected=expected, found=found, hash=digest.hexdigest()[:16])
+
+
+def _complaint(expected: Mapping[str, int], found: Mapping[str, int], loop: Sequence[Instruction], spills: float) -> str:
+    if not found:
+        return "no loop was found"
+    if any(each.mnemonic.startswith("call") or each.mnemonic in ("bl", "blr") for each in loop):
+        return "the loop calls a function"
+    wrong = [f"{found[kind]} {kind} instead of {expected[kind]}" for kind in expected if found[kind] != expected[kind]]
+    if not wrong and found["other"] > spills:
+        wrong = [f"{found['other']} memory accesses beside the {expected['loads']} loads and {expected['stores']} stores"]
+    return f"the loop has {', '.join(wrong)}" if wrong else ""
+
+
+def _family(symbol: str) -> str:
+    """Reduce a symbol to what it shares with the variants of its loop that a case may choose: streams side by side, prefetches."""
+    return re.sub(r"Lj\d+E(Lb[01]E)Lb[01]E", r"Lj*E\1Lb*E", symbol)
+
+
+def _unproven(sheet: Sheet, reason: str) -> Proof:
+    return Proof(status="unproven", source=sheet.source, reason=reason)
+
+
+def machine_of(binary: Path) -> str | None:
+    """Architecture of an ELF file: ``x86_64``, ``aarch64`` or ``None``."""
+    try:
+        head = binary.read_bytes()[:20]
+    except OSError:
+        return None
+    return _ELF_MACHINES.get(int.from_bytes(head[18:20], "little")) if head[:4] == b"\x7fELF" else None
+
+
+def find_tool(machine: str) -> str | None:
+    """Path of an objdump that reads the architecture, the system's own first; ``None`` without binutils."""
+    own = shutil.which("objdump")
+    cross = shutil.which(f"{machine.replace('_', '-')}-linux-gnu-objdump")
+    for tool in (own, cross):
+        if tool is not None and _reads(tool, machine):
+            return tool
+    return None
+
+
+def _reads(tool: str, machine: str) -> bool:
+    listed = subprocess.run([tool, "-i"], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)  # noqa: S603
+    return {"x86_64": "elf64-x86-64", "aarch64": "elf64-littleaarch64"}[machine] in listed.stdout
+
+
+def disassemble(binary: Path, tool: str, wanted: Callable[[str], bool] = bool) -> dict[str, list[Instruction]]:
+    """Disassemble a binary in one call, and keep the symbols that are ``wanted``.
+
+    Raises
+    ------
+    OSError
+        If objdump fails or cannot be started.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603
+            [tool, "-d", "-w", str(binary)], capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"objdump took longer than {_TIMEOUT_S} s") from error
+    if done.returncode:
+        raise OSError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"objdump ended with {done.returncode}")
+    return read(done.stdout, wanted)
+
+
+def prove_binary(sheets: Sequence[Sheet], binary: Path) -> dict[str, Proof]:
+    """Prove the loops of all sheets in one binary; where that cannot be done, ``unproven`` with the reason."""
+    machine = machine_of(binary)
+    if machine is None:
+        return {sheet.name: _unproven(sheet, f"{binary.name} is no ELF file of x86-64 or aarch64") for sheet in sheets}
+    tool = find_tool(machine)
+    if tool is None:
+        return {sheet.name: _unproven(sheet, "no objdump: install binutils") for sheet in sheets}
+    try:
+        families = {_family(sheet.symbol) for sheet in sheets if sheet.symbol}
+        functions = disassemble(binary, tool, lambda name: _family(name) in families)
+    except OSError as error:
+        return {sheet.name: _unproven(sheet, f"objdump failed: {error}") for sheet in sheets}
+    version = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)  # noqa: S603
+    named = version.stdout.splitlines()[0] if version.stdout else "objdump"
+    return {sheet.name: prove_loop(sheet, functions, machine, named) for sheet in sheets}

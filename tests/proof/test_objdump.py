@@ -1,0 +1,274 @@
+"""The proof of CPU loops: known assembly, mutations that must be refused, the extension as built, and the kernels under clang."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from microbench.proof import objdump, prove
+from microbench.records import Sheet, Work
+
+ROOT = Path(__file__).parents[2]
+SYMBOL = "loop"
+
+needs_binutils = pytest.mark.skipif(not all(map(shutil.which, ("as", "objdump"))), reason="no binutils")
+x86_only = pytest.mark.skipif(platform.machine() != "x86_64", reason="assembles x86-64 code")
+
+
+def sheet(**changes: object) -> Sheet:
+    facts: dict[str, object] = {
+        "name": "triad.f32.v512",
+        "measures": "memory",
+        "backend": "native",
+        "device_kind": "cpu",
+        "says": "",
+        "unit": "vector",
+        "dtype": "f32",
+        "lanes": 16,
+        "math": 4,
+        "loads": 3,
+        "stores": 1,
+        "access_bytes": 64,
+        "symbol": SYMBOL,
+        "work": Work(bytes_read=192, bytes_written=64),
+    }
+    return Sheet(**(facts | changes))  # type: ignore[arg-type]
+
+
+# A loop with four multiply-adds (one of them on memory), three loads, one store, a prefetch, an address computation and, before and
+# after it, what must not be counted: a short loop that copies, and stores of the result.
+GOOD = """
+.globl loop
+.type loop, @function
+loop:
+    mov $4, %ecx
+1:  vmovups (%rsi), %ymm1
+    vmovups %ymm1, (%rdi)
+    dec %ecx
+    jnz 1b
+    mov %rdx, -8(%rsp)
+    jmp 3f
+2:  vmovups (%rsi,%rax), %zmm0
+    vmovups 64(%rsi,%rax), %zmm1
+    prefetcht0 4096(%rsi,%rax)
+    vfmadd231ps %zmm2, %zmm3, %zmm4
+    vfmadd231ps %zmm2, %zmm3, %zmm5
+    vfmadd213ps 128(%rsi,%rax), %zmm0, %zmm6
+    vfmadd132ps %zmm0, %zmm1, %zmm7
+    vmovntps %zmm7, (%rdi,%rax)
+    lea 64(%rax), %rax
+    nopw 0x0(%rax,%rax,1)
+3:  sub $1, %rdx
+    jne 2b
+    vmovups %zmm4, (%rdi)
+    vzeroupper
+    ret
+"""
+
+
+def assemble(folder: Path, source: str) -> Path:
+    (folder / "loop.s").write_text(source)
+    subprocess.run(["as", "loop.s", "-o", "loop.o"], cwd=folder, check=True)
+    return folder / "loop.o"
+
+
+def proof_of(folder: Path, source: str, **changes: object) -> tuple[str, str]:
+    row = sheet(**changes)
+    found = objdump.prove_binary([row], assemble(folder, source))[row.name]
+    return found.status, found.reason or ""
+
+
+@needs_binutils
+@x86_only
+def test_the_loop_of_the_sheet_is_proven(tmp_path: Path) -> None:
+    row = sheet()
+    found = objdump.prove_binary([row], assemble(tmp_path, GOOD))[row.name]
+    assert found.status == "proven"
+    assert found.found == {"math": 4, "loads": 3, "stores": 1, "other": 0}
+    assert found.tool is not None
+    assert "objdump" in found.tool
+    assert found.hash is not None
+    assert len(found.hash) == 16
+
+
+@needs_binutils
+@x86_only
+@pytest.mark.parametrize(
+    ("what", "old", "new", "says"),
+    [
+        ("a removed multiply-add", "    vfmadd231ps %zmm2, %zmm3, %zmm5\n", "", "3 math instead of 4"),
+        ("an added multiply-add", "    vzeroupper\n", "", None),
+        ("a doubled multiply-add", "%zmm3, %zmm5\n", "%zmm3, %zmm5\n    vfmadd231ps %zmm2, %zmm3, %zmm8\n", "5 math instead of 4"),
+        ("an addition in its place", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vaddps %zmm2, %zmm3, %zmm5", "3 math instead of 4"),
+        ("a narrower multiply-add", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vfmadd231ps %ymm2, %ymm3, %ymm5", "3 math instead of 4"),
+        ("a scalar multiply-add", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vfmadd231ss %xmm2, %xmm3, %xmm5", "3 math instead of 4"),
+        ("another dtype", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vfmadd231pd %zmm2, %zmm3, %zmm5", "3 math instead of 4"),
+        ("a hoisted load", "    vmovups 64(%rsi,%rax), %zmm1\n", "", "2 loads instead of 3"),
+        ("a hoisted memory operand", "128(%rsi,%rax), %zmm0, %zmm6", "%zmm9, %zmm0, %zmm6", "2 loads instead of 3"),
+        ("a narrower load", "vmovups 64(%rsi,%rax), %zmm1", "vmovups 64(%rsi,%rax), %ymm1", "2 loads instead of 3"),
+        ("an extra store", "    lea 64", "    vmovups %zmm6, 64(%rdi,%rax)\n    lea 64", "2 stores instead of 1"),
+        ("a dropped store", "    vmovntps %zmm7, (%rdi,%rax)\n", "", "0 stores instead of 1"),
+        ("a spilled accumulator", "    lea 64", "    vmovaps %zmm6, -128(%rsp)\n    lea 64", "memory accesses beside"),
+        ("a reloaded counter", "    lea 64", "    addq $1, (%rbx)\n    lea 64", "memory accesses beside"),
+        ("a call", "    lea 64", "    call loop\n    lea 64", "calls a function"),
+        ("no loop at all", "jne 2b", "nop", "instead of"),
+    ],
+)
+def test_every_deviation_from_the_sheet_is_refused(tmp_path: Path, what: str, old: str, new: str, says: str | None) -> None:
+    assert old in GOOD
+    status, reason = proof_of(tmp_path, GOOD.replace(old, new))
+    if says is None:  # what follows the loop is none of its business
+        assert status == "proven"
+        return
+    assert status == "failed", what
+    assert says in reason, what
+
+
+@needs_binutils
+@x86_only
+def test_a_spilled_result_in_a_compute_loop_is_refused(tmp_path: Path) -> None:
+    source = "loop:\n1: vfmadd231pd %ymm0, %ymm1, %ymm2\n vmovapd %ymm2, -0x78(%rsp)\n sub $1, %rax\n jne 1b\n ret\n"
+    status, reason = proof_of(tmp_path, source, dtype="f64", lanes=4, math=1, loads=0, stores=0, access_bytes=0)
+    assert (status, "1 stores instead of 0" in reason) == ("failed", True)
+
+
+@needs_binutils
+@x86_only
+@pytest.mark.parametrize(
+    ("instruction", "facts"),
+    [
+        ("vfmadd231sd %xmm0, %xmm1, %xmm2", {"dtype": "f64", "unit": "scalar", "lanes": 1}),
+        ("vfmadd231ph %zmm0, %zmm1, %zmm2", {"dtype": "f16", "lanes": 32}),
+        ("vdpbf16ps %ymm0, %ymm1, %ymm2", {"dtype": "bf16", "accumulator": "f32", "lanes": 8}),
+        ("vpdpbusd %zmm0, %zmm1, %zmm2", {"dtype": "i8", "accumulator": "i32", "lanes": 16}),
+        ("{vex} vpdpbusd %ymm0, %ymm1, %ymm2", {"dtype": "i8", "accumulator": "i32", "lanes": 8}),
+        ("tdpbssd %tmm0, %tmm1, %tmm2", {"dtype": "i8", "accumulator": "i32", "lanes": 256, "unit": "matrix"}),
+        ("tdpbf16ps %tmm0, %tmm1, %tmm2", {"dtype": "bf16", "accumulator": "f32", "lanes": 256, "unit": "matrix"}),
+    ],
+)
+def test_each_multiply_add_is_known_by_its_dtype(tmp_path: Path, instruction: str, facts: dict[str, object]) -> None:
+    source = f"loop:\n1: {instruction}\n {instruction}\n sub $1, %rax\n jne 1b\n ret\n"
+    rest = {"loads": 0, "stores": 0, "access_bytes": 0}
+    assert proof_of(tmp_path, source, math=2, **facts, **rest)[0] == "proven"
+    assert proof_of(tmp_path, source, math=3, **facts, **rest)[0] == "failed"
+
+
+@needs_binutils
+@x86_only
+def test_a_variant_of_the_loop_that_differs_is_found(tmp_path: Path) -> None:
+    name = "_ZN4loopILj1ELb0ELb0EE3runERm"
+    variant = name.replace("Lj1E", "Lj4E")
+    body = "1: vmovups (%rsi), %zmm0\n{more} sub $1, %rax\n jne 1b\n ret\n"
+    source = f"{name}:\n" + body.format(more="") + f"{variant}:\n" + body.format(more="{more}")
+    facts = {"math": 0, "loads": 1, "stores": 0, "symbol": name}
+    assert proof_of(tmp_path, source.format(more=""), **facts)[0] == "proven"
+    status, reason = proof_of(tmp_path, source.format(more="vmovups 64(%rsi), %zmm1\n"), **facts)
+    assert status == "failed"
+    assert variant in reason
+
+
+# As `aarch64-linux-gnu-objdump -d -w` prints it.
+ARM = """
+0000000000000000 <loop>:
+   0:\t3dc00020 \tldr\tq0, [x1]
+   4:\tad400821 \tldp\tq1, q2, [x1]
+   8:\t4e22cc24 \tfmla\tv4.4s, v1.4s, v2.4s
+   c:\t4e22cc25 \tfmla\tv5.4s, v1.4s, v2.4s
+  10:\tf9800420 \tprfm\tpldl1keep, [x1, #8]
+  14:\tac000400 \tstnp\tq0, q1, [x0]
+  18:\tf1000442 \tsubs\tx2, x2, #0x1
+  1c:\t54ffff21 \tb.ne\t0 <loop>  // b.any
+  20:\td65f03c0 \tret
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "status"),
+    [
+        (lambda text: text, "proven"),
+        (lambda text: text.replace("\tfmla\tv5.4s, v1.4s, v2.4s", "\tfadd\tv5.4s, v1.4s, v2.4s"), "failed"),
+        (lambda text: text.replace("ldp\tq1, q2", "ldr\tq1"), "failed"),
+        (lambda text: text.replace("stnp\tq0, q1", "str\tq0"), "failed"),
+        (lambda text: text.replace(".4s", ".2d"), "failed"),
+    ],
+)
+def test_aarch64_loops_are_counted_alike(edit: Callable[[str], str], status: str) -> None:
+    row = sheet(lanes=4, math=2, loads=3, stores=2, access_bytes=16)
+    assert objdump.prove_loop(row, objdump.read(edit(ARM)), "aarch64", "objdump").status == status
+
+
+@pytest.mark.parametrize(
+    ("text", "loads", "stores"),
+    [("ld1\t{v0.16b-v3.16b}, [x0]", 4, 0), ("st1\t{v0.4s}, [x0], #16", 0, 1), ("ldnp\tq0, q1, [x0]", 2, 0), ("add\tx0, x0, #1", 0, 0)],
+)
+def test_aarch64_structure_loads_count_their_registers(text: str, loads: int, stores: int) -> None:
+    (each,) = objdump.read(f"0000000000000000 <f>:\n   0:\t00000000 \t{text}\n")["f"]
+    access = objdump.arm_access(each)
+    assert (access.loads, access.stores) == (loads, stores)
+
+
+def test_without_objdump_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    binary = tmp_path / "x.so"
+    binary.write_bytes(b"\x7fELF" + bytes(14) + (0x3E).to_bytes(2, "little"))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    found = objdump.prove_binary([sheet()], binary)["triad.f32.v512"]
+    assert (found.status, found.reason) == ("unproven", "no objdump: install binutils")
+
+
+def test_a_file_that_is_no_binary_proves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("not a binary")
+    for name in ("x", "missing"):
+        assert objdump.prove_binary([sheet()], tmp_path / name)["triad.f32.v512"].status == "unproven"
+
+
+@needs_binutils
+@x86_only
+def test_a_stripped_symbol_proves_nothing(tmp_path: Path) -> None:
+    status, reason = proof_of(tmp_path, GOOD.replace("loop", "gone"))
+    assert status == "unproven"
+    assert "stripped" in reason
+
+
+# --- the real thing ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def native_sheets() -> list[Sheet]:
+    pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
+    from microbench.kernels import native
+
+    return native.sheets()
+
+
+def provable(row: Sheet) -> bool:
+    return row.measures in ("compute", "memory") and row.symbol is not None
+
+
+@needs_binutils
+def test_every_loop_of_the_built_extension_is_what_its_sheet_says(native_sheets: list[Sheet]) -> None:
+    found = prove(native_sheets)
+    wrong = {row.name: found[row.name].reason for row in native_sheets if provable(row) and found[row.name].status != "proven"}
+    assert wrong == {}
+    assert sum(provable(row) for row in native_sheets) >= 12
+
+
+@needs_binutils
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="no clang++ for the second compiler")
+def test_every_loop_is_what_its_sheet_says_under_clang_too(native_sheets: list[Sheet], tmp_path: Path) -> None:
+    sources = sorted((ROOT / "csrc/cpu/kernels").glob("*.cpp"))
+    options = ["-std=c++20", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-fno-unroll-loops", "-falign-loops=64", "-c"]
+    for source in sources:
+        done = subprocess.run(["clang++", *options, str(source)], cwd=tmp_path, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    wrong = {}
+    for row in filter(provable, native_sheets):
+        binary = tmp_path / f"{Path(row.source).stem}.o"
+        found = objdump.prove_binary([row], binary)[row.name]
+        if found.status != "proven":
+            wrong[row.name] = found.reason
+    assert wrong == {}
