@@ -7,6 +7,7 @@ from pathlib import Path
 
 from microbench import report as reports
 from microbench import store, units
+from microbench.devices import probe
 from microbench.files import write_new
 from microbench.frames import ceiling_rows
 from microbench.records import Characterisation, Finding
@@ -14,6 +15,9 @@ from microbench.report import terminal
 from microbench.report.progress import progress
 from microbench.session import Outcome, Request, carry_out, plan_for
 from microbench.tables import Row, as_csv, emit
+
+# An examination says "fine" where a run would say "info".
+_SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
 
 
 def dry_run(request: Request) -> None:
@@ -124,6 +128,43 @@ def audit(file: Path, against: str | None, json_path: str | None, csv_path: str 
 
 def _told(finding: Finding) -> str:
     return f"{finding.severity}: {finding.says}{f'; {finding.remedy}' if finding.remedy else ''}\n"
+
+
+def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
+    """List what is fine and what is not; 1 where something is wrong."""
+    from microbench.doctor import examine
+
+    findings = examine(device)
+    rows: list[Row] = [
+        {"check": each.code, "severity": _SEVERITY[each.severity], "says": each.says, "remedy": each.remedy or None} for each in findings
+    ]
+    faults = sum(finding.severity == "error" for finding in findings)
+    warnings = sum(finding.severity == "warning" for finding in findings)
+    emit(rows, f"{device}: {faults} faults, {warnings} warnings", json_path, csv_path)
+    return 1 if faults else 0
+
+
+def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> None:
+    """Print computed rates with the terms of each, and the facts behind them on stderr."""
+    from microbench.nominal import described, named
+
+    found = named(name) if name is not None else described(probe())
+    rows: list[Row] = [
+        {
+            "what": row.name,
+            "rate": units.rate(row.rate, row.unit) if row.rate is not None else None,
+            "value": row.rate,
+            "unit": row.unit,
+            "per_cycle": row.per_cycle,
+            "formula": row.formula,
+            "source": row.source,
+        }
+        for row in found.rows
+    ]
+    facts = ", ".join(f"{key} {value}" for key, value in found.facts.items())
+    emit(rows, f"{found.name}: {facts}", json_path, csv_path)
+    for note in found.notes:
+        sys.stderr.write(f"note: {note}\n")
 
 
 def report(file: Path, targets: dict[str, Path | None]) -> None:

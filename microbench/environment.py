@@ -279,7 +279,7 @@ def _busy(value: Value, machine: Machine) -> Finding | None:
     count = len(allowed(machine)) or 1
     if float(value) < 0.5 * count:
         return None
-    says = f"the machine was busy before the run (load {float(value):g} on {count} CPUs)"
+    says = f"the machine was busy when this began (load {float(value):g} on {count} CPUs)"
     return _doubt("load", says, "stop what else is running ('top' shows it), or measure at another time")
 
 
