@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import stat
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def _fewer_rounds(samples: tuple[Samples, ...], limit: int) -> tuple[Samples, ..
     return tuple(each for each in samples if id(each) in kept)
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Samples) if field.default is not MISSING}
+_FIELDS = tuple((field.name, field.default) for field in fields(Samples))
 
 
 def _plain(value: object) -> object:
@@ -107,14 +107,13 @@ def _plain(value: object) -> object:
 
 def _samples_row(samples: Samples) -> dict[str, Any]:
     """One row of samples; what equals its default is left out, for there are thousands of them."""
-    row = msgspec.to_builtins(samples, enc_hook=_plain)
-    return {name: value for name, value in row.items() if not (name in _DEFAULTS and value == msgspec.to_builtins(_DEFAULTS[name]))}
+    return {name: value for name, default in _FIELDS if (value := getattr(samples, name)) is not default and value != default}
 
 
 def _encode(characterisation: Characterisation) -> bytes:
     tree = msgspec.to_builtins(replace(characterisation, schema=SCHEMA, samples=()), enc_hook=_plain)
     tree["samples"] = [_samples_row(samples) for samples in characterisation.samples]
-    return msgspec.json.encode(tree)
+    return msgspec.json.encode(tree, enc_hook=_plain)
 
 
 def dumps(characterisation: Characterisation) -> bytes:
@@ -316,7 +315,7 @@ class Journal:
         CannotRun
             If the disk is full or gone.
         """
-        self._write(msgspec.json.encode(_samples_row(samples)))
+        self._write(msgspec.json.encode(_samples_row(samples), enc_hook=_plain))
 
     def _write(self, line: bytes) -> None:
         data = line + b"\n"

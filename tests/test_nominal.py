@@ -236,3 +236,30 @@ def test_every_row_counts_what_its_instruction_sets_offer() -> None:
 def test_a_row_that_cannot_be_is_refused(row: dict[str, dict[str, float]]) -> None:
     with pytest.raises(ValueError, match="ports of x"):
         ports.Ports(arch="x", source="y", **row)
+
+
+def test_the_table_knows_every_word_of_the_native_kernels() -> None:
+    pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
+    from microbench.kernels import native
+
+    bound = [row for row in native.sheets() if row.measures in ("compute", "memory")]
+    assert bound
+    for row in bound:
+        assert row.ports is not None, row.name
+        _, _, width = row.ports.partition(".")
+        words = {row.ports}
+        if row.measures == "memory":
+            words = {f"{kind}.{width}" for kind, uses in (("load", row.loads), ("store", row.stores)) if uses}
+        assert words <= set(ports.WORDS), row.name
+
+
+@pytest.mark.parametrize("arch", ["cascadelake", "icelake", "sapphirerapids", "zen4", "zen5"])
+def test_a_server_core_bounds_every_native_kernel_that_its_instruction_sets_can_run(arch: str) -> None:
+    pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
+    from microbench.kernels import native
+
+    lacking = {"cascadelake": ("bf16", "f16"), "icelake": ("bf16", "f16"), "zen4": ("f16",), "zen5": ("f16",)}.get(arch, ())
+    for row in native.sheets():
+        if row.measures not in ("compute", "memory") or row.dtype in lacking or (row.unit == "matrix" and arch != "sapphirerapids"):
+            continue
+        assert nominal.nominal_rate(row, cpu(arch), clock_hz=1e9, threads=1), row.name

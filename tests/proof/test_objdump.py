@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -262,9 +264,13 @@ def test_every_loop_of_the_built_extension_is_what_its_sheet_says(native_sheets:
 def test_every_loop_is_what_its_sheet_says_under_clang_too(native_sheets: list[Sheet], tmp_path: Path) -> None:
     sources = sorted((ROOT / "csrc/cpu/kernels").glob("*.cpp"))
     options = ["-std=c++20", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-fno-unroll-loops", "-falign-loops=64", "-c"]
-    for source in sources:
-        done = subprocess.run(["clang++", *options, str(source)], cwd=tmp_path, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+
+    def compiled(source: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["clang++", *options, str(source)], cwd=tmp_path, check=False, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in pool.map(compiled, sources):
+            assert done.returncode == 0, done.stderr[-2000:]
     wrong = {}
     for row in filter(provable, native_sheets):
         binary = tmp_path / f"{Path(row.source).stem}.o"
