@@ -84,6 +84,7 @@ def prior_of(nominal: Nominal, features: Features, seconds: Floats, dtype: str) 
         units_spread=0.15 if nominal.units else 0.5,
         spread=0.35 if known_peak and nominal.bandwidth and product else 0.7,
         inner=_levels(inner),
+        threads=round(nominal.units) if nominal.kind == "cpu" and nominal.units else 1,
     )
 
 
@@ -93,8 +94,11 @@ def _levels(inner: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float]
     return tuple((capacity, max(ratio / beyond, 1.05)) for (capacity, ratio), beyond in zip(inner, outer, strict=True))
 
 
-def _physics(features: Features, seconds: Floats, prior: Prior, form: str) -> tuple[float, dict[str, float]]:
-    """Most probable parameters of a form, and how badly they do."""
+def _physics(
+    features: Features, seconds: Floats, model: tuple[Prior, str], near: Mapping[str, float] | None = None
+) -> tuple[float, dict[str, float]]:
+    """Most probable parameters of a form, and how badly they do; a search from ``near`` (a fit of nearly the same rows) is short."""
+    prior, form = model
     modes = (tuple(prior.cost), tuple(sorted(set(features.code.tolist()))))
     names, mean, spread = physics.parameters(form, features.family, prior, modes)
     wanted = np.log(seconds)
@@ -106,11 +110,12 @@ def _physics(features: Features, seconds: Floats, prior: Prior, form: str) -> tu
         robust = np.sign(off) * np.sqrt(2 * (np.sqrt(1 + off * off) - 1))
         return np.concatenate([robust, offset])
 
+    starts = [np.zeros(len(names)), np.where(np.asarray(names) == "peak", -1.0, 0.0)]
+    if near is not None:
+        starts = [np.clip((np.asarray([near.get(name, centre) for name, centre in zip(names, mean, strict=True)]) - mean) / spread, -5, 5)]
     best: Any = None
-    for start_peak in (0.0, -1.0):
-        start = np.zeros(len(names))
-        start[names.index("peak")] = start_peak
-        found = least_squares(residuals, start, max_nfev=40, bounds=(-6, 6))
+    for start in starts:
+        found = least_squares(residuals, start, max_nfev=40 if near is None else 8, bounds=(-6, 6))
         if best is None or found.cost < best.cost:
             best = found
     return float(best.cost), dict(zip(names, (mean + best.x * spread).tolist(), strict=True))
@@ -136,12 +141,12 @@ def fit_family(features: Features, seconds: Floats, dtype: str, nominal: Nominal
     """
     nominal = nominal or Nominal()
     prior = prior_of(nominal, features, seconds, dtype)
-    tried = [(*_physics(features, seconds, prior, form), form) for form in _forms(features.family, nominal.kind)]
+    tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
     _, theta, form = min(tried, key=lambda item: item[0])
     left = np.log(seconds) - np.log(physics.terms(form, theta, features)[0])
     fitted = local.correct(features.coordinates, features.code, left)
     made = fitted.correction
-    scores = _cross_validate(features, seconds, (prior, form), fitted)
+    scores = _cross_validate(features, seconds, (prior, form, theta), fitted)
     return OperatorFit(
         family=features.family,
         dtype=dtype,
@@ -170,9 +175,9 @@ def conformal_quantile(scores: Floats, confidence: float) -> float | None:
     return None if rank > len(scores) else float(np.sort(scores)[rank - 1])
 
 
-def _cross_validate(features: Features, seconds: Floats, model: tuple[Prior, str], fitted: local.Fitted) -> Floats:
+def _cross_validate(features: Features, seconds: Floats, model: tuple[Prior, str, Mapping[str, float]], fitted: local.Fitted) -> Floats:
     """Residuals of rows that the fit of their fold has not seen, over the spread expected at their place."""
-    prior, form = model
+    prior, form, near = model
     size = len(features)
     folds = min(size, _FOLDS if size < _MANY_ROWS else _FOLDS_MANY)
     order = np.random.default_rng(size).permutation(size) % folds
@@ -181,7 +186,7 @@ def _cross_validate(features: Features, seconds: Floats, model: tuple[Prior, str
         inside, outside = order != fold, order == fold
         train, test = features.take(inside), features.take(outside)
         launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
-        _, theta = _physics(train, seconds[inside], replace(prior, cost=launches or prior.cost), form)
+        _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near)
         left = np.log(seconds[inside]) - np.log(physics.terms(form, theta, train)[0])
         made = local.rebuild(fitted.hyper, *local.thin(train.coordinates, train.code, left))
         mean, spread = made.at(test.coordinates, test.code)

@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 # Vector units and tensor cores load 16 elements at a time at most: a size that is no multiple leaves lanes or copies behind.
 ALIGNMENT = 16
+SMALL_IMAGE = 20480
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,8 @@ class Features:
     """Columns of one family and dtype.
 
     ``gemm`` has batch, m, n, k (zeros where there is no product inside), ``winograd`` the same for the transformed product and
-    the bytes of its two transforms (NaN where there is none), ``coordinates`` natural logarithms of sizes, ``code`` the operator
+    the bytes of its two transforms (NaN where there is none), ``cols`` the length of a row,
+    ``coordinates`` natural logarithms of sizes, ``code`` the operator
     and pass, ``launch`` the launch mode.
     """
 
@@ -37,6 +39,7 @@ class Features:
     bytes: Floats
     gemm: Floats
     winograd: Floats
+    cols: Floats
     coordinates: Floats
     code: npt.NDArray[np.object_]
     launch: npt.NDArray[np.object_]
@@ -54,6 +57,7 @@ class Features:
             bytes=self.bytes[keep],
             gemm=self.gemm[keep],
             winograd=self.winograd[keep],
+            cols=self.cols[keep],
             coordinates=self.coordinates[keep],
             code=self.code[keep],
             launch=self.launch[keep],
@@ -77,8 +81,9 @@ def describe(batch: Batch) -> Features:
         bytes=np.maximum(counts["bytes_read"].astype(np.float64) + counts["bytes_written"], 1.0),
         gemm=product,
         winograd=_winograd(batch, shape),
+        cols=np.array(np.broadcast_to(batch.row.rows(shape)[1] if batch.row.rows is not None else np.inf, (size,)), dtype=np.float64),
         coordinates=_coordinates(batch, shape, product),
-        code=np.full(size, batch.row.name + (".backward" if batch.direction == "backward" else ""), dtype=object),
+        code=_codes(batch, product),
         launch=np.full(size, batch.launch, dtype=object),
         cold=np.full(size, batch.cache == "cold"),
     )
@@ -92,7 +97,7 @@ def join(parts: Sequence[Features]) -> Features:
         element_bytes=first.element_bytes,
         **{
             name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("flop", "bytes", "gemm", "winograd", "coordinates", "code", "launch", "cold")
+            for name in ("flop", "bytes", "gemm", "winograd", "cols", "coordinates", "code", "launch", "cold")
         },
     )
 
@@ -108,6 +113,31 @@ def _winograd(batch: Batch, shape: Any) -> Floats:
     for place, column in enumerate((np.full(len(batch), 36.0), tiles, shape.c_out, shape.c_in, moved)):
         columns[:, place] = np.where(fits, column, np.nan)
     return columns
+
+
+def _codes(batch: Batch, product: Floats) -> npt.NDArray[np.object_]:
+    """The operator, the pass, and which of a library's separate kernels serves it: the names that factors and costs belong to."""
+    shape = Shape(batch.shape)
+    code = np.full(len(batch), batch.row.name, dtype=object)
+    if batch.row.name in ("matmul", "linear", "bmm"):
+        code[(product[:, 1] == 1) | (product[:, 2] == 1)] = f"{batch.row.name}.vector"
+    elif batch.row.name == "conv2d":
+        code[shape.groups > 1] = "conv2d.grouped"
+        code[(shape.groups > 1) & (shape.groups == shape.c_in)] = "conv2d.depthwise"
+        # PyTorch leaves single small images to a kernel of its own, at a tenth of the fixed cost of the library's.
+        small = (shape.n == 1) & (shape.c_in * shape.h * shape.w <= SMALL_IMAGE) & (shape.kh <= 3) & (shape.kw <= 3)
+        code[(shape.groups == 1) & small] = "conv2d.small"
+    elif batch.row.name == "conv_transpose2d":
+        small = (shape.n == 1) & (shape.c_in * shape.h * shape.w <= SMALL_IMAGE) & (shape.kh <= 3) & (shape.kw <= 3)
+        code[(shape.groups == 1) & small] = "conv_transpose2d.small"
+    elif batch.row.name in ("softmax", "sum", "mean", "layer_norm", "rms_norm"):
+        # Rows that do not fill the widest vector are done element by element.
+        code[shape.cols < ALIGNMENT] = f"{batch.row.name}.short"
+    elif batch.row.name == "batch_norm":
+        code[shape.train == 1] = "batch_norm.train"
+    if batch.direction == "backward":
+        code = code + ".backward"
+    return code
 
 
 def _alignment(size: Floats) -> Floats:

@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32), (16, 32))
 SPLITS = (1, 2, 4, 8, 16)
 LEAST_SPLIT_K = 128
+# Elements of the widest vector that libraries pad columns to.
+LANES = 16
 # Width, in ln(working set), over which one level gives way to the next.
 BLEND = 0.4
 
@@ -49,6 +51,7 @@ class Prior:
     spread: float = 0.7
     inner: tuple[tuple[float, float], ...] = ()
     inner_spread: float = 0.5
+    threads: int = 1
 
 
 def parameters(
@@ -67,9 +70,15 @@ def parameters(
         if family == "convolution":
             rows.append(("winograd", 0.0, 0.5))
     if form == "smooth":
-        rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(8.0), 1.0), ("k0", np.log(8.0), 1.0)]
+        rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(4.0), 1.0), ("k0", np.log(8.0), 1.0), ("lanes", 0.0, 1.0)]
+    if prior.threads > 1:
+        # Waking the team: below some size one thread alone is quicker.
+        rows += [("team", np.log(float(prior.threads)), 0.15), ("sync", np.log(4e-6), 1.0)]
+    if form == "stream" and family != "elementwise":
+        # A row costs as if it were so many elements longer.
+        rows.append(("short", np.log(2.0), 1.2))
     if len(codes) > 1:
-        rows += [(f"factor.{code}", 0.0, 0.5) for code in codes]
+        rows += [(f"factor.{code}", 0.0, 0.7) for code in codes] + [(f"overhead.{code}", 0.0, 0.7) for code in codes]
     names, means, spreads = zip(*rows, strict=True)
     return names, np.asarray(means), np.asarray(spreads)
 
@@ -93,6 +102,10 @@ def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -
     plain = features.flop * np.exp(-theta["peak"])
     if form == "smooth":
         _, m, n, k = features.gemm.T
+        # Columns come in vectors: what does not fill the last one is computed all the same.
+        share = 1 / (1 + np.exp(-theta["lanes"]))
+        n = n * (1 - share) + share * LANES * np.ceil(n / LANES)
+        plain = plain * n / np.maximum(features.gemm[:, 2], 1)
         return np.asarray(plain * (1 + np.exp(theta["m0"]) / m) * (1 + np.exp(theta["n0"]) / n) * (1 + np.exp(theta["k0"]) / k))
     return np.asarray(plain)
 
@@ -155,8 +168,15 @@ def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Fl
     power = 1 + np.exp(theta["sharpness"])
     most = np.maximum(np.maximum(compute, memory), 1e-30)
     joined = most * ((compute / most) ** power + (memory / most) ** power) ** (1 / power)
-    factor = np.ones(len(features))
+    if "team" in theta:
+        together = joined + np.exp(theta["sync"])
+        alone = joined * np.exp(theta["team"])
+        joined = np.minimum(together, alone)
+    factor = 1 + np.exp(theta["short"]) / features.cols if "short" in theta else np.ones(len(features))
     for name, value in theta.items():
-        if name.startswith("factor."):
-            factor[features.code == name.removeprefix("factor.")] = np.exp(value)
+        kind, _, code = name.partition(".")
+        if kind == "factor":
+            factor[features.code == code] *= np.exp(value)
+        elif kind == "overhead":
+            cost[features.code == code] *= np.exp(value)
     return cost + factor * joined, cost, factor * compute, factor * memory

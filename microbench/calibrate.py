@@ -1,0 +1,121 @@
+"""Calibrating operators on the device at hand: a designed sweep, timed in rounds, fitted with the measured ceilings as a prior."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from microbench.families import Nominal, fit_table
+from microbench.operators import table_of
+from microbench.records import Finding, OperatorFit
+from microbench.rounds import Rounds, measure
+from microbench.sweep import design
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from microbench.records import Ceiling, Device
+
+# Seconds of measuring and share of the full sweep per budget; a quick run calibrates nothing.
+BUDGETS = {"default": (25.0, 0.5), "thorough": (150.0, 1.0)}
+# Which of the rows one reader sees: fresh shapes for `validate` come from other seeds.
+SEED = 1
+_LEAST_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """Operator fits and what is to be said about them."""
+
+    fits: tuple[OperatorFit, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    rounds: Rounds | None = None
+
+
+def place_of(device: Device) -> str:
+    """Torch's name of a device."""
+    return "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
+
+
+def nominal_of(device: Device, ceilings: Sequence[Ceiling]) -> Nominal:
+    """Measured ceilings as the prior of operator fits: the best of all threads."""
+
+    def best(rows: list[Ceiling]) -> float | None:
+        found = max(rows, key=lambda row: (row.scope == "device", row.rate.value), default=None)
+        return found.rate.value if found else None
+
+    dtypes = {row.dtype for row in ceilings if row.measures == "compute" and row.dtype}
+    peaks = {dtype: best([row for row in ceilings if row.measures == "compute" and row.dtype == dtype]) for dtype in dtypes}
+    speed = {level: best([row for row in ceilings if row.measures == "memory" and row.level == level]) for level in ("L2", "L3", "DRAM")}
+    caches = []
+    for level in ("L2", "L3"):
+        told = device.level(level)
+        if told is not None and told.capacity_bytes and speed[level]:
+            caches.append((float(told.capacity_bytes), speed[level]))
+    return Nominal(
+        peak={dtype: rate for dtype, rate in peaks.items() if rate},
+        bandwidth=speed["DRAM"],
+        units=float(len(os.sched_getaffinity(0))) if device.kind == "cpu" else device.units_by_kind.get("sm"),
+        caches=tuple(caches) or ((4e6, None), (6e7, None)) if device.kind == "cpu" else ((30e6, None),),
+        kind=device.kind,
+        measured=True,
+    )
+
+
+def use_all_threads(device: Device) -> None:
+    """Let torch use every processor this process may run on: what a user gets without setting anything."""
+    if device.kind == "cpu":
+        import torch
+
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+
+
+def calibrate(device: Device, ceilings: Sequence[Ceiling], budget: str = "default", seed: int = SEED) -> Calibrated:
+    """Measure the sweep and fit every family.
+
+    Returns
+    -------
+    Calibrated
+        Empty, with a finding, where torch is missing; empty for a quick run.
+    """
+    if budget not in BUDGETS:
+        return Calibrated()
+    if find_spec("torch") is None:
+        says = "operators were not calibrated: torch is not installed; predictions use the plain roofline"
+        return Calibrated(
+            findings=(Finding(code="no-operators", severity="info", says=says, remedy="pip install 'microbench-roofline[torch]'"),)
+        )
+    use_all_threads(device)
+    limit_s, share = BUDGETS[budget]
+    rounds = measure(design(seed, share), place_of(device), limit_s, seed, _LEAST_ROUNDS)
+    found = fitted(rounds, nominal_of(device, ceilings))
+    return replace(found, findings=(*found.findings, _repeated(rounds)))
+
+
+def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
+    """Fit the lower envelope of measured rounds."""
+    envelope = rounds.envelope
+    keep = np.flatnonzero(np.isfinite(envelope))
+    table = table_of([rounds.operators[place] for place in keep], envelope[keep].tolist())
+    fits, findings = fit_table(table, nominal)
+    return Calibrated(fits=fits, findings=(*rounds.findings, *findings), rounds=rounds)
+
+
+def repeat_error(rounds: Rounds) -> float:
+    """Mean relative difference of two independent measurements of the same rows: even rounds and odd ones."""
+    even, odd = rounds.halves()
+    both = np.isfinite(even) & np.isfinite(odd)
+    return float(np.mean(np.abs(even[both] / odd[both] - 1))) if both.any() else float("nan")
+
+
+def _repeated(rounds: Rounds) -> Finding:
+    error = repeat_error(rounds)
+    says = (
+        f"{len(rounds.operators)} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager; "
+        f"two halves of the rounds differ by {100 * error:.1f} % in the mean."
+    )
+    return Finding(code="operators-calibrated", severity="info" if error < 0.08 else "warning", says=says)
