@@ -223,9 +223,9 @@ def _compute(characterisation: Characterisation, layout: style.Layout) -> Figure
     if not any(row.ceiling.nominal for row in rows):
         return None
     many = len({row.ceiling.threads for row in rows}) > 1 and characterisation.device.kind == "cpu"
-    height = 0.5 + layout.top + 0.26 * len(rows)
+    height = 0.5 + layout.top + 0.22 * len(rows)
     made = style.figure(layout.width, height)
-    ax = made.add_axes((0.22, 0.5 / height, 0.63 if layout.narrow else 0.58, 0.26 * len(rows) / height))
+    ax = made.add_axes((0.22, 0.5 / height, 0.63 if layout.narrow else 0.58, 0.22 * len(rows) / height))
     style.dress(ax)
     for index, row in enumerate(rows):
         _bar(ax, index, row, layout)

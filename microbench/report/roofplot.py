@@ -19,6 +19,8 @@ from microbench.report.sweeps import plural
 
 # More thin roofs than this hide the thick ones.
 MOST_THIN = 4
+# Slower than the main roof by more than this, a unit was disturbed and would stretch the axes.
+_FARTHEST_THIN = 64.0
 # Points between two slopes that a label along one of them needs.
 _LABEL_GAP = 14.0
 _MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
@@ -134,11 +136,9 @@ def _thick(best: dict[str, Ceiling]) -> Iterable[Roof]:
 def _thin(best: dict[str, Ceiling], compute: tuple[Ceiling, ...]) -> Iterable[Roof]:
     """Slower units of the main dtype, and the best library rates: context, not headline."""
     main = best.get("f32") or next(iter(best.values()), None)
-    slower = [
-        ceiling
-        for ceiling in compute
-        if main and ceiling.dtype == main.dtype and ceiling.mode == "peak" and ceiling.rate.value < 0.97 * main.rate.value
-    ]
+    bounds = (main.rate.value / _FARTHEST_THIN, 0.97 * main.rate.value) if main else (0.0, 0.0)
+    peaks = [ceiling for ceiling in compute if main and ceiling.dtype == main.dtype and ceiling.mode == "peak"]
+    slower = [ceiling for ceiling in peaks if bounds[0] < ceiling.rate.value < bounds[1]]
     seen: set[tuple[str | None, str]] = set()
     library = [ceiling for ceiling in compute if ceiling.mode == "library"]
     for ceiling in sorted(slower, key=lambda ceiling: -ceiling.rate.value)[: MOST_THIN - bool(library)] + library[:1]:

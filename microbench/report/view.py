@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -146,8 +147,10 @@ def cost_title(cost: Cost) -> str:
     >>> cost_title(Cost(name="load_to_use.L2", level="L2", seconds=Estimate(value=5e-9, low=5e-9, high=5e-9)))
     'L2 load to use'
     """
-    words = cost.name.replace("_", " ").replace("-", " ").replace(".", " ").split()
-    return " ".join([cost.level, *(word for word in words if word != cost.level)] if cost.level else words) or UNKNOWN
+    name, threads, _ = re.split(r"\.(\d+)_threads|$", cost.name, maxsplit=1) if cost.name else ("", None, "")
+    words = [word for word in re.split(r"[\s._-]+", name.removeprefix("cost.")) if word and word != cost.level]
+    title = " ".join([cost.level, *words] if cost.level else words) or UNKNOWN
+    return f"{title}, {plural(int(threads), 'thread')}" if threads else title
 
 
 def sorted_findings(characterisation: Characterisation) -> tuple[Finding, ...]:

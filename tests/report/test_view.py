@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from microbench.data.published import Published
-from microbench.records import Characterisation
+from microbench.records import Characterisation, Cost, Estimate
 from microbench.report import page, roofplot, summary, view
 
 
@@ -78,3 +80,16 @@ def test_many_findings_of_one_kind_are_gathered(fake_cpu: Characterisation) -> N
     many = tuple(Finding(code="not-converged", severity="warning", says=f"Row {number}.") for number in range(7))
     shown = view.gathered_findings(replace(fake_cpu, findings=many))
     assert [(finding.says, left) for finding, left in shown] == [("Row 0.", 0), ("Row 1.", 5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "title"),
+    [
+        ("load_to_use.L2", "L2", "L2 load to use"),
+        ("cost.timer.2_threads", None, "timer, 2 threads"),
+        ("cost.first_touch.huge", None, "first touch huge"),
+        ("", None, "–"),
+    ],
+)
+def test_costs_are_called_by_words(name: str, level: str | None, title: str) -> None:
+    assert view.cost_title(Cost(name=name, level=level, seconds=Estimate(value=1, low=1, high=1))) == title
