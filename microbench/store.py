@@ -125,7 +125,10 @@ def dumps(characterisation: Characterisation) -> bytes:
         If a record holds what JSON cannot (infinity, for example): it would be unreadable, so it is not written.
     """
     data = b""
+    longest = max((len(each.ns) for each in characterisation.samples), default=0)
     for count, rounds in _THINNING:
+        if data and rounds > len(characterisation.samples) and count >= longest:
+            continue  # it would thin nothing
         samples = tuple(thin(each, count) for each in characterisation.samples)
         fewer = _fewer_rounds(samples, rounds)
         findings = characterisation.findings
