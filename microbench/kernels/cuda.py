@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from microbench.devices import cuda as probe
 from microbench.devices import nvml
 from microbench.errors import CannotRun, ContextLost
-from microbench.kernels import Kernel, Prepare, Prepared, cuda_stamps
+from microbench.kernels import Kernel, Prepare, Prepared, cuda_near, cuda_stamps, cuda_tensor
 from microbench.kernels.cuda_code import Code, Library, rows_and_reasons
 from microbench.kernels.cuda_rows import LAYOUTS, STAMP_WORDS, CudaRow, parameter_offsets
-from microbench.kernels.cuda_values import VALUES, Compute
+from microbench.kernels.cuda_tensor import Compute
+from microbench.kernels.cuda_values import plain
 from microbench.records import Device, Finding, Operands, Sheet, Timing, Value, Work
 
 if TYPE_CHECKING:
@@ -32,20 +33,38 @@ if TYPE_CHECKING:
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 SHARED_BY_DEFAULT = 48 << 10
 MOST_ITERATIONS = 2**31 - 1
-CHECK_ITERATIONS = 3
+CHECK_ITERATIONS = 3  # odd: after an even number an exchange of signs has cancelled
+VALUES: dict[str, Callable[[CudaRow, Any], Compute]] = {
+    "plain": plain,
+    **cuda_tensor.VALUES,
+    **cuda_near.VALUES,
+    "chase": cuda_near.chase_shared,
+}
 SENSOR_PERIOD_S = 0.02  # NVML answers in about a millisecond and refreshes no faster
 
 
 def kernels(device: Device) -> Iterator[Kernel]:
     """Yield the CUDA C++ kernels of a device; those it lacks carry the reason."""
-    from microbench.kernels import cuda_stream
+    from microbench.kernels import cuda_chase, cuda_links, cuda_stream
 
     station = Station(device)
     for row, reason in rows_and_reasons(station.library):
-        for kind in row.operands or ("exact",):
-            sheet = sheet_of(row, station.library, kind, reason)  # type: ignore[arg-type]
-            carried: Carried = cuda_stream.prepare if row.layout == "stream" else prepare_compute
-            yield kernel_of(station, row, sheet, carried)
+        carried: Carried = cuda_stream.prepare if row.layout == "stream" else prepare_compute
+        if row.family == "chase" and row.space == "global":
+            carried = cuda_chase.prepare
+        for kind in kinds(row):
+            yield kernel_of(station, row, sheet_of(row, station.library, kind, reason), carried)
+    yield from cuda_links.kernels(station)
+
+
+def kinds(row: CudaRow) -> tuple[Operands, ...]:
+    """Which operands a row is measured with; none for the kernels that only serve others.
+
+    Random operands settle a compute loop's power. The mixed loop is no ceiling, and its exact sums are checked to the bit.
+    """
+    if row.limiter == "none":
+        return ()
+    return ("exact", "random") if row.measures == "compute" and "random" in row.operands else ("exact",)
 
 
 def kernel_of(station: Station, row: CudaRow, sheet: Sheet, prepare: Carried) -> Kernel:
@@ -105,12 +124,18 @@ def sheet_of(row: CudaRow, library: Library, kind: Operands, reason: str | None)
         stores=row.stores,
         access_bytes=row.access_bytes,
         work=Work(flop=row.flop, bytes_read=row.bytes_read, bytes_written=row.bytes_written),
-        params=("working_set", "blocks_per_sm") if row.layout == "stream" else (),
+        params=_params(row),
         operands=kind,
         source=f"csrc/cuda/kernels/{row.family}.cu",
         symbol=row.symbol,
         unavailable=reason,
     )
+
+
+def _params(row: CudaRow) -> tuple[str, ...]:
+    if row.layout == "stream":
+        return ("working_set", "blocks_per_sm")
+    return ("working_set",) if row.family == "chase" and row.space == "global" else ()
 
 
 def sheets(device: Device, driver_version: int = 13000) -> list[tuple[Sheet, str]]:
@@ -123,7 +148,8 @@ def sheets(device: Device, driver_version: int = 13000) -> list[tuple[Sheet, str
     [None]
     """
     library = Library(device, driver_version)
-    return [(sheet_of(row, library, "exact", reason), library.origin(row.family)) for row, reason in rows_and_reasons(library)]
+    rows = [(row, reason) for row, reason in rows_and_reasons(library) if kinds(row)]
+    return [(sheet_of(row, library, "exact", reason), library.origin(row.family)) for row, reason in rows]
 
 
 class Checkable(Prepared, Protocol):
@@ -317,7 +343,7 @@ class ComputeJob:
     def run(self, iterations: int) -> Timing:
         """Launch so many iterations over all blocks; the result of this very launch is looked at."""
         stage = self.stage
-        per_block = min(MOST_ITERATIONS, max(1, -(-iterations // stage.blocks)))
+        per_block = min(MOST_ITERATIONS, max(1, -(-iterations // stage.blocks))) | 1
         with stage.station.driving(stage.row.name):
             if self._settle is not None:
                 self._settle.until_steady(lambda: self._launch(per_block), lambda: stage.station.look(float("inf")).power_w)
@@ -362,7 +388,9 @@ def prepare_compute(station: Station, row: CudaRow, sheet: Sheet, params: Mappin
         raise CannotRun(f"{row.name} has no operands here; its family {row.family!r} is not carried out by this version")
     kind: Operands = sheet.operands or "exact"
     function = station.function(row)
-    stage = Stage.set_up(station, row, station.blocks(row, function), function)
+    # Latency is one warp's; its time must not be divided by the blocks of others.
+    blocks = 1 if row.measures == "latency" else station.blocks(row, function)
+    stage = Stage.set_up(station, row, blocks, function)
     try:
         return ComputeJob(stage, VALUES[row.family](row, kind), kind, small="check" in params)
     except BaseException:

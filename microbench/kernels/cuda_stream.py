@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from microbench.errors import CannotRun
 from microbench.kernels.cuda import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, packed, timing
+from microbench.kernels.cuda_near import mixed
 from microbench.kernels.cuda_rows import CudaRow
-from microbench.kernels.cuda_values import ELEMENT_BYTES, PATTERN_ELEMENTS, SCALE, Walk, pattern, read_sum, streamed
+from microbench.kernels.cuda_values import ELEMENT_BYTES, PATTERN_ELEMENTS, SCALE, Walk, last_stages, pattern, read_sum, streamed
 from microbench.records import Sheet, Timing, Value
 
 if TYPE_CHECKING:
     from microbench import _cuda
 
+BULK_STAGES = 8  # the ring of the bulk kernels; a read needs as many iterations to fill it
 ARRAYS = {"read": 1, "write": 1, "copy": 2, "triad": 3}
 LAST_CACHES = 4  # a working set of so many last caches belongs to DRAM
 MOST_ELEMENTS = 2**31 - 2**24  # the kernel counts elements in 32 bits, and adds a step before it wraps
@@ -98,6 +100,11 @@ class StreamJob:
         self._sources = tuple(pattern(row.dtype, seed) for seed in range(2 if self.access == "triad" else 1))
         self._names = tuple(f"{row.dtype}.{seed}" for seed in range(len(self._sources)))
         self._open = True
+        self._wrong = False
+        self.least = BULK_STAGES if row.space == "bulk" else 1
+        # What a read adds up: the elements as they are, or as the mixed loop leaves them.
+        fmas = row.math_count // 8 if row.measures == "intensity" else 0
+        self._summed = mixed(self._sources[0], fmas, 1.0, -1.0) if fmas else self._sources[0]
         stage.station.arena.users += 1
         try:
             self._fill()
@@ -108,8 +115,21 @@ class StreamJob:
     def _fill(self) -> None:
         size, arena, row = self.count * ELEMENT_BYTES, self.stage.station.arena, self.stage.row
         for name, words in zip(self._names, self._sources, strict=True):
-            arena.want(name, row.threads * ELEMENT_BYTES if self.access == "write" else size + ELEMENT_BYTES, words)
-        arena.want("out", self.stage.blocks * row.threads * ELEMENT_BYTES if self.access == "read" else size, None)
+            arena.want(name, self._repeats * ELEMENT_BYTES if self.access == "write" else size + ELEMENT_BYTES, words)
+        if row.measures == "intensity":
+            arena.want("turns", 8, np.asarray([1.0, -1.0], dtype=np.float32).view(np.uint32))
+        arena.want("out", self.stage.blocks * self._left if self.access == "read" else size, None)
+
+    @property
+    def _repeats(self) -> int:
+        """Elements after which a write repeats itself."""
+        return self.stage.row.tile if self.stage.row.space == "bulk" else self.stage.row.threads
+
+    @property
+    def _left(self) -> int:
+        """Bytes that a block of a read leaves: a sum for each thread, or its ring of stages."""
+        row = self.stage.row
+        return (BULK_STAGES * row.tile if row.space == "bulk" else row.threads) * ELEMENT_BYTES
 
     def _launch(self, iterations: int, blocks: Iterable[int]) -> tuple[Timing, Walk]:
         stage, arena = self.stage, self.stage.station.arena
@@ -119,7 +139,8 @@ class StreamJob:
             arena["out"].write(b"\xff" * size, at)
         if self.access == "triad":
             arena[self._names[1]].write(np.asarray([0, 0, 0, SCALE], dtype=np.float32).tobytes(), self.count * ELEMENT_BYTES)
-        where = {"out": arena["out"].address, "in": arena[self._names[0]].address, "in2": arena[self._names[-1]].address}
+        second = "turns" if stage.row.measures == "intensity" else self._names[-1]
+        where = {"out": arena["out"].address, "in": arena[self._names[0]].address, "in2": arena[second].address}
         seen = stage.launch(
             packed(
                 "stream", stamps=stage.stamps.address, count=walk.count, first=walk.first, step=walk.step, iterations=iterations, **where
@@ -134,31 +155,33 @@ class StreamJob:
     def run(self, iterations: int) -> Timing:
         """Launch so many tiles over all blocks, and look at what two of the blocks left."""
         stage = self.stage
-        per_block = min(MOST_ITERATIONS, max(1, -(-iterations // stage.blocks)))
+        per_block = min(MOST_ITERATIONS, max(self.least, -(-iterations // stage.blocks)))
         with stage.station.driving(f"{stage.row.name} over {self.count * ELEMENT_BYTES * self.arrays} bytes"):
             blocks = {0, stage.blocks - 1}
             taken, walk = self._launch(per_block, blocks)
-            return replace(taken, checked=all(self._right(walk, block) for block in blocks))
+            self._wrong = self._wrong or not all(self._right(walk, block) for block in blocks)
+            return replace(taken, checked=not self._wrong)
 
     def _result(self, walk: Walk, block: int) -> tuple[int, int]:
         """Where a block leaves what can be looked at: offset and size in bytes."""
         if self.access == "read":
-            size = self.stage.row.threads * ELEMENT_BYTES
-            return block * size, size
+            return block * self._left, self._left
         return int(walk.visited(block)[-1]) * ELEMENT_BYTES, walk.tile * ELEMENT_BYTES
 
     def _right(self, walk: Walk, block: int) -> bool:
         threads = self.stage.row.threads
         offset, size = self._result(walk, block)
         found = np.frombuffer(self.stage.station.arena["out"].read(offset, size), dtype=np.uint32).reshape(-1, 4)
+        if self.access == "read" and self.stage.row.space == "bulk":
+            return bool(np.array_equal(found, last_stages(walk, block, BULK_STAGES, self._sources[0])))
         if self.access == "read":
-            return bool(np.array_equal(found, read_sum(walk, block, threads, self._sources[0])))
-        return bool(np.array_equal(found, streamed(self.access, threads, offset // ELEMENT_BYTES, walk.tile, self._sources)))
+            return bool(np.array_equal(found, read_sum(walk, block, threads, self._summed)))
+        return bool(np.array_equal(found, streamed(self.access, self._repeats, offset // ELEMENT_BYTES, walk.tile, self._sources)))
 
     def check(self) -> str | None:
         """Compare every block's result after few iterations."""
         blocks = range(self.stage.blocks)
-        _, walk = self._launch(CHECK_ITERATIONS, blocks)
+        _, walk = self._launch(max(CHECK_ITERATIONS, self.least + 1), blocks)
         wrong = [block for block in blocks if not self._right(walk, block)]
         if wrong:
             return f"{len(wrong)} of {self.stage.blocks} blocks left something else than the source holds, block {wrong[0]} first"

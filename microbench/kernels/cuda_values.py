@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microbench.kernels.cuda_rows import CudaRow
+from microbench.kernels.cuda_tensor import Compute
 from microbench.records import Operands
 
 Array = NDArray[Any]
@@ -23,21 +24,6 @@ PATTERN_ELEMENTS = 65521  # 16-byte elements, a prime: no power-of-two stride fi
 ELEMENT_BYTES = 16
 SCALE = 3.0  # of the triad
 _RANDOM_SEED = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compute:
-    """One kernel of layout "compute" with its operands.
-
-    ``inputs`` is what lies behind ``in``; ``expected`` gives what one block leaves behind ``out`` after so many iterations, ``None``
-    where only `plausible` can be asked (random operands, many iterations).
-    """
-
-    inputs: Bytes
-    out_bytes: int
-    expected: Callable[[int], Bytes | None]
-    close_to: Callable[[int, Bytes], bool]
-    plausible: Callable[[Bytes], bool]
 
 
 def bf16_bits(values: Array) -> NDArray[np.uint16]:
@@ -196,6 +182,14 @@ def read_sum(walk: Walk, block: int, threads: int, source: NDArray[np.uint32]) -
     return total
 
 
+def last_stages(walk: Walk, block: int, stages: int, source: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return what a ring of stages holds after a bulk read: stage s the last tile whose iteration is s modulo the ring."""
+    visited = walk.visited(block)
+    last = [visited[at + (visited.size - 1 - at) // stages * stages] for at in range(stages)]
+    offsets = np.arange(walk.tile, dtype=np.int64)
+    return source[(np.asarray(last)[:, None] + offsets) % PATTERN_ELEMENTS].reshape(-1, 4)
+
+
 def streamed(access: str, threads: int, at: int, tile: int, sources: tuple[NDArray[np.uint32], ...]) -> NDArray[np.uint32]:
     """Return what a write, copy or triad leaves in the tile that starts at an element: (tile, 4)."""
     where = (at + np.arange(tile, dtype=np.int64)) % PATTERN_ELEMENTS
@@ -205,6 +199,3 @@ def streamed(access: str, threads: int, at: int, tile: int, sources: tuple[NDArr
         return sources[0][where]
     b, c = (source[where].view(np.float32) for source in sources)
     return (b + np.float32(SCALE) * c).view(np.uint32)
-
-
-VALUES: dict[str, Callable[[CudaRow, Operands], Compute]] = {"plain": plain}

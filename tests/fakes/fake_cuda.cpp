@@ -14,6 +14,7 @@
 #include <deque>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <set>
 #include <sstream>
@@ -35,6 +36,9 @@ struct Gpu {
   double throttled_hz = 0;  // from then on, after so much work
   double throttle_after_ns = 0;
   double dram = 4e9, l2 = 12e9;  // byte/s
+  double shared = 60e9;                                                     // byte/s of all shared memories and L1s
+  double latency_l1 = 30, latency_l2 = 200, latency_dram = 500, l1_bytes = 1 << 15;  // ns per load; bytes of one L1
+  double plain = 20e9, tensor = 1e12;  // FLOP/s of kernels without a rate of their own
   double launch_ns = 2500, graph_ns = 1200;
   double host_copy = 2e9;  // byte/s each way
   int step_ns = 32;
@@ -102,6 +106,10 @@ void read_script() {
     else if (key == "throttle") words >> gpu->throttle_after_ns >> gpu->throttled_hz;
     else if (key == "dram") words >> gpu->dram;
     else if (key == "l2") words >> gpu->l2;
+    else if (key == "plain") words >> gpu->plain;
+    else if (key == "tensor") words >> gpu->tensor;
+    else if (key == "shared") words >> gpu->shared;
+    else if (key == "latency") words >> gpu->l1_bytes >> gpu->latency_l1 >> gpu->latency_l2 >> gpu->latency_dram;
     else if (key == "launch_ns") words >> gpu->launch_ns;
     else if (key == "graph_ns") words >> gpu->graph_ns;
     else if (key == "host_copy") words >> gpu->host_copy;
@@ -205,6 +213,10 @@ void execute(const Launched& launch, Stream& stream, double start) {
     stream.free_at = open ? std::max(start, state().host_ns) : start + static_cast<double>(p.u64(24));
     return;
   }
+  if (launch.symbol == "empty") {
+    stream.free_at = start + 800;
+    return;
+  }
   const auto found = state().counts.find(launch.symbol);
   if (found == state().counts.end()) {
     std::fprintf(stderr, "fake driver: no counted work for %s\n", launch.symbol.c_str());
@@ -216,8 +228,18 @@ void execute(const Launched& launch, Stream& stream, double start) {
   const double share = clock_now(g) / g.clock_hz;
   const Work& work = found->second;
   double ns = 0;
-  if (g.peak.count(launch.symbol)) ns = work.flop * iterations * blocks / (g.peak[launch.symbol] * share) * 1e9;
-  if (work.bytes_read + work.bytes_written > 0) {
+  const bool tensor = launch.symbol.find("mma_") != std::string::npos || fake::starts(launch.symbol, "tcgen05");
+  const double peak = g.peak.count(launch.symbol) ? g.peak[launch.symbol] : tensor ? g.tensor : g.plain;
+  ns = work.flop * iterations * blocks / (peak * share) * 1e9;
+  const bool near = fake::starts(launch.symbol, "read_shared") || fake::starts(launch.symbol, "write_shared") || launch.symbol == "read_l1";
+  if (fake::starts(launch.symbol, "chase")) {
+    const auto held = state().memory.upper_bound(p.pointer(8));
+    const double set = launch.symbol == "chase_shared" ? 0 : static_cast<double>(std::prev(held)->second);
+    const double each = set <= g.l1_bytes && launch.symbol != "chase_cg" ? g.latency_l1 : set <= g.attributes[38] ? g.latency_l2 : g.latency_dram;
+    ns = 16 * iterations * each;
+  } else if (near) {
+    ns = (work.bytes_read + work.bytes_written) * iterations * blocks / (g.shared * share) * 1e9;
+  } else if (work.bytes_read + work.bytes_written > 0) {
     const bool cached = p.working_set(work) <= g.attributes[38];
     const double rate = cached ? g.l2 * share : g.dram;
     ns = std::max(ns, (work.bytes_read + work.bytes_written) * iterations * blocks / rate * 1e9);

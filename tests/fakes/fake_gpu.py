@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,10 @@ class FakeGpu:
     l2_bytes: int = 1 << 20
     dram: float = 4e9
     l2: float = 12e9
+    shared: float = 60e9
+    plain: float = 20e9
+    tensor: float = 1e12
+    latency: tuple[int, float, float, float] = (1 << 15, 30, 200, 500)
     launch_ns: float = 2500
     graph_ns: float = 1200
     host_copy: float = 2e9
@@ -53,7 +58,11 @@ class FakeGpu:
             "device",
             f"name {self.name}",
             *(f"attribute {which} {value}" for which, value in attributes.items()),
-            *(f"{key} {getattr(self, key):.17g}" for key in ("clock_hz", "dram", "l2", "launch_ns", "graph_ns", "host_copy")),
+            *(
+                f"{key} {getattr(self, key):.17g}"
+                for key in ("clock_hz", "dram", "l2", "shared", "plain", "tensor", "launch_ns", "graph_ns", "host_copy")
+            ),
+            "latency " + " ".join(f"{value:g}" for value in self.latency),
             f"memory {self.memory}",
             f"step_ns {self.step_ns}",
             *(f"peak {symbol} {rate:.17g}" for symbol, rate in self.peaks.items()),
@@ -74,6 +83,16 @@ def build(name: str, library: str) -> Path:
     return folder
 
 
+_MOVED = {"read": (r"LD[GS]\..*128|LD[GS]\.128", r"UBLKCP\.S\.G"), "written": (r"ST[GS]\..*128|ST[GS]\.128", r"UBLKCP\.G\.S")}
+
+
+def _moved(opcodes: Mapping[str, int], threads: int, kind: str) -> float:
+    """Bytes that a block moves in one trip: 16 a lane and access, 8 KiB a bulk copy."""
+    wide, bulk = _MOVED[kind]
+    lanes = sum(times for opcode, times in opcodes.items() if re.match(wide, opcode)) * 16 * threads
+    return lanes + 8192 * sum(times for opcode, times in opcodes.items() if re.match(bulk, opcode))
+
+
 @cache
 def counts(target: str) -> dict[str, tuple[float, float, float]]:
     """FLOP, bytes read and bytes written by one block in one iteration, counted in the machine code and not taken from the rows."""
@@ -91,11 +110,13 @@ def counts(target: str) -> dict[str, tuple[float, float, float]]:
                 found[row.symbol] = (0, 0, 0)
                 continue
             opcodes = sass.opcode_counts(function, loop)
-            flop = sum(flop_of(opcode) * times for opcode, times in opcodes.items()) * row.threads / 32
-            moved = [
-                sum(times * 16 for opcode, times in opcodes.items() if re.match(kind + r"\.E.*\.128", opcode)) for kind in ("LDG", "STG")
-            ]
-            found[row.symbol] = (flop, moved[0] * row.threads, moved[1] * row.threads)
+            # A warpgroup's instruction counts for four warps, and one thread issues for a whole block on Blackwell.
+            issuers = 1 if row.family in ("wgmma", "tcgen05") else row.threads / 32
+            flop = sum(flop_of(opcode) * times for opcode, times in opcodes.items()) * issuers
+            if row.family == "tcgen05":
+                m, n, k = (int(part) for part in re.findall(r"\d+", row.symbol.split("_m")[1]))
+                flop = sum(times for opcode, times in opcodes.items() if opcode.startswith("UTC") and "MMA" in opcode) * 2 * m * n * k
+            found[row.symbol] = (flop, *(_moved(opcodes, row.threads, kind) for kind in ("read", "written")))
     return found
 
 

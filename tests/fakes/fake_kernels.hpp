@@ -1,85 +1,48 @@
 // What the FAKE driver's kernels leave in memory: references written down again in C++, from what the sources say they compute.
 #pragma once
 
-#include <array>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <functional>
-#include <map>
-#include <string>
 #include <vector>
 
+#include "fake_tensor.hpp"
+#include "fake_words.hpp"
+
 namespace fake {
-
-struct Work {
-  double flop = 0, bytes_read = 0, bytes_written = 0;  // of one block in one iteration
-};
-
-inline bool starts(const std::string& text, const char* with) { return text.rfind(with, 0) == 0; }
-inline bool is_stream(const std::string& symbol) {
-  for (const char* what : {"read_u", "write_u", "copy_u", "triad_u"})
-    if (starts(symbol, what)) return true;
-  return false;
-}
-inline std::size_t parameter_bytes(const std::string& symbol) {
-  if (symbol == "gate") return 32;
-  return is_stream(symbol) ? 48 : 28;
-}
-
-struct Parameters {
-  std::string bytes;
-
-  std::uint64_t u64(std::size_t at) const {
-    std::uint64_t value = 0;
-    std::memcpy(&value, bytes.data() + at, 8);
-    return value;
-  }
-  std::uint32_t u32(std::size_t at) const {
-    std::uint32_t value = 0;
-    std::memcpy(&value, bytes.data() + at, 4);
-    return value;
-  }
-  std::uintptr_t pointer(std::size_t at) const { return static_cast<std::uintptr_t>(u64(at)); }
-  double iterations(const std::string& symbol) const { return is_stream(symbol) ? u32(44) : u32(24); }
-  std::uint64_t* stamps(const std::string& symbol) const { return reinterpret_cast<std::uint64_t*>(pointer(is_stream(symbol) ? 24 : 16)); }
-  // Bytes of all arrays that a stream goes through: one for each 16 bytes a lane that its loop reads or writes.
-  double working_set(const Work& work) const {
-    if (bytes.size() != 48) return 0;
-    const double arrays = work.bytes_read > 0 && work.bytes_written > 0 ? 1 + work.bytes_read / work.bytes_written : 1;
-    return 16.0 * u32(32) * arrays;
-  }
-};
-
-using Word4 = std::array<std::uint32_t, 4>;
-
-inline float as_float(std::uint32_t bits) {
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-inline std::uint32_t as_bits(float value) {
-  std::uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return bits;
-}
 
 inline void stream(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
   auto* out = reinterpret_cast<Word4*>(p.pointer(0));
   const auto* in = reinterpret_cast<const Word4*>(p.pointer(8));
   const auto* in2 = reinterpret_cast<const Word4*>(p.pointer(16));
   const std::uint64_t count = p.u32(32), first = p.u32(36), step = p.u32(40), iterations = p.u32(44);
-  const unsigned unroll = static_cast<unsigned>(std::stoul(symbol.substr(symbol.rfind("_u") + 2)));
-  const std::uint64_t tile = std::uint64_t{unroll} * threads;
+  const bool bulk = symbol.find("_bulk") != std::string::npos, mix = starts(symbol, "mix");
+  const std::uint64_t tile = bulk ? 512 : mix ? 2 * threads : std::stoul(symbol.substr(symbol.rfind("_u") + 2)) * threads;
+  const unsigned fmas = mix ? static_cast<unsigned>(std::stoul(symbol.substr(8))) : 0;
+  if (bulk && starts(symbol, "read")) {
+    for (std::uint64_t b = 0; b < blocks; ++b)
+      for (std::uint64_t i = 0; i < iterations; ++i)
+        std::memcpy(out + (b * 8 + i % 8) * tile, in + (first + b * tile + i * step) % count, tile * 16);
+    return;
+  }
   for (std::uint64_t b = 0; b < blocks; ++b) {
     std::vector<Word4> sums(threads, Word4{0, 0, 0, 0});
     std::uint64_t at = (first + b * tile) % count;
     for (std::uint64_t i = 0; i < iterations; ++i, at = (at + step) % count) {
       for (std::uint64_t e = 0; e < tile; ++e) {
-        if (starts(symbol, "read")) {
+        if (mix) {
+          // Turned pairwise by a and b, each multiply-add rounded once.
+          float v[4];
+          for (std::size_t w = 0; w < 4; ++w) v[w] = as_float(in[at + e][w]);
+          const auto* ab = reinterpret_cast<const float*>(in2);
+          for (unsigned f = 0; f < fmas; ++f)
+            for (std::size_t x = 0; x < 4; x += 2) {
+              v[x] = std::fma(ab[0], v[x + 1], v[x]);
+              v[x + 1] = std::fma(ab[1], v[x], v[x + 1]);
+            }
+          for (std::size_t w = 0; w < 4; ++w) sums[e % threads][w] += as_bits(v[w]);
+        } else if (starts(symbol, "read")) {
           for (int w = 0; w < 4; ++w) sums[e % threads][static_cast<std::size_t>(w)] += in[at + e][static_cast<std::size_t>(w)];
         } else if (starts(symbol, "write")) {
-          out[at + e] = in[e % threads];
+          out[at + e] = in[e % (bulk ? tile : threads)];
         } else if (starts(symbol, "copy")) {
           out[at + e] = in[at + e];
         } else {
@@ -88,30 +51,9 @@ inline void stream(const std::string& symbol, const Parameters& p, unsigned bloc
         }
       }
     }
-    if (starts(symbol, "read"))
+    if (starts(symbol, "read") || mix)
       for (unsigned t = 0; t < threads; ++t) out[b * threads + t] = sums[t];
   }
-}
-
-// Arithmetic on one stored element, which may be two packed halves.
-inline float half_value(std::uint16_t h) {
-  const int exponent = (h >> 10) & 31;
-  const float mantissa = static_cast<float>(h & 1023) / 1024.0F;
-  const float size = exponent == 0 ? std::ldexp(mantissa, -14) : std::ldexp(1.0F + mantissa, exponent - 15);
-  return h & 0x8000 ? -size : size;
-}
-inline std::uint16_t half_bits(float v) {
-  if (v == 0) return 0;
-  int exponent = 0;
-  const float m = std::frexp(std::fabs(v), &exponent);
-  std::int32_t e = exponent + 14, f = static_cast<std::int32_t>(std::nearbyint((2 * m - 1) * 1024));
-  if (f == 1024) ++e, f = 0;
-  if (e <= 0) return v < 0 ? 0x8000 : 0;  // the fake flushes what a rotation never reaches
-  return static_cast<std::uint16_t>((v < 0 ? 0x8000 : 0) | (e << 10) | f);
-}
-inline std::uint16_t bfloat_bits(float v) {
-  const std::uint32_t bits = as_bits(v);
-  return static_cast<std::uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
 template <class Element>
@@ -160,9 +102,54 @@ inline void corrupt(const std::string& symbol, const Parameters& p) {
   reinterpret_cast<unsigned char*>(p.pointer(0))[at] ^= 0x40;
 }
 
+// Sums of what was read, each access of four words; SLOTS tiles of shared memory, or two halves of L1 in turn.
+inline void near(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
+  auto* out = reinterpret_cast<Word4*>(p.pointer(0));
+  const auto* in = reinterpret_cast<const Word4*>(p.pointer(8));
+  const std::uint32_t iterations = p.u32(24);
+  for (unsigned b = 0; b < blocks; ++b)
+    for (unsigned t = 0; t < threads; ++t) {
+      if (symbol == "write_shared") {
+        for (unsigned slot = 0; slot < 4; ++slot) out[(b * 4 + slot) * threads + t] = in[slot * threads + t];
+        continue;
+      }
+      Word4 sum{0, 0, 0, 0};
+      for (std::size_t w = 0; w < 4; ++w) {
+        if (symbol == "read_shared") {
+          for (unsigned slot = 0; slot < 4; ++slot) sum[w] += in[slot * threads + t][w] * 8 * iterations;
+        } else {
+          for (unsigned half = 0; half < 2; ++half)
+            for (unsigned j = 0; j < 8; ++j)
+              sum[w] += in[1 + half * in[0][0] + j * threads + t][w] * ((iterations + 1 - half) / 2);
+        }
+      }
+      out[b * threads + t] = sum;
+    }
+}
+
+inline void chase(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
+  const std::uint64_t steps = std::uint64_t{16} * p.u32(24);
+  if (symbol == "chase_shared") {
+    const auto* in = reinterpret_cast<const std::uint32_t*>(p.pointer(8));
+    std::uint32_t at = 0;
+    for (std::uint64_t i = 0; i < steps; ++i) at = in[at / 4];
+    for (unsigned i = 0; i < blocks * threads; ++i) reinterpret_cast<std::uint32_t*>(p.pointer(0))[i] = at;
+    return;
+  }
+  std::uint64_t at = p.pointer(8);
+  for (std::uint64_t i = 0; i < steps; ++i) at = *reinterpret_cast<const std::uint64_t*>(at);
+  for (unsigned i = 0; i < blocks * threads; ++i) reinterpret_cast<std::uint64_t*>(p.pointer(0))[i] = at;
+}
+
 inline void run(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
   using u32 = std::uint32_t;
+  if (symbol == "empty") return;
   if (is_stream(symbol)) return stream(symbol, p, blocks, threads);
+  if (starts(symbol, "chase")) return chase(symbol, p, blocks, threads);
+  if (symbol == "read_shared" || symbol == "write_shared" || symbol == "read_l1") return near(symbol, p, blocks, threads);
+  if (starts(symbol, "mma_f64")) return multiply_fragments<std::uint64_t>(symbol, p, blocks, threads);
+  if (starts(symbol, "mma_")) return multiply_fragments<std::uint32_t>(symbol, p, blocks, threads);
+  if (starts(symbol, "wgmma_") || starts(symbol, "tcgen05_")) return multiply_tiles(symbol, p, blocks);
   if (symbol == "fma_f64") return turn<double>(p, blocks, threads, 31, [](double x, double a, double y) { return std::fma(a, y, x); });
   if (symbol == "fma_f32") return turn<float>(p, blocks, threads, 31, [](float x, float a, float y) { return std::fma(a, y, x); });
   if (symbol == "mad_i32") return turn<u32>(p, blocks, threads, 31, [](u32 x, u32 a, u32 y) { return a * y + x; });

@@ -77,6 +77,32 @@ def test_one_wrong_bit_is_seen_by_the_check_and_by_the_timed_launch(tmp_path: Pa
     assert found[name]["checked"] is False
 
 
+CHECK = """
+import json
+from microbench import devices, kernels
+device = devices.probe("cuda:0")
+found = {}
+for name, kernel in kernels.registry(device).items():
+    if kernel.sheet.backend == "cuda" and not kernel.sheet.unavailable:
+        finding = kernel.check(device)
+        found[name] = finding and finding.says
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize(
+    ("capability", "target", "least"), [((7, 5), "sm_75", 40), ((9, 0), "sm_90a", 90), ((10, 3), "sm_103a", 70), ((12, 1), "sm_120f", 70)]
+)
+def test_every_kernel_of_a_target_leaves_what_an_independent_reference_leaves(
+    tmp_path: Path, capability: tuple[int, int], target: str, least: int
+) -> None:
+    machine = FakeMachine(folder=tmp_path, gpus=(FakeGpu(capability=capability, sms=2),), counted_for=target)
+    found = machine.ask(CHECK)
+    assert isinstance(found, dict)
+    assert len(found) >= least
+    assert {name: says for name, says in found.items() if says} == {}
+
+
 def test_a_throttled_sample_is_kept_with_its_clock_and_labelled(tmp_path: Path) -> None:
     gpu = FakeGpu(peaks=PEAKS, throttle=(1e3, 0.7e9))
     found = measured(FakeMachine(folder=tmp_path, gpus=(gpu,)), ("fma.f32",), MB_FAKE_NVML="reasons=4 watts=700")

@@ -1,0 +1,88 @@
+"""Load-to-use latency through a GPU's memory: one warp follows a random cycle of addresses, one node a cache line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from microbench.errors import CannotRun
+from microbench.kernels.cuda import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, packed, timing
+from microbench.kernels.cuda_near import cycle, links
+from microbench.kernels.cuda_rows import CudaRow
+from microbench.records import Sheet, Timing, Value
+
+if TYPE_CHECKING:
+    from microbench.kernels.cuda_stamps import Seen
+
+LINE_BYTES = 128
+CHECK_BYTES = 64 << 10
+WARM_S = 0.5  # a set that a cache holds is walked once before it is timed; one that takes longer is beyond every cache
+
+
+class ChaseJob:
+    """A chase that goes on from the node where the last launch stopped."""
+
+    def __init__(self, stage: Stage, working_set: int) -> None:
+        self.stage = stage
+        self.order = cycle(max(2, working_set // LINE_BYTES))
+        self.place = 0
+        nodes = stage.alloc(self.order.size * LINE_BYTES)
+        self.base = nodes.address
+        words = np.zeros((self.order.size, LINE_BYTES // 8), dtype=np.uint64)
+        words[:, 0] = np.uint64(self.base) + links(self.order).astype(np.uint64) * np.uint64(LINE_BYTES)
+        nodes.write(words.data)
+        self._out = stage.alloc(stage.row.threads * 8)
+        self._wrong = False
+        self._warm()
+
+    def _warm(self) -> None:
+        started, done, steps = time.monotonic(), 0, self.stage.row.loads
+        while done < self.order.size and time.monotonic() - started < WARM_S:
+            iterations = min(-(-self.order.size // steps), 1 << 14)
+            self._launch(iterations)
+            done += iterations * steps
+
+    def _launch(self, iterations: int) -> tuple[Seen, bool]:
+        start = self.base + int(self.order[self.place]) * LINE_BYTES
+        where = {"out": self._out.address, "in": start, "stamps": self.stage.stamps.address}
+        self._out.fill(0)
+        seen = self.stage.launch(packed("compute", iterations=iterations, **where))
+        self.place = (self.place + self.stage.row.loads * iterations) % self.order.size
+        reached = np.frombuffer(self._out.read(0, self._out.size), dtype=np.uint64)
+        right = bool((reached == np.uint64(self.base + int(self.order[self.place]) * LINE_BYTES)).all())
+        self._wrong = self._wrong or not right
+        return seen, not self._wrong
+
+    def run(self, iterations: int) -> Timing:
+        """Follow the cycle for so many trips of the loop; every lane must end at the node that the host foresaw."""
+        trips = max(1, min(MOST_ITERATIONS, iterations))
+        with self.stage.station.driving(f"{self.stage.row.name} over {self.order.size * LINE_BYTES} bytes"):
+            seen, right = self._launch(trips)
+            return timing(self.stage.station, seen, trips, right)
+
+    def check(self) -> str | None:
+        """Follow a short way."""
+        right = self._launch(CHECK_ITERATIONS)[1]
+        return None if right else "the chase ended at another node than the one that the cycle leads to"
+
+    def close(self) -> None:
+        """Give the memory back; again is allowed."""
+        self.stage.close()
+
+
+def prepare(station: Station, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> ChaseJob:
+    """Load the code and lay out the cycle."""
+    del sheet
+    working_set = CHECK_BYTES if "check" in params else int(params.get("working_set", CHECK_BYTES))
+    free = station.context.memory_info()[0]
+    if working_set > free:
+        raise CannotRun(f"{row.name} needs {working_set >> 20} MiB; {station.name} has {free >> 20} MiB free")
+    stage = Stage.set_up(station, row, 1, station.function(row))
+    try:
+        return ChaseJob(stage, working_set)
+    except BaseException:
+        stage.close()
+        raise
