@@ -28,7 +28,10 @@ log = logging.getLogger(__name__)
 
 KEEP_SAMPLES = 200
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
-TWO_PASSES_BYTES = 64 * 2**20
+TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
+# A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
+LAST_CHASED_PASS_BYTES = 64 * 2**20
+LINE_BYTES = 64
 # A converged case is still visited now and then, so that a late quiet moment can raise it.
 REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
@@ -207,9 +210,11 @@ class Loop:
         """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
         budget = self.plan.budget
         working_set = int(state.case.params.get("working_set", 0))
-        if state.sheet.work.bytes and not state.case.params.get("cold"):
-            passes = 2 if working_set <= TWO_PASSES_BYTES else 1
-            state.prepared.run(passes * -(-working_set // state.sheet.work.bytes))
+        touched = state.sheet.work.bytes or state.sheet.loads * LINE_BYTES * (state.sheet.measures == "latency")
+        if touched and not state.case.params.get("cold"):
+            passes = 2 if working_set <= TWO_PASSES_BYTES[state.sheet.measures == "latency"] else 1
+            if state.sheet.measures != "latency" or working_set <= LAST_CHASED_PASS_BYTES:
+                state.prepared.run(passes * -(-working_set // touched))
         # Inside a block of one licence the previous case has left the clock where it belongs.
         until = time.monotonic() + (budget.warmup_s if state.sheet.licence != self._licence else budget.sample_s)
         while time.monotonic() < until:

@@ -11,7 +11,10 @@ from microbench.records import Device, Sheet, Value
 KIB, MIB = 2**10, 2**20
 
 # Main memory is measured cold (each line evicted before it is touched), so its set need only outgrow the page-walk caches.
-COLD_BYTES = 256 * MIB
+COLD_BYTES = 128 * MIB
+_SWEEP_BYTES = 256 * MIB
+# Following one pointer after another through more than this takes longer than it tells.
+_CHASE_BYTES = {True: 128 * MIB, False: 512 * MIB}
 _LEAST_BYTES = 16 * MIB
 # Copies and triads, sweeps and chases in both page kinds, each thread: all of them prepared at once.
 _SHARE_OF_MEMORY = 12
@@ -30,7 +33,7 @@ class WorkingSets:
         """Choose sizes for a device and the memory that is free."""
         affordable = max(_LEAST_BYTES, memory_bytes // (_SHARE_OF_MEMORY * threads))
         last = max((level.capacity_bytes or 0 for level in device.levels if level.name != "DRAM"), default=0)
-        largest = 1 << int(math.log2(min(max(COLD_BYTES, 2 * last), affordable)))
+        largest = 1 << int(math.log2(min(max(_SWEEP_BYTES, 2 * last), affordable)))
         return cls(levels=_around_levels(device), cold=min(COLD_BYTES, largest), largest=largest)
 
 
@@ -98,9 +101,9 @@ def sweep_of(sheets: Sequence[Sheet], streams: Streams, largest: int) -> Iterabl
     """Every point of the stream's and of the chase's sweep."""
     for sheet in sheets:
         if sheet.measures == "memory" and sheet.access == "read" and sheet.backend == "native" and streams.wide(sheet):
-            for working_set in sweep_sizes(largest, 2 if streams.quick else 3):
+            for working_set in sweep_sizes(min(largest, _SWEEP_BYTES) if streams.quick else largest, 2 if streams.quick else 3):
                 yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1)
         if sheet.measures == "latency":
             for pages in ("huge",) if streams.quick else ("huge", "4k"):
-                for working_set in sweep_sizes(largest, 1 if streams.quick or pages == "4k" else 2):
+                for working_set in sweep_sizes(min(largest, _CHASE_BYTES[streams.quick]), 1 if streams.quick or pages == "4k" else 2):
                     yield sheet, known(sheet, working_set=working_set, pages=pages)
