@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microbench.clock import clock_hz, rate_per_clock
+from microbench.clock import Best, best
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, LevelSeen, Plan, Samples, Sheet
@@ -41,21 +41,20 @@ class _Series:
     case: Case
     sheet: Sheet
     rounds: tuple[Samples, ...]
+    companion: Sheet | None = None
+
+    @property
+    def best(self) -> list[Best]:
+        """The fastest trustworthy sample of each round."""
+        return [best(r, self.companion) for r in self.rounds]
 
     def per_round(self, work: float) -> list[float]:
         """Best rate of each round in units of work per second, over all threads."""
-        return [work * self.case.threads * r.iterations * 1e9 / min(r.ns) for r in self.rounds]
+        return [work * self.case.threads * r.iterations * 1e9 / b.ns for r, b in zip(self.rounds, self.best, strict=True)]
 
     def medians(self, work: float) -> list[float]:
+        """Median rate of each round."""
         return [work * self.case.threads * r.iterations * 1e9 / float(np.median(r.ns)) for r in self.rounds]
-
-    def best_round(self) -> Samples:
-        """The round with the fastest sample."""
-        return max(self.rounds, key=lambda r: r.iterations / min(r.ns))
-
-    def per_clock(self, companion: Sheet | None) -> list[float]:
-        """Iterations per cycle of each round whose clock is known."""
-        return [per_clock for r in self.rounds if (per_clock := rate_per_clock(r, companion)) is not None]
 
 
 def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], device: Device) -> Distilled:
@@ -74,19 +73,24 @@ def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], 
         *find_levels(sweep(known, cases, sheets, "stream"), device, "stream"),
         *find_levels(sweep(known, cases, sheets, "chase"), device, "chase"),
     ]
-    series = [_Series(case=cases[key], sheet=sheets[cases[key].kernel], rounds=tuple(group)) for key, group in grouped.items()]
-    best: dict[tuple[str, int, str], Ceiling] = {}
+    series = [_series(cases[key], sheets, group) for key, group in grouped.items()]
+    highest: dict[tuple[str, int, str], Ceiling] = {}
     for one in series:
-        ceiling = _ceiling(one, sheets, device, levels)
+        ceiling = _ceiling(one, device, levels)
         if ceiling is not None:
             identity = (ceiling.name, ceiling.threads, ceiling.mode)
-            if identity not in best or ceiling.rate.value > best[identity].rate.value:
-                best[identity] = ceiling
+            if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
+                highest[identity] = ceiling
     costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series)]
-    return Distilled(ceilings=tuple(best.values()), costs=tuple(costs), levels=tuple(levels))
+    return Distilled(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels))
 
 
-def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: Sequence[LevelSeen]) -> Ceiling | None:
+def _series(case: Case, sheets: Mapping[str, Sheet], rounds: Sequence[Samples]) -> _Series:
+    sheet = sheets[case.kernel]
+    return _Series(case=case, sheet=sheet, rounds=tuple(rounds), companion=sheets.get(sheet.companion or ""))
+
+
+def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceiling | None:
     sheet, case = one.sheet, one.case
     measures = sheet.measures
     if measures not in ("compute", "memory", "link"):
@@ -96,8 +100,8 @@ def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: 
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
     per_round = one.per_round(work)
-    companion = sheets.get(sheet.companion or "")
-    clock = clock_hz(one.best_round(), companion)
+    clocks = [found.clock_hz for found in one.best]
+    clock = clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
     nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else None
     quiet = _QUIET["compute" if measures == "compute" else "memory"]
@@ -121,9 +125,7 @@ def _ceiling(one: _Series, sheets: Mapping[str, Sheet], device: Device, levels: 
         mode=case.mode,
         operands=sheet.operands,
         rounds=len(one.rounds),
-        converged=_converged(per_round, one.per_clock(companion), nominal)
-        if measures == "compute"
-        else rounds_agree(per_round, MEMORY_TOLERANCE),
+        converged=_converged(per_round, clocks, nominal) if measures == "compute" else rounds_agree(per_round, MEMORY_TOLERANCE),
         quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
         nominal=nominal,
         clock_hz=clock,
@@ -150,9 +152,10 @@ def _typical(medians: Sequence[float]) -> Estimate:
     )
 
 
-def _converged(per_round: Sequence[float], per_clock: Sequence[float], nominal: float | None) -> bool:
+def _converged(per_round: Sequence[float], clocks: Sequence[float | None], nominal: float | None) -> bool:
     """Three rounds agree, per clock where turbo moves the rate, and the best is within 1.5 % of what the ports can do."""
-    if not rounds_agree(per_clock if len(per_clock) == len(per_round) else per_round, COMPUTE_TOLERANCE):
+    agreeing = [rate / clock if clock else rate for rate, clock in zip(per_round, clocks, strict=True)]
+    if not rounds_agree(agreeing, COMPUTE_TOLERANCE):
         return False
     return nominal is None or max(per_round) >= nominal * (1 - PORTS_TOLERANCE)
 

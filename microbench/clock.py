@@ -1,47 +1,48 @@
-"""The core clock while a sample ran, told by the companion samples beside it.
+"""The core clock while a sample ran, told by the companion samples before and after it.
 
 A companion loop's dependent chain takes a known number of cycles, so its time is the clock. Turbo moves the clock in steps of
-some 100 MHz within seconds, as neighbours come and go; interference only ever makes a companion look slower. So the clock of a
-sample is the highest among those companions of its burst that ran at the same step as the two beside it.
+some 100 MHz, on some hosts every few milliseconds, and interference makes a companion look slow. So a sample counts towards a
+peak only where the companions on both sides of it agree: then both ran undisturbed at the clock that the sample had.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from microbench.records import Samples, Sheet
 
-# Steps of turbo are 2.5 % and more, readings of one step agree within a few tenths of a per cent.
-_SAME_STEP = 0.01
+# Steps of turbo are 2.5 % and more, undisturbed readings of one step agree within a few tenths of a per cent.
+_AGREE = 0.004
 
 
-def best_sample(samples: Samples) -> int:
-    """Index of the fastest sample."""
-    return min(range(len(samples.ns)), key=samples.ns.__getitem__)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The fastest trustworthy sample of a burst: its duration, and the clock it ran at where something tells it."""
+
+    ns: int
+    clock_hz: float | None
 
 
-def clock_hz(samples: Samples, companion: Sheet | None) -> float | None:
-    """The clock during the fastest sample of a burst in hertz, ``None`` where nothing tells it.
+def best(samples: Samples, companion: Sheet | None) -> Best:
+    """The fastest sample between two companions that agree; the fastest of all where there is none such.
 
     Examples
     --------
     >>> sheet = Sheet(name="clock.v128", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
-    >>> facts = {"case": "a", "round": 0, "started_s": 0.0, "iterations": 1, "count": 2}
-    >>> burst = Samples(ns=(9, 8), companion_ns=(1000, 2000), companion_iterations=1000, **facts)
-    >>> clock_hz(burst, sheet)
-    3000000000.0
+    >>> facts = {"case": "a", "round": 0, "started_s": 0.0, "iterations": 1, "count": 3}
+    >>> best(Samples(ns=(7, 8, 9), companion_ns=(2000, 1000, 1000), companion_iterations=1000, **facts), sheet)
+    Best(ns=9, clock_hz=3000000000.0)
     """
-    best = best_sample(samples)
+    fastest = min(range(len(samples.ns)), key=samples.ns.__getitem__)
     if samples.clock_hz:
-        return samples.clock_hz[min(best, len(samples.clock_hz) - 1)]
+        return Best(ns=samples.ns[fastest], clock_hz=samples.clock_hz[min(fastest, len(samples.clock_hz) - 1)])
     if not samples.companion_ns or companion is None or not companion.cycles:
-        return None
+        return Best(ns=samples.ns[fastest], clock_hz=None)
     cycles = companion.cycles * samples.companion_iterations * 1e9
     clocks = [cycles / ns for ns in samples.companion_ns]
-    # The companion of sample i runs right after it, so the neighbours are the one before and its own.
-    beside = max(clocks[best - 1 : best + 1] if 0 < best < len(clocks) else clocks[:2] if best == 0 else clocks)
-    return max(clock for clock in clocks if clock <= beside * (1 + _SAME_STEP))
-
-
-def rate_per_clock(samples: Samples, companion: Sheet | None) -> float | None:
-    """Iterations per cycle in the fastest sample; a rate that turbo leaves alone."""
-    clock = clock_hz(samples, companion)
-    return samples.iterations * 1e9 / min(samples.ns) / clock if clock else None
+    # The companion of sample i runs right after it, so that of sample i - 1 ran right before it.
+    between = [i for i in range(1, min(len(samples.ns), len(clocks))) if abs(clocks[i - 1] / clocks[i] - 1) <= _AGREE]
+    if not between:
+        return Best(ns=samples.ns[fastest], clock_hz=max(clocks))
+    chosen = min(between, key=samples.ns.__getitem__)
+    return Best(ns=samples.ns[chosen], clock_hz=max(clocks[chosen - 1], clocks[chosen]))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from microbench.clock import clock_hz
+from microbench.clock import best
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Prepared
 from microbench.nominal import nominal_rate
@@ -30,7 +30,7 @@ KEEP_SAMPLES = 200
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
 TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
-LAST_CHASED_PASS_BYTES = 64 * 2**20
+LAST_CHASED_PASS_BYTES = 16 * 2**20
 LINE_BYTES = 64
 # A converged case is still visited now and then, so that a late quiet moment can raise it.
 REVISIT_EVERY = 4
@@ -196,8 +196,7 @@ class Loop:
             return
         self._count(state, samples, self._elapsed())
         self.watcher.sampled(samples)
-        best = max(state.best_of_rounds) * 1e9 * state.case.threads
-        self.watcher.progressed(state.case, self.round, best)
+        self.watcher.progressed(state.case, self.round, max(state.best_of_rounds) * 1e9 * state.case.threads)
 
     def _calibrate(self, state: _State) -> None:
         if state.iterations:
@@ -222,21 +221,18 @@ class Loop:
         self._licence = state.sheet.licence
 
     def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
-        state.best_of_rounds.append(samples.iterations / min(samples.ns))
+        """Take in a round: its best rate, and the share of the ports' count at the clock seen."""
+        found = best(samples, state.companion_sheet)
+        rate = samples.iterations / found.ns
+        state.best_of_rounds.append(rate)
         state.ended_s.append(ended_s)
-        self._see_clock(state, samples)
-
-    def _see_clock(self, state: _State, samples: Samples) -> None:
-        """The share of the ports' count at the clock seen: of each round, and in the best round so far."""
-        clock = clock_hz(samples, state.companion_sheet)
+        clock = found.clock_hz
         nominal = nominal_rate(state.sheet, self.device, clock_hz=clock, threads=state.case.threads) if clock else None
-        if not nominal:
-            return
-        rate = state.best_of_rounds[-1]
-        work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes
-        state.shares.append(rate * 1e9 * work * state.case.threads / nominal)
-        if rate == max(state.best_of_rounds):
-            state.share = state.shares[-1]
+        if nominal:
+            work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes
+            state.shares.append(rate * 1e9 * work * state.case.threads / nominal)
+            if rate == max(state.best_of_rounds):
+                state.share = state.shares[-1]
 
 
 def burst(state: _State, count: int, index: int, started_s: float) -> Samples:

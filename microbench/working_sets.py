@@ -11,7 +11,7 @@ from microbench.records import Device, Sheet, Value
 KIB, MIB = 2**10, 2**20
 
 # Main memory is measured cold (each line evicted before it is touched), so its set need only outgrow the page-walk caches.
-COLD_BYTES = 128 * MIB
+COLD_BYTES = 64 * MIB
 _SWEEP_BYTES = 256 * MIB
 # Following one pointer after another through more than this takes longer than it tells.
 _CHASE_BYTES = {True: 128 * MIB, False: 512 * MIB}
