@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_device_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Locks of devices lie in the temporary folder: tests use one of their own, so that a real run next door does not fail them."""
+    folder = tmp_path_factory.mktemp("locks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
