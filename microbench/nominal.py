@@ -7,7 +7,7 @@ a ceiling above nominal at the clock seen is a mistake until explained.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from microbench.data import gpus
@@ -60,6 +60,19 @@ class NominalDevice:
     notes: tuple[str, ...] = ()
 
 
+def revealed(arch: str, features: Sequence[str]) -> str:
+    """Correct a microarchitecture that a hypervisor understates: an instruction set the older one never had gives the newer away.
+
+    Examples
+    --------
+    >>> revealed("icelake", ("avx512f", "amx_tile"))
+    'sapphirerapids'
+    """
+    if arch in _INTEL_BEFORE:
+        return next((newer for flag, newer in _GIVEN_AWAY if flag in features), arch)
+    return "graniterapids" if arch == "sapphirerapids" and "amx_fp16" in features else arch
+
+
 def ports_of(device: Device) -> Ports | None:
     """Return the row of the port table for a CPU; ``None`` where its microarchitecture is not in the table.
 
@@ -68,12 +81,7 @@ def ports_of(device: Device) -> Ports | None:
     >>> ports_of(Device(id="1", kind="cpu", name="x", arch="zen4")).per_cycle["fma.v512"]
     1
     """
-    arch = device.arch
-    if arch in _INTEL_BEFORE:
-        arch = next((newer for flag, newer in _GIVEN_AWAY if flag in device.features), arch)
-    elif arch == "sapphirerapids" and "amx_fp16" in device.features:
-        arch = "graniterapids"
-    return PORTS.get(arch)
+    return PORTS.get(revealed(device.arch, device.features))
 
 
 def per_cycle(sheet: Sheet, device: Device) -> float | None:

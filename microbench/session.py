@@ -294,10 +294,11 @@ def _found(distilled: Distilled, samples: Sequence[Samples], this: _Run) -> list
 
 
 def _level_findings(distilled: Distilled) -> list[Finding]:
-    """Where a cache behaves smaller than it is advertised."""
+    """Where the last cache, which neighbours may share, behaves smaller than it is advertised."""
     found = []
+    last = max((level.advertised_bytes or 0 for level in distilled.levels), default=0)
     for level in distilled.levels:
-        if level.advertised_bytes and level.high_bytes * 2 <= level.advertised_bytes:
+        if level.advertised_bytes == last and level.high_bytes * 2 <= last:
             reuse = f" ({level.reuse_s * 1e3:.2g} ms between two uses of a line)" if level.reuse_s else ""
             says = (
                 f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees it only up to "

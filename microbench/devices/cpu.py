@@ -17,6 +17,7 @@ import archspec.cpu
 import psutil
 
 from microbench.errors import CannotRun
+from microbench.nominal import revealed
 from microbench.records import Device, MemoryLevel
 
 # Devices are told apart without naming them: the salt keeps the hash from being looked up in a table of machines.
@@ -51,19 +52,20 @@ def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path
     """Put together what cpuid (``features``), the native module's view of the caches (``topology``) and the system say."""
     allowed = sorted(os.sched_getaffinity(0))
     name = str(features.get("brand") or "").strip() or f"{platform.machine()} processor"
+    flags = tuple(str(flag) for flag in features.get("flags") or ())
     levels = tuple(_levels(topology.get("caches") or (), sys, allowed[0]))
     identity = (features.get("vendor"), name, features.get("family"), features.get("model"), features.get("stepping"), len(allowed))
     return Device(
         id=hashlib.blake2b(repr(identity).encode(), key=_SALT, digest_size=8).hexdigest(),
         kind="cpu",
         name=name,
-        arch=_microarchitecture(),
+        arch=revealed(_microarchitecture(), flags),
         units_by_kind={"core": _cores(sys, allowed), "thread": len(allowed)},
         base_clock_hz=_clock_hz(sys, allowed[0], "base_frequency"),
         boost_clock_hz=_clock_hz(sys, allowed[0], "cpuinfo_max_freq"),
         memory_bytes=psutil.virtual_memory().total,
         levels=levels,
-        features=tuple(str(flag) for flag in features.get("flags") or ()),
+        features=flags,
     )
 
 
