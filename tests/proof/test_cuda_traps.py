@@ -54,24 +54,24 @@ def test_a_system_scope_chase_is_refused() -> None:
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_100a"])
 def test_unstored_chains_are_refused(target: str) -> None:
-    stores = "        out[(2 * p) * THREADS] = x[p];\n        out[(2 * p + 1) * THREADS] = y[p];\n"
-    text = changed("plain", (stores, "        if (p == 0)\n            out[0] = x[0];\n"))
+    stores = "    out[(2 * p) * THREADS] = x[p];\n    out[(2 * p + 1) * THREADS] = y[p];\n"
+    text = changed("plain", (stores, "    if (p == 0) out[0] = x[0];\n"))
     said = complaints(row_of("fma_f32"), target, text)
     assert "math instructions in the loop, the row says 496" in said or "chains" in said
 
 
 def test_divergent_tcgen05_issue_is_refused() -> None:
-    text = changed("tcgen05", ("    if (elected)\n", "    if (threadIdx.x == 0)\n"))
+    text = changed("tcgen05", ("if (elected) issue", "if (threadIdx.x == 0) issue"))
     assert "divergent" in complaints(row_of("tcgen05_f16_m128n256k16"), "sm_100a", text)
 
 
 @pytest.mark.parametrize("symbol", ["read_bulk", "copy_bulk"])
 def test_divergent_bulk_copies_are_refused(symbol: str) -> None:
-    text = changed("stream", ("    if (chosen()) {", "    if (threadIdx.x == 0) {"))
+    text = changed("stream", ("if (chosen()) {", "if (threadIdx.x == 0) {"))
     assert f"{symbol}: " in complaints(row_of(symbol), "sm_90a", text)
 
 
-@pytest.mark.parametrize("before", ['        asm volatile("wgmma.commit_group', "            if (REGISTERS)\n                kind::"])
+@pytest.mark.parametrize("before", ['    asm volatile("wgmma.commit_group', "      if (REGISTERS)\n        kind::"])
 def test_serialised_wgmma_neither_builds_nor_passes(before: str) -> None:
     text = changed("wgmma", (before, "d[0] += 1;\n" + before))
     with pytest.raises(AssertionError, match=r"warpgroup\.(arrive|wait) is injected|serialized"):

@@ -18,93 +18,81 @@ constexpr int NODES = 4096;
 constexpr int STAMP_WORDS = 6;
 
 // Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at)
-{
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        u64 ns, cycles;
-        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-        asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-        stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-        stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-    }
+__device__ __forceinline__ void stamp(u64* stamps, int at) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    u64 ns, cycles;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
+    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
+    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
+    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
+  }
 }
 
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations)
-{
-    stamp(stamps, 1);
-    if (threadIdx.x == 0) {
-        u32 sm;
-        asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-        stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-        stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-    }
+__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
+  stamp(stamps, 1);
+  if (threadIdx.x == 0) {
+    u32 sm;
+    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
+    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
+  }
 }
 
-__device__ __forceinline__ u32 address(const void* at)
-{
-    u32 found;
-    asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
-    return found;
+__device__ __forceinline__ u32 address(const void* at) {
+  u32 found;
+  asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
+  return found;
 }
 
 struct through_l1 {
-    static __device__ __forceinline__ u64 next(u64 at)
-    {
-        u64 to;
-        asm volatile("ld.global.ca.u64 %0, [%1];" : "=l"(to) : "l"(at));
-        return to;
-    }
+  static __device__ __forceinline__ u64 next(u64 at) {
+    u64 to;
+    asm volatile("ld.global.ca.u64 %0, [%1];" : "=l"(to) : "l"(at));
+    return to;
+  }
 };
 
 struct through_l2 {
-    static __device__ __forceinline__ u64 next(u64 at)
-    {
-        u64 to;
-        asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(to) : "l"(at));
-        return to;
-    }
+  static __device__ __forceinline__ u64 next(u64 at) {
+    u64 to;
+    asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(to) : "l"(at));
+    return to;
+  }
 };
 
 template <class path>
-__device__ __forceinline__ void chase(u64* out, const u64* in, u64* stamps, u32 iterations)
-{
-    u64 at = reinterpret_cast<u64>(in);
-    stamp(stamps, 0);
+__device__ __forceinline__ void chase(u64* out, const u64* in, u64* stamps, u32 iterations) {
+  u64 at = reinterpret_cast<u64>(in);
+  stamp(stamps, 0);
 #pragma unroll 1
-    for (u32 i = 0; i < iterations; ++i) {
+  for (u32 i = 0; i < iterations; ++i) {
 #pragma unroll
-        for (int s = 0; s < STEPS; ++s)
-            at = path::next(at);
-    }
-    out[blockIdx.x * THREADS + threadIdx.x] = at;  // before the stamp: the last load must have come back
-    sign_off(stamps, iterations);
+    for (int s = 0; s < STEPS; ++s) at = path::next(at);
+  }
+  out[blockIdx.x * THREADS + threadIdx.x] = at;  // before the stamp: the last load must have come back
+  sign_off(stamps, iterations);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) chase_ca(u64* out, const u64* in, u64* stamps, u32 iterations)
-{
-    chase<through_l1>(out, in, stamps, iterations);
+extern "C" __global__ void __launch_bounds__(THREADS) chase_ca(u64* out, const u64* in, u64* stamps, u32 iterations) {
+  chase<through_l1>(out, in, stamps, iterations);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) chase_cg(u64* out, const u64* in, u64* stamps, u32 iterations)
-{
-    chase<through_l2>(out, in, stamps, iterations);
+extern "C" __global__ void __launch_bounds__(THREADS) chase_cg(u64* out, const u64* in, u64* stamps, u32 iterations) {
+  chase<through_l2>(out, in, stamps, iterations);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) chase_shared(u32* out, const u32* in, u64* stamps, u32 iterations)
-{
-    __shared__ u32 nodes[NODES];
-    const u32 base = address(nodes);
-    for (u32 j = threadIdx.x; j < NODES; j += THREADS)
-        nodes[j] = base + in[j];
-    u32 at = base;
-    stamp(stamps, 0);
+extern "C" __global__ void __launch_bounds__(THREADS) chase_shared(u32* out, const u32* in, u64* stamps, u32 iterations) {
+  __shared__ u32 nodes[NODES];
+  const u32 base = address(nodes);
+  for (u32 j = threadIdx.x; j < NODES; j += THREADS) nodes[j] = base + in[j];
+  u32 at = base;
+  stamp(stamps, 0);
 #pragma unroll 1
-    for (u32 i = 0; i < iterations; ++i) {
+  for (u32 i = 0; i < iterations; ++i) {
 #pragma unroll
-        for (int s = 0; s < STEPS; ++s)
-            asm volatile("ld.shared.u32 %0, [%0];" : "+r"(at));
-    }
-    out[blockIdx.x * THREADS + threadIdx.x] = at - base;
-    sign_off(stamps, iterations);
+    for (int s = 0; s < STEPS; ++s) asm volatile("ld.shared.u32 %0, [%0];" : "+r"(at));
+  }
+  out[blockIdx.x * THREADS + threadIdx.x] = at - base;
+  sign_off(stamps, iterations);
 }

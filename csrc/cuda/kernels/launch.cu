@@ -12,48 +12,38 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 struct __align__(16) word4 {
-    u32 x, y, z, w;
+  u32 x, y, z, w;
 };
 
-__device__ __forceinline__ u64 now()
-{
-    u64 ns;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-    return ns;
+__device__ __forceinline__ u64 now() {
+  u64 ns;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
+  return ns;
 }
 
-extern "C" __global__ void empty(void*, const void*, u64*, u32)
-{
+extern "C" __global__ void empty(void*, const void*, u64*, u32) {}
+
+extern "C" __global__ void gate(u32* out, const u32* flag, u64* stamps, u64 timeout_ns) {
+  if (threadIdx.x != 0) return;
+  const u64 start = now();
+  u32 state = 0;
+  while (state == 0) {
+    u32 seen;
+    asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(seen) : "l"(flag) : "memory");
+    state = seen != 0 ? 1 : now() - start > timeout_ns ? 2 : 0;
+  }
+  stamps[0] = start;
+  stamps[2] = now();
+  out[0] = state;
 }
 
-extern "C" __global__ void gate(u32* out, const u32* flag, u64* stamps, u64 timeout_ns)
-{
-    if (threadIdx.x != 0)
-        return;
-    const u64 start = now();
-    u32 state = 0;
-    while (state == 0) {
-        u32 seen;
-        asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(seen) : "l"(flag) : "memory");
-        state = seen != 0 ? 1 : now() - start > timeout_ns ? 2 : 0;
-    }
-    stamps[0] = start;
-    stamps[2] = now();
-    out[0] = state;
+extern "C" __global__ void __launch_bounds__(256) flush(word4* out, u32 count, u32 value) {
+  const u32 stride = gridDim.x * blockDim.x;
+  for (u32 at = blockIdx.x * blockDim.x + threadIdx.x; at < count; at += stride) out[at] = {value, value, value, value};
 }
 
-extern "C" __global__ void __launch_bounds__(256) flush(word4* out, u32 count, u32 value)
-{
-    const u32 stride = gridDim.x * blockDim.x;
-    for (u32 at = blockIdx.x * blockDim.x + threadIdx.x; at < count; at += stride)
-        out[at] = {value, value, value, value};
-}
-
-extern "C" __global__ void ticks(u64* out, const void*, u64*, u32 iterations)
-{
-    if (threadIdx.x != 0)
-        return;
+extern "C" __global__ void ticks(u64* out, const void*, u64*, u32 iterations) {
+  if (threadIdx.x != 0) return;
 #pragma unroll 1
-    for (u32 i = 0; i < iterations; ++i)
-        out[i] = now();
+  for (u32 i = 0; i < iterations; ++i) out[i] = now();
 }

@@ -19,124 +19,112 @@ constexpr int PAIRS = 8;
 constexpr int STAMP_WORDS = 6;
 
 // Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at)
-{
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        u64 ns, cycles;
-        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-        asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-        stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-        stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-    }
+__device__ __forceinline__ void stamp(u64* stamps, int at) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    u64 ns, cycles;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
+    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
+    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
+    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
+  }
 }
 
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations)
-{
-    stamp(stamps, 1);
-    if (threadIdx.x == 0) {
-        u32 sm;
-        asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-        stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-        stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-    }
+__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
+  stamp(stamps, 1);
+  if (threadIdx.x == 0) {
+    u32 sm;
+    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
+    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
+  }
 }
 
 struct fp64 {
-    using element = double;
-    static constexpr int turns = 31;
-    static __device__ __forceinline__ void mad(double& x, double a, double y)
-    {
-        asm volatile("fma.rn.f64 %0, %1, %2, %0;" : "+d"(x) : "d"(a), "d"(y));
-    }
+  using element = double;
+  static constexpr int turns = 31;
+  static __device__ __forceinline__ void mad(double& x, double a, double y) {
+    asm volatile("fma.rn.f64 %0, %1, %2, %0;" : "+d"(x) : "d"(a), "d"(y));
+  }
 };
 
 struct fp32 {
-    using element = float;
-    static constexpr int turns = 31;
-    static __device__ __forceinline__ void mad(float& x, float a, float y)
-    {
-        asm volatile("fma.rn.f32 %0, %1, %2, %0;" : "+f"(x) : "f"(a), "f"(y));
-    }
+  using element = float;
+  static constexpr int turns = 31;
+  static __device__ __forceinline__ void mad(float& x, float a, float y) {
+    asm volatile("fma.rn.f32 %0, %1, %2, %0;" : "+f"(x) : "f"(a), "f"(y));
+  }
 };
 
 struct half2 {
-    using element = u32;
-    static constexpr int turns = 47;
-    static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
-    {
-        asm volatile("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
-    }
+  using element = u32;
+  static constexpr int turns = 47;
+  static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y) {
+    asm volatile("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
+  }
 };
 
 struct int32 {
-    using element = u32;
-    static constexpr int turns = 31;
-    static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
-    {
-        asm volatile("mad.lo.s32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
-    }
+  using element = u32;
+  static constexpr int turns = 31;
+  static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y) {
+    asm volatile("mad.lo.s32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
+  }
 };
 
 struct dot4 {
-    using element = u32;
-    static constexpr int turns = 31;
-    static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
-    {
-        asm volatile("dp4a.s32.s32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
-    }
+  using element = u32;
+  static constexpr int turns = 31;
+  static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y) {
+    asm volatile("dp4a.s32.s32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
+  }
 };
 
 #if __CUDA_ARCH__ >= 800
 struct bfloat2 {
-    using element = u32;
-    static constexpr int turns = 47;
-    static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y)
-    {
-        asm volatile("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
-    }
+  using element = u32;
+  static constexpr int turns = 47;
+  static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y) {
+    asm volatile("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
+  }
 };
 #endif
 
 template <class kind>
-__device__ __forceinline__ void turn(void* out_, const void* in_, u64* stamps, u32 iterations)
-{
-    using element = typename kind::element;
-    const element* in = static_cast<const element*>(in_);
-    const element a = in[0], b = in[1];
-    element x[PAIRS], y[PAIRS];
+__device__ __forceinline__ void turn(void* out_, const void* in_, u64* stamps, u32 iterations) {
+  using element = typename kind::element;
+  const element* in = static_cast<const element*>(in_);
+  const element a = in[0], b = in[1];
+  element x[PAIRS], y[PAIRS];
 #pragma unroll
-    for (int p = 0; p < PAIRS; ++p) {
-        x[p] = in[2 + (2 * p) * THREADS + threadIdx.x];
-        y[p] = in[2 + (2 * p + 1) * THREADS + threadIdx.x];
-    }
-    stamp(stamps, 0);
+  for (int p = 0; p < PAIRS; ++p) {
+    x[p] = in[2 + (2 * p) * THREADS + threadIdx.x];
+    y[p] = in[2 + (2 * p + 1) * THREADS + threadIdx.x];
+  }
+  stamp(stamps, 0);
 #pragma unroll 1
-    for (u32 i = 0; i < iterations; ++i) {
+  for (u32 i = 0; i < iterations; ++i) {
 #pragma unroll
-        for (int t = 0; t < kind::turns; ++t) {
+    for (int t = 0; t < kind::turns; ++t) {
 #pragma unroll
-            for (int p = 0; p < PAIRS; ++p)
-                kind::mad(x[p], a, y[p]);
+      for (int p = 0; p < PAIRS; ++p) kind::mad(x[p], a, y[p]);
 #pragma unroll
-            for (int p = 0; p < PAIRS; ++p)
-                kind::mad(y[p], b, x[p]);
-        }
+      for (int p = 0; p < PAIRS; ++p) kind::mad(y[p], b, x[p]);
     }
-    sign_off(stamps, iterations);
-    element* out = static_cast<element*>(out_) + blockIdx.x * (2 * PAIRS * THREADS) + threadIdx.x;
+  }
+  sign_off(stamps, iterations);
+  element* out = static_cast<element*>(out_) + blockIdx.x * (2 * PAIRS * THREADS) + threadIdx.x;
 #pragma unroll
-    for (int p = 0; p < PAIRS; ++p) {
-        out[(2 * p) * THREADS] = x[p];
-        out[(2 * p + 1) * THREADS] = y[p];
-    }
+  for (int p = 0; p < PAIRS; ++p) {
+    out[(2 * p) * THREADS] = x[p];
+    out[(2 * p + 1) * THREADS] = y[p];
+  }
 }
 
-#define MB_PLAIN(symbol, kind)                                                                                          \
-    extern "C" __global__ void __launch_bounds__(THREADS, 4) symbol(void* out, const void* in, u64* stamps, u32 iterations) \
-    {                                                                                                                   \
-        turn<kind>(out, in, stamps, iterations);                                                                        \
-    }
+#define MB_PLAIN(symbol, kind)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4) symbol(void* out, const void* in, u64* stamps, u32 iterations) { \
+    turn<kind>(out, in, stamps, iterations);                                                                                \
+  }
 
 MB_PLAIN(fma_f64, fp64)
 MB_PLAIN(fma_f32, fp32)

@@ -22,123 +22,106 @@ constexpr int L1_LOADS = 8;
 constexpr int STAMP_WORDS = 6;
 
 struct __align__(16) word4 {
-    u32 x, y, z, w;
+  u32 x, y, z, w;
 };
 
 // Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at)
-{
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        u64 ns, cycles;
-        asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-        asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-        stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-        stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-    }
+__device__ __forceinline__ void stamp(u64* stamps, int at) {
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    u64 ns, cycles;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
+    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
+    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
+    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
+  }
 }
 
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations)
-{
-    stamp(stamps, 1);
-    if (threadIdx.x == 0) {
-        u32 sm;
-        asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-        stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-        stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-    }
+__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
+  stamp(stamps, 1);
+  if (threadIdx.x == 0) {
+    u32 sm;
+    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
+    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
+    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
+  }
 }
 
-__device__ __forceinline__ u32 address(const void* at)
-{
-    u32 found;
-    asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
-    return found;
+__device__ __forceinline__ u32 address(const void* at) {
+  u32 found;
+  asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
+  return found;
 }
 
-__device__ __forceinline__ void add(word4& sum, word4 v)
-{
-    sum.x += v.x;
-    sum.y += v.y;
-    sum.z += v.z;
-    sum.w += v.w;
+__device__ __forceinline__ void add(word4& sum, word4 v) {
+  sum.x += v.x;
+  sum.y += v.y;
+  sum.z += v.z;
+  sum.w += v.w;
 }
 
-__device__ __forceinline__ word4 load_shared(u32 at)
-{
-    word4 v;
-    asm volatile("ld.volatile.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
-    return v;
+__device__ __forceinline__ word4 load_shared(u32 at) {
+  word4 v;
+  asm volatile("ld.volatile.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
+  return v;
 }
 
-__device__ __forceinline__ void store_shared(u32 at, word4 v)
-{
-    asm volatile("st.volatile.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+__device__ __forceinline__ void store_shared(u32 at, word4 v) {
+  asm volatile("st.volatile.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
 
-__device__ __forceinline__ word4 load_l1(const word4* at)
-{
-    word4 v;
-    asm volatile("ld.global.ca.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at));
-    return v;
+__device__ __forceinline__ word4 load_l1(const word4* at) {
+  word4 v;
+  asm volatile("ld.global.ca.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at));
+  return v;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) read_shared(word4* out, const word4* in, u64* stamps, u32 iterations)
-{
-    __shared__ word4 tile[SLOTS * THREADS];
-    for (int s = 0; s < SLOTS; ++s)
-        tile[s * THREADS + threadIdx.x] = in[s * THREADS + threadIdx.x];
-    const u32 mine = address(tile + threadIdx.x);
-    word4 sum = {0, 0, 0, 0};
-    stamp(stamps, 0);
+extern "C" __global__ void __launch_bounds__(THREADS) read_shared(word4* out, const word4* in, u64* stamps, u32 iterations) {
+  __shared__ word4 tile[SLOTS * THREADS];
+  for (int s = 0; s < SLOTS; ++s) tile[s * THREADS + threadIdx.x] = in[s * THREADS + threadIdx.x];
+  const u32 mine = address(tile + threadIdx.x);
+  word4 sum = {0, 0, 0, 0};
+  stamp(stamps, 0);
 #pragma unroll 1
-    for (u32 i = 0; i < iterations; ++i) {
+  for (u32 i = 0; i < iterations; ++i) {
 #pragma unroll
-        for (int j = 0; j < ACCESSES; ++j)
-            add(sum, load_shared(mine + (j % SLOTS) * THREADS * 16));
-    }
-    sign_off(stamps, iterations);
-    out[blockIdx.x * THREADS + threadIdx.x] = sum;
+    for (int j = 0; j < ACCESSES; ++j) add(sum, load_shared(mine + (j % SLOTS) * THREADS * 16));
+  }
+  sign_off(stamps, iterations);
+  out[blockIdx.x * THREADS + threadIdx.x] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) write_shared(word4* out, const word4* in, u64* stamps, u32 iterations)
-{
-    __shared__ word4 tile[SLOTS * THREADS];
-    const u32 mine = address(tile + threadIdx.x);
-    word4 v[SLOTS];
+extern "C" __global__ void __launch_bounds__(THREADS) write_shared(word4* out, const word4* in, u64* stamps, u32 iterations) {
+  __shared__ word4 tile[SLOTS * THREADS];
+  const u32 mine = address(tile + threadIdx.x);
+  word4 v[SLOTS];
 #pragma unroll
-    for (int s = 0; s < SLOTS; ++s)
-        v[s] = in[s * THREADS + threadIdx.x];
-    stamp(stamps, 0);
+  for (int s = 0; s < SLOTS; ++s) v[s] = in[s * THREADS + threadIdx.x];
+  stamp(stamps, 0);
 #pragma unroll 1
-    for (u32 i = 0; i < iterations; ++i) {
+  for (u32 i = 0; i < iterations; ++i) {
 #pragma unroll
-        for (int j = 0; j < ACCESSES; ++j)
-            store_shared(mine + (j % SLOTS) * THREADS * 16, v[j % SLOTS]);
-    }
-    sign_off(stamps, iterations);
-    for (int s = 0; s < SLOTS; ++s)
-        out[(blockIdx.x * SLOTS + s) * THREADS + threadIdx.x] = tile[s * THREADS + threadIdx.x];
+    for (int j = 0; j < ACCESSES; ++j) store_shared(mine + (j % SLOTS) * THREADS * 16, v[j % SLOTS]);
+  }
+  sign_off(stamps, iterations);
+  for (int s = 0; s < SLOTS; ++s) out[(blockIdx.x * SLOTS + s) * THREADS + threadIdx.x] = tile[s * THREADS + threadIdx.x];
 }
 
-extern "C" __global__ void __launch_bounds__(L1_THREADS) read_l1(word4* out, const word4* in, u64* stamps, u32 iterations)
-{
-    const u32 flip = in[0].x;
-    u32 at = 0;
-    word4 sum = {0, 0, 0, 0};
-    stamp(stamps, 0);
+extern "C" __global__ void __launch_bounds__(L1_THREADS) read_l1(word4* out, const word4* in, u64* stamps, u32 iterations) {
+  const u32 flip = in[0].x;
+  u32 at = 0;
+  word4 sum = {0, 0, 0, 0};
+  stamp(stamps, 0);
 #pragma unroll 1
-    for (u32 i = 0; i < iterations; ++i) {
-        const word4* from = in + 1 + at + threadIdx.x;
-        word4 v[L1_LOADS];
+  for (u32 i = 0; i < iterations; ++i) {
+    const word4* from = in + 1 + at + threadIdx.x;
+    word4 v[L1_LOADS];
 #pragma unroll
-        for (int j = 0; j < L1_LOADS; ++j)
-            v[j] = load_l1(from + j * L1_THREADS);
-        at ^= flip;
+    for (int j = 0; j < L1_LOADS; ++j) v[j] = load_l1(from + j * L1_THREADS);
+    at ^= flip;
 #pragma unroll
-        for (int j = 0; j < L1_LOADS; ++j)
-            add(sum, v[j]);
-    }
-    sign_off(stamps, iterations);
-    out[blockIdx.x * L1_THREADS + threadIdx.x] = sum;
+    for (int j = 0; j < L1_LOADS; ++j) add(sum, v[j]);
+  }
+  sign_off(stamps, iterations);
+  out[blockIdx.x * L1_THREADS + threadIdx.x] = sum;
 }
