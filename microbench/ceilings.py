@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microbench.clock import Best, best
+from microbench.clock import Best, best, trusted
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, LevelSeen, Plan, Samples, Sheet
@@ -44,13 +44,14 @@ class _Series:
     companion: Sheet | None = None
 
     @property
-    def best(self) -> list[Best]:
-        """The fastest trustworthy sample of each round."""
-        return [best(r, self.companion) for r in self.rounds]
+    def best(self) -> list[tuple[int, Best]]:
+        """Iterations and fastest sample of each round that counts towards a peak."""
+        found = [best(r, self.companion) for r in self.rounds]
+        return [(self.rounds[i].iterations, found[i]) for i in trusted(found)]
 
     def per_round(self, work: float) -> list[float]:
-        """Best rate of each round in units of work per second, over all threads."""
-        return [work * self.case.threads * r.iterations * 1e9 / b.ns for r, b in zip(self.rounds, self.best, strict=True)]
+        """Best rate of each of those rounds in units of work per second, over all threads."""
+        return [work * self.case.threads * iterations * 1e9 / found.ns for iterations, found in self.best]
 
     def medians(self, work: float) -> list[float]:
         """Median rate of each round."""
@@ -100,7 +101,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
     per_round = one.per_round(work)
-    clocks = [found.clock_hz for found in one.best]
+    clocks = [found.clock_hz for _, found in one.best]
     clock = clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
     nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else None

@@ -2,11 +2,13 @@
 
 A companion loop's dependent chain takes a known number of cycles, so its time is the clock. Turbo moves the clock in steps of
 some 100 MHz, on some hosts every few milliseconds, and interference makes a companion look slow. So a sample counts towards a
-peak only where the companions on both sides of it agree: then both ran undisturbed at the clock that the sample had.
+peak only where the companions on both sides of it agree: then both ran undisturbed at the clock that the sample had. A round
+without such a sample tells nothing about a peak, unless no round has one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microbench.records import Samples, Sheet
@@ -24,7 +26,7 @@ class Best:
 
 
 def best(samples: Samples, companion: Sheet | None) -> Best:
-    """The fastest sample between two companions that agree; the fastest of all where there is none such.
+    """The fastest sample between two companions that agree; the fastest of all, its clock unknown, where there is none such.
 
     Examples
     --------
@@ -43,6 +45,11 @@ def best(samples: Samples, companion: Sheet | None) -> Best:
     # The companion of sample i runs right after it, so that of sample i - 1 ran right before it.
     between = [i for i in range(1, min(len(samples.ns), len(clocks))) if abs(clocks[i - 1] / clocks[i] - 1) <= _AGREE]
     if not between:
-        return Best(ns=samples.ns[fastest], clock_hz=max(clocks))
+        return Best(ns=samples.ns[fastest], clock_hz=None)
     chosen = min(between, key=samples.ns.__getitem__)
     return Best(ns=samples.ns[chosen], clock_hz=max(clocks[chosen - 1], clocks[chosen]))
+
+
+def trusted(found: Sequence[Best]) -> list[int]:
+    """Indices of the rounds that count towards a peak: those whose clock is known, or all where it never is."""
+    return [i for i, each in enumerate(found) if each.clock_hz is not None] or list(range(len(found)))

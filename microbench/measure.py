@@ -64,6 +64,7 @@ class _State:
     companion_sheet: Sheet | None = None
     iterations: int = 0
     companion_iterations: int = 0
+    rounds: int = 0
     best_of_rounds: list[float] = field(default_factory=list)
     ended_s: list[float] = field(default_factory=list)
     share: float | None = None
@@ -112,7 +113,7 @@ class Loop:
 
     def _late(self, due: Sequence[_State], deadline_s: float) -> bool:
         """Past the deadline, only cases that have not a single round yet are still worth the wait."""
-        return self._elapsed() > deadline_s and all(state.best_of_rounds for state in due)
+        return self._elapsed() > deadline_s and all(state.rounds for state in due)
 
     def close(self) -> None:
         """Free everything that was prepared."""
@@ -163,7 +164,7 @@ class Loop:
         """Every case for the first rounds, then those that have not converged, and the others now and then."""
         if state.lost:
             return False
-        if len(state.best_of_rounds) < least:
+        if state.rounds < least:
             return True
         spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (deadline_s - state.ended_s[0])
         state.converged = self._converged(state) and (spread or state.share is not None)
@@ -196,7 +197,9 @@ class Loop:
             return
         self._count(state, samples, self._elapsed())
         self.watcher.sampled(samples)
-        self.watcher.progressed(state.case, self.round, max(state.best_of_rounds) * 1e9 * state.case.threads)
+        self.watcher.progressed(
+            state.case, self.round, max(state.best_of_rounds, default=samples.iterations / min(samples.ns)) * 1e9 * state.case.threads
+        )
 
     def _calibrate(self, state: _State) -> None:
         if state.iterations:
@@ -223,10 +226,12 @@ class Loop:
     def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
         """Take in a round: its best rate, and the share of the ports' count at the clock seen."""
         found = best(samples, state.companion_sheet)
-        rate = samples.iterations / found.ns
-        state.best_of_rounds.append(rate)
+        rate, clock = samples.iterations / found.ns, found.clock_hz
         state.ended_s.append(ended_s)
-        clock = found.clock_hz
+        state.rounds += 1
+        if clock is None and samples.companion_ns:
+            return  # Turbo or a neighbour moved the clock all the while: this round tells nothing about a peak.
+        state.best_of_rounds.append(rate)
         nominal = nominal_rate(state.sheet, self.device, clock_hz=clock, threads=state.case.threads) if clock else None
         if nominal:
             work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from microbench.clock import best
+from microbench.clock import Best, best, trusted
 from microbench.records import Samples, Sheet
 
 COMPANION = Sheet(name="clock.v512", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
@@ -31,9 +31,15 @@ def test_a_sample_beside_a_disturbed_companion_is_not() -> None:
     assert (found.ns, found.clock_hz) == (990, pytest.approx(3.0e9))
 
 
-def test_where_no_two_companions_agree_the_highest_clock_bounds_the_fastest_sample() -> None:
+def test_where_no_two_companions_agree_the_clock_is_unknown() -> None:
     found = best(burst((900, 990, 990), (3.0, 3.3, 3.0)), COMPANION)
-    assert (found.ns, found.clock_hz) == (900, pytest.approx(3.3e9))
+    assert (found.ns, found.clock_hz) == (900, None)
+
+
+def test_rounds_of_unknown_clock_count_only_where_there_is_no_other() -> None:
+    unknown, known = Best(ns=1, clock_hz=None), Best(ns=2, clock_hz=3e9)
+    assert trusted([unknown, known, unknown]) == [1]
+    assert trusted([unknown, unknown]) == [0, 1]
 
 
 def test_cycles_stamped_by_the_device_come_first() -> None:
