@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FLAWS = ("drops_an_iteration", "drops_a_step", "skips_a_chain", "skips_a_lane", "permutes_an_operand", "never_turns", "rounds_up")
+EVERY_BUILD = "MICROBENCH_EVERY_BUILD"
+CROSS = "aarch64-linux-gnu-g++"
+
+
+def need(*tools: str) -> None:
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def build(folder: Path, *options: str) -> Path:
+    """Build the self-test without Python and return the executable."""
+    need("cmake")
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    settings = ["-DMICROBENCH_MODULE=OFF", "-DMICROBENCH_SELFTEST=ON", "-DMICROBENCH_WERROR=ON", *options]
+    subprocess.run(["cmake", "-S", ROOT, "-B", folder, *generator, *settings], check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "microbench-selftest"
+
+
+def run(*command: str | Path) -> tuple[int, dict[str, str]]:
+    """Run the self-test; returns its exit status and what it says of each kernel."""
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
+    lines = [line.split(None, 1) for line in done.stdout.splitlines()]
+    assert lines, done.stderr
+    assert lines[-1][1].startswith("kernels"), done.stdout + done.stderr
+    return done.returncode, {line[0]: line[1] for line in lines[:-1]}
+
+
+@pytest.fixture(scope="session")
+def with_wrong_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("selftest"), f"-DMICROBENCH_SELFTEST_EXTRA={ROOT}/tests/kernels/wrong_kernels.cpp")
+
+
+def test_every_real_kernel_is_right_or_unavailable(with_wrong_kernels: Path) -> None:
+    _, says = run(with_wrong_kernels)
+    real = {name: words for name, words in says.items() if not name.startswith("wrong.")}
+    assert len(real) > 20
+    assert {words.split(":")[0].split(" (")[0] for words in real.values()} <= {"right", "ran", "unavailable"}
+
+
+def test_the_lane_by_lane_reference_agrees_with_the_check(with_wrong_kernels: Path) -> None:
+    assert run(with_wrong_kernels, "wrong.none") == (0, {"wrong.none": "right"})
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_a_wrong_kernel_is_caught(with_wrong_kernels: Path, flaw: str) -> None:
+    status, says = run(with_wrong_kernels, f"wrong.{flaw}")
+    assert status == 1
+    assert says[f"wrong.{flaw}"].startswith("WRONG after")
+
+
+def test_a_word_that_selects_nothing_is_no_success(with_wrong_kernels: Path) -> None:
+    done = subprocess.run([with_wrong_kernels, "nothing.of.that.name"], check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "0 kernels" in done.stdout
+
+
+def test_an_instruction_set_can_be_capped_and_an_unknown_cap_is_refused(with_wrong_kernels: Path) -> None:
+    done = subprocess.run([with_wrong_kernels], check=False, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": "avx9"})
+    assert done.returncode == 2
+    assert "MICROBENCH_ISA=avx9 names no instruction set; known here:" in done.stderr
+
+
+def test_aarch64_passes_under_emulation(tmp_path: Path) -> None:
+    need(CROSS, "qemu-aarch64")
+    system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={CROSS}")
+    executable = build(tmp_path, *system, "-DCMAKE_EXE_LINKER_FLAGS=-static")
+    status, says = run("qemu-aarch64", executable)
+    assert status == 0, says
+    assert says["fma.f32.v128"] == says["fma.f16.v128"] == says["dot.i8.i32.v128"] == "right"
+
+
+def test_clang_builds_the_same_kernels_without_a_warning(tmp_path: Path) -> None:
+    need("clang++")
+    status, says = run(build(tmp_path, "-DCMAKE_CXX_COMPILER=clang++"))
+    assert status == 0, says
+
+
+@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+def test_sanitizers_find_nothing(tmp_path: Path, sanitizer: str) -> None:
+    if EVERY_BUILD not in os.environ:
+        pytest.skip(f"a slow build: set {EVERY_BUILD}=1")
+    status, says = run(build(tmp_path, f"-DMICROBENCH_SANITIZE={sanitizer}"))
+    assert status == 0, says
