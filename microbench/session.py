@@ -236,7 +236,7 @@ def _assemble(
 ) -> Characterisation:
     distilled = distil(samples, this.plan, sheets, this.device)
     cases = {case.key: case for case in this.plan.cases}
-    proofs = prove(tuple(sheets.values()))
+    proofs = prove(tuple(sheets.values()), this.device)
     ceilings = tuple(
         replace(ceiling, proof=proofs[cases[ceiling.case].kernel]) if cases[ceiling.case].kernel in proofs else ceiling
         for ceiling in distilled.ceilings
