@@ -9,8 +9,9 @@ from statistics import quantiles
 
 from microbench import units
 from microbench.data.published import Published, published
+from microbench.environment import FACTS
 from microbench.records import Ceiling, Characterisation, OperatorFit, Proof, RooflineFit
-from microbench.report import view
+from microbench.report import summary, view
 from microbench.report.sweeps import plural
 
 METHOD = (
@@ -194,17 +195,37 @@ def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, st
     environment = characterisation.environment
     if environment is None:
         return ()
-    facts = [("started", environment.started), ("took", units.seconds(environment.seconds, 3)), ("microbench", environment.microbench)]
+    facts = [
+        ("started", summary.moment(environment.started)),
+        ("took", units.seconds(environment.seconds, 3)),
+        ("microbench", environment.microbench),
+    ]
     if characterisation.plan:
         budget = characterisation.plan.budget
         facts.append(("plan", f"{budget.name}, {plural(len(characterisation.plan.cases), 'case')}, seed {characterisation.plan.seed}"))
-    facts += [(name.replace("_", " "), _fact(value)) for name, value in environment.facts.items()]
+    facts += [_fact(name, value) for name, value in environment.facts.items()]
     return tuple(facts)
 
 
-def _fact(value: float | str | bool | None) -> str:
-    if value is None:
-        return view.UNKNOWN
+def _fact(name: str, value: float | str | bool | None) -> tuple[str, str]:
+    """A fact by words, with the unit that its suffix or the table of facts gives it."""
+    stem, _, suffix = name.rpartition("_")
+    known = {fact.name: fact.unit for fact in FACTS}.get(name, "")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if suffix == "share":
+            return name.replace("_", " "), f"{100 * value:.3g} %"
+        if suffix == "s" and stem:
+            return f"{stem.replace('_', ' ')}", f"{value:.3g} s"
+        if known == "byte" or suffix == "bytes":
+            return name.removesuffix("_bytes").replace("_", " "), units.size(value)
+        if known == "Hz" or suffix == "hz":
+            return name.removesuffix("_hz").replace("_", " "), units.prefixed(value, "Hz", 3)
+    return name.replace("_", " "), _plain(value)
+
+
+def _plain(value: float | str | bool | None) -> str:
+    if value is None or value == "":
+        return view.UNKNOWN if value is None else "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -242,7 +242,8 @@ def _measured(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     if not levels:
         return
     handles = [
-        Line2D([], [], linestyle="", marker=_MARKERS.get(level, "o"), color=style.MUTED, markersize=5, label=level) for level in levels
+        Line2D([], [], linestyle="", marker=_MARKERS.get(level, "o"), color=style.MUTED, markersize=5, label=level)
+        for level in sorted(levels, key=view.NEAR_TO_FAR.index)
     ]
     dtypes = ", ".join(dict.fromkeys(fit.dtype for fit in chosen.fits if fit.points))
     threads = plural(chosen.fits[0].threads, "thread")

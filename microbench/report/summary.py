@@ -156,12 +156,12 @@ def _latency(characterisation: Characterisation) -> str:
 
 def _short_lived(characterisation: Characterisation) -> str:
     """The one sentence about a cache that is smaller than it says: the level whose seen size falls furthest below the advertised one."""
-    for level in reversed(level_rows(characterisation)):
-        seen = [found for found in characterisation.fits.levels if found.name == level.name]
-        told = next((found.advertised_bytes for found in seen if found.advertised_bytes), None)
-        least = min((found.high_bytes for found in seen), default=0)
-        if told and least and level.name not in _FAR and least < 0.6 * told:
-            return f"; of {units.size(told)} {level.name} advertised, {units.size(least)} were seen"
+    for row in reversed(level_rows(characterisation)):
+        found = [level for level in characterisation.fits.levels if level.name == row.name and level.name not in _FAR]
+        least = min(found, key=lambda level: level.high_bytes, default=None)
+        if least and least.advertised_bytes and least.high_bytes < 0.6 * least.advertised_bytes:
+            told, seen = units.size(least.advertised_bytes), units.size(least.high_bytes)
+            return f"; of {told} {least.name} advertised, a {least.seen_by} sees {seen}"
     return ""
 
 

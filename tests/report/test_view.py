@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -41,7 +42,7 @@ def test_the_summary_has_five_lines_whatever_is_missing(
 
 
 def test_the_summary_says_that_a_cache_is_smaller_than_advertised(fake_cpu: Characterisation) -> None:
-    assert "of 35.75 MiB L3 advertised, 3 MiB were seen" in summary.lines(fake_cpu)[3].says
+    assert "of 35.75 MiB L3 advertised, a chase sees 3 MiB" in summary.lines(fake_cpu)[3].says
 
 
 def test_ridge_points_are_peak_over_bandwidth(fake_cpu: Characterisation) -> None:
@@ -72,9 +73,15 @@ def test_unknown_facts_are_dashes(fake_cpu: Characterisation) -> None:
     assert ("governor", "–") in page.environment_facts(fake_cpu)
 
 
-def test_many_findings_of_one_kind_are_gathered(fake_cpu: Characterisation) -> None:
-    from dataclasses import replace
+def test_facts_carry_their_units(fake_cpu: Characterisation) -> None:
+    assert fake_cpu.environment is not None
+    named = {"memory_available": 3 * 2**30, "steal_share": 0.0056, "steal_s": 0.26, "clock_max": 3.1e9, "sanitisers": "", "smt": False}
+    shown = page.environment_facts(replace(fake_cpu, environment=replace(fake_cpu.environment, facts=named)))
+    expected = [("memory available", "3 GiB"), ("steal share", "0.56 %"), ("steal", "0.26 s"), ("clock max", "3.10 GHz")]
+    assert list(shown[-6:]) == [*expected, ("sanitisers", "none"), ("smt", "no")]
 
+
+def test_many_findings_of_one_kind_are_gathered(fake_cpu: Characterisation) -> None:
     from microbench.records import Finding
 
     many = tuple(Finding(code="not-converged", severity="warning", says=f"Row {number}.") for number in range(7))
