@@ -83,6 +83,24 @@ ARCHITECTURES: dict[str, Architecture] = {
 }  # fmt: skip
 
 
+def nearest(target: str) -> str:
+    """The tabulated target whose SM a chip's is taken for: the newest of the same major version that is no newer, else the newest below.
+
+    Examples
+    --------
+    >>> nearest("sm_90"), nearest("sm_121a"), nearest("sm_87"), nearest("sm_110")
+    ('sm_90a', 'sm_120f', 'sm_86', 'sm_103a')
+    """
+    if target in ARCHITECTURES:
+        return target
+
+    def number(name: str) -> int:
+        return int("".join(filter(str.isdigit, name)) or 0)
+
+    below = [known for known in ARCHITECTURES if number(known) <= number(target)]
+    return max(below, key=number, default=next(iter(ARCHITECTURES)))
+
+
 def cycles(target: str, instruction_class: str, flop: int) -> float:
     """Cycles for which one instruction of a class occupies its sub-partition's pipe.
 

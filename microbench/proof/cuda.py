@@ -243,6 +243,18 @@ def bounds(row: CudaRow, found: Examined, blocks: int | None = None) -> dict[str
     }
 
 
+def bytes_in_flight(row: CudaRow, found: Examined, blocks: int | None = None) -> int:
+    """Bytes that one SM has asked for at once: the loads of one trip (bulk: of the whole ring) of all blocks that fit."""
+    fit = resident_blocks(found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes)
+    each = row.shared_bytes if row.space == "bulk" else (found.loads or found.stores) * row.access_bytes * row.threads
+    return min(blocks or fit, fit) * each
+
+
+def needed_in_flight(target: str) -> float:
+    """Little's law: bytes a SM must have asked for to keep its share of DRAM busy, from the table's bandwidth and latency."""
+    return ARCHITECTURES[target].dram_bytes * ARCHITECTURES[target].dram_latency
+
+
 def limited_as_claimed(row: CudaRow, found: Examined) -> list[str]:
     """Whether the claimed limiter is the tightest bound, for compute loops by a factor of two; a sentence where it is not."""
     if row.limiter in ("none", "mixed"):

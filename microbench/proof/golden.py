@@ -11,13 +11,15 @@ import hashlib
 import io
 import sys
 import tempfile
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
 from microbench.errors import CannotRun
 from microbench.kernels.cuda_rows import FAMILIES, CudaRow, rows_for
-from microbench.proof import cuda
+from microbench.proof import cubin as elf
+from microbench.proof import cuda, sass
+from microbench.proof.architecture import nearest
 from microbench.records import Proof
 
 COLUMNS = (
@@ -92,19 +94,26 @@ def proof(row: CudaRow, target: str, cubin: bytes, source: str) -> Proof:
         return Proof(status="proven", source=source, hash=digest, tool="golden table", expected=expected, found=found)
     if row.limiter == "none":
         return Proof(status="unproven", source=source, hash=digest, reason="a kernel without a measured loop")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{row.family}.{target}.cubin"
-        path.write_bytes(cubin)
-        try:
-            seen = cuda.examine_all(path, target, (row,))[row.symbol]
-        except CannotRun as refused:
-            return Proof(status="unproven", source=source, hash=digest, expected=expected, reason=str(refused))
+    try:
+        functions, resources = _disassembled(cubin)
+    except CannotRun as refused:
+        return Proof(status="unproven", source=source, hash=digest, expected=expected, reason=str(refused))
+    function = functions.get(row.symbol)
+    seen = cuda.examine(function, nearest(target), row, resources[row.symbol]) if function else None
     says = cuda.complaints(row, seen)
     counted = {name: int(getattr(seen, name)) for name in expected} if seen else {}
     reason = "; ".join(says) or None
     return Proof(
         status="failed" if says else "proven", source=source, hash=digest, tool="nvdisasm", expected=expected, found=counted, reason=reason
     )
+
+
+@lru_cache(maxsize=16)
+def _disassembled(cubin: bytes) -> tuple[dict[str, sass.Function], dict[str, elf.Resources]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.cubin"
+        path.write_bytes(cubin)
+        return sass.disassemble(path), elf.resources(cubin)
 
 
 def examine_folder(folder: Path) -> list[tuple[CudaRow, cuda.Examined | None]]:

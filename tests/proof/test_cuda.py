@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -54,6 +55,23 @@ def test_the_claimed_limiter_is_the_tightest_bound(row: CudaRow, target: str) ->
 
 
 @needs_nvdisasm
+@needs_cubins
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("access", ["read", "copy", "triad"])
+def test_streams_hold_enough_bytes_in_flight_and_the_sweep_begins_below(access: str, target: str) -> None:
+    rows = [row for row in rows_for(target) if row.family == "stream" and row.access == access]
+    found = {row.variant: examined("stream", target)[row.symbol] for row in rows}
+    flights = {row.variant: cuda.bytes_in_flight(row, seen) for row in rows if (seen := found[row.variant]) is not None}
+    needed = cuda.needed_in_flight(target)
+    assert max(flights[variant] for variant in ("u2", "u4")) >= 1.2 * needed, "the best must not be the sweep's last step"
+    assert all(flights[row.variant] >= needed for row in rows if row.space == "bulk")
+    smallest = next(row for row in rows if row.variant == "u1")
+    seen = found["u1"]
+    assert seen is not None
+    assert cuda.bytes_in_flight(smallest, seen, blocks=1) < needed or target in ("sm_86", "sm_89", "sm_120f")
+
+
+@needs_nvdisasm
 @needs_nvcc
 @pytest.mark.skipif("V13.0.88" not in (toolchain.nvcc() or ""), reason="the golden table is for nvcc 13.0.88")
 def test_the_golden_table_is_what_the_sources_compile_to() -> None:
@@ -70,6 +88,41 @@ def test_the_golden_table_is_what_the_sources_compile_to() -> None:
 @pytest.mark.parametrize(("family", "target"), BUILDS)
 def test_the_cubin_that_ships_is_listed(family: str, target: str) -> None:
     assert golden.hashes().get(hashlib.sha256(cubin(family, target).read_bytes()).hexdigest()) == (family, target)
+
+
+@needs_cubins
+def test_shipped_bytes_are_proven_by_their_hash_and_changed_bytes_are_not() -> None:
+    row = next(row for row in rows_for("sm_90a") if row.symbol == "wgmma_bf16_m64n256k16_ss")
+    image = cubin("wgmma", "sm_90a").read_bytes()
+    if hashlib.sha256(image).hexdigest() not in golden.hashes():
+        pytest.skip("the golden table is for nvcc 13.0.88")
+    proven = golden.proof(row, "sm_90a", image, "cubin")
+    assert (proven.status, proven.tool) == ("proven", "golden table")
+    assert proven.found == proven.expected == {"math": 8, "loads": 0, "stores": 0}
+    assert golden.proof(row, "sm_90a", image + b"\0", "cubin").tool != "golden table"
+
+
+@needs_nvdisasm
+@needs_nvcc
+def test_code_made_elsewhere_is_examined_and_judged() -> None:
+    row = next(row for row in rows_for("sm_80") if row.symbol == "fma_f32")
+    image = toolchain.compiled(toolchain.source("plain"), "sm_87", flags=("-O3", "-std=c++17")).read_bytes()
+    proven = golden.proof(row, "sm_87", image, "NVRTC")
+    assert (proven.status, proven.tool, proven.found["math"]) == ("proven", "nvdisasm", 496)
+    refused = golden.proof(replace(row, chains=40), "sm_87", image, "NVRTC")
+    assert refused.status == "failed"
+    assert refused.reason is not None
+    assert "chains" in refused.reason
+
+
+def test_without_a_disassembler_unknown_code_is_unproven_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sass, "nvdisasm", lambda: None)
+    golden._disassembled.cache_clear()
+    row = next(row for row in rows_for("sm_80") if row.symbol == "fma_f32")
+    proven = golden.proof(row, "sm_80", b"not a cubin", "NVRTC")
+    assert proven.status == "unproven"
+    assert proven.reason is not None
+    assert "pip install nvidia-cuda-nvdisasm" in proven.reason
 
 
 def test_the_golden_table_has_every_kernel_and_no_other() -> None:
