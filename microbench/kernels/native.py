@@ -21,11 +21,17 @@ def module() -> ModuleType:
     ------
     CannotRun
         If it was not built, or was built for another Python or CPU.
+    UsageError
+        If ``MICROBENCH_ISA`` names no instruction set.
     """
     try:
         from microbench import _cpu
     except ImportError as error:
         raise CannotRun(f"the CPU kernels are not built here: pip install . ({error})") from error
+    try:
+        _cpu.features()
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     return _cpu
 
 
@@ -39,11 +45,7 @@ def sheets() -> list[Sheet]:
     UsageError
         If ``MICROBENCH_ISA`` names no instruction set.
     """
-    try:
-        rows = module().kernels()
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return [_sheet(row) for row in rows]
+    return [_sheet(row) for row in module().kernels()]
 
 
 def kernels(_device: Device) -> Iterator[Kernel]:

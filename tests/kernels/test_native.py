@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import platform
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -104,3 +108,23 @@ def test_a_lengthened_loop_leaves_the_same_exact_result() -> None:
             job = KERNELS[name].prepare(CPU, {"lengthen": 5}, 1)
             assert job.run(777).checked is True
             job.close()
+
+
+def with_cap(cap: str, code: str) -> str:
+    """Run Python code in a fresh process, since the cap is read once."""
+    command = [sys.executable, "-c", "from microbench.errors import UsageError; from microbench.kernels import native\n" + code]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": cap}).stdout
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the cap's words are those of x86-64")
+def test_a_capped_instruction_set_is_hidden_and_says_so() -> None:
+    code = "for sheet in native.sheets(): print(sheet.name, sheet.unavailable)"
+    rows = dict(line.split(" ", 1) for line in with_cap("avx2", code).splitlines())
+    plain = KERNELS["fma.f32.v512"].sheet.unavailable
+    assert rows["fma.f32.v512"] == (plain or "needs avx512f, hidden by MICROBENCH_ISA=avx2")
+    assert rows["fma.f32.v256"] == str(KERNELS["fma.f32.v256"].sheet.unavailable)
+
+
+def test_an_unknown_cap_is_refused_with_the_known_ones() -> None:
+    code = "try: native.module()\nexcept UsageError as error: print(error)"
+    assert "MICROBENCH_ISA=avx9 names no instruction set; known here:" in with_cap("avx9", code)
