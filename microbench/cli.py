@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import rich_click as click
 from click.exceptions import Exit
 
 from microbench import __version__
-from microbench.errors import MicrobenchError, UsageError
+from microbench.errors import CannotRun, MicrobenchError, UsageError
 
 if TYPE_CHECKING:
     from microbench.session import Request
@@ -219,6 +221,18 @@ def export(file: Path, to: str, output: str) -> None:
 def main() -> NoReturn:
     """Run the command line; every refusal is one sentence and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _open_streams()
+    code = _carry_out()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _unread(code)
+    except OSError as error:
+        code = _unwritten(error)
+    sys.exit(code)
+
+
+def _carry_out() -> int:
     try:
         code = cli(standalone_mode=False)
     except MicrobenchError as error:
@@ -233,10 +247,41 @@ def main() -> NoReturn:
         _say("interrupted before anything was measured")
         code = INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has had enough; there is nobody left to tell.
-        sys.stderr.close()
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        code = _unread(0)
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):  # rich exits by itself when its reader has gone
+            raise
+        code = _unread(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
+            raise
+        code = _unwritten(error)
+    return code if isinstance(code, int) else 0
+
+
+def _open_streams() -> None:
+    """Make sure that there is something to print to, and that no character of a table can break an old locale."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:  # started with the stream closed
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+            setattr(sys, name, os.fdopen(descriptor, "w"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _unread(code: int) -> int:
+    """Whoever read our output has had enough: that is no fault, and there is nobody left to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _unwritten(error: OSError) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _say(f"the output cannot be written: {error.strerror}; send it elsewhere or make room")
+    return CannotRun.exit_code
 
 
 def _say(sentence: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import archspec.cpu
 import psutil
 
-from microbench.errors import CannotRun
+from microbench.errors import CannotRun, UsageError
 from microbench.nominal import revealed
 from microbench.records import Device, MemoryLevel
 
@@ -45,7 +45,11 @@ def probe(sys: Path = _SYS) -> Device:
     from microbench.kernels import native
 
     module = native.module()
-    return describe(module.features(), module.topology(), sys)
+    try:
+        features = module.features()
+    except ValueError as error:  # MICROBENCH_ISA names an instruction set that there is not
+        raise UsageError(f"{error}; unset it or name one of these") from None
+    return describe(features, module.topology(), sys)
 
 
 def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path = _SYS) -> Device:
