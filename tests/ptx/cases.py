@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,7 @@ from microbench.kernels.cuda_rows import LAYOUTS, TARGETS, CudaRow
 
 Array = np.ndarray[Any, Any]
 BLOCKS = 2
-
-# What the machine counts but does not compute, and the check that stands in for its value.
-EXCLUDED = {
-    "wgmma": "host-built descriptors and images against the PTX ISA (tests/kernels/test_cuda_tensor.py), SASS proof, value check on a GPU",
-    "tcgen05": "host-built descriptors and instruction words against the PTX ISA, SASS proof, value check on a GPU",
-    "bulk": "SASS proof of one bulk copy a trip, counted bytes here, value check on a GPU",
-    "f4e2m1": "SASS proof of the instruction, the format's own table (tests/kernels/test_cuda_tensor.py), value check on a GPU",
-}
-
-
-def excluded(row: CudaRow) -> str | None:
-    """Why a row's values are not computed here."""
-    key = "bulk" if row.space == "bulk" else row.dtype if row.dtype == "f4e2m1" else row.family
-    return EXCLUDED.get(key or "")
+STAGES = 8  # of the ring of the bulk kernels
 
 
 @cache
@@ -65,12 +53,12 @@ class Ran:
 
     found: list[Array]
     counts: Counter[str]
-    stubbed: set[str]
 
 
-def run(row: CudaRow, target: str, case: Case, iterations: int, blocks: int = 1) -> Ran:
-    """Run a row's kernel, block by block, each on fresh buffers."""
-    found, counts, stubbed = [], Counter[str](), set[str]()
+def run(row: CudaRow, target: str, case: Case, iterations: int, blocks: int = 1, *, module: Path | None = None) -> Ran:
+    """Run a row's kernel (of another module, if one is given), block by block, each on fresh buffers."""
+    kernel = (parse.kernels(module.read_text()) if module else modules(row.family, target))[row.symbol]
+    found, counts = [], Counter[str]()
     for block in range(blocks):
         memory = machine.Memory(1 << 23, machine.GLOBAL_BASE)
         at = {name: memory.take(data.nbytes) for name, data in case.buffers.items()}
@@ -79,15 +67,12 @@ def run(row: CudaRow, target: str, case: Case, iterations: int, blocks: int = 1)
             memory.write(at[name], case_bytes(data, at[name], linked=name == "in" and row.family == "chase" and row.space == "global"))
         known = {"stamps": stamps, "iterations": iterations, **case.values, **at}
         arguments = [known.get(parameter.name, 0) for parameter in LAYOUTS[row.layout]]
-        made = machine.Machine(
-            modules(row.family, target)[row.symbol], memory, row.threads, arguments, row.shared_bytes, block, blocks
-        ).run()
+        made = machine.Machine(kernel, memory, row.threads, arguments, row.shared_bytes, block, blocks).run()
         found.append(memory.read(at[case.watched], case.buffers[case.watched].nbytes))
         if row.limiter != "none":
             assert memory.read(stamps + 48 * block, 48).view(np.uint64)[5] == iterations, "the stamp does not tell the iterations"
         counts.update(made.counts)
-        stubbed |= made.stubbed
-    return Ran(found, counts, stubbed)
+    return Ran(found, counts)
 
 
 def case_bytes(data: Array, address: int, *, linked: bool) -> Array:
@@ -199,12 +184,17 @@ def _stream(row: CudaRow, kind: str) -> Case:
         for start in _starts(row, count, iterations, block):
             piece = slice(start, start + row.tile)
             if row.access == "write":
-                left[piece] = np.tile(a[: row.threads], (row.tile // row.threads, 1))
+                whole = row.tile if row.space == "bulk" else row.threads
+                left[piece] = np.tile(a[:whole], (row.tile // whole, 1))
             elif row.access == "copy":
                 left[piece] = a[piece]
             elif row.access == "triad":
                 left[piece] = (a[piece].view(np.float32) + 3 * b[piece].view(np.float32)).view(np.uint32)
-        if row.access == "read":
+        if row.symbol == "read_bulk":
+            for i, start in enumerate(_starts(row, count, iterations, block)):
+                stage = (block * STAGES + i % STAGES) * row.tile
+                left[stage : stage + row.tile] = a[start : start + row.tile]
+        elif row.access == "read":
             left[block * row.threads : (block + 1) * row.threads] = _sums(row, a, _starts(row, count, iterations, block))
         return left.reshape(-1).view(np.uint8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ def decode(kind: str, bits: Array) -> Array:
     if kind in ("bf16", "bf16x2"):
         return (words.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(-1, 2).astype(np.float64)
     lanes = words.view(np.uint8).reshape(-1, 4)
+    if kind == "e2m1":
+        return _small(np.stack([lanes & 15, lanes >> 4], axis=-1).reshape(-1, 8), 2, 1)
     if kind == "s8":
         return lanes.view(np.int8).astype(np.float64)
     return _small(lanes, *{"e4m3": (4, 3), "e5m2": (5, 2)}[kind])
@@ -67,6 +70,8 @@ def _places_a(shape: tuple[int, int, int], width: int, i: int) -> tuple[Array, A
         return (g if i < 2 else g + 8), 2 * t + (i & 1)
     if shape == (16, 8, 8):
         return (g if i in (0, 2) else g + 8), (t if i < 2 else t + 4)
+    if shape == (16, 8, 64):
+        return (g if i < 8 or 16 <= i < 24 else g + 8), 8 * t + (i & 7) + (32 if i >= 16 else 0)
     if shape == (16, 8, 32):
         return (g if i < 4 or 8 <= i < 12 else g + 8), 4 * t + (i & 3) + (16 if i >= 8 else 0)
     if shape == (8, 8, 16):
@@ -85,6 +90,8 @@ def _places_b(shape: tuple[int, int, int], width: int, i: int) -> tuple[Array, A
         return 2 * t + i, g
     if shape == (16, 8, 8):
         return t + 4 * i, g
+    if shape == (16, 8, 64):
+        return 8 * t + (i & 7) + (32 if i >= 8 else 0), g
     if shape == (16, 8, 32):
         return 4 * t + (i & 3) + (16 if i >= 4 else 0), g
     if shape == (8, 8, 16):
@@ -97,24 +104,35 @@ def _places_c(i: int) -> tuple[Array, Array]:
     return (_GROUP if i < 2 else _GROUP + 8), 2 * _PLACE + (i & 1)
 
 
+_WIDTHS = {"f64": 64, "tf32": 32, "f16": 16, "bf16": 16, "e2m1": 4}
+
+
+def _matrix(words: list[Array], kind: str, size: tuple[int, int], places: Callable[[int], tuple[Array, Array]]) -> Array:
+    elements = np.concatenate([decode(kind, word).reshape(32, -1) for word in words], axis=1)
+    matrix = np.full(size, np.nan)
+    for i in range(elements.shape[1]):
+        matrix[places(i)] = elements[:, i]
+    if np.isnan(matrix).any():
+        raise ValueError(f"fragments of {kind} leave holes in {size}")
+    return matrix
+
+
+def matrix_a(shape: tuple[int, int, int], kind: str, words: list[Array]) -> Array:
+    """A of one warp from its registers."""
+    return _matrix(words, kind, (shape[0], shape[2]), lambda i: _places_a(shape, _WIDTHS.get(kind, 8), i))
+
+
 def multiply(opcode: str, a: list[Array], b: list[Array], c: list[Array]) -> list[Array]:
     """Registers of D = A x B + C of one warp from its registers."""
     found = SHAPE.search(opcode)
     assert found is not None
     shape = (int(found[1]), int(found[2]), int(found[3]))
-    accumulator, kind = opcode.rsplit(".", maxsplit=1)[-1], opcode.split(".")[-2]
-    width = {"f64": 64, "tf32": 32, "f16": 16, "bf16": 16}.get(kind, 8)
-    matrices = []
-    for words, places, size in ((a, _places_a, (shape[0], shape[2])), (b, _places_b, (shape[2], shape[1]))):
-        elements = np.concatenate([decode(kind, word).reshape(32, -1) for word in words], axis=1)
-        matrix = np.full(size, np.nan)
-        for i in range(elements.shape[1]):
-            matrix[places(shape, width, i)] = elements[:, i]
-        if np.isnan(matrix).any():
-            raise ValueError(f"{opcode}: the fragments leave holes")
-        matrices.append(matrix)
+    words = opcode.split(".")[:-1] if "block_scale" in opcode else opcode.split(".")
+    accumulator, kind = words[-1], words[-2]
+    left = matrix_a(shape, kind, a)
+    right = _matrix(b, kind, (shape[2], shape[1]), lambda i: _places_b(shape, _WIDTHS.get(kind, 8), i))
     sums = np.concatenate([decode(accumulator, word).reshape(32, -1) for word in c], axis=1)
-    product = matrices[0] @ matrices[1]
+    product = left @ right
     result = np.stack([sums[:, i] + product[_places_c(i)] for i in range(sums.shape[1])], axis=1)
     if accumulator == "f16":
         return [encode("f16", result[:, at : at + 2]) for at in range(0, result.shape[1], 2)]

@@ -1,7 +1,6 @@
 """A small PTX machine: one block at a time, lanes as numpy arrays, just the instructions that the kernels use.
 
-It computes what mma.sync and everything plainer computes; wgmma, tcgen05, bulk copies and block-scaled FP4 are carried out as counted work
-without values (``stubbed`` names them), so that control flow, FLOP and bytes can be counted for every kernel.
+The asynchronous units are in `ptx.tensor`. FLOP and bytes are counted as the instructions run.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from ptx import fragments
+from ptx import fragments, tensor
 from ptx.parse import Kernel, Statement
 
 Array = np.ndarray[Any, Any]
@@ -60,7 +59,7 @@ class Memory:
 
 @dataclass
 class Machine:
-    """Runs one block of a kernel. ``counts`` adds up FLOP and bytes by space, ``stubbed`` what was counted without values."""
+    """Runs one block of a kernel. ``counts`` adds up FLOP and bytes by space."""
 
     kernel: Kernel
     memory: Memory
@@ -70,7 +69,7 @@ class Machine:
     block: int = 0
     blocks: int = 1
     counts: Counter[str] = field(default_factory=Counter)
-    stubbed: set[str] = field(default_factory=set)
+    units: tensor.Units = field(default_factory=tensor.Units)
 
     def __post_init__(self) -> None:
         self.registers: dict[str, Array] = {}
@@ -125,6 +124,8 @@ class Machine:
     def value(self, word: str) -> Array:
         """Bits of an operand for all lanes, as unsigned 64-bit words."""
         if word in self.registers:
+            if self.units.groups or self.units.open_group:
+                self._finished(word)
             return self.registers[word]
         fixed = {"%tid.x": self.lane, "%ctaid.x": self.block, "%ntid.x": self.threads, "%nctaid.x": self.blocks, "%smid": 0}
         if word in fixed:
@@ -139,6 +140,14 @@ class Machine:
             return np.full(self.threads, int(word.rstrip("U"), 0) & 0xFFFFFFFFFFFFFFFF, dtype=np.uint64)
         raise KeyError(f"{self.kernel.name}: {word} was never written")
 
+    def raw(self, name: str) -> Array:
+        """A register as it is, even while wgmma may write it."""
+        return self.registers[name]
+
+    def _finished(self, word: str) -> None:
+        if word in self.units.in_flight():
+            raise RuntimeError(f"{self.kernel.name}: {word} is read before its wgmma was waited for")
+
     def put(self, name: str, bits: Array, lanes: Array) -> None:
         """Write a register in some lanes."""
         if name == "_":
@@ -147,6 +156,7 @@ class Machine:
         if held is None:
             held = self.registers[name] = np.zeros(self.threads, dtype=np.uint64)
         held[lanes] = np.broadcast_to(bits, self.threads)[lanes]
+        self.units.unfenced.add(name)
 
     def address(self, operand: str) -> Array:
         """Address of ``[register+offset]``."""
@@ -201,6 +211,7 @@ def _moved(m: Machine, s: Statement, lanes: Array, names: list[str], where: str,
             m.put(name, found, lanes)
         else:
             words[index] = m.value(name)[lanes].astype(words.dtype)
+            m.units.unseen |= space == "shared"
     m.counts[f"{space}_{'read' if reads else 'written'}"] += width * len(names) * int(lanes.sum())
     m.counts["loads" if reads else "stores"] += int(lanes.sum())
 
@@ -296,9 +307,8 @@ def _matrix(m: Machine, s: Statement, lanes: Array) -> None:
     if not np.array_equal(np.repeat(lanes[::32], 32), lanes):
         raise RuntimeError(f"{s.opcode}: a warp is not whole")
     m.counts["flop"] += 2 * rows * columns * depth * len(warps)
-    if "block_scale" in s.opcode:
-        m.stubbed.add("block-scaled FP4")
-        return
+    if "block_scale" in s.opcode and any((m.value(s.operands[at]) != 0x38383838).any() for at in (4, 6)):
+        raise NotImplementedError("block scales other than one")
     a, b, c = ([m.value(word) for word in _vector(operand)] for operand in s.operands[1:4])
     for warp in warps:
         these = slice(32 * warp, 32 * warp + 32)
@@ -307,42 +317,6 @@ def _matrix(m: Machine, s: Statement, lanes: Array) -> None:
         mask[these] = True
         for name, bits in zip(_vector(s.operands[0]), result, strict=True):
             m.put(name, np.tile(bits, m.threads // 32), mask)
-
-
-def _warpgroup(m: Machine, s: Statement, lanes: Array) -> None:
-    if s.parts[1] != "mma_async":
-        return
-    shape = fragments.SHAPE.search(s.opcode)
-    assert shape is not None
-    rows, columns, depth = (int(part) for part in shape.groups())
-    m.stubbed.add("wgmma")
-    m.counts["flop"] += 2 * rows * columns * depth * int(lanes.sum()) // 128
-
-
-def _tensor(m: Machine, s: Statement, lanes: Array) -> None:
-    m.stubbed.add("tcgen05")
-    if s.parts[1] == "mma":
-        word = int(m.value(s.operands[3])[lanes][0])
-        kind = s.opcode.partition("kind::")[2]
-        depth = {"f16": 16, "tf32": 8, "f8f6f4": 32, "i8": 32}[kind]
-        m.counts["flop"] += 2 * ((word >> 24 & 31) * 16) * ((word >> 17 & 63) * 8) * depth * int(lanes.sum())
-    elif s.parts[1] == "ld":
-        for name in _vector(s.operands[0]):
-            m.put(name, np.zeros(m.threads, dtype=np.uint64), lanes)
-
-
-def _barrier(m: Machine, s: Statement, lanes: Array) -> None:
-    m.stubbed.add("mbarrier")
-    if s.parts[1] == "try_wait":
-        m.put(s.operands[0], np.ones(m.threads, dtype=np.uint64), lanes)
-
-
-def _bulk(m: Machine, s: Statement, lanes: Array) -> None:
-    m.stubbed.add("bulk copy")
-    if s.parts[2] == "bulk" and s.parts[3].startswith(("shared", "global")):
-        way = "global_read" if s.parts[3].startswith("shared") else "global_written"
-        m.counts[way] += int(m.value(s.operands[2])[0]) * int(lanes.sum())
-        m.counts["loads" if way == "global_read" else "stores"] += int(lanes.sum())
 
 
 def _elect(m: Machine, s: Statement, lanes: Array) -> None:
@@ -354,8 +328,10 @@ def _elect(m: Machine, s: Statement, lanes: Array) -> None:
     m.put(s.operands[0].partition("|")[2], first, lanes)
 
 
-def _nothing(m: Machine, s: Statement, lanes: Array) -> None:
-    del m, s, lanes
+def _fence(m: Machine, s: Statement, lanes: Array) -> None:
+    del lanes
+    if "proxy" in s.parts:
+        m.units.unseen = False
 
 
 _OPCODES: dict[str, Callable[[Machine, Statement, Array], None]] = {
@@ -381,10 +357,10 @@ _OPCODES: dict[str, Callable[[Machine, Statement, Array], None]] = {
     "setp": _compare,
     "selp": _select,
     "mma": _matrix,
-    "wgmma": _warpgroup,
-    "tcgen05": _tensor,
-    "mbarrier": _barrier,
-    "cp": _bulk,
+    "wgmma": tensor.warpgroup,
+    "tcgen05": tensor.tensor,
+    "mbarrier": tensor.barrier,
+    "cp": tensor.bulk,
     "elect": _elect,
-    "fence": _nothing,
+    "fence": _fence,
 }

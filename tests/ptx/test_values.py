@@ -7,9 +7,9 @@ from ptx import cases, counts, machine, toolchain
 from microbench.kernels.cuda_rows import ROWS, CudaRow
 
 pytestmark = pytest.mark.skipif(toolchain.nvcc() is None, reason="no nvcc 13 on the PATH: there is no PTX to interpret")
-COMPUTED = [row for row in ROWS if cases.excluded(row) is None]
 LOOPS = [row for row in ROWS if row.limiter != "none"]
-EXACT = [row for row in COMPUTED if row.symbol not in ("ticks", "chase_ca", "chase_cg")]
+EXACT = [row for row in ROWS if row.symbol not in ("ticks", "chase_ca", "chase_cg")]
+_VOLATILE = 'asm volatile("{}" ::: "memory");'
 TOLD = ["chase_ca", "chase_cg", "ticks"]
 
 
@@ -21,14 +21,14 @@ def name(row: CudaRow) -> str:
 def test_exact_operands_give_the_exact_result(row: CudaRow) -> None:
     case = cases.case_of(row)
     assert case.expected is not None
-    blocks = cases.BLOCKS if row.limiter != "none" and row.family != "mma" else 1
-    ran = cases.run(row, cases.first_target(row), case, 3, blocks)
-    assert not ran.stubbed
+    blocks = cases.BLOCKS if row.limiter != "none" and row.family not in ("mma", "tcgen05") else 1
+    iterations = 9 if row.space == "bulk" else 3  # once round the ring
+    ran = cases.run(row, cases.first_target(row), case, iterations, blocks)
     for block, found in enumerate(ran.found):
-        assert np.array_equal(found, case.expected(3, block)[: found.size])
+        assert np.array_equal(found, case.expected(iterations, block)[: found.size])
 
 
-@pytest.mark.parametrize("row", [row for row in COMPUTED if row.symbol in TOLD], ids=name)
+@pytest.mark.parametrize("row", [row for row in ROWS if row.symbol in TOLD], ids=name)
 def test_addresses_and_times_are_what_they_must_be(row: CudaRow) -> None:
     case = cases.case_of(row)
     assert case.close is not None
@@ -37,7 +37,11 @@ def test_addresses_and_times_are_what_they_must_be(row: CudaRow) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in EXACT if "random" in row.operands and row.family in ("plain", "mma") and row.dtype not in ("i32", "i8")],
+    [
+        row
+        for row in EXACT
+        if "random" in row.operands and row.family in ("plain", "mma", "wgmma", "tcgen05") and row.dtype not in ("i32", "i8")
+    ],
     ids=name,
 )
 def test_random_operands_come_close_to_a_float64_reference(row: CudaRow) -> None:
@@ -52,7 +56,7 @@ def test_a_permuted_operand_shows(row: CudaRow) -> None:
     assert case.expected is not None
     held = np.ascontiguousarray(case.buffers["in"]).reshape(-1).view(np.uint8).copy()
     words = held.view(np.uint32)
-    start = 16 + row.threads if row.layout == "compute" and row.family == "mma" else 16  # behind the header
+    start = {"mma": 16 + row.threads, "wgmma": 8 + 2048, "tcgen05": 8}.get(row.family, 16)  # in the operands (wgmma: B)
     other = next(at for at in range(start + 1, words.size) if words[at] != words[start])
     words[[start, other]] = words[[other, start]]
     changed = case.buffers | {"in": held}
@@ -88,12 +92,29 @@ def test_the_gate_lets_go_when_its_time_is_up() -> None:
     assert cases.run(row, "sm_80", case, 0).found[0].view(np.uint32)[0] == 2
 
 
-def test_exclusions_are_the_asynchronous_units_alone() -> None:
-    left_out = [row for row in ROWS if cases.excluded(row)]
-    assert {row.family for row in left_out} == {"wgmma", "tcgen05", "stream", "mma"}
-    assert len([row for row in left_out if row.family in ("stream", "mma")]) == 4
-    synchronous = [row for row in ROWS if row.family not in ("wgmma", "tcgen05")]
-    assert len([row for row in synchronous if cases.excluded(row)]) < 0.2 * len(synchronous)
+def test_no_kernel_is_left_out() -> None:
+    told = {row.name for row in ROWS if row.symbol in TOLD}
+    assert {row.name for row in EXACT} | told == {row.name for row in ROWS}
+
+
+@pytest.mark.parametrize(
+    ("symbol", "old", "new", "says"),
+    [
+        ("wgmma_f16_m64n256k16_ss", _VOLATILE.format("wgmma.fence.sync.aligned;"), "", "after the last wgmma.fence"),
+        ("wgmma_f16_m64n256k16_ss", _VOLATILE.format("wgmma.wait_group.sync.aligned 0;"), "", "before its wgmma was waited for"),
+        ("wgmma_f16_m64n256k16_ss", _VOLATILE.format("fence.proxy.async.shared::cta;"), "", "was not fenced"),
+        ("tcgen05_f16_m128n256k16", "((threadIdx.x & ~31u) << 16)", "0", "another warp's lanes"),
+        ("tcgen05_f16_m128n256k16", _VOLATILE.format("fence.proxy.async.shared::cta;"), "", "was not fenced"),
+    ],
+)
+def test_a_missing_fence_or_a_wrong_lane_shows(symbol: str, old: str, new: str, says: str) -> None:
+    row = next(row for row in ROWS if row.symbol == symbol)
+    text = toolchain.source(row.family)
+    assert old in text
+    target = cases.first_target(row)
+    path = toolchain.compiled(text.replace(old, new), target, "ptx", ("-O3", "-std=c++17"))
+    with pytest.raises(RuntimeError, match=says):
+        cases.run(row, target, cases.case_of(row), 3, module=path)
 
 
 def test_an_access_outside_every_buffer_is_refused() -> None:
