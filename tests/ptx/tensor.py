@@ -105,7 +105,7 @@ def _multiply(m: Machine, s: Statement) -> None:
         a = np.concatenate(parts)
     else:
         a = _tile(m, int(m.value(s.operands[1])[0]), rows, kind, blackwell=False)
-    product = a @ b.T
+    product = np.einsum("ik,jk->ij", a, b)  # small; BLAS threads would wait for each other
     thread = np.arange(128)
     row, column = 16 * (thread // 32) + thread % 32 // 4, 2 * (thread % 4)
     for j, name in enumerate(names):
@@ -166,7 +166,7 @@ def _tensor_multiply(m: Machine, s: Statement, lanes: Array) -> None:
     held = m.units.tensor[:rows, where : where + columns]
     old = fragments.decode(accumulator, held.reshape(-1)).reshape(rows, columns)
     adds = bool(m.value(s.operands[4])[at])
-    held[:] = fragments.encode(accumulator, ((old if adds else 0) + a @ b.T).reshape(-1)).reshape(rows, columns)
+    held[:] = fragments.encode(accumulator, ((old if adds else 0) + np.einsum("ik,jk->ij", a, b)).reshape(-1)).reshape(rows, columns)
     m.counts["flop"] += 2 * rows * columns * _DEPTH[kind]
 
 
