@@ -1,0 +1,151 @@
+"""Small real models that `validate` measures: fully connected, convolutional, depthwise, attention with and without a cache, recurrent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def models() -> Mapping[str, tuple[Callable[[], Any], str]]:
+    """Makers of models with the spec of their input, by name."""
+    return {
+        "mlp 784-256-10": (_mlp, "64x784:f32"),
+        "convnet 1-10-20": (_convnet, "32x1x28x28:f32"),
+        "resnet18": (_resnet18, "1x3x224x224:f32"),
+        "mobilenet-like": (_depthwise_net, "1x3x128x128:f32"),
+        "vit block": (lambda: _block(384, 6, False), "1x197x384:f32"),
+        "gpt block": (lambda: _block(512, 8, True), "1x128x512:f32"),
+        "gpt block, kv cache": (lambda: _cached_block(512, 8, 256), "1x1x512:f32"),
+        "lstm 128": (_lstm, "4x32x64:f32"),
+    }
+
+
+def _mlp() -> Any:
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+
+
+def _convnet() -> Any:
+    from torch import nn
+
+    features = (nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten())
+    return nn.Sequential(*features, nn.Linear(320, 50), nn.ReLU(), nn.Linear(50, 10))
+
+
+def _normalised(c_in: int, c_out: int, kernel: int, **options: Any) -> list[Any]:
+    from torch import nn
+
+    return [nn.Conv2d(c_in, c_out, kernel, padding=kernel // 2, bias=False, **options), nn.BatchNorm2d(c_out)]
+
+
+def _resnet18() -> Any:
+    from torch import nn
+
+    class Residual(nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self, c_in: int, c_out: int, stride: int) -> None:
+            super().__init__()
+            self.body = nn.Sequential(*_normalised(c_in, c_out, 3, stride=stride), nn.ReLU(), *_normalised(c_out, c_out, 3))
+            same = stride == 1 and c_in == c_out
+            self.short = nn.Identity() if same else nn.Sequential(*_normalised(c_in, c_out, 1, stride=stride))
+
+        def forward(self, x: Any) -> Any:
+            return nn.functional.relu(self.body(x) + self.short(x))
+
+    layers: list[Any] = [*_normalised(3, 64, 7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    widths = (64, 64, 128, 256, 512)
+    for place in range(1, 5):
+        layers += [Residual(widths[place - 1], widths[place], 1 if place == 1 else 2), Residual(widths[place], widths[place], 1)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+
+
+def _depthwise_net() -> Any:
+    from torch import nn
+
+    layers: list[Any] = [*_normalised(3, 32, 3, stride=2), nn.ReLU()]
+    for c_in, c_out, stride in ((32, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)):
+        layers += [*_normalised(c_in, c_in, 3, stride=stride, groups=c_in), nn.ReLU(), *_normalised(c_in, c_out, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 100))
+
+
+def _block(width: int, heads: int, causal: bool) -> Any:
+    from torch import nn
+
+    class Block(nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+        def forward(self, x: Any) -> Any:
+            b, length, _ = x.shape
+            q, k, v = self.qkv(self.first(x)).reshape(b, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            x = x + self.out(mixed.transpose(1, 2).reshape(b, length, width))
+            return x + self.feed(self.second(x))
+
+    return Block()
+
+
+def _cached_block(width: int, heads: int, held: int) -> Any:
+    import torch
+    from torch import nn
+
+    class Cached(nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+            self.register_buffer("keys", torch.randn(1, heads, held, width // heads))
+            self.register_buffer("values", torch.randn(1, heads, held, width // heads))
+
+        def forward(self, x: Any) -> Any:
+            b, length, _ = x.shape
+            q, k, v = self.qkv(self.first(x)).reshape(b, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            mixed = nn.functional.scaled_dot_product_attention(q, torch.cat([self.keys, k], 2), torch.cat([self.values, v], 2))
+            x = x + self.out(mixed.transpose(1, 2).reshape(b, length, width))
+            return x + self.feed(self.second(x))
+
+    return Cached()
+
+
+def _lstm() -> Any:
+    from torch import nn
+
+    class Last(nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.head = nn.LSTM(64, 128, batch_first=True), nn.Linear(128, 10)
+
+        def forward(self, x: Any) -> Any:
+            return self.head(self.cells(x)[0][:, -1])
+
+    return Last()
+
+
+def call_of_model(make: Callable[[], Any], spec: str, place: str = "cpu") -> Callable[[], object]:
+    """Make a call that runs a model's forward pass once."""
+    import torch
+
+    from microbench.capture import parse_input
+
+    sizes, _ = parse_input(spec)
+    torch.manual_seed(7)
+    model = make().eval().to(place)
+    x = torch.randn(sizes, device=place)
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return model(x)
+
+    forward()
+    return forward
+
+
+def module_chain(length: int, place: str = "cpu") -> Callable[[], object]:
+    """A chain of the smallest modules: what the host pays per module beyond the operator itself."""
+    from torch import nn
+
+    return call_of_model(lambda: nn.Sequential(*(nn.ReLU() for _ in range(length))), "8", place)

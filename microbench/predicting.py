@@ -1,0 +1,272 @@
+"""What the commands predict, fit and validate do, once their arguments are read."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microbench import store, units
+from microbench.errors import CannotRun, UsageError
+from microbench.files import write_new
+from microbench.operators import parse, read_rows
+from microbench.predict import predict, predict_table
+from microbench.tables import Row, emit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from microbench.model_time import ModelTime
+    from microbench.operators import Table
+    from microbench.predict import Columns
+    from microbench.records import Characterisation, Finding
+
+NEWEST = Path("results")
+
+
+def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
+    """Load the calibration named, or else the newest result with operator fits.
+
+    Raises
+    ------
+    CannotRun
+        If none is named and there is none below ``out``.
+    """
+    if path is not None:
+        return store.load(path)
+    found = sorted(out.glob("*/*.json"), key=lambda each: each.stem, reverse=True)
+    if not found:
+        raise CannotRun(f"there is no characterisation below {out}/; measure with 'microbench run', or name one with --calibration FILE")
+    return store.load(found[0])
+
+
+def told(findings: Sequence[Finding]) -> None:
+    """Say findings on stderr, one line each."""
+    for finding in findings[:20]:
+        sys.stderr.write(f"{finding.severity}: {finding.says}{f' {finding.remedy}.' if finding.remedy else ''}\n")
+    if len(findings) > 20:
+        sys.stderr.write(f"and {len(findings) - 20} more\n")
+
+
+def predict_op(expressions: Sequence[str], calibration: Path | None, paths: tuple[str | None, str | None]) -> None:
+    """Predict operators given as expressions."""
+    made = [parse(expression) for expression in expressions]
+    held = calibration_of(calibration)
+    rows: list[Row] = []
+    for row in predict(made, held):
+        work, estimate = row.work, row.seconds
+        rows.append(
+            {
+                "op": row.op,
+                "seconds": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "limiter": row.limiter,
+                "flop": work.flop,
+                "macs": work.flop // 2,
+                "bytes_read": work.bytes_read,
+                "bytes_written": work.bytes_written,
+                "parameters": work.parameters,
+                "intensity": work.intensity,
+                **{f"{name}_s": value for name, value in row.terms.items()},
+                "basis": estimate.basis,
+            }
+        )
+    from microbench.operators import table_of
+
+    told(predict_table(table_of(made), held).findings)
+    emit(rows, f"predicted on {held.device.name}", *paths)
+
+
+def predict_rows(table: Table, calibration: Characterisation) -> tuple[str, tuple[Finding, ...]]:
+    """The rows of a table as CSV, in their order, with predicted, low, high and limiter appended."""
+    columns = predict_table(table, calibration)
+    frame = table.frame.copy()
+    clash = [name for name in ("predicted", "low", "high", "limiter") if name in frame.columns]
+    if clash:
+        raise UsageError(f"the table has a column {clash[0]!r} already; rename it")
+    for name in ("predicted", "low", "high"):
+        frame[name] = getattr(columns, name)
+    frame["limiter"] = columns.limiter
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
+    return buffer.getvalue(), columns.findings
+
+
+def predict_ops(path: Path, calibration: Path | None, paths: tuple[str | None, str | None]) -> None:
+    """Predict a CSV of operators; CSV out."""
+    table = read_rows(path)
+    held = calibration_of(calibration)
+    text, findings = predict_rows(table, held)
+    for place, says in sorted(table.faults.items())[:20]:
+        sys.stderr.write(f"error: row {place + 1}: {says}\n")
+    told(findings)
+    json_path, csv_path = paths
+    if json_path is not None:
+        import pandas as pd
+
+        data = pd.read_csv(io.StringIO(text)).to_json(orient="records", indent=1)
+        _put(json_path, f"{data}\n")
+    if csv_path not in (None, "-"):
+        _put(str(csv_path), text)
+    elif json_path != "-":
+        sys.stdout.write(text)
+
+
+def _put(path: str, text: str) -> None:
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        write_new(Path(path), text.encode())
+
+
+def predict_model_spec(spec: str, inputs: Sequence[str], how: dict[str, Any], paths: tuple[str | None, str | None]) -> None:
+    """Capture a model and predict it."""
+    from microbench.capture import capture, load_model
+    from microbench.model_time import predict_model
+
+    if not inputs:
+        raise UsageError("--model needs --input, for example --input 8x3x224x224:f32; give it once per input")
+    held = calibration_of(how["calibration"])
+    make = load_model(spec)
+    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], name=spec.partition(":")[2])
+    found = predict_model(graph, held)
+    told(found.findings)
+    rows = step_rows(found)
+    if "-" in paths:
+        emit(rows, spec, *paths)
+        return
+    emit(rows, f"{spec}: largest operators on {held.device.name}", *paths) if any(paths) else emit(
+        _largest(rows), f"{spec}: largest operators"
+    )
+    emit(summary(found), f"{spec} on {held.device.name}")
+    emit(_batches(make, inputs, how, held), "samples per second")
+
+
+def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Characterisation) -> list[Row]:
+    from microbench.capture import capture
+    from microbench.model_time import predict_model
+
+    rows: list[Row] = []
+    for batch in (1, 4, 16, 64):
+        changed = [f"{batch}x{spec.partition('x')[2]}" if "x" in spec else spec for spec in inputs]
+        try:
+            found = predict_model(capture(make, changed, train=how["train"], dtype=how["dtype"]), held)
+        except UsageError:
+            continue
+        rows.append({"batch": batch, "latency": units.seconds(found.latency.value), "samples_per_s": round(found.samples_per_s, 2)})
+    return rows
+
+
+def step_rows(found: ModelTime) -> list[Row]:
+    """One row per operator of a model."""
+    columns = found.columns
+    total = found.latency.value
+    rows: list[Row] = []
+    for place, step in enumerate(found.steps):
+        work = step.op.work
+        rows.append(
+            {
+                "phase": step.phase,
+                "op": str(step.op),
+                "flop": work.flop,
+                "bytes": work.bytes,
+                "intensity": None if work.intensity is None else round(work.intensity, 3),
+                "bound": _bound(columns, place, work.intensity, found.ridge.get(step.op.dtype)),
+                "seconds": float(columns.predicted[place]),
+                "low": float(columns.low[place]),
+                "high": float(columns.high[place]),
+                "share": round(float(columns.predicted[place]) / total, 4),
+            }
+        )
+    return rows
+
+
+def _bound(columns: Columns, place: int, intensity: float | None, ridge: float | None) -> str:
+    """Cost where the fixed cost is most of it, else the side of this device's ridge point."""
+    if str(columns.limiter[place]) == "cost" or intensity is None:
+        return "cost"
+    if ridge is None:
+        return str(columns.limiter[place]).partition(":")[0]
+    return "compute" if intensity >= ridge else "memory"
+
+
+def _largest(rows: list[Row]) -> list[Row]:
+    def seconds(row: Row) -> float:
+        return float(row["seconds"] or 0.0)
+
+    chosen = sorted(rows, key=seconds, reverse=True)[:15]
+    return [{**row, **{name: units.seconds(float(row[name] or 0.0)) for name in ("seconds", "low", "high")}} for row in chosen]
+
+
+def summary(found: ModelTime) -> list[Row]:
+    """What is known of the whole model: one fact a row."""
+    graph, latency = found.graph, found.latency
+    share = "{:.1%}".format
+    facts: list[tuple[str, str]] = [
+        ("latency", f"{units.seconds(latency.value)} ({units.seconds(latency.low)} .. {units.seconds(latency.high)})"),
+        ("samples per second", units.digits(found.samples_per_s)),
+        ("parameters", f"{graph.parameters:,}"),
+        ("stored size", units.size(graph.parameter_bytes)),
+        ("load time", units.seconds(found.load_s) if found.load_s else "unknown"),
+        ("FLOP", units.prefixed(found.flop, "FLOP")),
+        ("MACs", units.prefixed(found.flop / 2, "MAC")),
+        ("memory traffic", units.size(found.bytes)),
+        ("arithmetic intensity", f"{found.flop / max(found.bytes, 1):.2f} FLOP/byte"),
+        ("peak memory", units.size(graph.peak_bytes)),
+        ("mean memory", units.size(graph.mean_bytes)),
+        ("share of the compute ceiling", share(found.compute_share) if found.compute_share else "unknown"),
+        ("share of the memory ceiling", share(found.memory_share) if found.memory_share else "unknown"),
+        ("share of launch and other fixed cost", share(found.launch_share)),
+        ("operators", f"{len(graph.steps)} and {graph.views} views"),
+    ]
+    return [{"fact": name, "value": value} for name, value in facts]
+
+
+def fit_file(rows: Path, nominal: Any, output: Path) -> None:
+    """Fit measured rows and write the characterisation."""
+    from microbench.fit import fit
+
+    made = fit(rows, nominal, name=rows.stem)
+    write_new(output, store.dumps(made))
+    told(made.findings)
+    listed: list[Row] = [
+        {"family": row.family, "dtype": row.dtype, "cache": row.cache, "rows": row.rows, "form": row.form, "quantile": row.quantile}
+        for row in made.fits.operators
+    ]
+    emit(listed, f"fitted from {rows.name}")
+    sys.stderr.write(f"{output}\n")
+
+
+def nominal_from(name: str | None, ceilings: Sequence[str], bandwidth: float | None) -> Any:
+    """The prior that the options of `fit` describe.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict each other or are no numbers.
+    """
+    from microbench.dtypes import dtype as find_dtype
+    from microbench.families import Nominal
+    from microbench.fit import nominal_of
+
+    if name is not None:
+        if ceilings or bandwidth:
+            raise UsageError("--nominal and --ceiling/--bandwidth exclude each other; give one of them")
+        return nominal_of(name)
+    if not ceilings and bandwidth is None:
+        return None
+    peak: dict[str, float] = {}
+    for item in ceilings:
+        left, equals, right = item.partition("=")
+        try:
+            value = float(right) if equals else 0.0
+            peak[find_dtype(left).name] = value * 1e12
+        except ValueError as error:
+            raise UsageError(f"--ceiling {item[:40]!r} is not dtype=TFLOP/s ({error}); write for example bf16=312") from None
+        if not 1e-6 < value < 1e6:
+            raise UsageError(f"--ceiling {item[:40]!r}: {right[:20]!r} is no plausible number of TFLOP/s; write for example bf16=312")
+    if bandwidth is not None and not 1e-3 < bandwidth < 1e6:
+        raise UsageError(f"--bandwidth {bandwidth} is no plausible number of GB/s; write for example 2039")
+    return Nominal(peak=peak, bandwidth=bandwidth * 1e9 if bandwidth else None)
