@@ -21,6 +21,7 @@ _LAZY: dict[str, str] = {
     "load": "microbench.store",
     "compare": "microbench.compare",
     "op": "microbench.operators",
+    "capture": "microbench.capture",
     "fit": "microbench.fit",
     "predict": "microbench.predict",
     "run": "microbench.session",

@@ -10,9 +10,11 @@ from microbench.dtypes import dtype as find_dtype
 from microbench.operators import Op, op
 
 # Names that only look at a tensor differently, or make one without writing it.
-VIEWS = frozenset(
-    ["view", "reshape", "_unsafe_view", "_reshape_alias", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "split", "split_with_sizes", "chunk", "unbind", "as_strided", "detach", "alias", "lift_fresh", "lift", "unfold", "narrow", "diagonal", "view_as_real", "view_as_complex", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided", "empty_permuted", "flatten", "movedim", "swapaxes", "numpy_T", "sym_size", "sym_numel", "sym_stride", "prim_layout", "_local_scalar_dense", "item", "is_same_size", "device"]
-)
+_VIEWS = """view reshape _unsafe_view _reshape_alias t transpose permute expand slice select unsqueeze squeeze split
+split_with_sizes chunk unbind as_strided detach alias lift_fresh lift unfold narrow diagonal view_as_real view_as_complex empty
+empty_like new_empty empty_strided new_empty_strided empty_permuted flatten movedim swapaxes numpy_T sym_size sym_numel sym_stride
+prim_layout _local_scalar_dense item is_same_size device"""
+VIEWS = frozenset(_VIEWS.split())
 # Elementwise operators that cost what a measured one costs.
 SAME_AS = {
     "add": "add", "add_": "add", "sub": "add", "sub_": "add", "rsub": "add", "maximum": "add", "minimum": "add",
@@ -41,7 +43,7 @@ class Call:
         chosen = (floating or [*outputs, *inputs])[0]
         self.dtype = find_dtype(str(chosen.dtype)).name
 
-    def op(self, name: str, direction: str = "forward", **params: Any) -> Op:
+    def op(self, name: str, direction: Any = "forward", **params: Any) -> Op:
         """An operator of this call's dtype."""
         return op(name, dtype=self.dtype, direction=direction, **{key: int(value) for key, value in params.items()})
 
@@ -145,7 +147,7 @@ def _convolution_backward(call: Call) -> list[Op]:
 
 
 @rule("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
-      "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_attention_math", "_scaled_dot_product_fused_attention_overrideable")  # fmt: skip
+      "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_attention_math")  # fmt: skip
 def _attention(call: Call) -> list[Op]:
     q, k = call.args[0], call.args[1]
     return [_attention_op(call, q, k, "forward")]
@@ -214,7 +216,7 @@ def _planes(tensor: Any) -> dict[str, int]:
     return {"n": tensor.shape[0], "c": tensor.shape[1] if tensor.dim() > 1 else 1, "h": rest, "w": 1}
 
 
-@rule("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_functional", "_batch_norm_with_update")
+@rule("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit", "_batch_norm_with_update")
 def _batch_norm(call: Call) -> list[Op]:
     train = call.arg(5) is True or call.arg(3) is True
     return [call.op("batch_norm", train=train, **_planes(call.args[0]))]
@@ -275,8 +277,8 @@ def _cat(call: Call) -> list[Op]:
     return [call.op("cat", size=call.outputs[0].numel())]
 
 
-@rule("zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "fill_", "zero_", "new_zeros", "new_ones", "new_full", "arange", "fill",
-      "scalar_tensor", "tril", "triu", "bernoulli_", "bernoulli", "rand", "randn", "rand_like", "normal_", "uniform_")  # fmt: skip
+@rule("zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "fill_", "zero_", "new_zeros", "new_ones", "new_full", "arange",
+      "fill", "scalar_tensor", "tril", "triu", "bernoulli_", "bernoulli", "rand", "randn", "rand_like", "normal_", "uniform_")  # fmt: skip
 def _filled(call: Call) -> list[Op]:
     size = call.outputs[0].numel()
     return [call.op("pointwise", size=size, reads=0, writes=size, flop=0)]

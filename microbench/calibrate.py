@@ -11,7 +11,7 @@ import numpy as np
 
 from microbench.families import Nominal, fit_table
 from microbench.operators import table_of
-from microbench.records import Finding, OperatorFit
+from microbench.records import Cost, Estimate, Finding, OperatorFit
 from microbench.rounds import Rounds, measure
 from microbench.sweep import design
 
@@ -25,6 +25,8 @@ BUDGETS = {"default": (25.0, 0.5), "thorough": (150.0, 1.0)}
 # Which of the rows one reader sees: fresh shapes for `validate` come from other seeds.
 SEED = 1
 _LEAST_ROUNDS = 3
+# Modules in the chain that tells the cost of one.
+CHAIN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Calibrated:
     """Operator fits and what is to be said about them."""
 
     fits: tuple[OperatorFit, ...] = ()
+    costs: tuple[Cost, ...] = ()
     findings: tuple[Finding, ...] = ()
     rounds: Rounds | None = None
 
@@ -93,7 +96,25 @@ def calibrate(device: Device, ceilings: Sequence[Ceiling], budget: str = "defaul
     limit_s, share = BUDGETS[budget]
     rounds = measure(design(seed, share), place_of(device), limit_s, seed, _LEAST_ROUNDS)
     found = fitted(rounds, nominal_of(device, ceilings))
-    return replace(found, findings=(*found.findings, _repeated(rounds)))
+    return replace(found, costs=module_cost(place_of(device)), findings=(*found.findings, _repeated(rounds)))
+
+
+def module_cost(place: str) -> tuple[Cost, ...]:
+    """What the host pays per module around an operator: a chain of the smallest modules against the operator alone."""
+    import torch
+
+    from microbench.kernels.torch_models import module_chain
+    from microbench.kernels.torch_operators import call_of, timer
+    from microbench.model_time import MODULE_COST
+    from microbench.operators import op
+
+    clock, chain, alone = timer(place), module_chain(CHAIN, place), call_of(op("relu", size=8), place)
+    with torch.inference_mode():
+        for call in (chain, alone):
+            clock(call, 20)
+        rounds = [max(0.0, clock(chain, 20) / CHAIN - clock(alone, 500)) for _ in range(15)]
+    seconds = Estimate(value=float(np.median(rounds)), low=min(rounds), high=max(rounds), basis="15 rounds, smallest .. largest")
+    return (Cost(name=MODULE_COST, seconds=seconds, case=f"chain of {CHAIN} modules"),)
 
 
 def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:

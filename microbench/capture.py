@@ -139,7 +139,7 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
                 made = model()
             stored = getattr(torch, DTYPES[find_dtype(dtype).name].torch or "float32") if dtype else None
             if stored is not None:
-                made = made.to(stored)
+                _turn(torch, made, stored)
             arguments = [_argument(torch, fake, item, stored) for item in listed]
             recorder = _recorder(torch)
             _run(torch, made, arguments, (recorder, train))
@@ -148,6 +148,17 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     except Exception as error:  # noqa: BLE001 - a user's model can fail in any way; it is one sentence
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
     return _graph(made, recorder, (name or type(made).__name__, arguments, train))
+
+
+def _turn(torch: Any, made: Any, stored: Any) -> None:
+    """Change the dtype of floating parameters and buffers in place; fake ones cannot be swapped by ``Module.to``."""
+    for module in made.modules():
+        for name, tensor in module._parameters.items():  # noqa: SLF001 - the only way to replace a parameter of any name
+            if tensor is not None and tensor.is_floating_point():
+                module._parameters[name] = torch.nn.Parameter(tensor.detach().to(stored), requires_grad=tensor.requires_grad)  # noqa: SLF001
+        for name, tensor in module._buffers.items():  # noqa: SLF001
+            if tensor is not None and tensor.is_floating_point():
+                module._buffers[name] = tensor.to(stored)  # noqa: SLF001
 
 
 def _reason(error: BaseException) -> str:
@@ -241,11 +252,11 @@ class _Live:
 def _recorder(torch: Any) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Recorder(TorchDispatchMode):
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
         """Writes down every operator that passes."""
 
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
             self.phase = "forward"
             self.steps: list[Step] = []
             self.unknown: Counter[str] = Counter()
@@ -255,7 +266,7 @@ def _recorder(torch: Any) -> Any:
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
             name = func.overloadpacket.__name__
-            if name in VIEWS or (func.is_view and name not in ("expand_copy",)):
+            if name in VIEWS or (func.is_view and name != "expand_copy"):
                 self.views += 1
                 return out
             outputs = _tensors(torch, out)
@@ -277,8 +288,8 @@ def _recorder(torch: Any) -> Any:
 
 def _graph(made: Any, recorder: Any, about: tuple[str, Sequence[Any], bool]) -> Graph:
     name, arguments, train = about
-    parameters = [tensor for tensor in made.parameters()]
-    held = sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *made.buffers()))
+    parameters = list(made.parameters())
+    held = sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *made.buffers(), *arguments))
     steps = list(recorder.steps)
     if train:
         steps += [_adam(tensor) for tensor in parameters if tensor.requires_grad]

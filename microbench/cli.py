@@ -218,6 +218,63 @@ def export(file: Path, to: str, output: str) -> None:
     write(file, to, output)
 
 
+@cli.command()
+@click.option("--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32.")
+@click.option("--ops", type=click.Path(path_type=Path), metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
+@click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model.")
+@click.option("--input", "inputs", multiple=True, metavar="SPEC", help="An input of the model, for example 8x3x224x224:f32.")
+@click.option("--train", is_flag=True, help="With backward pass and optimiser step.")
+@click.option("--dtype", metavar="D", help="Turn the model's parameters and inputs into this dtype.")
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="A characterisation; the newest below results/ otherwise."
+)
+@data_options
+def predict(**options: Any) -> None:
+    """Predict how long operators, tables of them or whole models take, and what limits them."""
+    from microbench import predicting
+
+    asked = [name for name in ("expressions", "ops", "model") if options[name]]
+    if len(asked) != 1:
+        raise UsageError("give one of --op EXPR, --ops FILE.csv and --model MODULE:CALLABLE")
+    paths = (options["json_path"], options["csv_path"])
+    if options["expressions"]:
+        predicting.predict_op(options["expressions"], options["calibration"], paths)
+    elif options["ops"]:
+        predicting.predict_ops(options["ops"], options["calibration"], paths)
+    else:
+        how = {name: options[name] for name in ("train", "dtype", "calibration")}
+        predicting.predict_model_spec(options["model"], options["inputs"], how, paths)
+
+
+@cli.command()
+@click.argument("rows", type=click.Path(path_type=Path))
+@click.option("--nominal", metavar="NAME", help="A GPU of the nominal table as prior.")
+@click.option("--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior.")
+@click.option("--bandwidth", type=float, metavar="GB/s", help="A printed or measured bandwidth as prior.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to write the characterisation.")
+def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: float | None, output: Path) -> None:
+    """Fit a device from operator rows that somebody measured (CSV with a column of seconds)."""
+    from microbench import predicting
+
+    predicting.fit_file(rows, predicting.nominal_from(nominal, ceilings, bandwidth), output)
+
+
+@cli.command()
+@device_option()
+@click.option(
+    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Grade this characterisation; otherwise calibrate now."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fresh shapes.")
+@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long.")
+@click.option("--png", type=click.Path(path_type=Path), help="Write the calibration plot.")
+@data_options
+def validate(**options: Any) -> None:
+    """Measure fresh shapes and real models now, and hold the predictions against them."""
+    from microbench.validate import command
+
+    command(options)
+
+
 def main() -> NoReturn:
     """Run the command line; every refusal is one sentence and an exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

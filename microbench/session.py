@@ -191,9 +191,29 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
     findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted), *disturbance.findings()]
     environment = replace(environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()})
     characterisation = _assemble(this, environment, recorder.samples, sheets, findings)
+    if not interrupted:
+        characterisation, interrupted = _with_operators(request, this, characterisation)
     if interrupted:
         characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(recorder.journal)))
     return _save(request, characterisation, recorder.journal, interrupted)
+
+
+def _with_operators(request: Request, this: _Run, made: Characterisation) -> tuple[Characterisation, bool]:
+    """Calibrate operators where a library was measured: not where the user asked for something narrower or shorter."""
+    libraries = any(kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in this.kernels.values())
+    if not libraries or request.selection != Selection() or request.time_limit_s is not None:
+        return made, False
+    from microbench.calibrate import calibrate
+
+    try:
+        found = calibrate(this.device, made.ceilings, this.plan.budget.name, request.seed + 1)
+    except KeyboardInterrupt:
+        return made, True
+    except MicrobenchError as error:
+        finding = Finding(code="no-operators", severity="warning", says=f"operators were not calibrated: {error}")
+        return replace(made, findings=(*made.findings, finding)), False
+    fits = replace(made.fits, operators=found.fits)
+    return replace(made, fits=fits, costs=(*made.costs, *found.costs), findings=(*made.findings, *found.findings)), False
 
 
 def _journal(request: Request, this: _Run, environment: Environment, sheets: dict[str, Sheet]) -> store.Journal | None:

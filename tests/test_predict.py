@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from microbench.errors import UsageError
 from microbench.operators import op
 from microbench.predict import predict, roofs
+from microbench.predicting import nominal_from
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, MemoryLevel
+from microbench.store import dumps
 
 
 def _exactly(value: float) -> Estimate:
@@ -59,3 +64,62 @@ def test_the_package_offers_the_function_although_the_module_is_imported() -> No
 
     assert microbench.predict is predict
     assert microbench.op("add", size=1) == op("add", size=1)
+
+
+def _command(*arguments: str) -> tuple[int, str, str]:
+    from click.testing import CliRunner
+
+    from microbench.cli import cli
+    from microbench.errors import MicrobenchError
+
+    result = CliRunner().invoke(cli, arguments)
+    if isinstance(result.exception, MicrobenchError):
+        return result.exception.exit_code, "", str(result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_rows_come_back_in_their_order_with_four_columns_more(tmp_path: Path) -> None:
+    calibration, rows = tmp_path / "c.json", tmp_path / "rows.csv"
+    calibration.write_bytes(dumps(small_machine()))
+    rows.write_text("op,dtype,params,note\nrelu,f32,size=8,first\nnope,f32,m=1,second\nmatmul,f32,m=8;n=8;k=8,third\n", encoding="utf-8")
+    code, out, err = _command("predict", "--ops", str(rows), "--calibration", str(calibration))
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "op,dtype,params,note,predicted,low,high,limiter"
+    assert [line.split(",")[3] for line in lines[1:]] == ["first", "second", "third"]
+    assert lines[2].endswith(",,,,")
+    assert "row 2: unknown operator" in err
+
+
+def test_one_operator_is_predicted_as_json(tmp_path: Path) -> None:
+    calibration = tmp_path / "c.json"
+    calibration.write_bytes(dumps(small_machine()))
+    code, out, _ = _command("predict", "--op", "matmul:m=1000,n=1000,k=1000", "--calibration", str(calibration), "--json", "-")
+    (row,) = json.loads(out)
+    assert code == 0
+    assert row["limiter"] == "compute"
+    assert row["macs"] == 10**9
+    assert row["low"] < row["seconds"] < row["high"]
+
+
+def test_a_fit_is_written_once_and_never_over_another_file(tmp_path: Path) -> None:
+    rows, output = tmp_path / "rows.csv", tmp_path / "fit.json"
+    text = "".join(f"relu,f32,size={2**place},{2e-6 + 2**place * 8 / 1e11}\n" for place in range(8, 24))
+    rows.write_text("op,dtype,params,seconds\n" + text, encoding="utf-8")
+    assert _command("fit", str(rows), "--ceiling", "f32=10", "--bandwidth", "100", "-o", str(output))[0] == 0
+    code, out, _ = _command("predict", "--op", "relu:size=1000000", "--calibration", str(output), "--json", "-")
+    assert code == 0
+    assert json.loads(out)[0]["seconds"] == pytest.approx(2e-6 + 8e6 / 1e11, rel=0.1)
+    assert _command("fit", str(rows), "-o", str(output))[0] == 2
+
+
+@pytest.mark.parametrize("arguments", [(), ("--op", "relu:size=1", "--ops", "x.csv"), ("--ops", "missing.csv"), ("--op", "relu")])
+def test_what_cannot_be_predicted_exits_with_two(arguments: tuple[str, ...]) -> None:
+    assert _command("predict", *arguments)[0] == 2
+
+
+@pytest.mark.parametrize("ceiling", ["bf16", "bf16=", "f33=3", "bf16=-1", "bf16=nan", "bf16=1e30"])
+def test_a_ceiling_without_a_plausible_unit_is_refused(ceiling: str) -> None:
+    with pytest.raises(UsageError):
+        nominal_from(None, [ceiling], None)

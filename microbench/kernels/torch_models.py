@@ -101,10 +101,15 @@ def _cached_block(width: int, heads: int, held: int) -> Any:
             self.register_buffer("keys", torch.randn(1, heads, held, width // heads))
             self.register_buffer("values", torch.randn(1, heads, held, width // heads))
 
+        def _grown(self, k: Any, v: Any) -> tuple[Any, Any]:
+            held_keys: Any = self.keys
+            held_values: Any = self.values
+            return torch.cat([held_keys, k], 2), torch.cat([held_values, v], 2)
+
         def forward(self, x: Any) -> Any:
             b, length, _ = x.shape
             q, k, v = self.qkv(self.first(x)).reshape(b, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            mixed = nn.functional.scaled_dot_product_attention(q, torch.cat([self.keys, k], 2), torch.cat([self.values, v], 2))
+            mixed = nn.functional.scaled_dot_product_attention(q, *self._grown(k, v))
             x = x + self.out(mixed.transpose(1, 2).reshape(b, length, width))
             return x + self.feed(self.second(x))
 

@@ -175,7 +175,7 @@ def _read_frame(source: str | Path | io.TextIOBase) -> pd.DataFrame:
 def _group(frame: pd.DataFrame, *, need_seconds: bool) -> Table:
     faults: dict[int, str] = {}
     seconds = _seconds(frame, faults, need_seconds=need_seconds)
-    columns = ["op", "dtype"]
+    columns, given = ["op", "dtype"], frame
     for name, default in _MODE_COLUMNS.items():
         if name not in frame.columns:
             frame = frame.assign(**{name: default})
@@ -200,7 +200,7 @@ def _group(frame: pd.DataFrame, *, need_seconds: bool) -> Table:
             seconds=None if seconds is None else seconds[kept],
         )
         batches.append(_sound(batch, faults))
-    return Table(size=len(frame), batches=tuple(batch for batch in batches if len(batch)), faults=faults, frame=frame)
+    return Table(size=len(frame), batches=tuple(batch for batch in batches if len(batch)), faults=faults, frame=given)
 
 
 def _head(values: list[str]) -> tuple[Operator, str, str, str, str]:

@@ -1,0 +1,349 @@
+"""Fresh shapes and real models, measured now and held against what is predicted of them.
+
+The datasheet roofline and the plain measured roofline are graded on the same rows, and so is the measurement itself: two halves
+of its rounds are two measurements. Calibration rows and fresh rows, where both are measured, share their rounds, so that no
+change of the machine between them is taken for an error of the model.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microbench.calibrate import fitted, module_cost, nominal_of, place_of, use_all_threads
+from microbench.devices import probe
+from microbench.errors import CannotRun, UsageError
+from microbench.operators import Op, Table, table_of
+from microbench.predict import plain, predict_table, roofs
+from microbench.records import Characterisation, Finding, Fits
+from microbench.rounds import Rounds, measure
+from microbench.sweep import design
+from microbench.tables import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from microbench.records import Device
+
+Floats = npt.NDArray[np.float64]
+
+FRESH_SHARE = 0.55
+# Fresh rows never come from the seeds that calibrate.
+FRESH_SEED = 1000
+_MODEL_ROUNDS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """Fresh rows: what they are, measured and predicted seconds, interval, other predictors on the same rows."""
+
+    operators: tuple[Op, ...]
+    measured: Floats
+    predicted: Floats
+    low: Floats
+    high: Floats
+    plain: Floats
+    datasheet: Floats
+    even: Floats
+    odd: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedModel:
+    """A whole model: seconds measured and predicted, and the interval from the other models' errors."""
+
+    name: str
+    measured: float
+    predicted: float
+    low: float
+    high: float
+    operators: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """All that `validate` found."""
+
+    calibration: Characterisation
+    rows: Graded
+    models: tuple[GradedModel, ...]
+    rounds: int
+    findings: tuple[Finding, ...] = ()
+
+
+def kind_of(op: Op) -> str:
+    """The family of an operator; convolutions by kind."""
+    if op.row.family != "convolution":
+        return op.row.family
+    if op.name == "conv_transpose2d":
+        return "convolution, transposed"
+    groups = op.params["groups"]
+    return f"convolution, {'dense' if groups == 1 else 'depthwise' if groups == op.params['c_in'] else 'grouped'}"
+
+
+def validate(device: Device, calibration: Characterisation | None, seed: int = 0, limit_s: float = 60.0) -> Validation:
+    """Measure and grade.
+
+    Parameters
+    ----------
+    device
+        The device at hand.
+    calibration
+        What to grade; ``None`` measures ceilings quickly and calibrates operators in the same rounds.
+    seed
+        Of the fresh shapes.
+    limit_s
+        Seconds of measuring operators.
+
+    Raises
+    ------
+    UsageError
+        If the calibration is of another kind of device.
+    CannotRun
+        If torch is missing.
+    """
+    if calibration is not None and calibration.device.kind != device.kind:
+        raise UsageError(
+            f"the calibration is of a {calibration.device.kind} device and this is a {device.kind} one; name one of this device"
+        )
+    use_all_threads(device)
+    fresh = design(FRESH_SEED + seed, FRESH_SHARE)
+    known = [] if calibration is not None else design(1)
+    taken = {str(op) for op in known}
+    fresh = [op for op in fresh if str(op) not in taken]
+    rounds = measure([*known, *fresh], place_of(device), limit_s, seed, 4)
+    if calibration is None:
+        calibration = _calibrated(device, replace(rounds, operators=rounds.operators[: len(known)], seconds=rounds.seconds[: len(known)]))
+    mine = replace(rounds, operators=rounds.operators[len(known) :], seconds=rounds.seconds[len(known) :])
+    graded = _grade(mine, calibration, device)
+    return Validation(
+        calibration=calibration,
+        rows=graded,
+        models=_models(device, calibration),
+        rounds=rounds.seconds.shape[1],
+        findings=rounds.findings,
+    )
+
+
+def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
+    """Ceilings by a quick run, operators from the rounds."""
+    from microbench.session import run
+
+    spec = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
+    ceilings = run(spec, quick=True)
+    found = fitted(rounds, nominal_of(device, ceilings.ceilings))
+    return replace(
+        ceilings,
+        fits=replace(ceilings.fits or Fits(), operators=found.fits),
+        costs=(*ceilings.costs, *module_cost(place_of(device))),
+        findings=(*ceilings.findings, *found.findings),
+    )
+
+
+def _grade(rounds: Rounds, calibration: Characterisation, device: Device) -> Graded:
+    measured = rounds.envelope
+    keep = np.flatnonzero(np.isfinite(measured))
+    operators = tuple(rounds.operators[place] for place in keep)
+    even, odd = rounds.halves()
+    table = table_of(operators)
+    columns = predict_table(table, calibration)
+    return Graded(
+        operators=operators,
+        measured=measured[keep],
+        predicted=columns.predicted,
+        low=columns.low,
+        high=columns.high,
+        plain=_plain(table, calibration),
+        datasheet=_datasheet(table, calibration, device),
+        even=even[keep],
+        odd=odd[keep],
+    )
+
+
+def _plain(table: Table, calibration: Characterisation) -> Floats:
+    seconds = np.full(table.size, np.nan)
+    for batch in table.batches:
+        try:
+            terms = plain(batch, roofs(calibration, batch.dtype))
+        except UsageError:
+            continue
+        seconds[batch.index] = terms["cost"] + np.maximum(terms["compute"], terms["memory"])
+    return seconds
+
+
+def _datasheet(table: Table, calibration: Characterisation, device: Device) -> Floats:
+    """FLOP over the nominal peak or bytes over the printed bandwidth (the measured one where none is printed), no cost, no cache."""
+    from microbench.nominal import described
+
+    nominal = {row.name.split()[1]: row.rate for row in described(device).rows if row.rate and len(row.name.split()) > 1}
+    printed = next((row.rate for row in described(device).rows if row.name == "memory" and row.rate), None)
+    seconds = np.full(table.size, np.nan)
+    for batch in table.batches:
+        try:
+            bounds = roofs(calibration, batch.dtype)
+        except UsageError:
+            continue
+        counts = batch.counts()
+        traffic = counts["bytes_read"].astype(np.float64) + counts["bytes_written"]
+        compute = counts["flop"] / (nominal.get(batch.dtype) or bounds.peak)
+        seconds[batch.index] = np.maximum(compute, traffic / (printed or bounds.bandwidth[-1]))
+    return seconds
+
+
+def _models(device: Device, calibration: Characterisation) -> tuple[GradedModel, ...]:
+    from microbench.capture import capture
+    from microbench.kernels.torch_models import call_of_model, models
+    from microbench.kernels.torch_operators import timer
+    from microbench.model_time import predict_model
+
+    place = place_of(device)
+    clock = timer(place)
+    made = models()
+    calls = {name: call_of_model(make, spec, place) for name, (make, spec) in made.items()}
+    seconds = _timed(calls, clock)
+    found = {name: predict_model(capture(make, [spec], name=name), calibration) for name, (make, spec) in made.items()}
+    errors = {name: float(np.log(seconds[name] / found[name].latency.value)) for name in found}
+    graded = []
+    for name, row in found.items():
+        # The interval of a model knows only the other models' errors.
+        others = np.abs([error for other, error in errors.items() if other != name])
+        width = float(others.max())
+        value = row.latency.value
+        graded.append(
+            GradedModel(
+                name=name,
+                measured=seconds[name],
+                predicted=value,
+                low=value * float(np.exp(-width)),
+                high=value * float(np.exp(width)),
+                operators=len(row.steps),
+            )
+        )
+    return tuple(graded)
+
+
+def _timed(calls: dict[str, Callable[[], object]], clock: Callable[[Callable[[], object], int], float]) -> dict[str, float]:
+    """Quiet time of each model: the smallest over rounds."""
+    best = dict.fromkeys(calls, float("inf"))
+    for name, call in calls.items():
+        clock(call, 3)
+        best[name] = clock(call, 1)
+    for _ in range(_MODEL_ROUNDS):
+        for name, call in calls.items():
+            times = max(1, min(50, int(5e-3 / best[name])))
+            best[name] = min(best[name], *(clock(call, times) for _ in range(3)))
+    return best
+
+
+def error_rows(found: Validation) -> list[Row]:
+    """Per family: mean and median error in percent, coverage, half-width, the other predictors, the repeat error."""
+    graded = found.rows
+    kinds = np.asarray([kind_of(op) for op in graded.operators], dtype=object)
+    groups: list[tuple[str, npt.NDArray[np.bool_]]] = [(str(kind), kinds == kind) for kind in dict.fromkeys(kinds)]
+    groups.append(("all", np.ones(len(kinds), dtype=bool)))
+    rows: list[Row] = []
+    for kind, chosen in groups:
+        off = np.abs(graded.predicted[chosen] / graded.measured[chosen] - 1)
+        inside = (graded.low[chosen] <= graded.measured[chosen]) & (graded.measured[chosen] <= graded.high[chosen])
+        width = np.log(graded.high[chosen] / graded.low[chosen]) / 2
+        rows.append(
+            {
+                "family": kind,
+                "rows": int(chosen.sum()),
+                "mean_error_percent": _percent(off.mean()),
+                "median_error_percent": _percent(float(np.median(off))),
+                "coverage_percent": _percent(inside.mean()),
+                "half_width": round(float(np.exp(width.mean())), 3),
+                "plain_roofline_percent": _percent(_mean_error(graded.plain, graded.measured, chosen)),
+                "datasheet_percent": _percent(_mean_error(graded.datasheet, graded.measured, chosen)),
+                "repeat_percent": _percent(_mean_error(graded.even, graded.odd, chosen)),
+            }
+        )
+    return rows
+
+
+def _percent(share: float) -> float | None:
+    return round(100 * float(share), 1) if np.isfinite(share) else None
+
+
+def _mean_error(predicted: Floats, measured: Floats, chosen: npt.NDArray[np.bool_]) -> float:
+    off = np.abs(predicted[chosen] / measured[chosen] - 1)
+    return float(np.nanmean(off)) if np.isfinite(off).any() else float("nan")
+
+
+def worst_rows(found: Validation, count: int = 10) -> list[Row]:
+    """The largest errors and a guess at why, from what the measurement itself shows."""
+    graded = found.rows
+    off = np.abs(np.log(graded.predicted / graded.measured))
+    rows: list[Row] = []
+    for place in np.argsort(-off)[:count]:
+        repeat = abs(float(np.log(graded.even[place] / graded.odd[place])))
+        wide = float(np.log(graded.high[place] / graded.low[place]) / 2)
+        why = (
+            "the measurement does not repeat"
+            if repeat > 0.2
+            else "far from calibrated shapes"
+            if wide > 0.5
+            else "another kernel of the library"
+        )
+        rows.append(
+            {
+                "op": str(graded.operators[place]),
+                "measured_s": float(graded.measured[place]),
+                "predicted_s": float(graded.predicted[place]),
+                "ratio": round(float(graded.predicted[place] / graded.measured[place]), 3),
+                "why": why,
+            }
+        )
+    return rows
+
+
+def model_rows(models: Sequence[GradedModel]) -> list[Row]:
+    """Measured against predicted latency per model, and the mean error."""
+    rows: list[Row] = []
+    for row in models:
+        error = 100 * (row.predicted / row.measured - 1)
+        inside = row.low <= row.measured <= row.high
+        rows.append(
+            {
+                "model": row.name,
+                "operators": row.operators,
+                "measured_s": row.measured,
+                "predicted_s": row.predicted,
+                "error_percent": round(error, 1),
+                "low_s": row.low,
+                "high_s": row.high,
+                "inside": inside,
+            }
+        )
+    return rows
+
+
+def command(options: dict[str, Any]) -> None:
+    """Do what the command line asks: measure, grade, show, write."""
+    from importlib.util import find_spec
+
+    from microbench import store
+    from microbench.predicting import told
+    from microbench.tables import emit
+
+    if find_spec("torch") is None:
+        raise CannotRun("validate measures PyTorch operators, and torch is not installed; pip install 'microbench-roofline[torch]'")
+    calibration = store.load(options["calibration"]) if options["calibration"] else None
+    started = time.monotonic()
+    found = validate(probe(options["device"]), calibration, options["seed"], options["time_limit"] or 60.0)
+    if options["png"] is not None:
+        from microbench.report.calibration import draw_calibration
+
+        draw_calibration(found.rows.measured, found.rows.predicted, [kind_of(op) for op in found.rows.operators], options["png"])
+    rows = error_rows(found)
+    title = f"hot cache, eager, {found.rounds} rounds, {time.monotonic() - started:.0f} s"
+    emit(rows, f"predicted against measured: {title}", options["json_path"], options["csv_path"])
+    if "-" not in (options["json_path"], options["csv_path"]):
+        emit(model_rows(found.models), "whole models")
+        emit(worst_rows(found), "largest errors")
+    told(found.findings)
