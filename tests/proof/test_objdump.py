@@ -248,7 +248,7 @@ def native_sheets() -> list[Sheet]:
 
 
 def provable(row: Sheet) -> bool:
-    return row.measures in ("compute", "memory") and row.symbol is not None
+    return row.measures in ("compute", "memory", "intensity") and row.symbol is not None
 
 
 @needs_binutils
