@@ -77,7 +77,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(4096, 4)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384}, latency=_SLOW_F64,
                      dram_bytes=29, shared_capacity=228 << 10),
-        Architecture(target="sm_120f", flop_per_clock=_plain(2, 128, 128, 128) | _tensor(1024, 4, 2048, 4096),
+        Architecture(target="sm_120f", flop_per_clock=_plain(2, 128, 128, 128, 128) | _tensor(1024, 4, 2048, 4096),
                      latency=_SLOW_F64, dram_bytes=6, threads=1536, blocks=24, shared_capacity=100 << 10),
     )
 }  # fmt: skip
