@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,20 @@ def case_of(row: CudaRow, kind: str = "exact") -> Case:
     return {"plain": _plain, "stream": _stream, "chase": _chase, "intensity": _mix, "launch": _launch}[row.family](row, kind)
 
 
+def _words(dtype: str, values: Array) -> Array:
+    """Register words of the plain kernels' elements."""
+    if dtype in ("i32", "i8"):
+        return np.asarray(values).astype(np.int64).astype(np.uint32)
+    if dtype == "f64":
+        return np.asarray(values, dtype=np.float64).view(np.uint64)
+    if dtype == "f32":
+        return np.asarray(values, dtype=np.float32).view(np.uint32)
+    half = np.asarray(values).astype(np.float16).view(np.uint16)
+    if dtype == "bf16":
+        half = (np.asarray(values, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return np.ascontiguousarray(half).view(np.uint32)
+
+
 def _plain(row: CudaRow, kind: str) -> Case:
     dtype = str(row.dtype)
     random = np.random.default_rng(5)
@@ -116,18 +130,7 @@ def _plain(row: CudaRow, kind: str) -> Case:
         start = start / 32
     turns = row.math_count // (2 * row.chains)
 
-    def bits(values: Array) -> Array:
-        if dtype in ("i32", "i8"):
-            return np.asarray(values).astype(np.int64).astype(np.uint32)
-        if dtype == "f64":
-            return np.asarray(values, dtype=np.float64).view(np.uint64)
-        if dtype == "f32":
-            return np.asarray(values, dtype=np.float32).view(np.uint32)
-        half = np.asarray(values).astype(np.float16).view(np.uint16)
-        if dtype == "bf16":
-            half = (np.asarray(values, dtype=np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        return np.ascontiguousarray(half).view(np.uint32)
-
+    bits = partial(_words, dtype)
     minus = 0xFF if dtype == "i8" else b
     head = bits(np.repeat([a, minus], packed))
 
