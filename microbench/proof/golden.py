@@ -1,7 +1,7 @@
 """The golden table: what every shipped kernel's loop is made of, and the hash of every cubin that was examined.
 
 ``data/sass.csv`` and ``data/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden FOLDER`` writes them
-from a folder of ``<family>.<target>.cubin``. At run time a cubin whose hash is listed is proven without a disassembler.
+from a folder of ``<family>.<target>.cubin``, and without a folder prints the table. At run time a cubin whose hash is listed is proven without a disassembler.
 """
 
 from __future__ import annotations
@@ -149,5 +149,17 @@ def main(folder: Path) -> int:
     return 0
 
 
+def printed() -> str:
+    """The golden table for a person: one kernel and target a line."""
+    shown = ("target", "symbol", "loop", "math", "loads", "stores", "chains", "registers", "opcodes")
+    lines = [[entry[name] for name in shown] for entry in table().values()]
+    widths = [max(len(line[column]) for line in [list(shown), *lines]) for column in range(len(shown) - 1)]
+    return "\n".join(
+        "  ".join([*(word.ljust(width) for word, width in zip(line, widths, strict=False)), line[-1]]) for line in [list(shown), *lines]
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    if len(sys.argv) > 1:
+        sys.exit(main(Path(sys.argv[1])))
+    sys.stdout.write(printed() + "\n")
