@@ -1,7 +1,8 @@
 """The golden table: what every shipped kernel's loop is made of, and the hash of every cubin that was examined.
 
 ``data/sass.csv`` and ``data/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden FOLDER`` writes them
-from a folder of ``<family>.<target>.cubin``, and without a folder prints the table. At run time a cubin whose hash is listed is proven without a disassembler.
+from a folder of ``<family>.<target>.cubin``, and without a folder prints the table. At run time a cubin
+whose hash is listed is proven without a disassembler.
 """
 
 from __future__ import annotations
