@@ -16,6 +16,7 @@ import numpy as np
 from microbench.clock import Best, best, trusted
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
+from microbench.plan_cuda import fixed_level
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, LevelSeen, Plan, Samples, Sheet
 from microbench.stats import AGREEING_ROUNDS, COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, envelope, median_interval, rounds_agree
 
@@ -96,7 +97,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     measures = sheet.measures
     if measures not in ("compute", "memory", "link"):
         return None
-    level = level_of_case(case, levels, device) if measures == "memory" else None
+    level = (fixed_level(sheet.variant) or level_of_case(case, levels, device)) if measures == "memory" else None
     if measures == "memory" and level is None:
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
@@ -107,9 +108,10 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else None
     quiet = _QUIET["compute" if measures == "compute" else "memory"]
     value = max(per_round)
+    power = _power(one.rounds)
     every = np.concatenate([work * case.threads * r.iterations * 1e9 / np.asarray(r.ns, dtype=float) for r in one.rounds])
     return Ceiling(
-        name=f"{sheet.name}.{level}" if measures == "memory" else sheet.name,
+        name=f"{sheet.name}.{level}" if measures == "memory" and not fixed_level(sheet.variant) else sheet.name,
         measures=measures,
         backend=sheet.backend,
         rate=_peak(per_round, one, nominal),
@@ -130,9 +132,22 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
         nominal=nominal,
         clock_hz=clock,
-        per_clock=value / clock / case.threads if clock and device.kind == "cpu" else None,
+        per_clock=_per_clock(value, clock, case, device),
+        power_w=power,
+        energy_per_op_j=power / value if power and case.mode == "sustained" and measures == "compute" else None,
         throttled_share=_throttled(one.rounds),
     )
+
+
+def _per_clock(value: float, clock: float | None, case: Case, device: Device) -> float | None:
+    """Work of one core, or of one multiprocessor, in one cycle."""
+    units = case.threads if device.kind == "cpu" else device.units_by_kind.get("sm")
+    return value / clock / units if clock and units else None
+
+
+def _power(rounds: Sequence[Samples]) -> float | None:
+    readings = [watts for r in rounds for watts in r.power_w]
+    return float(np.median(readings)) if readings else None
 
 
 def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Estimate:
@@ -186,15 +201,19 @@ def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[C
         inside = [
             one
             for one in series
-            if one.sheet.measures == "latency" and level.low_bytes <= int(one.case.params["working_set"]) <= level.high_bytes
+            if one.sheet.measures == "latency" and level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
         ]
         inside = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
         typical = min(inside, key=lambda one: abs(_best_load(one) - level.value))
-        cost = _cost(typical)
-        loads = max(1, typical.sheet.loads)
-        scaled = replace(cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads)
-        costs.append(Cost(name=f"load_to_use.{level.name}", level=level.name, seconds=scaled, case=typical.case.key))
-    return costs
+        costs.append(_load_to_use(typical, level.name))
+    own = [one for one in series if one.sheet.measures == "latency" and fixed_level(one.sheet.variant)]
+    return [*costs, *(_load_to_use(one, str(fixed_level(one.sheet.variant))) for one in own)]
+
+
+def _load_to_use(one: _Series, level: str) -> Cost:
+    cost, loads = _cost(one), max(1, one.sheet.loads)
+    scaled = replace(cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads)
+    return Cost(name=f"load_to_use.{level}", level=level, seconds=scaled, case=one.case.key)
 
 
 def _best_load(one: _Series) -> float:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from microbench import plan_cuda
 from microbench.dtypes import dtype as parse_dtype
 from microbench.errors import UsageError
 from microbench.kernels import Kernel
@@ -99,16 +100,18 @@ def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selectio
 
 
 def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:
-    teams = sorted({1, room.threads}) if device.kind == "cpu" else [1]
+    teams = sorted({1, room.threads})
     if budget.name == "quick":
         # Starting a library alone takes a quick run's tenth.
         sheets = [sheet for sheet in sheets if sheet.backend != "torch"]
+    if device.kind == "cuda":
+        yield from plan_cuda.candidates(device, sheets, budget.name)
+        return
     for sheet in sheets:
         if sheet.measures in ("compute", "cost") and not sheet.name.startswith("first_touch"):
             for threads in teams:
                 yield _case(sheet, threads, teams), None
-    if device.kind == "cpu":
-        yield from _memory(device, sheets, room, budget)
+    yield from _memory(device, sheets, room, budget)
 
 
 def _case(sheet: Sheet, threads: int, teams: Sequence[int], **params: Value) -> Case:

@@ -25,7 +25,7 @@ from microbench.kernels import Kernel, registry
 from microbench.measure import Loop
 from microbench.plan import BUDGETS, Selection, limited, make_plan
 from microbench.proof import prove
-from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet
+from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
 from microbench.report.progress import Progress, Quiet, Step
 from microbench.roofline import fit_rooflines
 
@@ -166,7 +166,7 @@ def _same_device(held: Characterisation, request: Request) -> str:
 def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
     disturbance = Disturbance()
     started = datetime.now(UTC)
-    environment = Environment(started=started.isoformat(timespec="seconds"), seconds=0.0, microbench=__version__, facts=environment_facts())
+    environment = Environment(started=started.isoformat(timespec="seconds"), seconds=0.0, microbench=__version__, facts=_facts(this.device))
     sheets = this.sheets()
     journal = _journal(request, this, environment, sheets)
     recorder = _Recorder(journal, progress, this)
@@ -216,6 +216,15 @@ def _with_operators(request: Request, this: _Run, made: Characterisation) -> tup
     return replace(made, fits=fits, costs=(*made.costs, *found.costs), findings=(*made.findings, *found.findings)), False
 
 
+def _facts(device: Device) -> dict[str, Value | None]:
+    """The host's conditions, and the GPU's own where one is measured."""
+    if device.kind == "cpu":
+        return environment_facts()
+    from microbench.devices import cuda
+
+    return environment_facts() | {f"gpu_{name}": value for name, value in cuda.facts(device.index).items()}
+
+
 def _journal(request: Request, this: _Run, environment: Environment, sheets: dict[str, Sheet]) -> store.Journal | None:
     if request.resume is not None:
         return store.Journal.resume(request.resume)[0]
@@ -230,7 +239,11 @@ def _check(this: _Run) -> list[Finding]:
     found = []
     for name in sorted({case.kernel for case in this.plan.cases}):
         kernel = this.kernels.get(name)
-        finding = kernel.check(this.device) if kernel is not None else None
+        try:
+            finding = kernel.check(this.device) if kernel is not None else None
+        except MicrobenchError as error:
+            says = f"{name} could not be checked before it is timed: {error}"
+            finding = Finding(code="not-checked", severity="warning", says=says, remedy="microbench doctor")
         if finding is not None:
             found.append(finding)
     return found
@@ -304,9 +317,11 @@ def _found(distilled: Distilled, samples: Sequence[Samples], this: _Run) -> list
                 code="proof-failed", severity="error", says=says, remedy="rebuild with the compiler named in the README", case=ceiling.case
             )
         )
-    unverified = sorted(name for name, kernel in this.kernels.items() if not kernel.sheet.verified and kernel.sheet.unavailable is None)
+    planned = {case.kernel for case in this.plan.cases}
+    unverified = sorted(name for name in planned if name in this.kernels and not this.kernels[name].sheet.verified)
     if unverified:
-        says = f"never verified on hardware before this run: {', '.join(unverified)}"
+        more = f" and {len(unverified) - 3} more" if len(unverified) > 3 else ""
+        says = f"{len(unverified)} kernels were never verified on hardware before this run: {', '.join(unverified[:3])}{more}"
         found.append(
             Finding(code="unverified", severity="info", says=says, remedy="keep this characterisation under results/ if it looks right")
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -128,6 +128,7 @@ def sheet_of(row: CudaRow, library: Library, kind: Operands, reason: str | None)
         operands=kind,
         source=f"csrc/cuda/kernels/{row.family}.cu",
         symbol=row.symbol,
+        verified=False,  # until a characterisation of a real GPU lies under results/
         unavailable=reason,
     )
 
@@ -136,6 +137,22 @@ def _params(row: CudaRow) -> tuple[str, ...]:
     if row.layout == "stream":
         return ("working_set", "blocks_per_sm")
     return ("working_set",) if row.family == "chase" and row.space == "global" else ()
+
+
+def sheets_for(arch: str, driver_version: int = 13000) -> list[Sheet]:
+    """List every kernel of a compute target, which need not be here, with where its code would come from.
+
+    Raises
+    ------
+    UsageError
+        If the target is unknown.
+
+    Examples
+    --------
+    >>> [sheet.unavailable for sheet in sheets_for("sm_90a") if sheet.name == "wgmma.bf16.f32.m64n256k16.ss"]
+    [None]
+    """
+    return [replace(sheet, source=origin) for sheet, origin in sheets(probe.imagined(arch), driver_version)]
 
 
 def sheets(device: Device, driver_version: int = 13000) -> list[tuple[Sheet, str]]:
@@ -169,7 +186,7 @@ class Station:
         self.device = device
         self.name = f"cuda:{device.index}"
         self.cuda: Any = probe.extension()
-        self.library = Library(device, self.cuda.driver_version())
+        self.library = Library.here(device)
         self.step_ns: int | None = None
         self._images: dict[str, tuple[Code, _cuda.Module]] = {}
         self._last_look = 0.0
@@ -396,13 +413,3 @@ def prepare_compute(station: Station, row: CudaRow, sheet: Sheet, params: Mappin
     except BaseException:
         stage.close()
         raise
-
-
-def proofs(device: Device) -> dict[str, tuple[str, str]]:
-    """Source and hash of the machine code of every family that this device would run, without loading it on the device."""
-    library = Library(device, probe.extension().driver_version())
-    found = {}
-    for family in {row.family for row, reason in rows_and_reasons(library) if reason is None}:
-        code = library.code(family)
-        found[family] = (code.source, code.hash)
-    return found

@@ -69,6 +69,12 @@ class Library:
         self.driver_version = driver_version
         self.folder = installed()
         self.target = row_target(device)
+        self._codes: dict[str, Code] = {}
+
+    @classmethod
+    def here(cls, device: Device) -> Library:
+        """Return the library for a device of this machine, under the driver that is installed."""
+        return cls(device, probe.extension().driver_version())
 
     @cached_property
     def compiler(self) -> nvrtc.Compiler | None:
@@ -125,6 +131,11 @@ class Library:
         CannotRun
             If neither is possible; the sentence says why and what to install.
         """
+        if family not in self._codes:
+            self._codes[family] = self._found(family)
+        return self._codes[family]
+
+    def _found(self, family: str) -> Code:
         path = self.shipped(family)
         if path is not None and self.cubins_loadable:
             target = path.name.split(".")[1]

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
-from ptx.toolchain import compiled, nvcc, source
+from ptx.counts import kept
 
-from microbench.kernels.cuda_rows import FAMILIES, ROWS
-from microbench.proof import sass
+from microbench.errors import MicrobenchError
+from microbench.kernels import cuda_code
 
 HERE = Path(__file__).parent
 
@@ -83,41 +80,9 @@ def build(name: str, library: str) -> Path:
     return folder
 
 
-_MOVED = {"read": (r"LD[GS]\..*128|LD[GS]\.128", r"UBLKCP\.S\.G"), "written": (r"ST[GS]\..*128|ST[GS]\.128", r"UBLKCP\.G\.S")}
-
-
-def _moved(opcodes: Mapping[str, int], threads: int, kind: str) -> float:
-    """Bytes that a block moves in one trip: 16 a lane and access, 8 KiB a bulk copy."""
-    wide, bulk = _MOVED[kind]
-    lanes = sum(times for opcode, times in opcodes.items() if re.match(wide, opcode)) * 16 * threads
-    return lanes + 8192 * sum(times for opcode, times in opcodes.items() if re.match(bulk, opcode))
-
-
-@cache
 def counts(target: str) -> dict[str, tuple[float, float, float]]:
-    """FLOP, bytes read and bytes written by one block in one iteration, counted in the machine code and not taken from the rows."""
-    from microbench.proof.cuda import flop_of, main_pattern
-
-    found: dict[str, tuple[float, float, float]] = {}
-    for family, targets in FAMILIES.items():
-        if target not in targets:
-            continue
-        functions = sass.disassemble(compiled(source(family), target))
-        for row in (row for row in ROWS if row.family == family and target in row.targets):
-            function = functions[row.symbol]
-            loop = sass.main_loop(function, main_pattern(row)) if row.measures != "cost" else None
-            if loop is None:
-                found[row.symbol] = (0, 0, 0)
-                continue
-            opcodes = sass.opcode_counts(function, loop)
-            # A warpgroup's instruction counts for four warps, and one thread issues for a whole block on Blackwell.
-            issuers = 1 if row.family in ("wgmma", "tcgen05") else row.threads / 32
-            flop = sum(flop_of(opcode) * times for opcode, times in opcodes.items()) * issuers
-            if row.family == "tcgen05":
-                m, n, k = (int(part) for part in re.findall(r"\d+", row.symbol.split("_m")[1]))
-                flop = sum(times for opcode, times in opcodes.items() if opcode.startswith("UTC") and "MMA" in opcode) * 2 * m * n * k
-            found[row.symbol] = (flop, *(_moved(opcodes, row.threads, kind) for kind in ("read", "written")))
-    return found
+    """FLOP, bytes read and bytes written by one block in one iteration, as the PTX interpreter counted them."""
+    return {symbol: (work["flop"], work["read"], work["written"]) for symbol, work in kept(target).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,4 +127,8 @@ def why_not() -> str | None:
     """Why fake GPUs cannot be used here; ``None`` if they can."""
     if not sys.platform.startswith("linux"):
         return "the fake driver is built for Linux"
-    return None if nvcc() else "fake GPUs need cubins and counts of them: no nvcc 13"
+    try:
+        cubins = any(cuda_code.installed().glob("*.cubin"))
+    except MicrobenchError as error:
+        return str(error)
+    return None if cubins else "fake GPUs need cubins: this package was built without nvcc 13"

@@ -1,0 +1,163 @@
+"""`microbench run --device cuda:0` from end to end on invented GPUs: the ceilings that they were given come out within 1 %."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_gpu import FakeGpu, FakeMachine, why_not
+
+from microbench import store
+from microbench.records import Characterisation
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+COMPUTE = {"fma_f32": 20e9, "fma_f64": 10e9}
+GPU = FakeGpu(name="FAKE HOPPER", l2_bytes=4 << 20, peaks=COMPUTE)
+ONLY = (
+    "--only",
+    "fma.f32",
+    "--only",
+    "fma.f64",
+    "--only",
+    "read.i32.u4",
+    "--only",
+    "read.i32.shared",
+    "--only",
+    "chase.i32.ca",
+    "--only",
+    "launch.*",
+)
+
+
+def run(machine: FakeMachine, *arguments: str, **more: str) -> tuple[int, str, Characterisation | None]:
+    out = machine.folder / "out"
+    command = ("-m", "microbench", "run", "--device", "cuda:0", "--quick", "--time-limit", "6s", "--out", str(out), *(arguments or ONLY))
+    done = machine.run(*command, **more)
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said[-3000:]
+    files = sorted(out.glob("*/*.json"))
+    return done.returncode, said, store.load(files[-1]) if files else None
+
+
+def ceilings(held: Characterisation | None) -> dict[str, Any]:
+    assert held is not None
+    return {ceiling.name: ceiling for ceiling in held.ceilings}
+
+
+INVENTED = {
+    "fast": GPU,
+    "slow": FakeGpu(name="FAKE SLOW", l2_bytes=4 << 20, dram=1e9, l2=3e9, shared=15e9, peaks={"fma_f32": 4e9, "fma_f64": 2e9}),
+    "small memory": FakeGpu(name="FAKE SMALL", memory=48 << 20, l2_bytes=2 << 20, peaks=COMPUTE),
+    "mig slice": FakeGpu(name="FAKE H MIG 1g.10gb", sms=1, l2_bytes=1 << 20, peaks=COMPUTE),
+    "ada": FakeGpu(name="FAKE ADA", capability=(8, 9), l2_bytes=4 << 20, peaks=COMPUTE),
+    "tells no clock": FakeGpu(name="FAKE QUIET", tells_clock=False, l2_bytes=4 << 20, peaks=COMPUTE),
+}
+
+
+@pytest.mark.parametrize("kind", INVENTED)
+def test_the_rates_an_invented_gpu_was_given_come_out_within_one_percent(tmp_path: Path, kind: str) -> None:
+    gpu = INVENTED[kind]
+    target = "sm_89" if kind == "ada" else "sm_90a"
+    code, said, held = run(FakeMachine(folder=tmp_path, gpus=(gpu,), counted_for=target))
+    assert code == 0, said
+    found = ceilings(held)
+    told = {"fma.f32": gpu.peaks["fma_f32"], "fma.f64": gpu.peaks["fma_f64"], "read.i32.u4.DRAM": gpu.dram, "read.i32.shared": gpu.shared}
+    for name, rate in told.items():
+        assert found[name].rate.value == pytest.approx(rate, rel=0.01), name
+        assert found[name].scope == "device"
+    assert held is not None
+    costs = {cost.name: cost.seconds.value for cost in held.costs}
+    assert costs["load_to_use.DRAM"] == pytest.approx(gpu.latency[3] * 1e-9, rel=0.02)
+    assert costs["launch.held"] < costs["launch.graph"]
+    wrong = [finding for finding in held.findings if finding.code in ("wrong-result", "proof-failed", "not-measured")]
+    assert wrong == []
+    assert {sample.checked for sample in held.samples} <= {True, None}
+
+
+def test_every_ceiling_carries_the_proof_of_the_cubin_that_ran(tmp_path: Path) -> None:
+    held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)))[2]
+    proof = ceilings(held)["fma.f32"].proof
+    assert proof.status == "proven"
+    assert "cubin plain.sm_90a.cubin" in proof.source
+    assert proof.expected == proof.found
+
+
+def test_power_and_clock_stand_beside_each_ceiling(tmp_path: Path) -> None:
+    held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)), MB_FAKE_NVML="watts=300")[2]
+    ceiling = ceilings(held)["fma.f32"]
+    assert ceiling.clock_hz == pytest.approx(1e9, rel=1e-3)
+    assert ceiling.power_w == pytest.approx(300, rel=0.05)
+    assert ceiling.per_clock == pytest.approx(20e9 / 1e9 / GPU.sms, rel=0.01)
+
+
+def test_a_throttling_gpu_is_reported_as_throttled_not_dropped(tmp_path: Path) -> None:
+    gpu = FakeGpu(name="FAKE HOT", l2_bytes=4 << 20, peaks=COMPUTE, throttle=(1e3, 0.7e9))
+    held = run(FakeMachine(folder=tmp_path, gpus=(gpu,)), MB_FAKE_NVML="reasons=4")[2]
+    ceiling = ceilings(held)["fma.f32"]
+    assert ceiling.rate.value == pytest.approx(0.7 * 20e9, rel=0.01)
+    assert ceiling.throttled_share == 1.0
+
+
+def test_an_unknown_architecture_without_nvrtc_says_what_to_install(tmp_path: Path) -> None:
+    code, said, held = run(FakeMachine(folder=tmp_path, gpus=(FakeGpu(capability=(13, 0)),)), "--only", "fma.f32")
+    assert held is None
+    assert code != 0
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("driver", [12020, 12080])
+def test_a_driver_older_than_the_cubins_is_not_given_them(tmp_path: Path, driver: int) -> None:
+    code = """
+import json
+from microbench import devices
+from microbench.kernels.cuda_code import Library
+library = Library.here(devices.probe("cuda:0"))
+print(json.dumps([library.cubins_loadable, library.origin("plain")]))
+"""
+    loadable, origin = FakeMachine(folder=tmp_path, driver=driver).ask(code)  # type: ignore[misc]
+    assert loadable is False
+    assert origin == "nowhere" or origin.startswith("NVRTC 12")
+
+
+def test_the_second_gpu_is_measured_as_itself(tmp_path: Path) -> None:
+    machine = FakeMachine(folder=tmp_path, gpus=(GPU, FakeGpu(name="FAKE SECOND", peaks={"fma_f32": 5e9})))
+    out = tmp_path / "out"
+    done = machine.run(
+        "-m", "microbench", "run", "--device", "cuda:1", "--quick", "--time-limit", "4s", "--out", str(out), "--only", "fma.f32"
+    )
+    assert done.returncode == 0, done.stderr
+    held = store.load(next(iter(out.glob("*/*.json"))))
+    assert held.device.name == "FAKE SECOND"
+    assert ceilings(held)["fma.f32"].rate.value == pytest.approx(5e9, rel=0.01)
+
+
+def test_a_lost_context_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Path) -> None:
+    machine = FakeMachine(folder=tmp_path, gpus=(GPU,), extra=("fail cuLaunchKernel 400 719",))
+    code, said, held = run(machine)
+    assert held is not None, said
+    assert held.samples
+    lost = [finding for finding in held.findings if finding.code == "not-measured"]
+    assert lost
+    assert any("--resume" in finding.says for finding in lost)
+    assert code == 0
+
+
+def test_out_of_memory_costs_the_cases_that_need_it_and_no_others(tmp_path: Path) -> None:
+    machine = FakeMachine(folder=tmp_path, gpus=(GPU,), extra=("fail cuMemAlloc_v2 12 2",))
+    held = run(machine)[2]
+    assert held is not None
+    assert held.ceilings
+    assert any("out of memory" in finding.says for finding in held.findings)
+
+
+def test_a_full_report_of_a_fake_run_names_the_device_and_nothing_private(tmp_path: Path) -> None:
+    held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)))[2]
+    text = json.dumps([str(held)])
+    assert "FAKE HOPPER" in text
+    assert "a0a1a2a3" not in text.lower()
+    pages = sorted((tmp_path / "out").glob("*/*.html"))
+    assert len(pages) == 1
+    assert "FAKE HOPPER" in pages[0].read_text(encoding="utf-8")
