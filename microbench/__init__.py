@@ -27,7 +27,7 @@ _LAZY: dict[str, str] = {
     "run": "microbench.session",
 }
 
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the table is the list
 
 
 def __getattr__(name: str) -> Any:

@@ -139,12 +139,13 @@ def list_(what: str, **options: Any) -> None:
     from microbench import listing
     from microbench.tables import emit
 
-    rows = {
+    listed: dict[str, Callable[[], list[Any]]] = {
         "devices": listing.devices,
         "kernels": lambda: listing.kernels(options["device"], options["arch"]),
         "operators": listing.operators,
         "results": lambda: listing.results(options["out"]),
-    }[what]()
+    }
+    rows = listed[what]()
     emit(rows, what, options["json_path"], options["csv_path"])
 
 

@@ -8,6 +8,10 @@ class MicrobenchError(Exception):
 
     exit_code = 1
 
+    def __init__(self, sentence: str) -> None:
+        # It may quote names from files and other programs' errors: one line, whatever they hold.
+        super().__init__(" ".join(sentence.splitlines()))
+
 
 class UsageError(MicrobenchError):
     """The request itself is wrong: an unknown name, a unit that does not fit, a file that is no characterisation."""

@@ -29,7 +29,9 @@ class Prepared(Protocol):
 class Prepare(Protocol):
     """Allocate, fill and compile everything that must not be timed."""
 
-    def __call__(self, device: Device, params: Mapping[str, Value], threads: int) -> Prepared: ...
+    def __call__(self, device: Device, params: Mapping[str, Value], threads: int) -> Prepared:
+        """Make a kernel ready to be timed on so many threads."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
