@@ -8,6 +8,7 @@ not depend on the shape.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import math
 import time
@@ -31,6 +32,7 @@ SEARCH_S = {"cpu": 0.3, "cuda": 3.0}
 SMALLEST, LARGEST = 256, {"cpu": 4096, "cuda": 16384}
 CHECKED: Shape = (48, 80, 64)  # no two dimensions alike, so that a transposed operand cannot pass
 COPIED_BYTES = 1 << 20
+NO_CUDA = "this PyTorch is built for processors only; install one with CUDA to see what libraries reach on this GPU"
 NO_TORCH = "torch is not installed; pip install 'microbench-roofline[torch]'"
 
 # Processor features of which one is needed for the product to be done in that format and not converted to another one.
@@ -48,13 +50,24 @@ _EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "tf32": 2.0**-10, "f16": 2.0**-10,
 
 def kernels(device: Device) -> Iterator[Kernel]:
     """Yield the library kernels for a device; without torch they are there, and say so."""
-    reason = None if importlib.util.find_spec("torch") else NO_TORCH
+    reason = why_not(device)
     dtypes = ["f32", "f64", "bf16", "f16", "i8"] + (["tf32", "f8e4m3"] if device.kind == "cuda" else [])
     for name in dtypes:
         sheet = gemm_sheet(device, name)
         yield Kernel(sheet=replace(sheet, unavailable=sheet.unavailable or reason), prepare=_Preparer(sheet, Gemm), check=_Checker(sheet))
     sheet = copy_sheet(device)
     yield Kernel(sheet=replace(sheet, unavailable=reason), prepare=_Preparer(sheet, Copy), check=_Checker(sheet))
+
+
+def why_not(device: Device) -> str | None:
+    """Say why PyTorch cannot be used for a device, without importing it; ``None`` if nothing is known against it."""
+    if importlib.util.find_spec("torch") is None:
+        return NO_TORCH
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return NO_CUDA if device.kind == "cuda" and version.endswith("+cpu") else None
 
 
 def gemm_sheet(device: Device, dtype: str) -> Sheet:
@@ -128,7 +141,10 @@ class _Checker:
     sheet: Sheet
 
     def __call__(self, device: Device) -> Finding | None:
-        wrong = check_copy(device) if self.sheet.access == "copy" else check_gemm(device, self.sheet.dtype or "f32")
+        try:
+            wrong = self._wrong(device)
+        except (RuntimeError, AssertionError) as error:
+            raise CannotRun(f"{self.sheet.name} cannot be checked on {_place(device)}: {str(error).splitlines()[0]}") from error
         if wrong is None:
             return None
         return Finding(
@@ -137,6 +153,9 @@ class _Checker:
             says=f"{self.sheet.name} on {_place(device)} is wrong: {wrong}",
             remedy="update PyTorch; its rate for this format cannot be trusted here",
         )
+
+    def _wrong(self, device: Device) -> str | None:
+        return check_copy(device) if self.sheet.access == "copy" else check_gemm(device, self.sheet.dtype or "f32")
 
 
 def _place(device: Device) -> str:

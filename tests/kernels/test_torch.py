@@ -79,11 +79,17 @@ def test_formats_without_instructions_are_labelled_emulated() -> None:
     assert "gemm.bf16.torch" in by_name(replace(CPU, features=("avx2", "avx512_bf16")))
 
 
+def test_a_pytorch_for_processors_says_so_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library.importlib.metadata, "version", lambda _: "2.13.0+cpu")
+    assert {kernel.sheet.unavailable for kernel in library.kernels(replace(GPU, arch="sm_90a"))} == {library.NO_CUDA}
+    assert library.why_not(CPU) is None
+
+
 def test_an_old_gpu_says_which_formats_it_lacks_without_importing_torch() -> None:
-    sheets = {kernel.sheet.name: kernel.sheet for kernel in library.kernels(GPU)}
-    assert sheets["gemm.f32.torch"].unavailable is None
-    assert "sm_80 or newer" in (sheets["gemm.tf32.torch"].unavailable or "")
-    assert "sm_89 or newer" in (sheets["gemm.f8e4m3.torch"].unavailable or "")
+    sheets = {dtype: library.gemm_sheet(GPU, dtype) for dtype in ("f32", "tf32", "f8e4m3")}
+    assert sheets["f32"].unavailable is None
+    assert "sm_80 or newer" in (sheets["tf32"].unavailable or "")
+    assert "sm_89 or newer" in (sheets["f8e4m3"].unavailable or "")
 
 
 def test_without_torch_every_sheet_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
