@@ -73,6 +73,9 @@ def variants(kernels: dict[str, Kernel], point: Point) -> Iterator[tuple[str, di
             if sheet.measures == "compute" and name == point.op:
                 yield name, {}
             continue
+        if sheet.access == point.op and sheet.variant == "rep" and point.level != "L1":
+            yield from ((name, {"working_set": point.bytes_per_thread, "pages": pages}) for pages in ("huge", "4k"))
+            continue
         if sheet.measures != "memory" or sheet.backend != "native" or sheet.access != point.op or sheet.unit != "vector":
             continue
         past = sheet.variant.endswith("_nt")

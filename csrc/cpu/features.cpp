@@ -81,7 +81,7 @@ std::set<std::string> flags() {
       row{"avx512_bf16", 7, 1, &registers::a, 5, zmm},  row{"avx512_fp16", 7, 0, &registers::d, 23, zmm},
       row{"amx_tile", 7, 0, &registers::d, 24, tiles},  row{"amx_int8", 7, 0, &registers::d, 25, tiles},
       row{"amx_bf16", 7, 0, &registers::d, 22, tiles},  row{"clflushopt", 7, 0, &registers::b, 23, none},
-      row{"hypervisor", 1, 0, &registers::c, 31, none},
+      row{"hypervisor", 1, 0, &registers::c, 31, none}, row{"erms", 7, 0, &registers::b, 9, none},
   };
   const auto saved = saved_state();
   std::set<std::string> found;
