@@ -12,6 +12,8 @@
 #include <thread>
 #include <tuple>
 
+#include "features.hpp"
+
 namespace mb::memory {
 namespace {
 
@@ -38,6 +40,21 @@ std::size_t available() {
   // A twentieth stays free: the last of it would wake the out-of-memory killer.
   return free - free / 20;
 }
+
+#if defined(__x86_64__)
+// The older instruction waits for each line; the newer one is asked for by cpuid, once.
+void evict(const std::byte* where) {
+  static const bool quick = cpu_features().flags.contains("clflushopt");
+  if (quick)
+    asm volatile("clflushopt %0" : : "m"(*where));
+  else
+    asm volatile("clflush %0" : : "m"(*where));
+}
+void fence() { asm volatile("mfence" : : : "memory"); }
+#elif defined(__aarch64__)
+void evict(const std::byte* where) { asm volatile("dc civac, %0" : : "r"(where) : "memory"); }
+void fence() { asm volatile("dsb sy" : : : "memory"); }
+#endif
 
 std::string mib(std::size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
@@ -139,6 +156,19 @@ request requested(const parameters& given, std::size_t otherwise) {
 }
 
 std::int64_t requested_pause(const parameters& given) { return 1000 * integer(given, "pause_us", 0, 0, 10'000'000); }
+
+bool requested_cold(const parameters& given) { return integer(given, "cold", 0, 0, 1) != 0; }
+
+void walk::chill(const std::byte* array, std::size_t k, std::uint64_t iterations) const {
+  const auto side = streams <= 2 ? 1U : streams;
+  const auto part = body / side;
+  for (std::uint64_t j = 0; j < std::min<std::uint64_t>(iterations, period()); ++j) {
+    const auto* const from = array + offset((k + j) % period());
+    for (std::size_t page_of = 0; page_of < side; ++page_of)
+      for (std::size_t at = 0; at < part; at += line) evict(from + page_of * page + at);
+  }
+  fence();
+}
 
 void rest(std::int64_t ns) {
   if (ns > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(ns));

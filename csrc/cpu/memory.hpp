@@ -80,6 +80,8 @@ struct request {
 request requested(const parameters& given, std::size_t otherwise);
 // The parameter pause_us in nanoseconds.
 std::int64_t requested_pause(const parameters& given);
+// The parameter cold: whether each launch evicts first what it will touch.
+bool requested_cold(const parameters& given);
 // Lets the neighbours of a shared cache have their time: sleeps, outside whatever is timed.
 void rest(std::int64_t ns);
 
@@ -105,6 +107,8 @@ struct walk {
     const auto part = body / streams, steps = page / part;
     return k / steps * (streams * page) + k % steps * part;
   }
+  // Evicts from every cache what iterations k to k + iterations of an array touch, so that a launch of those finds it in main memory.
+  void chill(const std::byte* array, std::size_t k, std::uint64_t iterations) const;
   // Where the j-th byte of an iteration lies, from where it begins.
   std::size_t inside(std::size_t j) const {
     const auto part = streams <= 2 ? body : body / streams;

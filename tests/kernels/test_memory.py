@@ -32,7 +32,7 @@ def test_bytes_are_those_that_the_loads_and_stores_ask_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HERE)
-@pytest.mark.parametrize("params", [{}, {"streams": 2}, {"streams": 4}, {"streams": 8}, {"streams": 16}, {"prefetch": 1024}])
+@pytest.mark.parametrize("params", [{}, {"streams": 2}, {"streams": 4}, {"streams": 8}, {"streams": 16}, {"prefetch": 1024}, {"cold": 1}])
 def test_partial_passes_and_wraps_are_exact(name: str, params: dict[str, int]) -> None:
     if params and (name not in LOOPS or ("scalar" in name and params.get("streams", 1) > 2)):
         pytest.skip("scalar kernels know one stream and two halves, string instructions one stream")
@@ -185,3 +185,17 @@ def test_a_source_that_does_not_hold_what_it_should_is_caught(name: str) -> None
     assert _spoil(size) == arrays
     assert job.run(100).checked is False
     job.close()
+
+
+@pytest.mark.hardware
+def test_a_cold_launch_is_slower_than_a_warm_one_on_a_set_that_a_cache_holds() -> None:
+    kernel = KERNELS[max(name for name in HERE if name.startswith("read.f32."))]
+    iterations = (1 << 20) // kernel.sheet.work.bytes
+    best = {}
+    for cold in (0, 1):
+        job = kernel.prepare(CPU, {"working_set": 1 << 20, "cold": cold}, 1)
+        timings = [job.run(iterations) for _ in range(30)]
+        assert all(timing.checked for timing in timings)
+        best[cold] = min(timing.ns / timing.iterations for timing in timings)
+        job.close()
+    assert best[1] > 1.5 * best[0]

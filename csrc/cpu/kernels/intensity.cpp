@@ -28,6 +28,7 @@ struct state {
   walk way;
   std::byte* array = nullptr;
   std::int64_t pause_ns = 0;
+  bool cold = false;
   std::size_t start = 0;
   alignas(64) std::byte scale[64] = {};
   alignas(64) std::byte sums[chains][64] = {};
@@ -93,6 +94,7 @@ struct row {
     held->way = {size, Loop::body, size <= std::size_t{64} << 10 ? 2U : 1U};
     held->array = array(own, sizeof(T) == 8 ? "signed.f64" : "signed.f32", size, asked.huge, fill<T>);
     held->pause_ns = requested_pause(given);
+    held->cold = requested_cold(given);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
       const auto value = static_cast<T>(scale_of(lane));
       std::memcpy(held->scale + lane * sizeof value, &value, sizeof value);
@@ -102,10 +104,11 @@ struct row {
     own.state = std::move(held);
   }
 
-  static void arm(context& own, std::uint64_t) {
+  static void arm(context& own, std::uint64_t iterations) {
     auto& held = state_of(own);
     rest(held.pause_ns);
     held.start = own.position;
+    if (held.cold) held.way.chill(held.array, held.start, iterations);
   }
 
   // Adds, `times` over, what the bodies before the k-th contribute, from the last pair of pages on that ended before it.
@@ -162,7 +165,7 @@ kernel make(std::vector<std::string> needs) {
               .loads = static_cast<int>(made::loads),
               .access_bytes = static_cast<int>(W::bytes),
               .per_iteration = {.flop = 2 * made::loads * fmas * functions::lanes, .bytes_read = made::body},
-              .params = {"working_set", "pages", "pause_us"},
+              .params = {"working_set", "pages", "pause_us", "cold"},
               .needs = std::move(needs),
               .companion = W::clock,
               .operands = "exact",

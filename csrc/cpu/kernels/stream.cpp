@@ -6,12 +6,14 @@
 // loads, or its counter and branch would show, and no branch at the end of a pass. Reads are 4 KiB an iteration, because no load
 // may stride evenly by less (see memory::walk). Beyond level 2 a single stream is limited by the misses that the prefetchers keep
 // outstanding: parameter `streams` walks several pages side by side, `prefetch` asks for lines so many bytes ahead, `_nt` variants
-// store past the caches. None of them wins everywhere, so each is a case of its own.
+// store past the caches. None of them wins everywhere, so each is a case of its own. With `cold` every launch evicts beforehand what
+// it will touch, so that main memory answers however large a last level is and whoever else has just read the same array.
 //
 // Proof of each launch: reads add up four registers of every iteration, whose sum says where they came from; before a launch some
 // lines it will write are spoilt, and all must be right after it.
 #include <array>
 #include <cstring>
+#include <set>
 #include <utility>
 
 #include "../../target.hpp"
@@ -34,6 +36,7 @@ struct state {
   std::byte *a = nullptr, *b = nullptr, *c = nullptr;  // destination and sources; unused ones point at a used one
   std::size_t ahead = 0;
   std::int64_t pause_ns = 0;
+  bool cold = false;
   alignas(64) std::byte given[64] = {};  // what writes store, what triads scale by
   alignas(64) std::byte sum[64] = {};
   std::size_t start = 0;            // position before the launch
@@ -161,6 +164,7 @@ struct row {
     auto held = std::make_shared<state>();
     held->way = way_of(what, given, asked.working_set);
     held->pause_ns = requested_pause(given);
+    held->cold = requested_cold(given);
     held->ahead = static_cast<std::size_t>(integer(given, "prefetch", 0, 0, 65536));
     if (held->ahead != 0 && held->way.streams > 2) throw bad_parameter("parameter prefetch goes with 1 or 2 streams, not with more");
     own.loop = chosen(held->way.streams, held->ahead != 0);
@@ -210,6 +214,8 @@ struct row {
         held.spoilt.push_back(offset);
       }
     }
+    if (held.cold)
+      for (const std::byte* each : std::set<const std::byte*>{held.a, held.b, held.c}) held.way.chill(each, held.start, iterations);
   }
 
   static bool check(const context& own, std::uint64_t iterations) {
@@ -263,7 +269,7 @@ kernel make(std::vector<std::string> needs) {
               .per_iteration = {.flop = what == op::triad ? 2 * body / sizeof(typename made::T) : 0,
                                 .bytes_read = body * sources,
                                 .bytes_written = what == op::read ? 0 : body},
-              .params = {"working_set", "pages", "streams", "prefetch", "pause_us"},
+              .params = {"working_set", "pages", "streams", "prefetch", "pause_us", "cold"},
               .needs = std::move(needs),
               .companion = W::clock,
               .operands = "exact",
