@@ -95,7 +95,11 @@ def _levels(inner: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float]
 
 
 def _physics(
-    features: Features, seconds: Floats, model: tuple[Prior, str], near: Mapping[str, float] | None = None
+    features: Features,
+    seconds: Floats,
+    model: tuple[Prior, str],
+    near: Mapping[str, float] | None = None,
+    noise: float = NOISE,
 ) -> tuple[float, dict[str, float]]:
     """Most probable parameters of a form, and how badly they do; a search from ``near`` (a fit of nearly the same rows) is short."""
     prior, form = model
@@ -105,7 +109,7 @@ def _physics(
 
     def residuals(offset: Floats) -> Floats:
         theta = dict(zip(names, mean + offset * spread, strict=True))
-        off = (np.log(physics.terms(form, theta, features)[0]) - wanted) / NOISE
+        off = (np.log(physics.terms(form, theta, features)[0]) - wanted) / noise
         # The square root of the smooth L1 loss: quadratic within the noise, linear beyond.
         robust = np.sign(off) * np.sqrt(2 * (np.sqrt(1 + off * off) - 1))
         return np.concatenate([robust, offset])
@@ -143,10 +147,14 @@ def fit_family(features: Features, seconds: Floats, dtype: str, nominal: Nominal
     prior = prior_of(nominal, features, seconds, dtype)
     tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
     _, theta, form = min(tried, key=lambda item: item[0])
+    # How well the form can do at all decides how much the rows weigh against the prior.
+    left = np.log(seconds) - np.log(physics.terms(form, theta, features)[0])
+    noise = float(np.clip(1.4826 * np.median(np.abs(left)), 0.5 * NOISE, 3 * NOISE))
+    _, theta = _physics(features, seconds, (prior, form), theta, noise)
     left = np.log(seconds) - np.log(physics.terms(form, theta, features)[0])
     fitted = local.correct(features.coordinates, features.code, left)
     made = fitted.correction
-    scores = _cross_validate(features, seconds, (prior, form, theta), fitted)
+    scores = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
     return OperatorFit(
         family=features.family,
         dtype=dtype,
@@ -175,9 +183,11 @@ def conformal_quantile(scores: Floats, confidence: float) -> float | None:
     return None if rank > len(scores) else float(np.sort(scores)[rank - 1])
 
 
-def _cross_validate(features: Features, seconds: Floats, model: tuple[Prior, str, Mapping[str, float]], fitted: local.Fitted) -> Floats:
+def _cross_validate(
+    features: Features, seconds: Floats, model: tuple[Prior, str, Mapping[str, float], float], fitted: local.Fitted
+) -> Floats:
     """Residuals of rows that the fit of their fold has not seen, over the spread expected at their place."""
-    prior, form, near = model
+    prior, form, near, noise = model
     size = len(features)
     folds = min(size, _FOLDS if size < _MANY_ROWS else _FOLDS_MANY)
     order = np.random.default_rng(size).permutation(size) % folds
@@ -186,7 +196,7 @@ def _cross_validate(features: Features, seconds: Floats, model: tuple[Prior, str
         inside, outside = order != fold, order == fold
         train, test = features.take(inside), features.take(outside)
         launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
-        _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near)
+        _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near, noise)
         left = np.log(seconds[inside]) - np.log(physics.terms(form, theta, train)[0])
         made = local.rebuild(fitted.hyper, *local.thin(train.coordinates, train.code, left))
         mean, spread = made.at(test.coordinates, test.code)
