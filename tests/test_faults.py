@@ -1,0 +1,341 @@
+"""Whatever goes wrong, a user gets one sentence and an exit code: 0 fine, 1 a check said no, 2 usage, 3 cannot run here, 130 interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microbench import cli
+
+FILES = Path(__file__).parent / "data"
+GOOD = FILES / "fake-cpu.json"
+# The smallest real measurement: one scalar loop, for a moment.
+SMALL = ("run", "--only", "fma.f64.scalar", "--time-limit", "2s")
+
+Said = tuple[int, str, str]
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
+    """Run a command in this process."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["microbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def environment(tmp_path: Path, **extra: str) -> dict[str, str]:
+    """An environment with a place of its own for locks, so that no other run on this machine gets in the way."""
+    places = {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    return {**os.environ, **places, **extra}
+
+
+def process(tmp_path: Path, *arguments: object, **extra: str) -> Said:
+    command = [sys.executable, "-m", "microbench", *map(str, arguments)]
+    done = subprocess.run(command, env=environment(tmp_path, **extra), capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def one_sentence(err: str) -> None:
+    assert "Traceback" not in err
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1, err
+    assert len(lines[0]) < 700
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--device", "tpu"),
+        ("--device", "cuda:x"),
+        ("--device", "cuda:-1"),
+        ("--device", ""),
+        ("--dtype", "f7"),
+        ("--level", "L9"),
+        ("--only", "zzz*"),
+        ("--only", "["),
+        ("--only", "fma*", "--level", "L1", "--dtype", "f64"),
+        ("--time-limit", "0"),
+        ("--time-limit", "-5s"),
+        ("--time-limit", "nan"),
+        ("--time-limit", "soon"),
+        ("--time-limit", "1e99"),
+        ("--quick", "--thorough"),
+    ],
+)
+def test_a_wrong_request_is_refused_in_one_sentence(said: Callable[..., Said], arguments: tuple[str, ...]) -> None:
+    code, out, err = said("run", "--dry-run", *arguments)
+    assert (code, out) == (2, "")
+    one_sentence(err)
+
+
+@pytest.mark.parametrize("arguments", [("--repeat", "0"), ("--repeat", "x"), ("--seed", "-1"), ("--frobnicate",)])
+def test_a_wrong_option_is_refused_with_its_usage(said: Callable[..., Said], arguments: tuple[str, ...]) -> None:
+    code, _, err = said("run", "--dry-run", *arguments)
+    assert code == 2
+    assert "Error" in err
+    assert "Traceback" not in err
+
+
+def test_an_unknown_command_is_refused(said: Callable[..., Said]) -> None:
+    code, _, err = said("frobnicate")
+    assert code == 2
+    assert "No such command" in err
+
+
+def _edited(change: Callable[[dict[str, Any]], object]) -> str:
+    document = json.loads(GOOD.read_text())
+    change(document)
+    return json.dumps(document)
+
+
+BAD_FILES: dict[str, Callable[[], str | bytes]] = {
+    "empty": lambda: "",
+    "blank": lambda: " \n",
+    "truncated": lambda: GOOD.read_text()[:2000],
+    "alien": lambda: '{"a": 1}',
+    "a list": lambda: "[1, 2]",
+    "null": lambda: "null",
+    "nested": lambda: "[" * 200_000,
+    "binary": lambda: bytes(range(256)) * 20,
+    "utf-16": lambda: GOOD.read_text()[:2000].encode("utf-16"),
+    "a newer schema": lambda: _edited(lambda d: d.update(schema="2.0")),
+    "no schema": lambda: _edited(lambda d: d.pop("schema")),
+    "no device": lambda: _edited(lambda d: d.pop("device")),
+    "a negative rate": lambda: _edited(lambda d: d["ceilings"][0]["rate"].update(value=-1)),
+    "a rate that is no number": lambda: _edited(lambda d: d["ceilings"][0]["rate"].update(value=float("nan"))),
+    "a rate in words": lambda: _edited(lambda d: d["ceilings"][0].update(rate="fast")),
+    "an unknown dtype": lambda: _edited(lambda d: d["ceilings"][0].update(dtype="f7")),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_refused_by_every_command_that_reads_one(said: Callable[..., Said], tmp_path: Path, name: str) -> None:
+    path, content = tmp_path / "x.json", BAD_FILES[name]()
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    for arguments in (
+        ("report", path),
+        ("compare", GOOD, path),
+        ("compare", path, GOOD),
+        ("export", path, "--to", "pytorch"),
+        ("audit", FILES / "audit" / "correct.toml", "--against", path),
+    ):
+        code, out, err = said(*arguments)
+        assert (code, out) == (2, ""), arguments
+        one_sentence(err)
+
+
+def test_a_missing_file_and_a_folder_are_refused(said: Callable[..., Said], tmp_path: Path) -> None:
+    for path in (tmp_path / "nope.json", tmp_path):
+        for arguments in (("report", path), ("compare", GOOD, path), ("export", path, "--to", "genz"), ("audit", path)):
+            code, _, err = said(*arguments)
+            assert code == 2, arguments
+            one_sentence(err)
+
+
+def test_a_newer_minor_schema_is_read(said: Callable[..., Said], tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(_edited(lambda d: d.update(schema="1.99", something_new=3)))
+    assert said("report", path)[0] == 0
+    assert said("compare", path, path)[0] == 0
+
+
+def test_exports_go_to_stdout_or_to_a_new_file_only(said: Callable[..., Said], tmp_path: Path) -> None:
+    path = tmp_path / "device.py"
+    code, out, _ = said("export", GOOD, "--to", "pytorch")
+    assert code == 0
+    assert said("export", GOOD, "--to", "pytorch", "-o", path)[0] == 0
+    assert path.read_text() == out
+    code, _, err = said("export", GOOD, "--to", "pytorch", "-o", path)
+    assert code == 2
+    assert "nothing is overwritten" in err
+    code, _, err = said("export", GOOD, "--to", "pytorch", "-o", tmp_path / "none" / "x.py")
+    assert code == 3
+    one_sentence(err)
+
+
+def test_an_exceeded_limit_exits_one(said: Callable[..., Said], tmp_path: Path) -> None:
+    slow = tmp_path / "slow.json"
+
+    def halve(document: dict[str, Any]) -> None:
+        for ceiling in document["ceilings"]:
+            ceiling["converged"] = True
+            ceiling["rate"] = {**ceiling["rate"], **{key: ceiling["rate"][key] / 2 for key in ("value", "low", "high")}}
+
+    same = tmp_path / "same.json"
+    same.write_text(_edited(lambda d: [ceiling.update(converged=True) for ceiling in d["ceilings"]]))
+    slow.write_text(_edited(halve))
+    assert said("compare", same, same, "--fail-if", "compute:3%", "--fail-if", "memory:5%")[0] == 0
+    code, _, err = said("compare", same, slow, "--fail-if", "compute:3%")
+    assert code == 1
+    assert "50.0 % slower" in err
+    assert said("compare", same, slow)[0] == 0
+
+
+def test_audit_exits_one_at_a_fault_and_zero_without(said: Callable[..., Said]) -> None:
+    assert said("audit", FILES / "audit" / "correct.toml")[0] == 0
+    assert said("audit", FILES / "audit" / "typed_in.toml")[0] == 1
+    assert said("audit", FILES / "audit" / "astra_bytes.json", "--against", "no such card")[0] == 2
+
+
+def test_two_formats_cannot_both_claim_stdout(said: Callable[..., Said]) -> None:
+    code, out, err = said("list", "operators", "--json", "-", "--csv", "-")
+    assert (code, out) == (2, "")
+    one_sentence(err)
+
+
+def test_a_gpu_that_is_not_there_cannot_be_run_on(said: Callable[..., Said]) -> None:
+    if shutil.which("nvidia-smi"):
+        pytest.skip("this machine has an NVIDIA driver")
+    code, _, err = said("run", "--dry-run", "--device", "cuda:7")
+    assert code == 3
+    one_sentence(err)
+
+
+@pytest.mark.parametrize("place", ["file", "full"])
+def test_an_output_folder_that_cannot_take_results_is_refused_before_measuring(tmp_path: Path, place: str) -> None:
+    if place == "file":
+        out = tmp_path / "results"
+        out.write_text("in the way")
+    else:
+        out = Path("/proc/microbench")  # a file system that takes no folders
+    started = time.monotonic()
+    code, _, err = process(tmp_path, *SMALL, "--time-limit", "60s", "--out", out)
+    assert code == 3
+    assert time.monotonic() - started < 50
+    one_sentence(err)
+
+
+def test_an_instruction_set_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    code, _, err = process(tmp_path, "run", "--dry-run", MICROBENCH_ISA="nonsense")
+    assert code == 2
+    one_sentence(err)
+
+
+def test_output_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "microbench", "export", str(GOOD), "--to", "pytorch"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, env=environment(tmp_path), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 3
+    assert "cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "microbench", "report", str(GOOD)]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment(tmp_path), text=True, **pipes) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        err = running.stderr.read()
+    assert (running.returncode, err) == (0, "")
+
+
+def test_an_old_locale_prints_all_the_same(tmp_path: Path) -> None:
+    code, out, err = process(tmp_path, "report", GOOD, PYTHONIOENCODING="ascii", LC_ALL="C", COLUMNS="20", TERM="dumb")
+    assert (code, err) == (0, "")
+    assert out
+
+
+def _interrupted(tmp_path: Path, number: int) -> Said:
+    """Start a long run, wait until it has samples on disk, send a signal."""
+    command = [sys.executable, "-m", "microbench", *SMALL, "--time-limit", "90s", "--out", str(tmp_path / "out")]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment(tmp_path), text=True, **pipes) as running:
+        give_up = time.monotonic() + 100
+        while time.monotonic() < give_up and running.poll() is None:
+            journal = next((tmp_path / "out").rglob("*.partial"), None)
+            if journal is not None and journal.read_bytes().count(b"\n") > 2:
+                break
+            time.sleep(0.1)
+        running.send_signal(number)
+        out, err = running.communicate(timeout=60)
+    return running.returncode, out, err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, number: signal.Signals, said: Callable[..., Said]) -> None:
+    code, _, err = _interrupted(tmp_path, number)
+    assert code == 130, err
+    assert "Traceback" not in err
+    stored = list((tmp_path / "out").rglob("*.json"))
+    assert len(stored) == 1
+    assert said("report", stored[0])[0] == 0
+
+
+def test_a_killed_run_goes_on_from_its_journal(tmp_path: Path, said: Callable[..., Said]) -> None:
+    assert _interrupted(tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
+    journal = next((tmp_path / "out").rglob("*.partial"))
+    assert not list((tmp_path / "out").rglob("*.json"))
+    code, _, err = process(tmp_path, *SMALL, "--resume", journal, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert said("report", next((tmp_path / "out").rglob("*.json")))[0] == 0
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "microbench", *SMALL, "--time-limit", "90s", "--out", str(tmp_path / "one")]
+    with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        try:
+            give_up = time.monotonic() + 100
+            while time.monotonic() < give_up and first.poll() is None and not list((tmp_path / "one").rglob("*.partial")):
+                time.sleep(0.1)
+            code, _, err = process(tmp_path, *SMALL, "--out", tmp_path / "two")
+        finally:
+            first.kill()
+    assert code == 3
+    assert "another microbench run" in err
+    one_sentence(err)
+
+
+def test_one_core_is_enough(tmp_path: Path) -> None:
+    if shutil.which("taskset") is None:
+        pytest.skip("taskset is not installed")
+    core = str(min(os.sched_getaffinity(0)))
+    command = ["taskset", "-c", core, sys.executable, "-m", "microbench", *SMALL, "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_vanishes_while_measuring_loses_no_result(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "microbench", *SMALL, "--json", "-", "--out", str(tmp_path / "out")]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment(tmp_path), text=True, **pipes) as running:
+        give_up = time.monotonic() + 100
+        while time.monotonic() < give_up and running.poll() is None and not list((tmp_path / "out").rglob("*.partial")):
+            time.sleep(0.05)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        _, err = running.communicate(timeout=100)
+    assert running.returncode in (0, 3), err
+    assert "Traceback" not in err
+
+
+def test_without_sys_the_processor_is_still_described(tmp_path: Path) -> None:
+    hidden = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*hidden, "mount -t tmpfs none /sys"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("a private mount of /sys is not allowed here")
+    command = f"mount -t tmpfs none /sys && exec {sys.executable} -m microbench run --dry-run --only fma.f64.scalar"
+    done = subprocess.run([*hidden, command], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
