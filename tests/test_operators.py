@@ -206,3 +206,8 @@ def test_overflowing_columns_are_faults_and_never_wrap() -> None:
     table = read_rows(io.StringIO(f"op,dtype,params\nmatmul,f32,m={big};n={big};k={big}\nmatmul,f32,m=8;n=8;k=8\n"))
     assert list(table.faults) == [0]
     assert np.array_equal(table.batches[0].counts()["flop"], [1024])
+
+
+@pytest.mark.parametrize("text", ["matmul[m=8;n=4;k=2].bf16", "matmul(m=8, n=4, k=2, dtype=bf16)", "matmul:m=8,n=4,k=2,dtype=bf16"])
+def test_an_operator_is_read_as_it_is_printed(text: str) -> None:
+    assert str(parse(text)) == "matmul[m=8;n=4;k=2].bf16"

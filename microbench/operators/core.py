@@ -7,6 +7,7 @@ and a million of them at once (int64 arrays). Nothing here runs an operator.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -311,13 +312,17 @@ def work(made: Op) -> Work:
     return counted
 
 
+_PRINTED = re.compile(r"(\w+)\s*[\[(]([^\[\]()]*)[\])](?:\.(\w+))?")
+
+
 def parse(expression: str, default_dtype: str = "f32") -> Op:
     """Read an operator expression.
 
     Parameters
     ----------
     expression
-        ``name:key=value,key=value``, where dtype, launch, cache and pass are keys as well; ``;`` and blanks separate too.
+        ``name:key=value,key=value``, where dtype, launch, cache and pass are keys as well; ``;`` and blanks separate too. What an
+        ``Op`` prints, ``name[key=value].dtype``, is read as well, and so are round brackets.
 
     Raises
     ------
@@ -329,8 +334,9 @@ def parse(expression: str, default_dtype: str = "f32") -> Op:
     >>> str(parse("matmul:m=8,n=8,k=8,dtype=bf16"))
     'matmul[m=8;n=8;k=8].bf16'
     """
-    name, _, rest = expression.strip().partition(":")
-    given: dict[str, Any] = {"dtype": default_dtype}
+    printed = _PRINTED.fullmatch(expression.strip())
+    name, rest = (printed[1], printed[2]) if printed else expression.strip().partition(":")[::2]
+    given: dict[str, Any] = {"dtype": (printed and printed[3]) or default_dtype}
     seen: set[str] = set()
     for item in rest.replace(",", ";").replace(" ", ";").split(";"):
         if not item:
