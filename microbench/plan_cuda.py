@@ -55,6 +55,9 @@ def sweep(low: int, high: int, per_octave: int) -> list[int]:
 
 def candidates(device: Device, sheets: Sequence[Sheet], budget: str) -> Iterable[tuple[Case, str | None]]:
     """Every case worth measuring, with the level it is meant for (``sweep`` for the points of one)."""
+    if budget == "quick" and any(sheet.backend == "cuda" and sheet.measures == "compute" for sheet in sheets):
+        # Triton compiles for seconds; a quick run needs it only where nothing else has machine code.
+        sheets = [sheet for sheet in sheets if sheet.backend != "triton"]
     sets = Sets.of(device)
     headline = _headline(sheets)
     for sheet in sheets:

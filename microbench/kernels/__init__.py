@@ -63,9 +63,10 @@ def _collect(device: Device) -> Iterable[Kernel]:
 
         yield from native.kernels(device)
     else:
-        from microbench.kernels import cuda
+        from microbench.kernels import cuda, triton
 
         yield from cuda.kernels(device)
+        yield from triton.kernels(device)
     from microbench.kernels import torch
 
     yield from torch.kernels(device)
