@@ -64,6 +64,7 @@ def _rows(p: Params) -> Operands:
 
 _OPERATORS: dict[str, tuple[str, Callable[[Params], Operands]]] = {
     "matmul": ("aten::mm", _matmul),
+    "gemm": ("aten::mm", _matmul),
     "linear": ("aten::addmm", _linear),
     "bmm": ("aten::bmm", _bmm),
     "add": ("aten::add", _pair),

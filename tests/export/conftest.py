@@ -58,6 +58,7 @@ FAKE_PLAN = Plan(
         Case(kernel="linear.bf16", params={"m": 64, "n": 4096, "k": 1024}, scope="device", mode="library"),
         Case(kernel="softmax.f32", params={"rows": 128, "cols": 1000}, scope="device", mode="library"),
         Case(kernel="read.f32", params={"working_set": 4096}),
+        Case(kernel="gemm.bf16.nvidia", params={"m": 8, "n": 16, "k": 32}, scope="device", mode="library"),
     ),
     budget=Budget(),
 )
@@ -79,12 +80,19 @@ def fake() -> Characterisation:
         device=FAKE_DEVICE,
         environment=None,
         plan=FAKE_PLAN,
-        sheets=(sheet("matmul.f32", "f32"), sheet("linear.bf16", "bf16"), sheet("softmax.f32", "f32"), sheet("read.f32", "f32", "native")),
+        sheets=(
+            sheet("matmul.f32", "f32"),
+            sheet("linear.bf16", "bf16"),
+            sheet("softmax.f32", "f32"),
+            sheet("read.f32", "f32", "native"),
+            sheet("gemm.bf16.nvidia", "bf16"),
+        ),
         samples=(
             samples(FAKE_PLAN.cases[0], 300_000, 310_000, 320_000),  # 31 us an iteration
             samples(FAKE_PLAN.cases[1], 20_000),
             samples(FAKE_PLAN.cases[2], 50_000),
             samples(FAKE_PLAN.cases[3], 1_000),
+            samples(FAKE_PLAN.cases[4], 70_000),
         ),
         ceilings=FAKE_CEILINGS,
         costs=(Cost(name="launch.plain", seconds=Estimate(value=4e-6, low=4e-6, high=5e-6, basis="fake")),),

@@ -185,6 +185,7 @@ def test_torch_profile_guided_estimator_finds_the_measured_shape(fake: Character
     assert profile.lookup_op("aten::mm", ((512, 1024), (1024, 256)), ((1024, 1), (256, 1)), torch.float32) == pytest.approx(0.031)
     shapes, strides = ((4096,), (64, 1024), (1024, 4096)), ((1,), (1024, 1), (1, 1024))
     assert profile.lookup_op("aten::addmm", shapes, strides, torch.bfloat16) == pytest.approx(0.002)
+    assert profile.lookup_op("aten::mm", ((8, 32), (32, 16)), ((32, 1), (16, 1)), torch.bfloat16) == pytest.approx(0.007)
     assert profile.lookup_op("aten::mm", ((512, 512), (512, 512)), ((512, 1), (512, 1)), torch.float32) is None
 
 

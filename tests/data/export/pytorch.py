@@ -78,9 +78,9 @@ def installed(target: str = "eager") -> Iterator[None]:
     without that GPU torch asks no table, and for bandwidth it asks the driver even where it has one. The eager model has no fixed cost
     per operator, so it is added to both of its terms.
     """
-    from torch.distributed._tools import runtime_estimator
     from torch._inductor import scheduler, utils
     from torch._inductor.analysis import device_info as known
+    from torch.distributed._tools import runtime_estimator
     from torch.utils import _runtime_estimation as estimation
 
     if target not in ("eager", "inductor"):
