@@ -19,6 +19,8 @@ from microbench.stats import segments
 _PENALTY = 0.06
 # A last-level plateau must beat main memory by this factor, or it is main memory.
 _BEATS_DRAM = 1.2
+# Neighbouring stretches within this factor are one level.
+_SAME_LEVEL = 1.15
 # A working set counts as on a plateau this far beyond its ends, since sweep points are a fraction of an octave apart.
 _SLACK = 1.19
 _LINE_BYTES = 64
@@ -81,16 +83,26 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
     found: list[LevelSeen] = []
     below = 0
     for name, capacity in _advertised(device):
-        inside = [s for s in stretches if s != last and below < _middle(points, s) <= capacity * _SLACK]
+        inside = [s for s in stretches[:-1] if below * _SLACK < _middle(points, s) <= capacity * _SLACK]
         if name not in ("L1", "L2"):
-            inside = [s for s in inside if height[s] - height[last] > math.log(_BEATS_DRAM)]
+            # A shared last level is the fastest stretch beyond the level before it; what follows may be page walks or memory.
+            inside = [s for s in inside if height[s] - height[last] > math.log(_BEATS_DRAM) and points[s[0]].size_bytes >= below * _SLACK]
         if inside:
             # The longest stretch is the level; what lies between two levels is short or steep.
-            stretch = max(inside, key=lambda s: (s[1] - s[0], height[s]))
-            found.append(_level(name, seen_by, points, stretch, capacity))
+            chosen = max(inside, key=(lambda s: height[s]) if name not in ("L1", "L2") else (lambda s: s[1] - s[0]))
+            found.append(_level(name, seen_by, points, _extended(chosen, inside, height), capacity))
         below = capacity
     found.append(_level("DRAM", seen_by, points, last, None))
     return found
+
+
+def _extended(chosen: tuple[int, int], inside: Sequence[tuple[int, int]], height: Mapping[tuple[int, int], float]) -> tuple[int, int]:
+    """A stretch together with those that follow it at nearly its height: one level whose rate sinks a little towards its end."""
+    end = chosen[1]
+    for stretch in inside:
+        if stretch[0] == end and height[chosen] - height[stretch] <= math.log(_SAME_LEVEL):
+            end = stretch[1]
+    return chosen[0], end
 
 
 def _advertised(device: Device) -> list[tuple[str, int]]:
@@ -135,9 +147,10 @@ def level_of(working_set: int, threads: int, levels: Sequence[LevelSeen], device
     if not stream:
         return _level_by_advertised(working_set, threads, device)
     for level in stream:
+        if working_set < level.low_bytes / _SLACK:
+            continue
         total = working_set if level.name in ("L1", "L2") else working_set * threads
-        below_high = level.name == "DRAM" or total <= level.high_bytes * _SLACK
-        if level.low_bytes / _SLACK <= (total if level.name != "DRAM" else working_set) and below_high:
+        if level.name == "DRAM" or total <= level.high_bytes * _SLACK:
             return level.name
     return None
 

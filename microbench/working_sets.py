@@ -78,6 +78,11 @@ class Streams:
         """Whether a kernel moves the widest words that this processor has."""
         return sheet.access_bytes == self.widest_bytes
 
+    def _side_by_side(self, sheet: Sheet) -> tuple[int, ...]:
+        if "streams" not in sheet.params or sheet.unit == "scalar":
+            return (1,)
+        return (1, 4, 8) if self.wide(sheet) and not self.quick else (1, 8)
+
     def params(self, sheet: Sheet, sets: WorkingSets) -> Iterable[tuple[str, dict[str, Value]]]:
         """Level and parameters of every case of one streaming kernel."""
         thorough = self.wide(sheet) and not self.quick
@@ -88,7 +93,7 @@ class Streams:
                         yield level, known(sheet, working_set=working_set, pages=pages, streams=1)
         both_pages = thorough or (self.wide(sheet) and sheet.access == "write")
         for pages in ("huge", "4k") if both_pages else ("huge",):
-            for streams in (1, 4, 8) if thorough else (1, 8) if "streams" in sheet.params else (1,):
+            for streams in self._side_by_side(sheet):
                 yield "DRAM", known(sheet, working_set=sets.cold, pages=pages, streams=streams, cold=1)
 
 
@@ -105,5 +110,5 @@ def sweep_of(sheets: Sequence[Sheet], streams: Streams, largest: int) -> Iterabl
                 yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1)
         if sheet.measures == "latency":
             for pages in ("huge",) if streams.quick else ("huge", "4k"):
-                for working_set in sweep_sizes(min(largest, _CHASE_BYTES[streams.quick]), 1 if streams.quick or pages == "4k" else 2):
+                for working_set in sweep_sizes(min(largest, _CHASE_BYTES[streams.quick]), 1 if pages == "4k" else 2):
                     yield sheet, known(sheet, working_set=working_set, pages=pages)

@@ -75,6 +75,31 @@ def test_threads_add_up_in_the_shared_level() -> None:
     assert level_of(6 * MIB, 2, levels, fake_device()) != "L3"
 
 
+def test_two_sets_that_each_fit_the_second_level_are_not_the_third() -> None:
+    levels = find_levels(stream(300e9, 100e9, 25e9, 10e9, 8 * MIB), fake_device(), "stream")
+    assert level_of(900 * KIB, 2, levels, fake_device()) == "L2"
+
+
+def test_page_walks_beyond_the_last_level_are_not_the_last_level() -> None:
+    def latency(size: int) -> float:
+        return (
+            1.4e-9 if size <= 32 * KIB else 4.5e-9 if size <= MIB else 40e-9 if size <= 6 * MIB else 160e-9 if size <= 30 * MIB else 250e-9
+        )
+
+    points = [SweepPoint(size_bytes=s, value=latency(s)) for s in sweep_sizes(256 * MIB, 2)]
+    found = {level.name: level for level in find_levels(points, fake_device(), "chase")}
+    assert found["L3"].value == 40e-9
+
+
+def test_a_level_whose_rate_sinks_a_little_is_one_level() -> None:
+    points = [
+        SweepPoint(size_bytes=s, value=300e9 if s <= 32 * KIB else 100e9 if s <= 256 * KIB else 88e9 if s <= MIB else 10e9)
+        for s in sweep_sizes(256 * MIB, 3)
+    ]
+    found = {level.name: level for level in find_levels(points, fake_device(), "stream")}
+    assert found["L2"].high_bytes > 700 * KIB
+
+
 def test_without_a_sweep_the_advertised_sizes_decide() -> None:
     assert level_of(24 * KIB, 1, [], fake_device()) == "L1"
     assert level_of(20 * MIB, 2, [], fake_device()) is None
