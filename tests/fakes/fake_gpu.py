@@ -67,15 +67,19 @@ class FakeGpu:
         return told + ([f"throttle {self.throttle[0]:.17g} {self.throttle[1]:.17g}"] if self.throttle else [])
 
 
-def build(name: str, library: str) -> Path:
-    """Compile a fake library once; the folder that holds it belongs on the library path."""
-    key = "-".join(str(path.stat().st_mtime_ns) for path in sorted(HERE.glob("fake_*.[ch]pp")))
+def build(name: str, library: str, without: tuple[str, ...] = ()) -> Path:
+    """Compile a fake library once, without some functions; the folder that holds it belongs on the library path."""
+    key = "-".join((*without, ""))
+    key += "-".join(str(path.stat().st_mtime_ns) for path in sorted(HERE.glob("fake_*.[ch]pp")))
     folder = Path(tempfile.gettempdir()) / f"microbench-fakes-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / library
     if not out.exists():
+        gone = [f"-D{function}={function}_gone" for function in without]
         part = folder / f"{library}.{os.getpid()}"
-        subprocess.run(["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", part, HERE / name], check=True)
+        subprocess.run(
+            ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *gone, "-o", part, HERE / name], check=True
+        )
         part.rename(out)
     return folder
 
@@ -94,6 +98,7 @@ class FakeMachine:
     driver: int = 13000
     counted_for: str = "sm_90a"
     extra: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment that makes the product meet this machine."""
@@ -106,7 +111,7 @@ class FakeMachine:
         lines = [f"driver {self.driver}", f"counts {table}", *(line for gpu in self.gpus for line in gpu.lines()), *self.extra]
         script.write_text("\n".join(lines) + "\n")
         here = os.environ | {"MB_FAKE_GPU": str(script), "XDG_CACHE_HOME": str(self.folder / "cache"), "TERM": "dumb"}
-        here["LD_LIBRARY_PATH"] = f"{build('fake_cuda.cpp', 'libcuda.so.1')}:{build('fake_nvml.cpp', 'libnvidia-ml.so.1')}"
+        here["LD_LIBRARY_PATH"] = f"{build('fake_cuda.cpp', 'libcuda.so.1', self.without)}:{build('fake_nvml.cpp', 'libnvidia-ml.so.1')}"
         here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
         here.pop("CUDA_VISIBLE_DEVICES", None)
         return here | more

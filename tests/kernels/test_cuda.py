@@ -20,7 +20,7 @@ device = devices.probe("cuda:0")
 found = {}
 for name, kernel in kernels.registry(device).items():
     sheet = kernel.sheet
-    if sheet.backend != "cuda" or sheet.unavailable or sheet.operands != "exact" or not name.startswith(ONLY):
+    if sheet.backend != "cuda" or sheet.unavailable or sheet.operands == "random" or not name.startswith(ONLY):
         continue
     finding = kernel.check(device)
     prepared = kernel.prepare(device, {"working_set": SET} if sheet.params else {}, 1)
@@ -188,6 +188,60 @@ print(json.dumps(kernels.registry(device)["fma.f32"].sheet.unavailable))
     said = str(FakeMachine(folder=tmp_path, driver=12020).ask(code))
     assert "the driver stops at CUDA 12.2" in said
     assert "[nvrtc]" in said
+
+
+def test_a_driver_that_lacks_a_required_function_is_named_with_it(tmp_path: Path) -> None:
+    said = str(probed(FakeMachine(folder=tmp_path, without=("cuGraphLaunch",))))
+    assert "has no cuGraphLaunch" in said
+    assert "driver 525 or newer" in said
+
+
+def test_a_driver_that_lacks_an_optional_function_is_used_without_it(tmp_path: Path) -> None:
+    without = ("cuGraphUpload", "cuMemcpyPeerAsync", "cuDeviceCanAccessPeer")
+    found = measured(FakeMachine(folder=tmp_path, gpus=(GPU, GPU), without=without), ("fma.f32", "copy.peer"))
+    assert found["fma.f32"]["rate"] == pytest.approx(PEAKS["fma_f32"], rel=0.01)
+    assert set(found) == {"fma.f32"}
+
+
+LINKS = """
+import json
+from microbench import devices, kernels
+from microbench.errors import CannotRun
+device = devices.probe("cuda:0")
+registry = kernels.registry(device)
+found = {}
+for name in NAMES:
+    kernel = registry[name]
+    try:
+        prepared = kernel.prepare(device, {"size": 1 << 24} if kernel.sheet.params else {}, 1)
+        timing = prepared.run(1000)
+        found[name] = [kernel.sheet.work.bytes * timing.iterations / timing.ns * 1e9, timing.ns / timing.iterations, timing.checked]
+        prepared.close()
+    except CannotRun as error:
+        found[name] = str(error)
+print(json.dumps(found))
+"""
+
+
+def test_copies_over_the_bus_and_between_gpus_run_at_the_rates_that_were_given(tmp_path: Path) -> None:
+    names = ("copy.h2d.pinned", "copy.d2h.pinned", "copy.both.pinned", "copy.peer.cuda_1")
+    found = FakeMachine(folder=tmp_path, gpus=(GPU, GPU)).ask(LINKS.replace("NAMES", repr(names)))
+    assert isinstance(found, dict)
+    for name, times in zip(names, (1, 1, 2, 4), strict=True):
+        assert found[name][0] == pytest.approx(times * GPU.host_copy, rel=0.01), name
+        assert found[name][2] is True, name
+
+
+def test_the_gate_takes_the_launch_out_of_the_time_and_is_off_where_launches_block(tmp_path: Path) -> None:
+    code = LINKS.replace("NAMES", repr(("launch.held", "launch.period")))
+    machine = FakeMachine(folder=tmp_path, gpus=(GPU,))
+    found = machine.ask(code)
+    blocking = machine.ask(code, CUDA_LAUNCH_BLOCKING="1")
+    assert isinstance(found, dict)
+    assert isinstance(blocking, dict)
+    assert found["launch.held"][1] == pytest.approx(800, rel=0.01)
+    assert "CUDA_LAUNCH_BLOCKING is set" in blocking["launch.held"]
+    assert blocking["launch.period"][1] > 0
 
 
 # Every function the sessions call, with the errors that its documentation names beside those of any call.
