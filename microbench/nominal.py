@@ -132,7 +132,9 @@ def _per_cycle_cuda(sheet: Sheet, device: Device) -> float | None:
     chip = gpus.chip(device.name, device.arch)
     if chip is None or sheet.measures != "compute" or sheet.dtype is None or sheet.unit is None:
         return None
-    return chip.flop_per_clock(sheet.unit, sheet.dtype, sheet.accumulator)
+    # A lane of a multiprocessor runs scalar code; the table counts all lanes together, as a vector.
+    unit = "vector" if sheet.unit == "scalar" else sheet.unit
+    return chip.flop_per_clock(unit, sheet.dtype, sheet.accumulator)
 
 
 def named(name: str) -> NominalDevice:

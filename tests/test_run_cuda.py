@@ -161,3 +161,8 @@ def test_a_full_report_of_a_fake_run_names_the_device_and_nothing_private(tmp_pa
     pages = sorted((tmp_path / "out").glob("*/*.html"))
     assert len(pages) == 1
     assert "FAKE HOPPER" in pages[0].read_text(encoding="utf-8")
+
+
+def test_the_plain_cores_stand_beside_their_nominal_rate(tmp_path: Path) -> None:
+    ceiling = ceilings(run(FakeMachine(folder=tmp_path, gpus=(GPU,)))[2])["fma.f32"]
+    assert ceiling.nominal == pytest.approx(256 * GPU.sms * 1e9, rel=1e-3)
