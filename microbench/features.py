@@ -37,6 +37,8 @@ class Features:
     element_bytes: float
     flop: Floats
     bytes: Floats
+    weights: Floats
+    footprint: float
     gemm: Floats
     winograd: Floats
     cols: Floats
@@ -55,6 +57,8 @@ class Features:
             element_bytes=self.element_bytes,
             flop=self.flop[keep],
             bytes=self.bytes[keep],
+            weights=self.weights[keep],
+            footprint=self.footprint,
             gemm=self.gemm[keep],
             winograd=self.winograd[keep],
             cols=self.cols[keep],
@@ -65,8 +69,8 @@ class Features:
         )
 
 
-def describe(batch: Batch) -> Features:
-    """Columns of the rows of a batch."""
+def describe(batch: Batch, footprint: float = 0.0) -> Features:
+    """Columns of the rows of a batch; ``footprint`` is what a whole model reads between two uses of one weight, in bytes."""
     size = len(batch)
     counts = batch.counts()
     shape = Shape({key: column.astype(np.float64) for key, column in batch.shape.items()})
@@ -79,6 +83,8 @@ def describe(batch: Batch) -> Features:
         element_bytes=DTYPES[batch.dtype].bytes,
         flop=counts["flop"].astype(np.float64),
         bytes=np.maximum(counts["bytes_read"].astype(np.float64) + counts["bytes_written"], 1.0),
+        weights=np.minimum(counts["parameters"] * DTYPES[batch.dtype].bytes, counts["bytes_read"]).astype(np.float64),
+        footprint=footprint,
         gemm=product,
         winograd=_winograd(batch, shape),
         cols=np.array(np.broadcast_to(batch.row.rows(shape)[1] if batch.row.rows is not None else np.inf, (size,)), dtype=np.float64),
@@ -95,9 +101,10 @@ def join(parts: Sequence[Features]) -> Features:
     return Features(
         family=first.family,
         element_bytes=first.element_bytes,
+        footprint=first.footprint,
         **{
             name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("flop", "bytes", "gemm", "winograd", "cols", "coordinates", "code", "launch", "cold")
+            for name in ("flop", "bytes", "weights", "gemm", "winograd", "cols", "coordinates", "code", "launch", "cold")
         },
     )
 

@@ -60,7 +60,7 @@ def predict_model(graph: Graph, calibration: Characterisation) -> ModelTime:
     UsageError
         If the calibration has neither fits nor ceilings for what the model does.
     """
-    columns = predict_table(table_of(graph.operators), calibration)
+    columns = predict_table(table_of(graph.operators), calibration, float(graph.parameter_bytes))
     known = np.isfinite(columns.predicted)
     per_module = next((cost.seconds.value for cost in calibration.costs if cost.name == MODULE_COST), 0.0)
     host = per_module * sum(1 for step in graph.steps if step.phase == "forward")

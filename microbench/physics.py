@@ -84,15 +84,24 @@ def parameters(
 
 
 def memory_seconds(theta: Mapping[str, float], features: Features) -> Floats:
-    """Bytes over the bandwidth of the level they come from."""
+    """Bytes over the bandwidth of the level they come from; weights come from where a whole model leaves them."""
+    seconds = features.bytes / _bandwidth(theta, features, features.bytes)
+    if features.footprint > 0:
+        outside = np.maximum(features.bytes, features.footprint)
+        slower = 1 / _bandwidth(theta, features, outside) - 1 / _bandwidth(theta, features, features.bytes)
+        seconds = seconds + features.weights * slower
+    return np.asarray(seconds)
+
+
+def _bandwidth(theta: Mapping[str, float], features: Features, working_set: Floats) -> Floats:
     log_bandwidth = np.full(len(features), theta["bandwidth"])
-    log_bytes = np.log(features.bytes)
+    log_bytes = np.log(working_set)
     place = 0
     while f"capacity.{place}" in theta:
         inside = 1 / (1 + np.exp(np.clip((log_bytes - theta[f"capacity.{place}"]) / BLEND, -50, 50)))
         log_bandwidth += theta[f"ratio.{place}"] * np.where(features.cold, 0.0, inside)
         place += 1
-    return np.asarray(features.bytes * np.exp(-log_bandwidth))
+    return np.asarray(np.exp(log_bandwidth))
 
 
 def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -> Floats:

@@ -133,8 +133,15 @@ def plain(batch: Batch, bounds: Roofs) -> dict[str, Floats]:
     return {"flop": flop, "bytes": traffic, "level": level.astype(np.float64), "compute": compute, "memory": memory, "cost": cost}
 
 
-def predict_table(table: Table, calibration: Characterisation) -> Columns:
+def predict_table(table: Table, calibration: Characterisation, footprint: float = 0.0) -> Columns:
     """Predict every row of a table, a column at a time.
+
+    Parameters
+    ----------
+    table, calibration
+        Rows, and the device.
+    footprint
+        Bytes that a whole model reads between two uses of one weight; 0 for operators on their own.
 
     Raises
     ------
@@ -151,7 +158,7 @@ def predict_table(table: Table, calibration: Characterisation) -> Columns:
         if finding is not None:
             findings.append(finding)
         try:
-            _fill(columns, batch, _local(made, batch) if made else _plain(batch, roofs(calibration, batch.dtype)))
+            _fill(columns, batch, _local(made, batch, footprint) if made else _plain(batch, roofs(calibration, batch.dtype)))
         except UsageError as error:
             refused.append(str(error))
             findings.append(Finding(code="no-ceiling", severity="error", says=str(error)))
@@ -174,9 +181,9 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
     return chosen, None
 
 
-def _local(made: OperatorFit, batch: Batch) -> dict[str, Any]:
+def _local(made: OperatorFit, batch: Batch, footprint: float) -> dict[str, Any]:
     """Columns of a calibrated batch."""
-    features = describe(batch)
+    features = describe(batch, footprint)
     found = evaluate(made, features)
     seconds = np.exp(found.log_seconds)
     width = found.half_width

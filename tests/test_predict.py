@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from microbench.errors import UsageError
+from microbench.features import describe
 from microbench.operators import op
 from microbench.predict import predict, roofs
 from microbench.predicting import nominal_from
@@ -123,3 +124,15 @@ def test_what_cannot_be_predicted_exits_with_two(arguments: tuple[str, ...]) -> 
 def test_a_ceiling_without_a_plausible_unit_is_refused(ceiling: str) -> None:
     with pytest.raises(UsageError):
         nominal_from(None, [ceiling], None)
+
+
+def test_weights_of_a_large_model_come_from_beyond_the_cache() -> None:
+    from microbench.operators import table_of
+    from microbench.physics import memory_seconds
+
+    theta = {"bandwidth": 25.0, "capacity.0": 14.0, "ratio.0": 1.0}
+    batch = table_of([op("linear", m=1, n=64, k=64), op("relu", size=4096)]).batches
+    alone = [float(memory_seconds(theta, describe(each))[0]) for each in batch]
+    inside = [float(memory_seconds(theta, describe(each, footprint=1e9))[0]) for each in batch]
+    assert inside[0] > 2 * alone[0]
+    assert inside[1] == pytest.approx(alone[1])
