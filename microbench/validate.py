@@ -195,7 +195,7 @@ def _datasheet(table: Table, calibration: Characterisation, device: Device) -> F
 
 
 def _models(device: Device, calibration: Characterisation) -> tuple[GradedModel, ...]:
-    from microbench.capture import capture
+    from microbench.capture import capture, parse_input
     from microbench.kernels.torch_models import call_of_model, models
     from microbench.kernels.torch_operators import timer
     from microbench.model_time import predict_model
@@ -203,7 +203,7 @@ def _models(device: Device, calibration: Characterisation) -> tuple[GradedModel,
     place = place_of(device)
     clock = timer(place)
     made = models()
-    calls = {name: call_of_model(make, spec, place) for name, (make, spec) in made.items()}
+    calls = {name: call_of_model(make, parse_input(spec)[0], place) for name, (make, spec) in made.items()}
     seconds = _timed(calls, clock)
     found = {name: predict_model(capture(make, [spec], name=name), calibration) for name, (make, spec) in made.items()}
     errors = {name: float(np.log(seconds[name] / found[name].latency.value)) for name in found}

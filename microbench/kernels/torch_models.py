@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -130,13 +130,10 @@ def _lstm() -> Any:
     return Last()
 
 
-def call_of_model(make: Callable[[], Any], spec: str, place: str = "cpu") -> Callable[[], object]:
+def call_of_model(make: Callable[[], Any], sizes: Sequence[int], place: str = "cpu") -> Callable[[], object]:
     """Make a call that runs a model's forward pass once."""
     import torch
 
-    from microbench.capture import parse_input
-
-    sizes, _ = parse_input(spec)
     torch.manual_seed(7)
     model = make().eval().to(place)
     x = torch.randn(sizes, device=place)
