@@ -150,4 +150,4 @@ def module_chain(length: int, place: str = "cpu") -> Callable[[], object]:
     """A chain of the smallest modules: what the host pays per module beyond the operator itself."""
     from torch import nn
 
-    return call_of_model(lambda: nn.Sequential(*(nn.ReLU() for _ in range(length))), "8", place)
+    return call_of_model(lambda: nn.Sequential(*(nn.ReLU() for _ in range(length))), (8,), place)
