@@ -102,7 +102,11 @@ struct Buffer {
     const std::size_t bytes = static_cast<std::size_t>(info.size) * static_cast<std::size_t>(info.itemsize);
     within_bounds(offset, bytes);
     const py::gil_scoped_release unlocked;
-    memory.context()->within([&](const Table& table) { table.copy_to_device(memory.get() + offset, info.ptr, bytes); });
+    // A copy of ordinary memory may return before its last bytes have arrived, and the timer's stream does not wait for it.
+    memory.context()->within([&](const Table& table) {
+      table.copy_to_device(memory.get() + offset, info.ptr, bytes);
+      table.synchronize();
+    });
   }
   py::bytes read(std::size_t offset, std::size_t bytes) const {
     within_bounds(offset, bytes);

@@ -170,6 +170,7 @@ double Timer::host_copy(const Copy& copy) {
     const auto start = Clock::now();
     if (copy.kind == Copy::Kind::to_device) {
       table.copy_to_device(copy.to, reinterpret_cast<const void*>(copy.from), copy.bytes);
+      table.synchronize();  // the call may return while the last bytes are on their way
     } else {
       table.copy_to_host(reinterpret_cast<void*>(copy.to), copy.from, copy.bytes);
     }
