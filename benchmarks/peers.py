@@ -14,6 +14,7 @@ over the peer's third best. A tie is a ratio whose interval holds 1.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -239,13 +240,14 @@ def points(device: Device, wanted: argparse.Namespace) -> list[Point]:
 def compare(points_wanted: Sequence[Point], ours: Ours, peers: Sequence[Measure], rounds: int) -> Iterator[dict[str, str | float]]:
     """Interleave, then one row per point and peer."""
     rates: dict[Point, dict[bool, Rates]] = defaultdict(lambda: {True: defaultdict(list), False: defaultdict(list)})
-    for turn in range(rounds):
-        for point in points_wanted:
-            for measure in (ours, *peers):
-                so_far = [rate for listed in rates[point][True].values() for rate in listed]
-                for label, rate in measure(point, max(so_far, default=1e9)):
-                    rates[point][measure is ours][label].append(rate)
-            print(f"round {turn + 1} of {rounds}: {point.name}", file=sys.stderr)
+    with contextlib.suppress(KeyboardInterrupt):  # what was measured until then still counts
+        for turn in range(rounds):
+            for point in points_wanted:
+                for measure in (ours, *peers):
+                    so_far = [rate for listed in rates[point][True].values() for rate in listed]
+                    for label, rate in measure(point, max(so_far, default=1e9)):
+                        rates[point][measure is ours][label].append(rate)
+                print(f"round {turn + 1} of {rounds}: {point.name}", file=sys.stderr)
     for point, sides in rates.items():
         if not sides[True] or not sides[False]:
             continue
