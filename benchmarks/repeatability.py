@@ -3,7 +3,8 @@
 Usage: python benchmarks/repeatability.py [--runs 10] [--spin] [--out DIR] [--markdown PATH]
 
 Prints, per ceiling, how many runs converged and the spread (highest over lowest, less one) over those; with --spin, every compute
-ceiling of a disturbed run against the quiet ones, and the finding that names the disturbance.
+ceiling of a disturbed run against the quiet ones, and the finding that names the disturbance. Where turbo moves the clock from
+run to run, rates move with it; the columns per clock tell what the measurement itself adds.
 """
 
 from __future__ import annotations
@@ -59,15 +60,15 @@ def table(runs: list[Characterisation]) -> Iterator[tuple[Key, list[Ceiling]]]:
     yield from sorted(grouped.items(), key=lambda item: (item[1][0].measures, item[0][1], item[0][0]))
 
 
-def spread(ceilings: list[Ceiling]) -> float:
-    """Highest over lowest, less one."""
-    values = [ceiling.rate.value for ceiling in ceilings]
-    return max(values) / min(values) - 1
+def spread(values: list[float]) -> float:
+    """Highest over lowest, less one; nothing spreads where there are fewer than two."""
+    return max(values) / min(values) - 1 if len(values) > 1 else 0.0
 
 
 def repeatability(runs: list[Characterisation]) -> list[str]:
     """Markdown rows: ceiling, runs, flagged, spread over the converged, target, verdict."""
-    rows = ["| ceiling | threads | runs | not converged | spread of the others | target | met |", "| --- " * 7 + "|"]
+    heads = "ceiling", "threads", "runs", "not converged", "spread of the others", "spread per clock", "target", "met", "met per clock"
+    rows = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for (name, threads), ceilings in table(runs):
         level = ceilings[0].level
         if level not in (None, "L2", "DRAM"):
@@ -75,21 +76,32 @@ def repeatability(runs: list[Characterisation]) -> list[str]:
         good = [ceiling for ceiling in ceilings if ceiling.converged] if level is None else ceilings
         flagged = len(ceilings) - len([ceiling for ceiling in ceilings if ceiling.converged])
         target = TARGET[ceilings[0].measures, min(2, threads)]
-        seen = spread(good) if len(good) > 1 else 0.0
-        met = seen <= target and (level is not None or flagged <= FLAGGED_AT_MOST)
-        rows.append(f"| {name} | {threads} | {len(ceilings)} | {flagged} | {seen:.2%} | {target:.0%} | {'yes' if met else 'no'} |")
+        flags = level is not None or flagged <= FLAGGED_AT_MOST
+        rates = spread([ceiling.rate.value for ceiling in good])
+        clocked = [ceiling.per_clock for ceiling in good if ceiling.per_clock]
+        per_clock = spread(clocked) if level is None and clocked else None
+        cells = [name, threads, len(ceilings), flagged, f"{rates:.2%}", "" if per_clock is None else f"{per_clock:.2%}", f"{target:.0%}"]
+        cells += [
+            "yes" if rates <= target and flags else "no",
+            "" if per_clock is None else "yes" if per_clock <= target and flags else "no",
+        ]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
     return rows
 
 
 def disturbed(quiet: list[Characterisation], beside: Characterisation) -> list[str]:
     """Markdown rows: compute ceilings beside a spinning process over the best quiet run, and the findings."""
-    best = {key: max(c.rate.value for c in ceilings) for key, ceilings in table(quiet)}
-    rows = ["| ceiling | threads | disturbed / quiet | met |", "| --- | --- | --- | --- |"]
+    best = {key: max(ceilings, key=lambda c: c.rate.value) for key, ceilings in table(quiet)}
+    rows = ["| ceiling | threads | disturbed / quiet | per clock | met per clock |", "| --- " * 5 + "|"]
     for (name, threads), ceilings in table([beside]):
         if ceilings[0].measures != "compute" or (name, threads) not in best:
             continue
-        ratio = ceilings[0].rate.value / best[name, threads]
-        rows.append(f"| {name} | {threads} | {ratio:.4f} | {'yes' if ratio >= 1 - DISTURBED_TARGET else 'no'} |")
+        ceiling, quiet_best = ceilings[0], best[name, threads]
+        ratio = ceiling.rate.value / quiet_best.rate.value
+        per_clock = ceiling.per_clock / quiet_best.per_clock if ceiling.per_clock and quiet_best.per_clock else None
+        worst = per_clock if per_clock is not None else ratio
+        verdict = "yes" if abs(worst - 1) <= DISTURBED_TARGET else "no"
+        rows.append(f"| {name} | {threads} | {ratio:.4f} | {'' if per_clock is None else f'{per_clock:.4f}'} | {verdict} |")
     rows += ["", "Findings of the disturbed run:", ""]
     rows += [f"- {finding.code}: {finding.says}" for finding in beside.findings]
     return rows

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microbench.clock import Best, best, trusted
+from microbench.clock import Best, Round, best, counting
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
 from microbench.plan_cuda import fixed_level
@@ -44,15 +44,18 @@ class _Series:
     rounds: tuple[Samples, ...]
     companion: Sheet | None = None
 
-    @property
-    def best(self) -> list[tuple[int, Best]]:
-        """Iterations and fastest sample of each round that counts towards a peak."""
-        found = [best(r, self.companion) for r in self.rounds]
-        return [(self.rounds[i].iterations, found[i]) for i in trusted(found)]
-
-    def per_round(self, work: float) -> list[float]:
-        """Best rate of each of those rounds in units of work per second, over all threads."""
-        return [work * self.case.threads * iterations * 1e9 / found.ns for iterations, found in self.best]
+    def found(self, work: float, device: Device) -> list[tuple[Round, Best]]:
+        """Best rate (in units of work per second, over all threads) and fastest sample of each round that counts towards a peak."""
+        threads = self.case.threads
+        per_hertz = nominal_rate(self.sheet, device, clock_hz=1.0, threads=threads)
+        rounds = []
+        for samples in self.rounds:
+            fastest = best(samples, self.companion)
+            rate = work * threads * samples.iterations * 1e9 / fastest.ns
+            share = rate / (per_hertz * fastest.clock_hz) if per_hertz and fastest.clock_hz else None
+            rounds.append((Round(rate=rate, share=share), fastest))
+        timed_clock = any(samples.companion_ns for samples in self.rounds)
+        return [rounds[i] for i in counting([each for each, _ in rounds], threads, timed_clock)]
 
     def medians(self, work: float) -> list[float]:
         """Median rate of each round."""
@@ -101,8 +104,9 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     if measures == "memory" and level is None:
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
-    per_round = one.per_round(work)
-    clocks = [found.clock_hz for _, found in one.best]
+    found = one.found(work, device)
+    per_round = [each.rate for each, _ in found]
+    clocks = [fastest.clock_hz for _, fastest in found]
     clock = clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
     nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else None

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from microbench.records import Samples, Sheet
 
-# Steps of turbo are 2.5 % and more, undisturbed readings of one step agree within a few tenths of a per cent.
-_AGREE = 0.004
+# Steps of turbo are 2.5 % and more, undisturbed readings of one step agree within some tenths of a per cent.
+_AGREE = 0.008
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,29 @@ def best(samples: Samples, companion: Sheet | None) -> Best:
     return Best(ns=samples.ns[chosen], clock_hz=max(clocks[chosen - 1], clocks[chosen]))
 
 
-def trusted(found: Sequence[Best]) -> list[int]:
-    """Indices of the rounds that count towards a peak: those whose clock is known, or all where it never is."""
-    return [i for i, each in enumerate(found) if each.clock_hz is not None] or list(range(len(found)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One round of one case: its best rate, and that rate's share of what the ports can do at the clock seen (``None``: unknown)."""
+
+    rate: float
+    share: float | None = None
+
+
+def above_nominal(threads: int) -> float:
+    """The share above which a rate cannot be: clock readings of one thread agree to 0.5 %, several threads also start apart."""
+    return 1.005 if threads == 1 else 1.01
+
+
+def counting(rounds: Sequence[Round], threads: int, timed_clock: bool) -> list[int]:
+    """Indices of the rounds that count towards a peak.
+
+    Where companions tell the clock (``timed_clock``), a round of unknown clock does not count; nor does one above nominal, whose
+    companions were disturbed alike, as long as most rounds are plausible. If most are above, the tables are wrong, and the gate says so.
+    """
+    everything = list(range(len(rounds)))
+    known = [i for i in everything if rounds[i].share is not None]
+    if not timed_clock or not known:
+        return everything
+    limit = above_nominal(threads)
+    plausible = [i for i in known if (rounds[i].share or 0.0) <= limit]
+    return plausible if 2 * len(plausible) >= len(known) else known

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from microbench.clock import above_nominal
 from microbench.records import Ceiling, Device, Finding
 
-# Reads of the clock and of the companion's clock can err by this together.
-ABOVE_NOMINAL = 0.005
+# A library may exceed the best unit by the error of either.
+ABOVE_UNITS = 0.01
 # Two levels may tie within the tolerance of memory ceilings.
 LEVEL_TIE = 0.03
 _LEVEL_ORDER = ("L1", "L2", "L3", "DRAM")
@@ -43,7 +44,7 @@ def _label(ceiling: Ceiling) -> str:
 
 def _above_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
     for ceiling in ceilings:
-        if ceiling.nominal and ceiling.rate.value > ceiling.nominal * (1 + ABOVE_NOMINAL):
+        if ceiling.nominal and ceiling.rate.value > ceiling.nominal * above_nominal(ceiling.threads):
             says = f"{_label(ceiling)} is {ceiling.rate.value / ceiling.nominal:.1%} of nominal at the clock seen, which cannot be"
             yield _doubt(
                 "above-nominal", says, "run again; if it stays, the port table or the clock companion is wrong for this chip", ceiling
@@ -82,7 +83,7 @@ def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
             for c in ceilings
             if c.mode == "peak" and c.measures == "compute" and c.dtype == ceiling.dtype and c.threads == ceiling.threads
         ]
-        if units and ceiling.rate.value > max(c.rate.value for c in units) * (1 + ABOVE_NOMINAL):
+        if units and ceiling.rate.value > max(c.rate.value for c in units) * (1 + ABOVE_UNITS):
             says = f"the library's {_label(ceiling)} is faster than every unit measured for {ceiling.dtype}"
             yield _doubt(
                 "library-above-units", says, "the library uses a unit without a kernel here, or another precision", ceiling, *units

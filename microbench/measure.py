@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from microbench.clock import best
+from microbench.clock import Round, best, counting
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Prepared
 from microbench.nominal import nominal_rate
@@ -32,6 +32,9 @@ TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
 LAST_CHASED_PASS_BYTES = 16 * 2**20
 LINE_BYTES = 64
+# Curves (sweeps by chase, mixed intensity) are fitted over many points, none of which must be a peak.
+_SHAPES = ("latency", "intensity", "cost")
+SHAPE_TOLERANCE = 0.06
 # A converged case is still visited now and then, so that a late quiet moment can raise it.
 REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
@@ -64,11 +67,8 @@ class _State:
     companion_sheet: Sheet | None = None
     iterations: int = 0
     companion_iterations: int = 0
-    rounds: int = 0
-    best_of_rounds: list[float] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     ended_s: list[float] = field(default_factory=list)
-    share: float | None = None
-    shares: list[float] = field(default_factory=list)
     converged: bool = False
     lost: bool = False
 
@@ -164,19 +164,22 @@ class Loop:
         """Every case for the first rounds, then those that have not converged, and the others now and then."""
         if state.lost:
             return False
-        if state.rounds < least:
+        if len(state.rounds) < least:
             return True
         spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (deadline_s - state.ended_s[0])
-        state.converged = self._converged(state) and (spread or state.share is not None)
+        proven_by_ports = any(each.share is not None for each in state.rounds)
+        state.converged = self._converged(state) and (spread or proven_by_ports or state.sheet.measures in _SHAPES)
         return not state.converged or self.round % REVISIT_EVERY == 0
 
     def _converged(self, state: _State) -> bool:
-        compute = state.sheet.measures == "compute"
+        measures = state.sheet.measures
+        rounds = [state.rounds[i] for i in counting(state.rounds, state.case.threads, state.companion is not None)]
+        if measures != "compute":
+            return rounds_agree([each.rate for each in rounds], SHAPE_TOLERANCE if measures in _SHAPES else MEMORY_TOLERANCE)
         # Turbo moves rates from round to round; what the rounds must agree on is the rate per clock, where the clock is known.
-        agreeing = state.shares if compute and state.shares else state.best_of_rounds
-        if not rounds_agree(agreeing, COMPUTE_TOLERANCE if compute else MEMORY_TOLERANCE):
-            return False
-        return not compute or state.share is None or state.share >= 1 - PORTS_TOLERANCE
+        shares = [each.share for each in rounds if each.share is not None]
+        agree = rounds_agree(shares or [each.rate for each in rounds], COMPUTE_TOLERANCE)
+        return agree and (not shares or max(shares) >= 1 - PORTS_TOLERANCE)
 
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
         """Blocks of one clock licence, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""
@@ -197,9 +200,8 @@ class Loop:
             return
         self._count(state, samples, self._elapsed())
         self.watcher.sampled(samples)
-        self.watcher.progressed(
-            state.case, self.round, max(state.best_of_rounds, default=samples.iterations / min(samples.ns)) * 1e9 * state.case.threads
-        )
+        highest = max(each.rate for each in state.rounds)
+        self.watcher.progressed(state.case, self.round, highest * 1e9 * state.case.threads)
 
     def _calibrate(self, state: _State) -> None:
         if state.iterations:
@@ -226,18 +228,14 @@ class Loop:
     def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
         """Take in a round: its best rate, and the share of the ports' count at the clock seen."""
         found = best(samples, state.companion_sheet)
-        rate, clock = samples.iterations / found.ns, found.clock_hz
-        state.ended_s.append(ended_s)
-        state.rounds += 1
-        if clock is None and samples.companion_ns:
-            return  # Turbo or a neighbour moved the clock all the while: this round tells nothing about a peak.
-        state.best_of_rounds.append(rate)
-        nominal = nominal_rate(state.sheet, self.device, clock_hz=clock, threads=state.case.threads) if clock else None
-        if nominal:
+        rate = samples.iterations / found.ns
+        share = None
+        if found.clock_hz:
+            nominal = nominal_rate(state.sheet, self.device, clock_hz=found.clock_hz, threads=state.case.threads)
             work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes
-            state.shares.append(rate * 1e9 * work * state.case.threads / nominal)
-            if rate == max(state.best_of_rounds):
-                state.share = state.shares[-1]
+            share = rate * 1e9 * work * state.case.threads / nominal if nominal else None
+        state.rounds.append(Round(rate=rate, share=share))
+        state.ended_s.append(ended_s)
 
 
 def burst(state: _State, count: int, index: int, started_s: float) -> Samples:

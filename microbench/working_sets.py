@@ -18,6 +18,8 @@ _CHASE_BYTES = {True: 128 * MIB, False: 512 * MIB}
 _LEAST_BYTES = 16 * MIB
 # Copies and triads, sweeps and chases in both page kinds, each thread: all of them prepared at once.
 _SHARE_OF_MEMORY = 12
+# Bytes ahead for software prefetch; 0 leaves it to the hardware. Neither wins everywhere, so both are cases.
+_PREFETCH = (0, 1024)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,16 +92,18 @@ class Streams:
             for level, sizes in sets.levels.items():
                 for working_set in sizes if self.wide(sheet) else sizes[:1]:
                     for pages in ("huge", "4k") if thorough and level == "L2" else ("huge",):
-                        yield level, known(sheet, working_set=working_set, pages=pages, streams=1)
+                        for ahead in _PREFETCH if level == "L2" and self.wide(sheet) and sheet.access != "read" else (0,):
+                            yield level, known(sheet, working_set=working_set, pages=pages, streams=1, prefetch=ahead)
         both_pages = thorough or (self.wide(sheet) and sheet.access == "write")
         for pages in ("huge", "4k") if both_pages else ("huge",):
             for streams in self._side_by_side(sheet):
-                yield "DRAM", known(sheet, working_set=sets.cold, pages=pages, streams=streams, cold=1)
+                for ahead in _PREFETCH if streams == 1 and thorough else (0,):
+                    yield "DRAM", known(sheet, working_set=sets.cold, pages=pages, streams=streams, prefetch=ahead, cold=1)
 
 
 def known(sheet: Sheet, **params: Value) -> dict[str, Value]:
-    """Those of the parameters that a kernel takes."""
-    return {name: value for name, value in params.items() if name in sheet.params}
+    """Those of the parameters that a kernel takes; switched off (``prefetch`` and ``cold`` 0) goes without saying."""
+    return {name: value for name, value in params.items() if name in sheet.params and not (name in ("prefetch", "cold") and not value)}
 
 
 def sweep_of(sheets: Sequence[Sheet], streams: Streams, largest: int) -> Iterable[tuple[Sheet, dict[str, Value]]]:

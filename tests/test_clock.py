@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from microbench.clock import Best, best, trusted
+from microbench.clock import Round, best, counting
 from microbench.records import Samples, Sheet
 
 COMPANION = Sheet(name="clock.v512", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
@@ -36,10 +36,22 @@ def test_where_no_two_companions_agree_the_clock_is_unknown() -> None:
     assert (found.ns, found.clock_hz) == (900, None)
 
 
+def rounds(*shares: float | None) -> list[Round]:
+    return [Round(rate=1.0, share=share) for share in shares]
+
+
 def test_rounds_of_unknown_clock_count_only_where_there_is_no_other() -> None:
-    unknown, known = Best(ns=1, clock_hz=None), Best(ns=2, clock_hz=3e9)
-    assert trusted([unknown, known, unknown]) == [1]
-    assert trusted([unknown, unknown]) == [0, 1]
+    assert counting(rounds(None, 1.0, None), 1, timed_clock=True) == [1]
+    assert counting(rounds(None, None), 1, timed_clock=True) == [0, 1]
+    assert counting(rounds(None, None), 1, timed_clock=False) == [0, 1]
+
+
+def test_a_few_rounds_above_nominal_had_disturbed_companions() -> None:
+    assert counting(rounds(1.04, 0.99, 1.0), 1, timed_clock=True) == [1, 2]
+
+
+def test_most_rounds_above_nominal_are_kept_for_the_gate_to_see() -> None:
+    assert counting(rounds(1.04, 1.05, 1.0), 1, timed_clock=True) == [0, 1, 2]
 
 
 def test_cycles_stamped_by_the_device_come_first() -> None:
