@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 # Vector units and tensor cores load 16 elements at a time at most: a size that is no multiple leaves lanes or copies behind.
 ALIGNMENT = 16
 SMALL_IMAGE = 20480
+SMALL_PRODUCT = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +129,9 @@ def _codes(batch: Batch, product: Floats) -> npt.NDArray[np.object_]:
     code = np.full(len(batch), batch.row.name, dtype=object)
     if batch.row.name in ("matmul", "linear", "bmm"):
         code[(product[:, 1] == 1) | (product[:, 2] == 1)] = f"{batch.row.name}.vector"
+        if batch.row.name == "bmm":
+            # PyTorch multiplies very small matrices itself.
+            code[product[:, 1] * product[:, 2] * product[:, 3] < SMALL_PRODUCT] = "bmm.small"
     elif batch.row.name == "conv2d":
         code[shape.groups > 1] = "conv2d.grouped"
         code[(shape.groups > 1) & (shape.groups == shape.c_in)] = "conv2d.depthwise"

@@ -200,6 +200,8 @@ def _models(device: Device, calibration: Characterisation) -> tuple[GradedModel,
     from microbench.kernels.torch_operators import timer
     from microbench.model_time import predict_model
 
+    # Measuring ceilings leaves torch with the threads of its last case.
+    use_all_threads(device)
     place = place_of(device)
     clock = timer(place)
     made = models()
