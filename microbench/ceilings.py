@@ -101,7 +101,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     if measures not in ("compute", "memory", "link"):
         return None
     level = (fixed_level(sheet.variant) or level_of_case(case, levels, device)) if measures == "memory" else None
-    if measures == "memory" and level is None:
+    if measures == "memory" and (level is None or _warm_memory(level, one)):
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
     found = one.found(work, device)
@@ -132,7 +132,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         mode=case.mode,
         operands=sheet.operands,
         rounds=len(one.rounds),
-        converged=_converged(per_round, clocks, nominal) if measures == "compute" else rounds_agree(per_round, MEMORY_TOLERANCE),
+        converged=_converged([each for each, _ in found]) if measures == "compute" else rounds_agree(per_round, MEMORY_TOLERANCE),
         quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
         nominal=nominal,
         clock_hz=clock,
@@ -154,6 +154,11 @@ def _power(rounds: Sequence[Samples]) -> float | None:
     return float(np.median(readings)) if readings else None
 
 
+def _warm_memory(level: str, one: _Series) -> bool:
+    """Whether a case is a sweep's view of main memory, part of which a cache may have answered: the cold cases are the ceiling."""
+    return level == "DRAM" and "cold" in one.sheet.params and not one.case.params.get("cold")
+
+
 def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Estimate:
     value, low = envelope(per_round)
     fastest_ns = min(min(r.ns) for r in one.rounds)
@@ -172,12 +177,15 @@ def _typical(medians: Sequence[float]) -> Estimate:
     )
 
 
-def _converged(per_round: Sequence[float], clocks: Sequence[float | None], nominal: float | None) -> bool:
-    """Three rounds agree, per clock where turbo moves the rate, and the best is within 1.5 % of what the ports can do."""
-    agreeing = [rate / clock if clock else rate for rate, clock in zip(per_round, clocks, strict=True)]
-    if not rounds_agree(agreeing, COMPUTE_TOLERANCE):
-        return False
-    return nominal is None or max(per_round) >= nominal * (1 - PORTS_TOLERANCE)
+def _converged(rounds: Sequence[Round]) -> bool:
+    """Three rounds agree, per clock where turbo moves the rate, and the best of them is within 1.5 % of what the ports can do.
+
+    A share a little above 1 is an error of the clock, so shares are compared up to 1.
+    """
+    shares = [min(each.share, 1.0) for each in rounds if each.share is not None]
+    if not shares:
+        return rounds_agree([each.rate for each in rounds], COMPUTE_TOLERANCE)
+    return rounds_agree(shares, COMPUTE_TOLERANCE) and max(shares) >= 1 - PORTS_TOLERANCE
 
 
 def _throttled(rounds: Sequence[Samples]) -> float | None:

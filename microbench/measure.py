@@ -177,7 +177,7 @@ class Loop:
         if measures != "compute":
             return rounds_agree([each.rate for each in rounds], SHAPE_TOLERANCE if measures in _SHAPES else MEMORY_TOLERANCE)
         # Turbo moves rates from round to round; what the rounds must agree on is the rate per clock, where the clock is known.
-        shares = [each.share for each in rounds if each.share is not None]
+        shares = [min(each.share, 1.0) for each in rounds if each.share is not None]
         agree = rounds_agree(shares or [each.rate for each in rounds], COMPUTE_TOLERANCE)
         return agree and (not shares or max(shares) >= 1 - PORTS_TOLERANCE)
 
