@@ -178,14 +178,15 @@ def _typical(medians: Sequence[float]) -> Estimate:
 
 
 def _converged(rounds: Sequence[Round]) -> bool:
-    """Three rounds agree, per clock where turbo moves the rate, and the best of them is within 1.5 % of what the ports can do.
+    """Three rounds agree, per clock where turbo moves the rate, and the fastest is within 1.5 % of what the ports can do.
 
     A share a little above 1 is an error of the clock, so shares are compared up to 1.
     """
     shares = [min(each.share, 1.0) for each in rounds if each.share is not None]
     if not shares:
         return rounds_agree([each.rate for each in rounds], COMPUTE_TOLERANCE)
-    return rounds_agree(shares, COMPUTE_TOLERANCE) and max(shares) >= 1 - PORTS_TOLERANCE
+    fastest = max(rounds, key=lambda each: each.rate)
+    return rounds_agree(shares, COMPUTE_TOLERANCE) and (fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE)
 
 
 def _throttled(rounds: Sequence[Samples]) -> float | None:
