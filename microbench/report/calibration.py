@@ -41,7 +41,8 @@ def draw_calibration(measured: Any, predicted: Any, families: Sequence[str], pat
     lower.set(yscale="log", xlabel="measured (µs)", ylabel="predicted / measured")
     from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
 
-    lower.set_ylim(0.3, 3.3)
+    ratio = predicted / measured
+    lower.set_ylim(min(0.3, 0.9 * float(ratio.min())), max(3.3, 1.1 * float(ratio.max())))
     lower.yaxis.set_major_locator(FixedLocator([0.5, 0.8, 1, 1.25, 2]))
     lower.yaxis.set_major_formatter(ScalarFormatter())
     lower.yaxis.set_minor_formatter(NullFormatter())
