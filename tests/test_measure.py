@@ -39,6 +39,11 @@ def test_calibration_reaches_the_sample_length_within_a_factor_of_two() -> None:
         assert iterations == 1 or 1e-3 <= iterations * seconds < 2e-3
 
 
+def test_a_hiccup_does_not_pass_for_a_long_loop() -> None:
+    iterations = calibrate(FakeRun(lambda call: 5e-3 if call == 0 else 1e-6).run, 1e-3)
+    assert 900 <= iterations < 2000
+
+
 def test_calibration_survives_a_kernel_that_rounds_up() -> None:
     iterations = calibrate(lambda n: Timing(ns=max(1, -(-n // 1024) * 1024 * 10), iterations=-(-n // 1024) * 1024), 1e-3)
     assert 1e5 <= iterations < 2e5
