@@ -132,7 +132,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         mode=case.mode,
         operands=sheet.operands,
         rounds=len(one.rounds),
-        converged=_converged([each for each, _ in found]) if measures == "compute" else rounds_agree(per_round, MEMORY_TOLERANCE),
+        converged=_converged([each for each, _ in found], sheet),
         quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
         nominal=nominal,
         clock_hz=clock,
@@ -177,16 +177,19 @@ def _typical(medians: Sequence[float]) -> Estimate:
     )
 
 
-def _converged(rounds: Sequence[Round]) -> bool:
-    """Three rounds agree, per clock where turbo moves the rate, and the fastest is within 1.5 % of what the ports can do.
+def _converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
+    """Three rounds agree, per clock where turbo moves the rate; a compute kernel's fastest is within 1.5 % of what the ports can do.
 
-    A share a little above 1 is an error of the clock, so shares are compared up to 1.
+    A share a little above 1 is an error of the clock, so shares are compared up to 1. A library's loop has no clock of its own, so
+    its rounds are held to what turbo leaves of them.
     """
+    by_ports = sheet.measures == "compute" and sheet.backend != "torch"
+    tolerance = COMPUTE_TOLERANCE if by_ports else MEMORY_TOLERANCE
     shares = [min(each.share, 1.0) for each in rounds if each.share is not None]
-    if not shares:
-        return rounds_agree([each.rate for each in rounds], COMPUTE_TOLERANCE)
+    if not rounds_agree(shares or [each.rate for each in rounds], tolerance):
+        return False
     fastest = max(rounds, key=lambda each: each.rate)
-    return rounds_agree(shares, COMPUTE_TOLERANCE) and (fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE)
+    return not by_ports or fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE
 
 
 def _throttled(rounds: Sequence[Samples]) -> float | None:

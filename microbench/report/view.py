@@ -97,11 +97,11 @@ def groups(characterisation: Characterisation) -> tuple[Group, ...]:
 
 
 def best_variants(group: Group) -> Group:
-    """The group with one row for each level and access: the fastest that converged, else the fastest."""
+    """The group with one row for each level and access: the fastest."""
     best: dict[tuple[str | None, str | None], Row] = {}
     for row in group.rows:
         key = (row.ceiling.level, row.ceiling.access)
-        if key not in best or (row.ceiling.converged, row.ceiling.rate.value) > (best[key].ceiling.converged, best[key].ceiling.rate.value):
+        if key not in best or row.ceiling.rate.value > best[key].ceiling.rate.value:
             best[key] = row
     return Group(title=group.title, rows=tuple(best.values())) if group.rows and group.rows[0].ceiling.measures == "memory" else group
 
