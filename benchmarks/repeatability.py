@@ -34,7 +34,7 @@ def measure(out: Path) -> Characterisation:
     """Run the command line once in a fresh process and load what it left."""
     before = set(out.glob("*/*.json"))
     started = time.monotonic()
-    command = [sys.executable, "-m", "microbench", "run", "--device", "cpu", "--quick", "--out", str(out)]
+    command = [sys.executable, "-P", "-m", "microbench", "run", "--device", "cpu", "--quick", "--out", str(out)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     path = next(iter(set(out.glob("*/*.json")) - before))
     print(f"{path.name}: {time.monotonic() - started:.1f} s", file=sys.stderr)

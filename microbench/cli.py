@@ -107,7 +107,7 @@ def _request(options: dict[str, Any]) -> Request:
 
 def _repeat(times: int) -> int:
     """Noise between processes is not noise within one: each repetition gets a process of its own."""
-    arguments = [sys.executable, "-m", "microbench", *_without_repeat(sys.argv[1:])]
+    arguments = [sys.executable, "-P", "-m", "microbench", *_without_repeat(sys.argv[1:])]
     for _ in range(times):
         code = subprocess.run(arguments, check=False).returncode  # noqa: S603 - our own command line again
         if code:
