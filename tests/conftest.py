@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """Shells start background jobs with Ctrl-C ignored, and children inherit that; tests of interrupts need it heard."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
