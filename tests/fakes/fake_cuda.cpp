@@ -35,10 +35,10 @@ struct Gpu {
   double clock_hz = 1e9;
   double throttled_hz = 0;  // from then on, after so much work
   double throttle_after_ns = 0;
-  double dram = 4e9, l2 = 12e9;  // byte/s
-  double shared = 60e9;                                                     // byte/s of all shared memories and L1s
+  double dram = 4e9, l2 = 12e9;                                                      // byte/s
+  double shared = 60e9;                                                              // byte/s of all shared memories and L1s
   double latency_l1 = 30, latency_l2 = 200, latency_dram = 500, l1_bytes = 1 << 15;  // ns per load; bytes of one L1
-  double plain = 20e9, tensor = 1e12;  // FLOP/s of kernels without a rate of their own
+  double plain = 20e9, tensor = 1e12;                                                // FLOP/s of kernels without a rate of their own
   double launch_ns = 2500, graph_ns = 1200;
   double host_copy = 2e9;  // byte/s each way
   int step_ns = 32;
@@ -93,29 +93,62 @@ void read_script() {
     words >> key;
     Gpu* gpu = s.gpus.empty() ? nullptr : &s.gpus.back();
     if (key.empty() || key[0] == '#') continue;
-    if (key == "driver") words >> s.driver;
-    else if (key == "counts") { words >> symbol; read_counts(symbol); }
-    else if (key == "corrupt") { words >> symbol; s.corrupt.insert(symbol); }
-    else if (key == "fail") { Fault f; words >> symbol >> f.nth >> f.code; s.faults[symbol] = f; }
-    else if (key == "device") s.gpus.emplace_back();
-    else if (gpu == nullptr) std::abort();
-    else if (key == "name") { std::getline(words >> std::ws, gpu->name); }
-    else if (key == "attribute") { int which, value; words >> which >> value; gpu->attributes[which] = value; }
-    else if (key == "memory") words >> gpu->memory;
-    else if (key == "clock_hz") words >> gpu->clock_hz;
-    else if (key == "throttle") words >> gpu->throttle_after_ns >> gpu->throttled_hz;
-    else if (key == "dram") words >> gpu->dram;
-    else if (key == "l2") words >> gpu->l2;
-    else if (key == "plain") words >> gpu->plain;
-    else if (key == "tensor") words >> gpu->tensor;
-    else if (key == "shared") words >> gpu->shared;
-    else if (key == "latency") words >> gpu->l1_bytes >> gpu->latency_l1 >> gpu->latency_l2 >> gpu->latency_dram;
-    else if (key == "launch_ns") words >> gpu->launch_ns;
-    else if (key == "graph_ns") words >> gpu->graph_ns;
-    else if (key == "host_copy") words >> gpu->host_copy;
-    else if (key == "step_ns") words >> gpu->step_ns;
-    else if (key == "peak") { double rate; words >> symbol >> rate; gpu->peak[symbol] = rate; }
-    else { std::fprintf(stderr, "fake driver: unknown key %s\n", key.c_str()); std::abort(); }
+    if (key == "driver")
+      words >> s.driver;
+    else if (key == "counts") {
+      words >> symbol;
+      read_counts(symbol);
+    } else if (key == "corrupt") {
+      words >> symbol;
+      s.corrupt.insert(symbol);
+    } else if (key == "fail") {
+      Fault f;
+      words >> symbol >> f.nth >> f.code;
+      s.faults[symbol] = f;
+    } else if (key == "device")
+      s.gpus.emplace_back();
+    else if (gpu == nullptr)
+      std::abort();
+    else if (key == "name") {
+      std::getline(words >> std::ws, gpu->name);
+    } else if (key == "attribute") {
+      int which, value;
+      words >> which >> value;
+      gpu->attributes[which] = value;
+    } else if (key == "memory")
+      words >> gpu->memory;
+    else if (key == "clock_hz")
+      words >> gpu->clock_hz;
+    else if (key == "throttle")
+      words >> gpu->throttle_after_ns >> gpu->throttled_hz;
+    else if (key == "dram")
+      words >> gpu->dram;
+    else if (key == "l2")
+      words >> gpu->l2;
+    else if (key == "plain")
+      words >> gpu->plain;
+    else if (key == "tensor")
+      words >> gpu->tensor;
+    else if (key == "shared")
+      words >> gpu->shared;
+    else if (key == "latency")
+      words >> gpu->l1_bytes >> gpu->latency_l1 >> gpu->latency_l2 >> gpu->latency_dram;
+    else if (key == "launch_ns")
+      words >> gpu->launch_ns;
+    else if (key == "graph_ns")
+      words >> gpu->graph_ns;
+    else if (key == "host_copy")
+      words >> gpu->host_copy;
+    else if (key == "step_ns")
+      words >> gpu->step_ns;
+    else if (key == "peak") {
+      double rate;
+      words >> symbol >> rate;
+      gpu->peak[symbol] = rate;
+    } else {
+      std::fprintf(stderr, "fake driver: unknown key %s\n", key.c_str());
+      std::abort();
+    }
   }
 }
 
@@ -159,11 +192,23 @@ int called(const char* name) {
 constexpr int invalid_value = 1, out_of_memory = 2, not_initialized = 3, invalid_context = 201, invalid_image = 200, no_binary = 209,
               unsupported_version = 222, invalid_handle = 400, not_found = 500, invalid_device = 101;
 
-struct Module { std::string image; };
-struct Function { Module* module; std::string symbol; };
+struct Module {
+  std::string image;
+};
+struct Function {
+  Module* module;
+  std::string symbol;
+};
 struct Stream;
-struct Event { double at = 0; bool recorded = false; Stream* stream = nullptr; };
-struct Op { double enqueued; std::function<void(Stream&, double)> run; };
+struct Event {
+  double at = 0;
+  bool recorded = false;
+  Stream* stream = nullptr;
+};
+struct Op {
+  double enqueued;
+  std::function<void(Stream&, double)> run;
+};
 struct Stream {
   int device = 0;
   double free_at = 0;
@@ -171,13 +216,29 @@ struct Stream {
   bool capturing = false;
   std::vector<std::function<void(Stream&, double)>> captured;
 };
-struct Graph { std::vector<std::function<void(Stream&, double)>> nodes; };
-struct Exec { Graph graph; };
-struct Context { int device; int retained = 0; };
+struct Graph {
+  std::vector<std::function<void(Stream&, double)>> nodes;
+};
+struct Exec {
+  Graph graph;
+};
+struct Context {
+  int device;
+  int retained = 0;
+};
 
-std::map<int, Context>& contexts() { static std::map<int, Context> all; return all; }
-std::set<Stream*>& streams() { static std::set<Stream*> all; return all; }
-Stream& null_stream() { static Stream one; return one; }
+std::map<int, Context>& contexts() {
+  static std::map<int, Context> all;
+  return all;
+}
+std::set<Stream*>& streams() {
+  static std::set<Stream*> all;
+  return all;
+}
+Stream& null_stream() {
+  static Stream one;
+  return one;
+}
 Stream& of(void* stream) { return stream == nullptr ? null_stream() : *static_cast<Stream*>(stream); }
 
 void drain(Stream& stream) {
@@ -235,7 +296,9 @@ void execute(const Launched& launch, Stream& stream, double start) {
   if (fake::starts(launch.symbol, "chase")) {
     const auto held = state().memory.upper_bound(p.pointer(8));
     const double set = launch.symbol == "chase_shared" ? 0 : static_cast<double>(std::prev(held)->second);
-    const double each = set <= g.l1_bytes && launch.symbol != "chase_cg" ? g.latency_l1 : set <= g.attributes[38] ? g.latency_l2 : g.latency_dram;
+    const double each = set <= g.l1_bytes && launch.symbol != "chase_cg" ? g.latency_l1
+                        : set <= g.attributes[38]                        ? g.latency_l2
+                                                                         : g.latency_dram;
     ns = 16 * iterations * each;
   } else if (near) {
     ns = (work.bytes_read + work.bytes_written) * iterations * blocks / (g.shared * share) * 1e9;
@@ -298,7 +361,7 @@ bool owned(std::uintptr_t address, std::size_t bytes) {
 }  // namespace
 
 #define FAKE extern "C" __attribute__((visibility("default"))) int
-#define ENTER(name)                          \
+#define ENTER(name) \
   if (const int code = called(name)) return code
 
 FAKE cuInit(unsigned) {
@@ -487,7 +550,11 @@ FAKE cuMemsetD32Async(std::uintptr_t to, unsigned word, std::size_t count, void*
 FAKE cuModuleLoadData(void** module, const void* image) {
   ENTER("cuModuleLoadData");
   const auto* bytes = static_cast<const unsigned char*>(image);
-  if (std::memcmp(bytes, "\x7f" "ELF", 4) != 0) return invalid_image;
+  if (std::memcmp(bytes,
+                  "\x7f"
+                  "ELF",
+                  4) != 0)
+    return invalid_image;
   // ABI 8 came with toolkit 13; older drivers do not read it.
   if (bytes[8] >= 8 && state().driver < 13000) return unsupported_version;
   const int arch = bytes[0x31];

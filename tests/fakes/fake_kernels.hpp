@@ -119,8 +119,7 @@ inline void near(const std::string& symbol, const Parameters& p, unsigned blocks
           for (unsigned slot = 0; slot < 4; ++slot) sum[w] += in[slot * threads + t][w] * 8 * iterations;
         } else {
           for (unsigned half = 0; half < 2; ++half)
-            for (unsigned j = 0; j < 8; ++j)
-              sum[w] += in[1 + half * in[0][0] + j * threads + t][w] * ((iterations + 1 - half) / 2);
+            for (unsigned j = 0; j < 8; ++j) sum[w] += in[1 + half * in[0][0] + j * threads + t][w] * ((iterations + 1 - half) / 2);
         }
       }
       out[b * threads + t] = sum;
@@ -157,8 +156,7 @@ inline void run(const std::string& symbol, const Parameters& p, unsigned blocks,
   if (symbol == "fma_bf16x2") return turn<u32>(p, blocks, threads, 47, [](u32 x, u32 a, u32 y) { return halves(x, a, y, true); });
   if (symbol == "dp4a_i8")
     return turn<u32>(p, blocks, threads, 31, [](u32 x, u32 a, u32 y) {
-      for (int shift : {0, 8, 16, 24})
-        x += static_cast<u32>(static_cast<std::int8_t>(a >> shift) * static_cast<std::int8_t>(y >> shift));
+      for (int shift : {0, 8, 16, 24}) x += static_cast<u32>(static_cast<std::int8_t>(a >> shift) * static_cast<std::int8_t>(y >> shift));
       return x;
     });
   if (symbol == "ticks") {

@@ -56,7 +56,9 @@ inline std::uint64_t to_bits(const std::string& kind, double v) {
 }
 
 using Matrix = std::vector<std::vector<double>>;
-inline Matrix matrix(int rows, int columns) { return Matrix(static_cast<std::size_t>(rows), std::vector<double>(static_cast<std::size_t>(columns))); }
+inline Matrix matrix(int rows, int columns) {
+  return Matrix(static_cast<std::size_t>(rows), std::vector<double>(static_cast<std::size_t>(columns)));
+}
 
 struct Shape {
   int m, n, k;
@@ -68,7 +70,10 @@ inline Shape shape_of(const std::string& symbol) {
   std::vector<std::string> words;
   std::string word;
   for (char c : symbol + "_") {
-    if (c != '_') { word += c; continue; }
+    if (c != '_') {
+      word += c;
+      continue;
+    }
     words.push_back(word);
     word.clear();
   }
@@ -103,7 +108,8 @@ void multiply_fragments(const std::string& symbol, const Parameters& p, unsigned
       for (int r = 0; r < a_words; ++r)
         for (unsigned lane = 0; lane < 32; ++lane)
           for (int j = 0; j < per_word; ++j) {
-            const int row = static_cast<int>(lane / 4) + 8 * (r % halves), column = 4 * per_word * (r / halves) + static_cast<int>(lane % 4) * per_word + j;
+            const int row = static_cast<int>(lane / 4) + 8 * (r % halves),
+                      column = 4 * per_word * (r / halves) + static_cast<int>(lane % 4) * per_word + j;
             const Word word = slot(tile * a_words + r, warp * 32 + lane);
             a[0][static_cast<std::size_t>(row)][static_cast<std::size_t>(column)] += element(word, j);
             a[1][static_cast<std::size_t>(row)][static_cast<std::size_t>(column)] += element(word ^ mask, j);
@@ -121,10 +127,12 @@ void multiply_fragments(const std::string& symbol, const Parameters& p, unsigned
           std::uint64_t word = 0;
           const Word start = slot(2 * a_words + chains * b_words + chain * d_words + r, warp * 32 + lane);
           for (int j = 0; j < (packed ? 2 : 1); ++j) {
-            const std::size_t row = lane / 4 + static_cast<std::size_t>(8 * half), column = 2 * (lane % 4) + static_cast<std::size_t>(packed ? j : r % 2);
+            const std::size_t row = lane / 4 + static_cast<std::size_t>(8 * half),
+                              column = 2 * (lane % 4) + static_cast<std::size_t>(packed ? j : r % 2);
             double sums[2] = {0, 0};
             for (int k = 0; k < s.k; ++k)
-              for (int side = 0; side < 2; ++side) sums[side] += a[side][row][static_cast<std::size_t>(k)] * b[static_cast<std::size_t>(k)][column];
+              for (int side = 0; side < 2; ++side)
+                sums[side] += a[side][row][static_cast<std::size_t>(k)] * b[static_cast<std::size_t>(k)][column];
             const double d0 = value(format(s.d), packed ? static_cast<std::uint64_t>(start) >> (16 * j) : start);
             word |= to_bits(s.d, d0 + 4 * (even_trips * sums[0] + odd_trips * sums[1])) << (16 * j);
           }
@@ -144,7 +152,8 @@ inline Matrix tile(const unsigned char* image, std::uint64_t descriptor, int row
     for (int k = 0; k < s.k; ++k) {
       const int at = k * f.bits / 8;
       std::uint64_t bits = 0;
-      const unsigned char* from = image + static_cast<std::uint64_t>(r / 8) * stride + static_cast<std::uint64_t>(at / 16) * leading + static_cast<std::uint64_t>(r % 8 * 16 + at % 16);
+      const unsigned char* from = image + static_cast<std::uint64_t>(r / 8) * stride + static_cast<std::uint64_t>(at / 16) * leading +
+                                  static_cast<std::uint64_t>(r % 8 * 16 + at % 16);
       std::memcpy(&bits, from, static_cast<std::size_t>(f.bits / 8));
       found[static_cast<std::size_t>(r)][static_cast<std::size_t>(k)] = value(f, bits);
     }
@@ -158,7 +167,8 @@ inline void multiply_tiles(const std::string& symbol, const Parameters& p, unsig
   const auto* image = reinterpret_cast<const unsigned char*>(header + 4);
   auto* out = reinterpret_cast<std::uint32_t*>(p.pointer(0));
   const std::size_t a_bytes = static_cast<std::size_t>(s.m) * 32, b_bytes = static_cast<std::size_t>(s.n) * 32;
-  if (!hopper && ((header[2] >> 17 & 0x3F) * 8 != static_cast<std::uint64_t>(s.n) || (header[2] >> 24 & 0x1F) * 16 != static_cast<std::uint64_t>(s.m)))
+  if (!hopper &&
+      ((header[2] >> 17 & 0x3F) * 8 != static_cast<std::uint64_t>(s.n) || (header[2] >> 24 & 0x1F) * 16 != static_cast<std::uint64_t>(s.m)))
     throw std::runtime_error("fake: instruction word names another shape");
   std::vector<Matrix> a;
   for (int t = 0; t < 4; ++t) a.push_back(tile(image + static_cast<std::size_t>(t) * a_bytes, header[0], s.m, s));
@@ -171,7 +181,8 @@ inline void multiply_tiles(const std::string& symbol, const Parameters& p, unsig
         for (std::size_t thread = 0; thread < 128; ++thread)
           for (int j = 0; j < e; ++j) {
             const std::size_t lane = thread % 32, row = 16 * (thread / 32) + lane / 4 + 8 * (r % 2);
-            const auto column = static_cast<std::size_t>(4 * e) * (r / 2) + (lane % 4) * static_cast<std::size_t>(e) + static_cast<std::size_t>(j);
+            const auto column =
+                static_cast<std::size_t>(4 * e) * (r / 2) + (lane % 4) * static_cast<std::size_t>(e) + static_cast<std::size_t>(j);
             a[t][row][column] = value(f, static_cast<std::uint64_t>(words[(t * 4 + r) * 128 + thread]) >> (f.bits * j));
           }
   }

@@ -27,15 +27,15 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static char *memory(size_t bytes) {
+static char* memory(size_t bytes) {
   const size_t unit = (size_t)2 << 20, whole = (bytes + unit - 1) / unit * unit;
-  char *p = aligned_alloc(unit, whole);
+  char* p = aligned_alloc(unit, whole);
   if (p == NULL) exit(fprintf(stderr, "no memory for %zu bytes\n", whole));
   madvise(p, whole, MADV_HUGEPAGE);
   return memset(p, 1, whole);
 }
 
-static void *work(void *argument) {
+static void* work(void* argument) {
   const long me = (long)argument;
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -59,7 +59,7 @@ static void *work(void *argument) {
   return NULL;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 5) return fprintf(stderr, "usage: %s copy|write BYTES THREADS SECONDS\n", argv[0]), 2;
   copying = strcmp(argv[1], "copy") == 0;
   threads = atoi(argv[3]);
@@ -68,7 +68,7 @@ int main(int argc, char **argv) {
   if (threads < 1 || threads > most || array_bytes == 0) return 2;
   pthread_barrier_init(&gate, NULL, (unsigned)threads + 1);
   pthread_t team[most];
-  for (long i = 0; i < threads; i++) pthread_create(&team[i], NULL, work, (void *)i);
+  for (long i = 0; i < threads; i++) pthread_create(&team[i], NULL, work, (void*)i);
   double best = 0, first = now();
   while (now() - first < limit) {
     pthread_barrier_wait(&gate);

@@ -15,7 +15,7 @@
 
 static double a[ELEMENTS], b[ELEMENTS], c[ELEMENTS];
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc != 3) return fprintf(stderr, "usage: %s copy|triad SECONDS\n", argv[0]), 2;
   const int triad = strcmp(argv[1], "triad") == 0;
   const double limit = atof(argv[2]), scale = 3.0;
