@@ -1,0 +1,126 @@
+"""Every record of the project: plain, frozen values that refuse what cannot be.
+
+Stored in SI: seconds, bytes, FLOP, hertz, watts. ``None`` means unknown. ``store`` turns them into JSON; nothing else does.
+The measuring half makes what is in `measured`, the analysing half what is in `distilled` and `fitted`; a characterisation holds both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from microbench.records.distilled import Ceiling, Cost, LevelSeen, Proof
+from microbench.records.fitted import Fits, OperatorFit, Prediction, RooflineFit, RoofPoint
+from microbench.records.measured import Budget, Case, Device, MemoryLevel, Plan, Samples, Sheet, Timing
+from microbench.records.values import (
+    BACKENDS,
+    LEVELS,
+    MEASURES,
+    NAME,
+    Access,
+    Backend,
+    Estimate,
+    Measures,
+    Mode,
+    Operands,
+    ProofStatus,
+    Scope,
+    Severity,
+    Unit,
+    Value,
+    Work,
+    one_of,
+    refuse,
+)
+
+__all__ = [
+    "BACKENDS",
+    "LEVELS",
+    "MEASURES",
+    "Access",
+    "Backend",
+    "Budget",
+    "Case",
+    "Ceiling",
+    "Characterisation",
+    "Cost",
+    "Device",
+    "Environment",
+    "Estimate",
+    "Finding",
+    "Fits",
+    "LevelSeen",
+    "Measures",
+    "MemoryLevel",
+    "Mode",
+    "Operands",
+    "OperatorFit",
+    "Plan",
+    "Prediction",
+    "Proof",
+    "ProofStatus",
+    "RoofPoint",
+    "RooflineFit",
+    "Samples",
+    "Scope",
+    "Severity",
+    "Sheet",
+    "Timing",
+    "Unit",
+    "Value",
+    "Work",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A doubt, a warning or a doctor's word: what was seen, and what to do about it. Nothing is changed for the user."""
+
+    code: str
+    severity: Severity
+    says: str
+    remedy: str = ""
+    case: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "severity", ("info", "warning", "error"))
+        refuse(not NAME.fullmatch(self.code.replace("-", "_")), f"finding code {self.code!r} is not lower-case words joined by '-'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What the numbers were measured under: one entry a fact, e.g. ``kernel``, ``transparent_hugepage``, ``compiler``."""
+
+    started: str
+    seconds: float
+    microbench: str
+    facts: dict[str, Value | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Characterisation:
+    """One device, measured: the file that everything downstream reads. ``device`` lacks measured facts in a file from ``fit``."""
+
+    schema: str
+    device: Device
+    environment: Environment | None
+    plan: Plan | None
+    sheets: tuple[Sheet, ...] = ()
+    samples: tuple[Samples, ...] = ()
+    ceilings: tuple[Ceiling, ...] = ()
+    costs: tuple[Cost, ...] = ()
+    fits: Fits = field(default_factory=Fits)
+    findings: tuple[Finding, ...] = ()
+
+    # Records know nothing of higher floors; these two are here because users look for them on the record.
+
+    @property
+    def roofline(self) -> Any:
+        """The empirical `microbench.roofline.Roofline` of all threads."""
+        return import_module("microbench.roofline").Roofline.of(self)
+
+    def ceilings_frame(self) -> Any:
+        """The ceilings as a pandas DataFrame in long form, SI units in the column names."""
+        rows = import_module("microbench.frames").ceiling_rows(self.ceilings)
+        return import_module("pandas").DataFrame(list(rows))

@@ -1,0 +1,110 @@
+"""What is distilled from samples: ceilings with their proof, costs, the memory levels seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from microbench.dtypes import DTYPES
+from microbench.records.values import LEVELS, Access, Backend, Estimate, Mode, Operands, ProofStatus, Scope, Unit, finite, one_of, refuse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Whether the loop that ran is the loop the sheet describes.
+
+    ``expected`` and ``found`` count instructions per iteration by class (math, loads, stores).
+    """
+
+    status: ProofStatus
+    source: str | None = None
+    hash: str | None = None
+    tool: str | None = None
+    expected: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "status", ("proven", "unproven", "failed"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """A rate that the device was seen to reach (FLOP/s, OP/s or byte/s), with everything that qualifies it.
+
+    ``rate`` is the envelope, ``typical`` the median over rounds. ``nominal`` is units x width x FLOP per cycle at the clock
+    seen, ``advertised`` what is printed. ``per_clock`` is per core (CPU) or per SM (CUDA).
+    """
+
+    name: str
+    measures: Literal["compute", "memory", "link"]
+    backend: Backend
+    rate: Estimate
+    case: str
+    unit: Unit | None = None
+    dtype: str | None = None
+    accumulator: str | None = None
+    level: str | None = None
+    access: Access | None = None
+    variant: str = ""
+    threads: int = 1
+    scope: Scope = "core"
+    mode: Mode = "peak"
+    operands: Operands | None = None
+    typical: Estimate | None = None
+    rounds: int = 1
+    converged: bool = False
+    quiet_share: float | None = None
+    nominal: float | None = None
+    advertised: float | None = None
+    clock_hz: float | None = None
+    per_clock: float | None = None
+    power_w: float | None = None
+    energy_per_op_j: float | None = None
+    throttled_share: float | None = None
+    proof: Proof = field(default_factory=lambda: Proof(status="unproven", reason="not examined"))
+
+    def __post_init__(self) -> None:
+        one_of(self, "measures", ("compute", "memory", "link"))
+        one_of(self, "dtype", DTYPES)
+        one_of(self, "accumulator", DTYPES)
+        one_of(self, "level", LEVELS)
+        one_of(self, "access", ("read", "write", "copy", "triad"))
+        one_of(self, "scope", ("core", "device"))
+        one_of(self, "mode", ("peak", "sustained", "library"))
+        finite(self, "nominal", "advertised", "clock_hz", "per_clock", "power_w", "energy_per_op_j", "threads", "rounds", positive=True)
+        refuse(self.rate.value <= 0, f"ceiling {self.name} is {self.rate.value}; a rate is positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """A time that work pays regardless of rates: load-to-use latency per level, launch, barrier, first touch."""
+
+    name: str
+    seconds: Estimate
+    level: str | None = None
+    case: str | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "level", LEVELS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelSeen:
+    """A plateau of the working-set sweep: what a stream or a chase sees of one memory level.
+
+    ``low_bytes`` to ``high_bytes`` is the range of working sets on the plateau; ``value`` its height (byte/s for a stream,
+    seconds per load for a chase). ``reuse_s`` is the longest time between two uses of one line that still hit this level.
+    """
+
+    name: str
+    seen_by: Literal["stream", "chase"]
+    low_bytes: int
+    high_bytes: int
+    value: float
+    reuse_s: float | None = None
+    advertised_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "name", LEVELS)
+        finite(self, "low_bytes", "high_bytes", "value", "reuse_s", "advertised_bytes", positive=True)

@@ -1,0 +1,107 @@
+"""What is fitted and applied: rooflines, operator calibrations, predictions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from microbench.dtypes import DTYPES
+from microbench.records.distilled import LevelSeen
+from microbench.records.values import LEVELS, Estimate, Unit, Work, finite, one_of, refuse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoofPoint:
+    """One measured point of the intensity sweep."""
+
+    intensity: float
+    rate: float
+    level: str
+    fitted: float
+
+    def __post_init__(self) -> None:
+        one_of(self, "level", LEVELS)
+        finite(self, "intensity", "rate", "fitted", positive=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RooflineFit:
+    """The empirical roofline of one dtype: ``rate = min(peak, bandwidth x intensity)`` fitted on the intensity sweep.
+
+    ``bandwidth`` and ``ridge`` are keyed by level (byte/s, FLOP/byte). ``sharpness`` is the exponent of the smooth minimum
+    ``(peak^-p + (bandwidth x intensity)^-p)^(-1/p)``; infinite overlap is a large p. ``residuals`` are ln(measured / fitted).
+    """
+
+    dtype: str
+    unit: Unit | None
+    threads: int
+    peak: float
+    bandwidth: dict[str, float]
+    ridge: dict[str, float]
+    points: tuple[RoofPoint, ...] = ()
+    sharpness: float | None = None
+    rms_log_residual: float | None = None
+    worst_log_residual: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "dtype", DTYPES)
+        finite(self, "peak", "threads", positive=True)
+        for name, values in (("bandwidth", self.bandwidth), ("ridge", self.ridge)):
+            refuse(any(not 0 < value < math.inf for value in values.values()), f"RooflineFit.{name} holds {values}; all must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorFit:
+    """What calibration learnt about one operator family and dtype.
+
+    ``cost_s`` is the fixed cost per launch mode (eager, graph, kernel), ``terms`` the physical parameters by name and ``form`` the
+    formula that they belong to. ``points`` are the calibration rows that the local correction interpolates: scaled coordinates,
+    then the weight of the row (ln); ``scale`` makes coordinates, ``codes`` names the operators that have an axis, ``correction`` has
+    amplitude, noise and distance between operators. ``residuals`` are the cross-validated ln(measured / predicted) over the
+    spread expected at their place, ``quantile`` the multiple of that spread which covers ``confidence`` (``None``: too few rows).
+    """
+
+    family: str
+    dtype: str
+    rows: int
+    form: str = "stream"
+    cost_s: dict[str, float] = field(default_factory=dict)
+    terms: dict[str, float] = field(default_factory=dict)
+    codes: tuple[str, ...] = ()
+    scale: tuple[float, ...] = ()
+    correction: dict[str, float] = field(default_factory=dict)
+    points: tuple[tuple[float, ...], ...] = ()
+    residuals: tuple[float, ...] = ()
+    quantile: float | None = None
+    confidence: float = 0.9
+    cache: Literal["hot", "cold"] = "hot"
+    distrusted: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        one_of(self, "dtype", DTYPES)
+        one_of(self, "form", ("tiled", "smooth", "stream"))
+        finite(self, "rows", positive=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fits:
+    """Everything fitted: levels found, rooflines, operator families."""
+
+    levels: tuple[LevelSeen, ...] = ()
+    rooflines: tuple[RooflineFit, ...] = ()
+    operators: tuple[OperatorFit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """How long an operator will take, what limits it, and the terms that were added up (seconds by name)."""
+
+    op: str
+    seconds: Estimate
+    limiter: str
+    work: Work
+    family: str
+    terms: dict[str, float] = field(default_factory=dict)
+    level: str | None = None
+    bound: Literal["compute", "memory", "cost"] | None = None

@@ -1,0 +1,236 @@
+"""What is measured and what comes back: the device, its kernels' sheets, the plan, raw timings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from microbench.dtypes import DTYPES
+from microbench.records.values import (
+    BACKENDS,
+    LEVELS,
+    MEASURES,
+    NAME,
+    Access,
+    Backend,
+    Measures,
+    Mode,
+    Operands,
+    Scope,
+    Unit,
+    Value,
+    Work,
+    finite,
+    one_of,
+    refuse,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryLevel:
+    """One level of the memory hierarchy as the system advertises it (a hint: virtual machines lie)."""
+
+    name: str
+    capacity_bytes: int | None = None
+    line_bytes: int | None = None
+    ways: int | None = None
+    shared_by: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self, "name", LEVELS)
+        finite(self, "capacity_bytes", "line_bytes", "ways", "shared_by", positive=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A thing that computes. ``id`` is a salted hash; no host name, serial or UUID is stored.
+
+    ``arch`` is the microarchitecture (``cascadelake``) or compute target (``sm_90a``). ``features`` are the words that
+    ``Sheet.needs`` asks for: cpuid flags, or the compute targets whose code this device runs.
+    """
+
+    id: str
+    kind: Literal["cpu", "cuda"]
+    name: str
+    arch: str
+    index: int = 0
+    units_by_kind: dict[str, int] = field(default_factory=dict)
+    base_clock_hz: float | None = None
+    boost_clock_hz: float | None = None
+    memory_bytes: int | None = None
+    power_limit_w: float | None = None
+    levels: tuple[MemoryLevel, ...] = ()
+    features: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        one_of(self, "kind", ("cpu", "cuda"))
+        finite(self, "base_clock_hz", "boost_clock_hz", "memory_bytes", "power_limit_w", positive=True)
+
+    def level(self, name: str) -> MemoryLevel | None:
+        """The advertised level of that name, or ``None``."""
+        return next((level for level in self.levels if level.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """The data sheet of one kernel: facts only, stored with the run.
+
+    ``work`` is per iteration and thread (CUDA: per iteration and thread block). ``math``, ``loads`` and ``stores`` count the
+    instructions of one iteration of the loop, which the proof compares with the disassembly. ``lanes`` x ``flop_per_lane`` is
+    the FLOP of one math instruction. ``ports`` names the row of the architecture's port table that bounds the loop, ``licence``
+    the clock licence it runs under (cases are measured in blocks of one licence), ``companion`` the kernel that tells the
+    clock. ``cycles`` is the length of one iteration's dependent chain in core cycles, given by clock kernels only.
+    ``needs`` are device features; ``unavailable`` says why this machine cannot run it.
+    """
+
+    name: str
+    measures: Measures
+    backend: Backend
+    device_kind: Literal["cpu", "cuda"]
+    says: str
+    unit: Unit | None = None
+    dtype: str | None = None
+    accumulator: str | None = None
+    access: Access | None = None
+    variant: str = ""
+    licence: str | None = None
+    ports: str | None = None
+    lanes: int = 1
+    flop_per_lane: int = 2
+    chains: int = 1
+    math: int = 0
+    loads: int = 0
+    stores: int = 0
+    access_bytes: int = 0
+    cycles: float = 0.0
+    work: Work = field(default_factory=Work)
+    params: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    companion: str | None = None
+    operands: Operands | None = None
+    source: str = ""
+    symbol: str | None = None
+    verified: bool = True
+    unavailable: str | None = None
+
+    def __post_init__(self) -> None:
+        refuse(not NAME.fullmatch(self.name), f"kernel name {self.name!r} is not what.dtype[.accumulator][.variant]")
+        one_of(self, "measures", MEASURES)
+        one_of(self, "backend", BACKENDS)
+        one_of(self, "unit", ("scalar", "vector", "matrix"))
+        one_of(self, "dtype", DTYPES)
+        one_of(self, "accumulator", DTYPES)
+        one_of(self, "access", ("read", "write", "copy", "triad"))
+        one_of(self, "operands", ("exact", "random"))
+        finite(self, "lanes", "chains", positive=True)
+        finite(self, "math", "loads", "stores", "access_bytes", "cycles", "flop_per_lane")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One kernel at one set of parameters, on so many threads. ``key`` never changes meaning once released."""
+
+    kernel: str
+    params: dict[str, Value] = field(default_factory=dict)
+    threads: int = 1
+    scope: Scope = "core"
+    mode: Mode = "peak"
+
+    def __post_init__(self) -> None:
+        finite(self, "threads", positive=True)
+        one_of(self, "scope", ("core", "device"))
+        one_of(self, "mode", ("peak", "sustained", "library"))
+
+    @property
+    def key(self) -> str:
+        """For example ``read.f32.avx512[pages=huge;working_set=24576]@1``."""
+        inner = ";".join(f"{name}={self.params[name]}" for name in sorted(self.params))
+        suffix = "" if self.mode == "peak" else f":{self.mode}"
+        return f"{self.kernel}[{inner}]@{self.threads}{suffix}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How long to measure: every limit that the stopping rule knows."""
+
+    name: Literal["quick", "default", "thorough"] = "default"
+    time_limit_s: float = 150.0
+    min_rounds: int = 4
+    max_rounds: int = 60
+    sample_s: float = 1e-3
+    samples: int = 12
+    warmup_s: float = 5e-3
+
+    def __post_init__(self) -> None:
+        finite(self, "time_limit_s", "min_rounds", "max_rounds", "sample_s", "samples", positive=True)
+        finite(self, "warmup_s")
+        refuse(self.min_rounds > self.max_rounds, f"min_rounds {self.min_rounds} is above max_rounds {self.max_rounds}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be measured, in which order rule and for how long."""
+
+    cases: tuple[Case, ...]
+    budget: Budget
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        keys = [case.key for case in self.cases]
+        refuse(len(keys) != len(set(keys)), "a plan names a case twice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """What one call of a prepared kernel returns.
+
+    ``ns`` runs from the first start to the last end over all threads. ``checked`` is whether the result of this very launch equalled the
+    expected value; ``None`` where the kernel leaves none. ``clock_hz`` is set by devices that stamp cycles inside the kernel.
+    ``switches`` counts involuntary context switches, ``throttled`` whether the device said that it throttled.
+    """
+
+    ns: int
+    iterations: int
+    checked: bool | None = None
+    clock_hz: float | None = None
+    switches: int = 0
+    throttled: bool = False
+    power_w: float | None = None
+
+    def __post_init__(self) -> None:
+        finite(self, "ns", "iterations", positive=True)
+        finite(self, "clock_hz", "power_w", positive=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """The raw timings of one case in one round (evenly thinned to 200; ``count`` is how many were taken).
+
+    ``companion_ns`` alternates with ``ns`` sample by sample where the kernel has a companion. ``clock_hz`` has one entry a
+    sample where the device stamps cycles. ``started_s`` counts from the start of the run.
+    """
+
+    case: str
+    round: int
+    started_s: float
+    iterations: int
+    ns: tuple[int, ...]
+    count: int
+    companion_ns: tuple[int, ...] = ()
+    companion_iterations: int = 0
+    clock_hz: tuple[float, ...] = ()
+    power_w: tuple[float, ...] = ()
+    throttled: int = 0
+    switches: int = 0
+    steal_s: float = 0.0
+    checked: bool | None = None
+    stop: Literal["noise", "stable", "time", "count"] = "count"
+
+    def __post_init__(self) -> None:
+        finite(self, "iterations", "count", positive=True)
+        finite(self, "started_s", "round", "switches", "throttled", "companion_iterations", "steal_s")
+        refuse(not self.ns or min(self.ns) <= 0, f"samples of {self.case} hold a duration that is not positive")
+        refuse(
+            bool(self.companion_ns) and min(self.companion_ns) <= 0,
+            f"companion samples of {self.case} hold a duration that is not positive",
+        )
