@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from microbench import __version__, store, units
-from microbench.ceilings import Distilled, distil
+from microbench.ceilings import distil
 from microbench.devices import probe
 from microbench.disturbance import Disturbance
 from microbench.dtypes import DTYPES
 from microbench.environment import environment_facts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.findings import run_findings
 from microbench.gate import Doubt, doubts
 from microbench.kernels import Kernel, registry
 from microbench.measure import Loop
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 _GATE_AT = 0.85
 _GATE_LOOKS = 3
 _GATE_ROUNDS = 2
-# Readings of one turbo step agree within a few tenths of a per cent; a step is 2.5 % and more.
-_CLOCK_DRIFT = 0.015
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +150,11 @@ class _Run:
             companion for name in wanted if name in self.kernels and (companion := self.kernels[name].sheet.companion) in self.kernels
         }
         return {name: self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels}
+
+    def planned(self) -> tuple[Sheet, ...]:
+        """The sheets of the plan's kernels alone."""
+        wanted = {case.kernel for case in self.plan.cases}
+        return tuple(self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels)
 
 
 def _same_device(held: Characterisation, request: Request) -> str:
@@ -285,78 +289,8 @@ def _assemble(
         ceilings=ceilings,
         costs=distilled.costs,
         fits=Fits(levels=distilled.levels, rooflines=tuple(rooflines)),
-        findings=(*findings, *_found(replace(distilled, ceilings=ceilings), samples, this)),
+        findings=(*findings, *run_findings(replace(distilled, ceilings=ceilings), samples, this.planned())),
     )
-
-
-def _found(distilled: Distilled, samples: Sequence[Samples], this: _Run) -> list[Finding]:
-    """What the numbers themselves say about the run."""
-    found = []
-    wrong = sorted({sample.case for sample in samples if sample.checked is False})
-    if wrong:
-        says = f"{len(wrong)} cases computed a wrong result in a timed launch, first {wrong[0]}; their rates mean nothing"
-        found.append(
-            Finding(code="wrong-result", severity="error", says=says, remedy="microbench doctor; report the processor and the compiler")
-        )
-    loose = [ceiling for ceiling in distilled.ceilings if not ceiling.converged and ceiling.measures == "compute"]
-    if loose:
-        names = ", ".join(f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})" for ceiling in loose[:3])
-        more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""
-        says = f"{len(loose)} compute ceilings did not converge: {names}{more}; the core may be shared with a neighbour"
-        found.append(
-            Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment")
-        )
-    found += [*_level_findings(distilled), *_clock_findings(distilled)]
-    unproven = [ceiling for ceiling in distilled.ceilings if ceiling.proof.status == "failed"]
-    for ceiling in unproven:
-        says = (
-            f"the machine code of {ceiling.name} is not what its sheet says: {ceiling.proof.expected} expected, {ceiling.proof.found} found"
-        )
-        found.append(
-            Finding(
-                code="proof-failed", severity="error", says=says, remedy="rebuild with the compiler named in the README", case=ceiling.case
-            )
-        )
-    planned = {case.kernel for case in this.plan.cases}
-    unverified = sorted(name for name in planned if name in this.kernels and not this.kernels[name].sheet.verified)
-    if unverified:
-        more = f" and {len(unverified) - 3} more" if len(unverified) > 3 else ""
-        says = f"{len(unverified)} kernels were never verified on hardware before this run: {', '.join(unverified[:3])}{more}"
-        found.append(
-            Finding(code="unverified", severity="info", says=says, remedy="keep this characterisation under results/ if it looks right")
-        )
-    return found
-
-
-def _level_findings(distilled: Distilled) -> list[Finding]:
-    """Where the last cache, which neighbours may share, behaves smaller than it is advertised."""
-    found = []
-    last = max((level.advertised_bytes or 0 for level in distilled.levels), default=0)
-    for level in distilled.levels:
-        if level.advertised_bytes == last and level.high_bytes * 2 <= last:
-            reuse = f" ({level.reuse_s * 1e3:.2g} ms between two uses of a line)" if level.reuse_s else ""
-            says = (
-                f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees it only up to "
-                f"{level.high_bytes / 2**20:.3g} MiB{reuse}"
-            )
-            found.append(Finding(code="level-smaller", severity="info", says=says, remedy="neighbours share it; plan with the size seen"))
-    return found
-
-
-def _clock_findings(distilled: Distilled) -> list[Finding]:
-    """Where turbo moved the clock between the ceilings of one licence, so that their rates are not of one moment."""
-    found = []
-    clocks: dict[str, list[float]] = {}
-    for ceiling in distilled.ceilings:
-        if ceiling.measures == "compute" and ceiling.clock_hz and ceiling.backend == "native":
-            clocks.setdefault(ceiling.variant, []).append(ceiling.clock_hz)
-    for variant, seen in clocks.items():
-        low, high = min(seen), max(seen)
-        if high > low * (1 + _CLOCK_DRIFT):
-            says = f"the clock of {variant} moved between {low / 1e9:.2f} and {high / 1e9:.2f} GHz; rates follow it, rates per clock do not"
-            remedy = "compare rates per clock between runs, or measure with turbo switched off"
-            found.append(Finding(code="clock-drift", severity="info", says=says, remedy=remedy))
-    return found
 
 
 def _interrupted(journal: store.Journal | None) -> Finding:

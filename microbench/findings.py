@@ -1,0 +1,90 @@
+"""What the numbers of a run say about the run itself: wrong results, ceilings that did not settle, levels smaller than advertised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from microbench.ceilings import Distilled
+from microbench.records import Ceiling, Finding, Samples, Sheet
+
+# Readings of one turbo step agree within a few tenths of a per cent; a step is 2.5 % and more.
+_CLOCK_DRIFT = 0.015
+
+
+def run_findings(distilled: Distilled, samples: Sequence[Samples], planned: Sequence[Sheet]) -> list[Finding]:
+    """Everything that the user should know about the numbers before trusting them, the worst first."""
+    found = [
+        *_wrong(samples),
+        *_loose(distilled.ceilings),
+        *_levels(distilled),
+        *_clocks(distilled),
+        *_unproven(distilled.ceilings),
+        *_unverified(planned),
+    ]
+    rank = {"error": 0, "warning": 1, "info": 2}
+    return sorted(found, key=lambda finding: rank[finding.severity])
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first three names, and how many more."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _wrong(samples: Sequence[Samples]) -> Iterator[Finding]:
+    wrong = sorted({sample.case for sample in samples if sample.checked is False})
+    if wrong:
+        says = f"{len(wrong)} cases computed a wrong result in a timed launch, first {wrong[0]}; their rates mean nothing"
+        remedy = "microbench doctor; report the processor and the compiler"
+        yield Finding(code="wrong-result", severity="error", says=says, remedy=remedy)
+
+
+def _loose(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
+    loose = [ceiling for ceiling in ceilings if not ceiling.converged and ceiling.measures == "compute"]
+    if loose:
+        names = _first([f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})" for ceiling in loose])
+        says = f"{len(loose)} compute ceilings did not converge: {names}; the core may be shared with a neighbour"
+        yield Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment")
+
+
+def _levels(distilled: Distilled) -> Iterator[Finding]:
+    """Where the last cache, which neighbours may share, behaves smaller than it is advertised."""
+    last = max((level.advertised_bytes or 0 for level in distilled.levels), default=0)
+    for level in distilled.levels:
+        if level.advertised_bytes == last and level.high_bytes * 2 <= last:
+            reuse = f" ({level.reuse_s * 1e3:.2g} ms between two uses of a line)" if level.reuse_s else ""
+            says = (
+                f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees it only up to "
+                f"{level.high_bytes / 2**20:.3g} MiB{reuse}"
+            )
+            yield Finding(code="level-smaller", severity="info", says=says, remedy="neighbours share it; plan with the size seen")
+
+
+def _clocks(distilled: Distilled) -> Iterator[Finding]:
+    """Where turbo moved the clock between the ceilings of one licence, so that their rates are not of one moment."""
+    clocks: dict[str, list[float]] = {}
+    for ceiling in distilled.ceilings:
+        if ceiling.measures == "compute" and ceiling.clock_hz and ceiling.backend == "native":
+            clocks.setdefault(ceiling.variant, []).append(ceiling.clock_hz)
+    for variant, seen in clocks.items():
+        low, high = min(seen), max(seen)
+        if high > low * (1 + _CLOCK_DRIFT):
+            says = f"the clock of {variant} moved between {low / 1e9:.2f} and {high / 1e9:.2f} GHz; rates follow it, rates per clock do not"
+            remedy = "compare rates per clock between runs, or measure with turbo switched off"
+            yield Finding(code="clock-drift", severity="info", says=says, remedy=remedy)
+
+
+def _unproven(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
+    for ceiling in ceilings:
+        proof = ceiling.proof
+        if proof.status == "failed":
+            says = f"the machine code of {ceiling.name} is not what its sheet says: {proof.expected} expected, {proof.found} found"
+            remedy = "rebuild with the compiler named in the README"
+            yield Finding(code="proof-failed", severity="error", says=says, remedy=remedy, case=ceiling.case)
+
+
+def _unverified(planned: Sequence[Sheet]) -> Iterator[Finding]:
+    names = sorted(sheet.name for sheet in planned if not sheet.verified)
+    if names:
+        says = f"{len(names)} kernels were never verified on hardware before this run: {_first(names)}"
+        remedy = "keep this characterisation under results/ if it looks right"
+        yield Finding(code="unverified", severity="info", says=says, remedy=remedy)
