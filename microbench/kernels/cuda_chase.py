@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microbench.errors import CannotRun
-from microbench.kernels.cuda import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, packed, timing
 from microbench.kernels.cuda_near import cycle, links
+from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import CudaRow
+from microbench.kernels.cuda_station import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, timing
 from microbench.records import Sheet, Timing, Value
 
 if TYPE_CHECKING:

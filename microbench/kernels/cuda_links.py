@@ -10,9 +10,10 @@ import numpy as np
 
 from microbench.errors import CannotRun
 from microbench.kernels import Kernel
-from microbench.kernels.cuda import Station, packed, wrong_result
+from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import ROWS
 from microbench.kernels.cuda_stamps import MOST_HELD
+from microbench.kernels.cuda_station import Station, wrong_result
 from microbench.records import Device, Finding, Measures, Sheet, Timing, Value, Work
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,3 +119,17 @@ def parameter_offsets(layout: str) -> tuple[tuple[int, int], ...]:
         offsets.append((at, parameter.bytes))
         at += parameter.bytes
     return tuple(offsets)
+
+
+def packed(layout: str, **values: int) -> bytes:
+    """Pack a kernel's parameters at their natural offsets, as the driver hands them on.
+
+    Examples
+    --------
+    >>> packed("compute", out=1, **{"in": 2}, stamps=3, iterations=4).hex()
+    '01000000000000000200000000000000030000000000000004000000'
+    """
+    whole = b""
+    for parameter, (offset, size) in zip(LAYOUTS[layout], parameter_offsets(layout), strict=True):
+        whole = whole.ljust(offset, b"\0") + struct.pack("<Q" if size == 8 else "<I", values[parameter.name])
+    return whole

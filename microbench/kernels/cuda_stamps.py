@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import ROWS
 
 if TYPE_CHECKING:
     from microbench import _cuda
-    from microbench.kernels.cuda import Station
+    from microbench.kernels.cuda_station import Station
 
 LEAST_STEPS = 100  # of the device's nanosecond timer, for the clock to be read from a span to 1 %
 CLOCKS_AGREE = 0.01  # two multiprocessors of one chip share a clock; a larger difference is a stamp gone wrong
@@ -114,8 +115,6 @@ class GateKeeper:
         return None
 
     def _make(self) -> None:
-        from microbench.kernels.cuda import packed
-
         station = self.station
         row = next(row for row in ROWS if row.layout == "gate")
         flag, out = station.context.pinned(64), station.context.alloc(64)

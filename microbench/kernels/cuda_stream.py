@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microbench.errors import CannotRun
-from microbench.kernels.cuda import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, packed, timing
 from microbench.kernels.cuda_near import mixed
+from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import CudaRow
+from microbench.kernels.cuda_station import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, timing
 from microbench.kernels.cuda_values import ELEMENT_BYTES, PATTERN_ELEMENTS, SCALE, Walk, last_stages, pattern, read_sum, streamed
 from microbench.records import Sheet, Timing, Value
 

@@ -13,8 +13,9 @@ import sys
 
 from microbench import devices, kernels
 from microbench.errors import ContextLost, MicrobenchError
-from microbench.kernels.cuda import Station, packed
+from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import ROWS
+from microbench.kernels.cuda_station import Station
 
 FAKE = ctypes.CDLL("libcuda.so.1")
 
