@@ -11,7 +11,7 @@ import numpy as np
 
 from microbench.families import Nominal, fit_table
 from microbench.operators import table_of
-from microbench.records import Cost, Estimate, Finding, OperatorFit
+from microbench.records import Cost, Estimate, Finding, OperatorFit, OperatorTiming
 from microbench.rounds import Rounds, measure
 from microbench.sweep import design
 
@@ -34,6 +34,7 @@ class Calibrated:
     """Operator fits and what is to be said about them."""
 
     fits: tuple[OperatorFit, ...] = ()
+    timings: tuple[OperatorTiming, ...] = ()
     costs: tuple[Cost, ...] = ()
     findings: tuple[Finding, ...] = ()
     rounds: Rounds | None = None
@@ -123,7 +124,24 @@ def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
     keep = np.flatnonzero(np.isfinite(envelope))
     table = table_of([rounds.operators[place] for place in keep], envelope[keep].tolist())
     fits, findings = fit_table(table, nominal)
-    return Calibrated(fits=fits, findings=(*rounds.findings, *findings), rounds=rounds)
+    return Calibrated(fits=fits, timings=timings(rounds), findings=(*rounds.findings, *findings), rounds=rounds)
+
+
+def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
+    """Measured rounds as rows to keep: the lower envelope to four digits, and how many rounds it is of."""
+    counts = np.isfinite(rounds.seconds).sum(axis=1)
+    return tuple(
+        OperatorTiming(
+            op=made.name,
+            dtype=made.dtype,
+            params=";".join(f"{key}={value}" for key, value in made.params.items()),
+            seconds=float(f"{seconds:.4g}"),
+            rounds=int(count),
+            cache=made.cache,
+        )
+        for made, seconds, count in zip(rounds.operators, rounds.envelope, counts, strict=True)
+        if count
+    )
 
 
 def repeat_error(rounds: Rounds) -> float:

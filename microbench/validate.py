@@ -138,7 +138,7 @@ def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
     found = fitted(rounds, nominal_of(device, ceilings.ceilings))
     return replace(
         ceilings,
-        fits=replace(ceilings.fits or Fits(), operators=found.fits),
+        fits=replace(ceilings.fits or Fits(), operators=found.fits, timings=found.timings),
         costs=(*ceilings.costs, *module_cost(place_of(device))),
         findings=(*ceilings.findings, *found.findings),
     )

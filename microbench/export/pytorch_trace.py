@@ -45,6 +45,10 @@ def _linear(p: Params) -> Operands:
     return [((n,), (1,)), _dense(m, k), ((k, n), (1, k))]
 
 
+def _without_bias(p: Params) -> Operands:
+    return _linear(p)[1:]
+
+
 def _bmm(p: Params) -> Operands:
     b, m, n, k = (_int(p, key) for key in ("b", "m", "n", "k"))
     return [_dense(b, m, k), _dense(b, k, n)]
@@ -116,6 +120,18 @@ def _measured(c: Characterisation) -> list[tuple[str, Operands, str, float]]:
         known = _operator(case, sheet)
         if known and sheet and sheet.dtype in _TYPES and case.key in seconds:
             found.append((known[0], known[1], str(sheet.dtype), median(seconds[case.key])))
+    return found + _calibrated(c)
+
+
+def _calibrated(c: Characterisation) -> list[tuple[str, Operands, str, float]]:
+    """Rows of the operator calibration: the envelope over rounds, hot cache."""
+    found = []
+    for row in c.fits.timings:
+        params: dict[str, Value] = {key: int(value) for key, _, value in (item.partition("=") for item in row.params.split(";"))}
+        if row.op in _OPERATORS and row.dtype in _TYPES and row.cache == "hot":
+            plain = row.op == "linear" and not params.get("bias", 1)
+            aten, operands = ("aten::mm", _without_bias) if plain else _OPERATORS[row.op]
+            found.append((aten, operands(params), row.dtype, row.seconds))
     return found
 
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from microbench.records.distilled import Ceiling, Cost, LevelSeen, Proof
-from microbench.records.fitted import Fits, OperatorFit, Prediction, RooflineFit, RoofPoint
+from microbench.records.fitted import Fits, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
 from microbench.records.measured import Budget, Case, Device, MemoryLevel, Plan, Samples, Sheet, Timing
 from microbench.records.values import (
     BACKENDS,
@@ -56,6 +56,7 @@ __all__ = [
     "Mode",
     "Operands",
     "OperatorFit",
+    "OperatorTiming",
     "Plan",
     "Prediction",
     "Proof",

@@ -85,12 +85,29 @@ class OperatorFit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorTiming:
+    """One operator as it was timed: a row of the operator CSV (``params`` like ``m=8;n=8;k=8``), ``seconds`` the envelope of ``rounds``."""
+
+    op: str
+    dtype: str
+    params: str
+    seconds: float
+    rounds: int
+    cache: Literal["hot", "cold"] = "hot"
+
+    def __post_init__(self) -> None:
+        one_of(self, "dtype", DTYPES)
+        finite(self, "seconds", "rounds", positive=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
-    """Everything fitted: levels found, rooflines, operator families."""
+    """Everything fitted: levels found, rooflines, operator families; and the operator timings that the families were fitted to."""
 
     levels: tuple[LevelSeen, ...] = ()
     rooflines: tuple[RooflineFit, ...] = ()
     operators: tuple[OperatorFit, ...] = ()
+    timings: tuple[OperatorTiming, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pytest
 from microbench.errors import UsageError
 from microbench.export import formats, readers, render
 from microbench.export.declared import parse
+from microbench.records import Fits, OperatorTiming
 
 if TYPE_CHECKING:
     from pytest_regressions.file_regression import FileRegressionFixture
@@ -138,3 +140,16 @@ def test_a_hostile_device_name_stays_text(name: str, fake: Characterisation) -> 
     if formats()[name].suffix == ".py" and name != "servcalc":  # servcalc's file imports its consumer
         exec(compile(written, name, "exec"), {"__name__": "generated"})  # noqa: S102
     assert not any(line.startswith("raise SystemExit") for line in written.splitlines())
+
+
+def test_trace_has_the_calibrated_rows_that_are_hot_and_have_an_aten_name(fake: Characterisation) -> None:
+    timings = (
+        OperatorTiming(op="linear", dtype="f32", params="m=2;n=3;k=4;bias=0", seconds=5e-6, rounds=5),
+        OperatorTiming(op="linear", dtype="f32", params="m=2;n=3;k=4;bias=1", seconds=6e-6, rounds=5),
+        OperatorTiming(op="add", dtype="f32", params="size=10", seconds=1e-6, rounds=5, cache="cold"),
+        OperatorTiming(op="lstm_cell", dtype="f32", params="b=1;input=2;hidden=3", seconds=1e-6, rounds=5),
+    )
+    bare = replace(fake, plan=None, samples=(), fits=Fits(timings=timings))
+    events = json.loads(render(bare, "pytorch-trace").text)["traceEvents"]
+    calls = [(event["name"], event["dur"], event["args"]["Input Dims"]) for event in events if event["cat"] == "cpu_op"]
+    assert calls == [("aten::mm", 5.0, [[2, 4], [4, 3]]), ("aten::addmm", 6.0, [[3], [2, 4], [4, 3]])]
