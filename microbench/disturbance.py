@@ -41,20 +41,20 @@ def cpu_time(machine: Machine | None = None) -> CpuTime | None:
 
 
 class Steal:
-    """Seconds that the host ran somebody else while our CPUs wanted to run; `lap` gives those since the last call."""
+    """Seconds that the host ran somebody else while our CPUs wanted to run; `lap` gives those since the last call (``None``: unknown)."""
 
     def __init__(self, machine: Machine | None = None) -> None:
         self._machine = machine or Machine()
         self._last = self._read()
 
-    def _read(self) -> float:
+    def _read(self) -> float | None:
         now = cpu_time(self._machine)
-        return now.steal_s if now else 0.0
+        return now.steal_s if now else None
 
-    def lap(self) -> float:
+    def lap(self) -> float | None:
         """Seconds stolen since the last call, or since construction."""
         before, self._last = self._last, self._read()
-        return max(0.0, self._last - before)
+        return None if before is None or self._last is None else round(max(0.0, self._last - before), 6)
 
 
 class Switches:
@@ -120,7 +120,7 @@ class Disturbance:
             others: float | None = None
             if now is not None and self._cpu is not None:
                 others = max(0.0, now.busy_s - self._cpu.busy_s - (_own_s() - self._own_s))
-            steal = self._steal.lap() if now is not None else None
+            steal = self._steal.lap()
             whole = elapsed * self._cpus
             self._facts = {
                 "run_s": round(elapsed, 3),

@@ -253,7 +253,11 @@ def stolen_time(patient: Patient) -> Iterator[Finding]:
     """A short look at how much the host takes away."""
     steal = Steal(patient.machine)
     time.sleep(_STEAL_LOOK_S)
-    share = steal.lap() / (_STEAL_LOOK_S * max(1, len(allowed(patient.machine))))
+    stolen = steal.lap()
+    if stolen is None:
+        yield _say("steal", "info", "stolen time: not told by this system")
+        return
+    share = stolen / (_STEAL_LOOK_S * max(1, len(allowed(patient.machine))))
     if share > STEAL_SHARE:
         says = f"the host took {share:.0%} of the processor time in the last {_STEAL_LOOK_S:g} s"
         yield _say("steal", "warning", says, "measure at another time, or on a dedicated host")

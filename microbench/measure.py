@@ -5,7 +5,7 @@
 3. In each round, visit the cases in blocks of one clock licence, narrow vectors to wide, in seeded order inside a block. Warm up
    with the case's own instructions, then take samples, each followed by one of the companion loop that tells the clock.
 4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have converged.
-5. Stop when all have converged or the time is up; the reason is stored with the samples.
+5. Stop when all have converged or the time is up. Why a burst ended is stored with its samples, whether a case converged with its ceiling.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from microbench.clock import Round, best, counting
+from microbench.disturbance import Steal
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Prepared
 from microbench.nominal import nominal_rate
@@ -91,6 +92,7 @@ class Loop:
         self._shared: dict[tuple[str, int], Prepared] = {}
         self._licence: str | None = None
         self._held: tuple[Samples, ...] = ()
+        self._steal = Steal()
         self.round = 0
 
     def resume(self, samples: Sequence[Samples]) -> None:
@@ -198,7 +200,8 @@ class Loop:
             count = self.plan.budget.samples * (2 if state.case.threads > 1 and state.companion is not None else 1)
             if state.case.params.get("cold"):
                 count = max(_LEAST_SAMPLES, count // 2)  # evicting takes longer than what is timed
-            samples = burst(state, count, self.round, started)
+            self._steal.lap()
+            samples = replace(burst(state, count, self.round, started), steal_s=self._steal.lap())
         except (MicrobenchError, RuntimeError, MemoryError) as error:
             state.lost = True
             self._give_up(state.case, error)
@@ -252,9 +255,10 @@ def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
     clock: list[float] = []
     power: list[float] = []
     iterations, checked, switches, throttled = state.iterations, None, 0, 0
-    until = time.monotonic() + _BURST_LIMIT_S
+    until, late = time.monotonic() + _BURST_LIMIT_S, False
     for taken in range(count):
-        if taken >= _LEAST_SAMPLES and time.monotonic() > until:
+        late = taken >= _LEAST_SAMPLES and time.monotonic() > until
+        if late:
             break
         timing = state.prepared.run(state.iterations)
         # A kernel may round up to what it can do; every sample of a burst then does the same number.
@@ -283,6 +287,7 @@ def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
         throttled=throttled,
         switches=switches,
         checked=checked,
+        stop="time" if late else "count",
     )
 
 

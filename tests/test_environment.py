@@ -228,6 +228,7 @@ def test_a_machine_without_counters_disturbs_nothing(tmp_path: Path) -> None:
     watched = Disturbance(Machine(tmp_path))
     assert watched.findings() == []
     assert watched.facts()["steal_s"] is None
+    assert Steal(Machine(tmp_path)).lap() is None
 
 
 def test_laps_count_from_the_last_one(place: Place) -> None:

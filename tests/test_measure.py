@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from fake_backend import FakeRun, episodes, fake_device, fake_kernel
 
@@ -107,6 +109,22 @@ def test_a_wrong_result_in_one_sample_marks_the_burst() -> None:
     object.__setattr__(kernel, "prepare", sometimes_wrong)
     _, notes = measured(kernel)
     assert all(sample.checked is False for sample in notes.samples)
+
+
+def test_a_burst_holds_what_the_host_stole_while_it_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Laps alternate: up to a burst, then over it. Only the second kind belongs to the samples.
+    laps = itertools.cycle([7.0, 0.01, 8.0, 0.02])
+    monkeypatch.setattr("microbench.disturbance.Steal.lap", lambda _self: next(laps))
+    _, notes = measured(fake_kernel("fma.f32.v128"))
+    assert [sample.steal_s for sample in notes.samples[:4]] == [0.01, 0.02, 0.01, 0.02]
+
+
+def test_a_burst_says_whether_its_number_or_its_time_ended_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, notes = measured(fake_kernel("fma.f32.v128"))
+    assert {(sample.count, sample.stop) for sample in notes.samples} == {(BUDGET.samples, "count")}
+    monkeypatch.setattr("microbench.measure._BURST_LIMIT_S", -1.0)
+    _, notes = measured(fake_kernel("fma.f32.v128"))
+    assert {(sample.count, sample.stop) for sample in notes.samples} == {(2, "time")}
 
 
 def test_everything_prepared_is_closed() -> None:

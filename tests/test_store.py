@@ -126,7 +126,8 @@ samples_rows = st.builds(
     clock_hz=st.lists(finite, max_size=3).map(tuple),
     throttled=st.integers(0, 5),
     checked=st.none() | st.booleans(),
-    stop=st.sampled_from(["noise", "stable", "time", "count"]),
+    steal_s=st.none() | finite,
+    stop=st.sampled_from(["time", "count"]),
 )
 facts = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(10**15), 10**15) | finite | words, max_size=4)
 

@@ -207,7 +207,9 @@ class Samples:
     """The raw timings of one case in one round (evenly thinned to 200; ``count`` is how many were taken).
 
     ``companion_ns`` alternates with ``ns`` sample by sample where the kernel has a companion. ``clock_hz`` has one entry a
-    sample where the device stamps cycles. ``started_s`` counts from the start of the run.
+    sample where the device stamps cycles. ``started_s`` counts from the start of the run. ``steal_s`` is what the host took from
+    the CPUs of this process while the samples were taken, in steps of the kernel's tick (``None``: it doesn't tell). ``stop`` says why
+    no more were taken: the budget's number was reached, or samples this long had used up their time.
     """
 
     case: str
@@ -222,9 +224,9 @@ class Samples:
     power_w: tuple[float, ...] = ()
     throttled: int = 0
     switches: int = 0
-    steal_s: float = 0.0
+    steal_s: float | None = None
     checked: bool | None = None
-    stop: Literal["noise", "stable", "time", "count"] = "count"
+    stop: Literal["count", "time"] = "count"
 
     def __post_init__(self) -> None:
         finite(self, "iterations", "count", positive=True)
