@@ -16,8 +16,9 @@ import numpy as np
 from microbench.clock import Best, Round, best, counting
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
+from microbench.partitions import halves
 from microbench.plan_cuda import fixed_level
-from microbench.records import Case, Ceiling, Cost, Device, Estimate, LevelSeen, Plan, Samples, Sheet
+from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
 from microbench.stats import AGREEING_ROUNDS, COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, envelope, median_interval, rounds_agree
 
 # What two reads of the clock can be wrong by together, in nanoseconds.
@@ -33,6 +34,7 @@ class Distilled:
     ceilings: tuple[Ceiling, ...]
     costs: tuple[Cost, ...]
     levels: tuple[LevelSeen, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +88,9 @@ def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], 
             identity = (ceiling.name, ceiling.threads, ceiling.mode)
             if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
                 highest[identity] = ceiling
-    costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series)]
-    return Distilled(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels))
+    sides, doubts = _sides(series)
+    costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series), *sides]
+    return Distilled(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
 
 
 def _series(case: Case, sheets: Mapping[str, Sheet], rounds: Sequence[Samples]) -> _Series:
@@ -224,6 +227,26 @@ def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[C
         costs.append(_load_to_use(typical, level.name))
     own = [one for one in series if one.sheet.measures == "latency" and fixed_level(one.sheet.variant)]
     return [*costs, *(_load_to_use(one, str(fixed_level(one.sheet.variant))) for one in own)]
+
+
+def _sides(series: Sequence[_Series]) -> tuple[list[Cost], list[Finding]]:
+    """Latency of the near and of the far part of a divided L2, from chases of single lines; a finding where there are no two parts."""
+    lines = [one for one in series if "line" in one.case.params]
+    if not lines:
+        return [], []
+    seen = {_best_load(one): one for one in lines}
+    found = halves([_best_load(one) for one in lines])
+    if found.why_not is not None:
+        says = f"L2 shows no near and far part: {len(lines)} lines answer in {found.near[0] * 1e9:.0f} to {found.near[-1] * 1e9:.0f} ns; "
+        remedy = "none needed; a divided L2 that keeps copies in both parts looks so too, and its sweep rises beyond half its size"
+        return [], [Finding(code="one-l2", severity="info", says=says + found.why_not, remedy=remedy)]
+    costs = []
+    for side, values in (("near", found.near), ("far", found.far)):
+        middle = values[len(values) // 2]
+        basis = f"median of {len(values)} of {len(lines)} lines, each its best round; low and high: the fastest and slowest of them"
+        seconds = Estimate(value=middle, low=values[0], high=values[-1], basis=basis)
+        costs.append(Cost(name=f"load_to_use.L2.{side}", level="L2", seconds=seconds, case=seen[middle].case.key))
+    return costs, []
 
 
 def _load_to_use(one: _Series, level: str) -> Cost:

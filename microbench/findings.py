@@ -16,6 +16,7 @@ def run_findings(distilled: Distilled, samples: Sequence[Samples], planned: Sequ
     found = [
         *_wrong(samples),
         *_loose(distilled.ceilings),
+        *distilled.findings,
         *_levels(distilled),
         *_clocks(distilled),
         *_unproven(distilled.ceilings),

@@ -21,6 +21,7 @@ HEADLINE = "bf16"  # the one format whose rate under power and heat every run me
 OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2), "thorough": (0, 8, 4, 2, 1)}  # resident blocks a multiprocessor; 0 is all that fit
 PER_OCTAVE = {"quick": 1, "default": 2, "thorough": 4}
 QUICK_STREAMS = ("u4", "u8", "bulk")
+LINES = {"quick": 24, "default": 32, "thorough": 64}  # single lines of the last cache, to see whether it has a near and a far part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,9 @@ def _by_level(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str
         low = 16 << 10 if sheet.variant == "ca" else sets.beyond_l1
         for size in sweep(low, sets.dram, steps):
             yield _case(sheet, "peak", {"working_set": size}), "sweep"
+        if "line" in sheet.params:
+            for line in range(LINES[budget]):
+                yield Case(kernel=sheet.name, params={"line": line}, threads=1, scope="device", mode="peak"), "L2"
         return
     if sheet.measures == "intensity":
         for level, size in (("DRAM", sets.dram), ("L2", sets.l2[0])) if budget != "quick" else (("DRAM", sets.dram),):

@@ -75,6 +75,13 @@ def test_latency_grows_with_distance(measured: Characterisation) -> None:
     assert costs["load_to_use.L1"] < costs["load_to_use.L2"] < costs["load_to_use.DRAM"]
 
 
+def test_a_far_half_of_l2_is_slower_than_the_near_one_and_nearer_than_memory(measured: Characterisation) -> None:
+    costs = {cost.name: cost.seconds.value for cost in measured.costs}
+    if "load_to_use.L2.far" not in costs:
+        pytest.skip(next(finding.says for finding in measured.findings if finding.code == "one-l2"))
+    assert costs["load_to_use.L1"] < costs["load_to_use.L2.near"] < costs["load_to_use.L2.far"] < costs["load_to_use.DRAM"]
+
+
 def test_queued_launches_come_closer_together_than_single_ones(measured: Characterisation) -> None:
     costs = {cost.name: cost.seconds.value for cost in measured.costs}
     assert costs["launch.held"] <= costs["launch.period"] * 1.05

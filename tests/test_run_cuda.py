@@ -77,6 +77,27 @@ def test_the_rates_an_invented_gpu_was_given_come_out_within_one_percent(tmp_pat
     assert {sample.checked for sample in held.samples} <= {True, None}
 
 
+def test_a_divided_l2_shows_its_near_and_its_far_part(tmp_path: Path) -> None:
+    gpu = FakeGpu(name="FAKE DIVIDED", l2_bytes=4 << 20, latency=(1 << 15, 30, 148, 500), latency_far=253)
+    held = run(FakeMachine(folder=tmp_path, gpus=(gpu,)), "--only", "chase.i32.cg")[2]
+    assert held is not None
+    costs = {cost.name: cost for cost in held.costs}
+    assert costs["load_to_use.L2.near"].seconds.value == pytest.approx(148e-9, rel=0.01)
+    assert costs["load_to_use.L2.far"].seconds.value == pytest.approx(253e-9, rel=0.01)
+    assert costs["load_to_use.L2.far"].level == "L2"
+    assert costs["load_to_use.L2.near"].seconds.value < costs["load_to_use.L2"].seconds.value < costs["load_to_use.L2.far"].seconds.value
+    assert not [finding for finding in held.findings if finding.code == "one-l2"]
+
+
+def test_an_l2_that_answers_alike_has_no_far_part_and_a_finding_says_so(tmp_path: Path) -> None:
+    held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)), "--only", "chase.i32.cg")[2]
+    assert held is not None
+    assert not [cost.name for cost in held.costs if cost.name.startswith("load_to_use.L2.")]
+    said = [finding.says for finding in held.findings if finding.code == "one-l2"]
+    assert len(said) == 1
+    assert "200 to 200 ns" in said[0]
+
+
 def test_every_ceiling_carries_the_proof_of_the_cubin_that_ran(tmp_path: Path) -> None:
     held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)))[2]
     proof = ceilings(held)["fma.f32"].proof

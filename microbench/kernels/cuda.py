@@ -111,7 +111,9 @@ def sheet_of(row: CudaRow, library: Library, kind: Operands, reason: str | None)
 def _params(row: CudaRow) -> tuple[str, ...]:
     if row.layout == "stream":
         return ("working_set", "blocks_per_sm")
-    return ("working_set",) if row.family == "chase" and row.space == "global" else ()
+    if row.family == "chase" and row.space == "global":
+        return ("working_set", "line") if row.variant == "cg" else ("working_set",)
+    return ()
 
 
 def sheets_for(arch: str, driver_version: int = 13000) -> list[Sheet]:

@@ -1,7 +1,12 @@
-"""Load-to-use latency through a GPU's memory: one warp follows a random cycle of addresses, one node a cache line."""
+"""Load-to-use latency through a GPU's memory: one warp follows a random cycle of addresses, one node a cache line.
+
+A case with ``line`` chases one line that points to itself: past L1 that is the latency of the slice of L2 where this line lives. Each such
+line lies in an allocation of its own, at a place of its own, so that a few of them meet both halves of a divided L2.
+"""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -20,21 +25,23 @@ if TYPE_CHECKING:
 
 LINE_BYTES = 128
 CHECK_BYTES = 64 << 10
+APART_BYTES = 2 << 20  # what the driver maps at once: lines of different allocations have nothing in common
 WARM_S = 0.5  # a set that a cache holds is walked once before it is timed; one that takes longer is beyond every cache
 
 
 class ChaseJob:
     """A chase that goes on from the node where the last launch stopped."""
 
-    def __init__(self, stage: Stage, working_set: int) -> None:
+    def __init__(self, stage: Stage, nodes: int, line: int | None = None) -> None:
         self.stage = stage
-        self.order = cycle(max(2, working_set // LINE_BYTES))
+        self.order = cycle(nodes)
         self.place = 0
-        nodes = stage.alloc(self.order.size * LINE_BYTES)
-        self.base = nodes.address
+        held = stage.alloc(self.order.size * LINE_BYTES if line is None else APART_BYTES)
+        offset = 0 if line is None else random.Random(line).randrange(APART_BYTES // LINE_BYTES) * LINE_BYTES  # noqa: S311 - no secret
+        self.base = held.address + offset
         words = np.zeros((self.order.size, LINE_BYTES // 8), dtype=np.uint64)
         words[:, 0] = np.uint64(self.base) + links(self.order).astype(np.uint64) * np.uint64(LINE_BYTES)
-        nodes.write(words.data)
+        held.write(words.data, offset)
         self._out = stage.alloc(stage.row.threads * 8)
         self._wrong = False
         self._warm()
@@ -77,13 +84,14 @@ class ChaseJob:
 def prepare(station: Station, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> ChaseJob:
     """Load the code and lay out the cycle."""
     del sheet
+    line = int(params["line"]) if "line" in params else None
     working_set = CHECK_BYTES if "check" in params else int(params.get("working_set", CHECK_BYTES))
     free = station.context.memory_info()[0]
     if working_set > free:
         raise CannotRun(f"{row.name} needs {working_set >> 20} MiB; {station.name} has {free >> 20} MiB free")
     stage = Stage.set_up(station, row, 1, station.function(row))
     try:
-        return ChaseJob(stage, working_set)
+        return ChaseJob(stage, max(2, working_set // LINE_BYTES) if line is None else 1, line)
     except BaseException:
         stage.close()
         raise

@@ -146,6 +146,8 @@ def cost_title(cost: Cost) -> str:
     --------
     >>> cost_title(Cost(name="load_to_use.L2", level="L2", seconds=Estimate(value=5e-9, low=5e-9, high=5e-9)))
     'L2 load to use'
+    >>> cost_title(Cost(name="load_to_use.L2.far", level="L2", seconds=Estimate(value=5e-9, low=5e-9, high=5e-9)))
+    'L2 load to use far'
     """
     name, threads, _ = re.split(r"\.(\d+)_threads|$", cost.name, maxsplit=1) if cost.name else ("", None, "")
     words = [word for word in re.split(r"[\s._-]+", name.removeprefix("cost.")) if word and word != cost.level]

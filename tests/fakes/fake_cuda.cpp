@@ -38,6 +38,7 @@ struct Gpu {
   double dram = 4e9, l2 = 12e9;                                                      // byte/s
   double shared = 60e9;                                                              // byte/s of all shared memories and L1s
   double latency_l1 = 30, latency_l2 = 200, latency_dram = 500, l1_bytes = 1 << 15;  // ns per load; bytes of one L1
+  double latency_far = 0;                                                            // ns per load of the far lines of L2; 0: none is far
   double plain = 20e9, tensor = 1e12;                                                // FLOP/s of kernels without a rate of their own
   double launch_ns = 2500, graph_ns = 1200;
   double host_copy = 2e9;  // byte/s each way
@@ -133,6 +134,8 @@ void read_script() {
       words >> gpu->shared;
     else if (key == "latency")
       words >> gpu->l1_bytes >> gpu->latency_l1 >> gpu->latency_l2 >> gpu->latency_dram;
+    else if (key == "latency_far")
+      words >> gpu->latency_far;
     else if (key == "launch_ns")
       words >> gpu->launch_ns;
     else if (key == "graph_ns")
@@ -262,6 +265,22 @@ struct Launched {
   std::string params;
 };
 
+// Time of so many steps: the level by the bytes that the ring of addresses really visits, the side of L2 by each line's address.
+double chased(Gpu& g, const std::string& symbol, const fake::Parameters& p, std::uint64_t steps) {
+  if (symbol == "chase_shared") return static_cast<double>(steps) * g.latency_l1;
+  const double set = 128.0 * static_cast<double>(fake::ring(p.pointer(8), static_cast<std::uint64_t>(g.attributes[38]) / 128 + 1));
+  if (set <= g.l1_bytes && symbol != "chase_cg") return static_cast<double>(steps) * g.latency_l1;
+  if (set > g.attributes[38]) return static_cast<double>(steps) * g.latency_dram;
+  if (g.latency_far <= 0) return static_cast<double>(steps) * g.latency_l2;
+  double ns = 0;
+  std::uint64_t at = p.pointer(8);
+  for (std::uint64_t i = 0; i < steps; ++i) {
+    at = *reinterpret_cast<const std::uint64_t*>(at);
+    ns += fake::far(at) ? g.latency_far : g.latency_l2;
+  }
+  return ns;
+}
+
 void execute(const Launched& launch, Stream& stream, double start) {
   Gpu& g = gpu();
   fake::Parameters p{launch.params};
@@ -294,12 +313,7 @@ void execute(const Launched& launch, Stream& stream, double start) {
   ns = work.flop * iterations * blocks / (peak * share) * 1e9;
   const bool near = fake::starts(launch.symbol, "read_shared") || fake::starts(launch.symbol, "write_shared") || launch.symbol == "read_l1";
   if (fake::starts(launch.symbol, "chase")) {
-    const auto held = state().memory.upper_bound(p.pointer(8));
-    const double set = launch.symbol == "chase_shared" ? 0 : static_cast<double>(std::prev(held)->second);
-    const double each = set <= g.l1_bytes && launch.symbol != "chase_cg" ? g.latency_l1
-                        : set <= g.attributes[38]                        ? g.latency_l2
-                                                                         : g.latency_dram;
-    ns = 16 * iterations * each;
+    ns = chased(g, launch.symbol, p, static_cast<std::uint64_t>(16 * iterations));
   } else if (near) {
     ns = (work.bytes_read + work.bytes_written) * iterations * blocks / (g.shared * share) * 1e9;
   } else if (work.bytes_read + work.bytes_written > 0) {

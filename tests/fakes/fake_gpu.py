@@ -37,6 +37,7 @@ class FakeGpu:
     plain: float = 20e9
     tensor: float = 1e12
     latency: tuple[int, float, float, float] = (1 << 15, 30, 200, 500)
+    latency_far: float = 0  # of every other line of L2, by chance; 0: one L2 that answers alike
     launch_ns: float = 2500
     graph_ns: float = 1200
     host_copy: float = 2e9
@@ -57,7 +58,7 @@ class FakeGpu:
             *(f"attribute {which} {value}" for which, value in attributes.items()),
             *(
                 f"{key} {getattr(self, key):.17g}"
-                for key in ("clock_hz", "dram", "l2", "shared", "plain", "tensor", "launch_ns", "graph_ns", "host_copy")
+                for key in ("clock_hz", "dram", "l2", "shared", "plain", "tensor", "latency_far", "launch_ns", "graph_ns", "host_copy")
             ),
             "latency " + " ".join(f"{value:g}" for value in self.latency),
             f"memory {self.memory}",

@@ -126,6 +126,17 @@ inline void near(const std::string& symbol, const Parameters& p, unsigned blocks
     }
 }
 
+// How many lines a ring of addresses visits, at most so many.
+inline std::uint64_t ring(std::uint64_t start, std::uint64_t most) {
+  std::uint64_t lines = 1;
+  for (std::uint64_t at = *reinterpret_cast<const std::uint64_t*>(start); at != start && lines < most; ++lines)
+    at = *reinterpret_cast<const std::uint64_t*>(at);
+  return lines;
+}
+
+// Which half of a divided L2 a line lives in: a hash of all bits of its address.
+inline bool far(std::uint64_t address) { return (((address >> 7) * 0x9E3779B97F4A7C15ULL) >> 63) != 0; }
+
 inline void chase(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
   const std::uint64_t steps = std::uint64_t{16} * p.u32(24);
   if (symbol == "chase_shared") {
