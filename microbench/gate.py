@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from microbench import gate_cuda
 from microbench.clock import above_nominal
 from microbench.records import Ceiling, Device, Finding
 
@@ -30,6 +31,8 @@ def doubts(ceilings: Sequence[Ceiling], device: Device) -> list[Doubt]:
     found = [*_above_nominal(ceilings), *_levels_out_of_order(ceilings), *_more_threads_slower(ceilings), *_library_above_units(ceilings)]
     if device.kind == "cpu":
         found += _vector_ratio(ceilings)
+    else:
+        found += [_doubt(code, says, remedy, *named) for code, says, remedy, named in gate_cuda.complaints(ceilings, device)]
     return found
 
 
