@@ -18,7 +18,8 @@ UNKNOWN_CACHE = 64 * MIB
 SHARE_OF_MEMORY = 8  # three arrays of a triad, two chases, and room for whoever else uses the card
 LEAST_SET = MIB
 HEADLINE = "bf16"  # the one format whose rate under power and heat every run measures
-OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2), "thorough": (0, 8, 4, 2, 1)}  # resident blocks a multiprocessor; 0 is all that fit
+# Resident blocks a multiprocessor: from all that fit (0) down to one, so that neither end of this sweep can hide a better one.
+OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2, 1), "thorough": (0, 8, 4, 2, 1)}
 PER_OCTAVE = {"quick": 1, "default": 2, "thorough": 4}
 QUICK_STREAMS = ("u4", "u8", "bulk")
 LINES = {"quick": 24, "default": 32, "thorough": 64}  # single lines of the last cache, to see whether it has a near and a far part

@@ -29,6 +29,7 @@ from microbench.proof import prove
 from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
 from microbench.report.progress import Progress, Quiet, Step
 from microbench.roofline import fit_rooflines
+from microbench.sweep_edge import edges
 
 log = logging.getLogger(__name__)
 
@@ -289,7 +290,11 @@ def _assemble(
         ceilings=ceilings,
         costs=distilled.costs,
         fits=Fits(levels=distilled.levels, rooflines=tuple(rooflines)),
-        findings=(*findings, *run_findings(replace(distilled, ceilings=ceilings), samples, this.planned())),
+        findings=(
+            *findings,
+            *run_findings(replace(distilled, ceilings=ceilings), samples, this.planned()),
+            *edges(samples, cases, sheets),
+        ),
     )
 
 

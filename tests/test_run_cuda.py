@@ -187,3 +187,20 @@ def test_a_full_report_of_a_fake_run_names_the_device_and_nothing_private(tmp_pa
 def test_the_plain_cores_stand_beside_their_nominal_rate(tmp_path: Path) -> None:
     ceiling = ceilings(run(FakeMachine(folder=tmp_path, gpus=(GPU,)))[2])["fma.f32"]
     assert ceiling.nominal == pytest.approx(256 * GPU.sms * 1e9, rel=1e-3)
+
+
+def sweep(folder: Path, hungry: float) -> list[str]:
+    """What a run of the read sweep says of its edge on a GPU that needs so many bytes in flight a multiprocessor."""
+    gpu = FakeGpu(l2_bytes=2 << 20, hungry=hungry)
+    command = ("-m", "microbench", "run", "--device", "cuda:0", "--time-limit", "4s", "--out", str(folder / "out"), "--only", "read.i32.u*")
+    done = FakeMachine(folder=folder, gpus=(gpu,)).run(*command, "--level", "DRAM")
+    assert done.returncode == 0, done.stderr
+    held = store.load(next(iter((folder / "out").glob("*/*.json"))))
+    return [finding.says for finding in held.findings if finding.code == "sweep-edge"]
+
+
+def test_a_sweep_whose_best_is_at_its_edge_is_found_and_one_inside_is_not(tmp_path: Path) -> None:
+    most = 8 * 8 * 16 * 256  # eight blocks of 256 threads with eight accesses of 16 bytes each
+    assert sweep(tmp_path / "enough", most / 4) == []
+    (says,) = sweep(tmp_path / "too_little", 2 * most)
+    assert "with 8 a thread" in says

@@ -43,6 +43,7 @@ struct Gpu {
   double launch_ns = 2500, graph_ns = 1200;
   double host_copy = 2e9;  // byte/s each way
   int step_ns = 32;
+  double hungry = 0;  // bytes that one multiprocessor must have in flight for a stream to reach its level's rate; 0: any number
   std::map<std::string, double> peak;  // FLOP/s by symbol
   double busy_ns = 0;
 };
@@ -144,6 +145,8 @@ void read_script() {
       words >> gpu->host_copy;
     else if (key == "step_ns")
       words >> gpu->step_ns;
+    else if (key == "hungry")
+      words >> gpu->hungry;
     else if (key == "peak") {
       double rate;
       words >> symbol >> rate;
@@ -318,7 +321,8 @@ void execute(const Launched& launch, Stream& stream, double start) {
     ns = (work.bytes_read + work.bytes_written) * iterations * blocks / (g.shared * share) * 1e9;
   } else if (work.bytes_read + work.bytes_written > 0) {
     const bool cached = p.working_set(work) <= g.attributes[38];
-    const double rate = cached ? g.l2 * share : g.dram;
+    double rate = cached ? g.l2 * share : g.dram;
+    if (g.hungry > 0) rate *= std::min(1.0, fake::bytes_in_flight(launch.symbol, launch.block[0]) * blocks / sms / g.hungry);
     ns = std::max(ns, (work.bytes_read + work.bytes_written) * iterations * blocks / rate * 1e9);
   }
   const double end = start + ns;

@@ -42,6 +42,7 @@ class FakeGpu:
     graph_ns: float = 1200
     host_copy: float = 2e9
     step_ns: int = 32
+    hungry: float = 0
     tells_clock: bool = True
     throttle: tuple[float, float] | None = None
     peaks: dict[str, float] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class FakeGpu:
             "latency " + " ".join(f"{value:g}" for value in self.latency),
             f"memory {self.memory}",
             f"step_ns {self.step_ns}",
+            f"hungry {self.hungry:.17g}",
             *(f"peak {symbol} {rate:.17g}" for symbol, rate in self.peaks.items()),
         ]
         return told + ([f"throttle {self.throttle[0]:.17g} {self.throttle[1]:.17g}"] if self.throttle else [])

@@ -19,6 +19,12 @@ inline bool is_stream(const std::string& symbol) {
     if (starts(symbol, what)) return true;
   return false;
 }
+// Bytes that one block of a stream has on their way at a time: independent 16-byte accesses of every thread, or a ring of stages.
+inline double bytes_in_flight(const std::string& symbol, unsigned threads) {
+  if (symbol.find("_bulk") != std::string::npos) return 8 * 8192;
+  const auto at = symbol.rfind("_u");
+  return 16.0 * threads * (at == std::string::npos ? 2 : std::stod(symbol.substr(at + 2)));
+}
 inline std::size_t parameter_bytes(const std::string& symbol) {
   if (symbol == "gate") return 32;
   return is_stream(symbol) ? 48 : 28;
