@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,13 @@ def test_a_throttling_gpu_is_reported_as_throttled_not_dropped(tmp_path: Path) -
     ceiling = ceilings(held)["fma.f32"]
     assert ceiling.rate.value == pytest.approx(0.7 * 20e9, rel=0.01)
     assert ceiling.throttled_share == 1.0
+
+
+def test_the_tests_for_a_real_gpu_pass_on_an_invented_one(tmp_path: Path) -> None:
+    machine = FakeMachine(folder=tmp_path, gpus=(replace(GPU, latency_far=253),))
+    done = machine.run("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", str(Path(__file__).parent / "test_gpu.py"))
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout.splitlines()[-1]
 
 
 def test_an_unknown_architecture_without_nvrtc_says_what_to_install(tmp_path: Path) -> None:
