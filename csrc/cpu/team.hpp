@@ -1,13 +1,15 @@
-// One kernel on a team of pinned threads, timed from the first start to the last end.
+// Pinned threads, one team for each list of CPUs, and jobs: one kernel on a team, timed from the first start to the last end.
 //
-// The threads are made once, fill their own contexts and then sleep between runs, so that a job that is only kept around takes no
-// CPU from the one that is timed. A run wakes them, lets all arrive at a spinning barrier, and only then starts the clocks.
+// A plan keeps hundreds of jobs, so those on the same CPUs share their threads, which live as long as any of these jobs does and
+// sleep between tasks. Every job has contexts of its own, filled and freed on the threads that use them. A run wakes the team, lets
+// all arrive at a spinning barrier, and only then starts the clocks.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -30,6 +32,40 @@ class barrier {
   alignas(64) std::atomic<unsigned> generation_ = 0;
 };
 
+class team {
+ public:
+  // One thread pinned to each CPU named. Throws cannot_run, with no thread left behind.
+  explicit team(const std::vector<int>& cpus);
+  ~team();
+  team(const team&) = delete;
+  team& operator=(const team&) = delete;
+  // The team of these CPUs that is alive in this process, or a new one.
+  static std::shared_ptr<team> of(const std::vector<int>& cpus);
+
+  unsigned size() const { return static_cast<unsigned>(threads_.size()); }
+  barrier& start() { return start_; }
+  // Does the task once on every thread, at the same time, and returns when all are done; callers take turns. What a thread throws
+  // reaches the caller, the first thread's before the others'.
+  void everywhere(const std::function<void(unsigned thread)>& task);
+
+ private:
+  void live(int cpu, unsigned thread);
+  void attempt(unsigned thread, const std::function<void(unsigned)>& task);
+  void settle(std::unique_lock<std::mutex>& lock);
+  void dismiss();
+
+  barrier start_;
+  std::vector<std::exception_ptr> failures_;
+  std::vector<std::thread> threads_;
+  std::mutex calling_;  // one caller at a time
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(unsigned)>* task_ = nullptr;
+  std::uint64_t ticket_ = 0;  // one more for every task
+  unsigned busy_ = 0;
+  bool stop_ = false;
+};
+
 struct timing {
   std::int64_t ns = 0;
   std::uint64_t iterations = 0;
@@ -39,7 +75,7 @@ struct timing {
 
 class job {
  public:
-  // One thread per CPU named. Throws bad_parameter, cannot_run or std::bad_alloc, with no thread left behind.
+  // One thread per CPU named. Throws bad_parameter, cannot_run or std::bad_alloc, with nothing left behind.
   job(const kernel& what, const std::vector<int>& cpus, const parameters& given);
   ~job();
   job(const job&) = delete;
@@ -54,26 +90,15 @@ class job {
     std::uint64_t iterations = 0;
     std::optional<bool> right;
     long switches = 0;
-    std::exception_ptr failure;
   };
 
-  void live(member& self, int cpu, unsigned index);
   void sample(member& self, std::uint64_t iterations);
-  void finish();
-  void wait_for_all(std::unique_lock<std::mutex>& lock);
+  void free();
 
   const kernel what_;
-  const parameters given_;
-  barrier start_;
+  std::shared_ptr<team> team_;
   std::vector<member> members_;
-  std::vector<std::thread> threads_;
-  std::mutex calling_;  // one caller at a time
-  std::mutex mutex_;
-  std::condition_variable wake_, done_;
-  std::uint64_t ticket_ = 0;  // one more for every run
-  std::uint64_t asked_ = 0;
-  unsigned busy_ = 0;
-  bool stop_ = false;
+  std::mutex running_;  // guards what the members report
 };
 
 }  // namespace mb

@@ -5,6 +5,8 @@ import platform
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,59 @@ def test_all_threads_check_their_result() -> None:
         assert timing.checked is True
         assert timing.iterations == 1000
     job.close()
+
+
+def own_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def test_jobs_on_the_same_cpus_share_their_threads_and_the_last_one_ends_them() -> None:
+    alone = own_threads()
+    cpus = len(native.module().topology()["cpus"])
+    teams = {1, cpus}
+    jobs = [KERNELS[name].prepare(CPU, {}, threads) for name in COMPUTE[:5] for threads in teams for _ in range(4)]
+    assert own_threads() == alone + sum(teams)
+    assert all(job.run(100).checked is True for job in jobs)
+    for job in jobs:
+        job.close()
+    assert own_threads() == alone
+
+
+def test_a_job_that_is_refused_leaves_those_on_the_same_threads_at_work() -> None:
+    alone = own_threads()
+    job = KERNELS[PLAIN].prepare(CPU, {}, 1)
+    with pytest.raises(UsageError):
+        KERNELS[PLAIN].prepare(CPU, {"lengthen": -1}, 1)
+    assert job.run(100).checked is True
+    job.close()
+    assert own_threads() == alone
+
+
+def test_jobs_of_one_team_take_turns() -> None:
+    jobs = [KERNELS[name].prepare(CPU, {}, 1) for name in COMPUTE[:4]]
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        at_once = pool.map(lambda job: [job.run(5000).checked for _ in range(50)], jobs * 2)
+    assert all(all(checked) for checked in at_once)
+    for job in jobs:
+        job.close()
+
+
+def test_a_forked_child_makes_threads_of_its_own() -> None:
+    child = """
+import os
+from microbench.kernels import native
+from microbench.records import Device
+cpu = Device(id="0", kind="cpu", name="this one", arch="generic")
+kernel = next(each for each in native.kernels(cpu) if each.sheet.name == "cost.timer")
+held = kernel.prepare(cpu, {}, 1)
+pid = os.fork()
+if pid == 0:
+    job = kernel.prepare(cpu, {}, 1)
+    os._exit(0 if job.run(10).checked else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", child], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["0"]
 
 
 def test_closing_twice_is_allowed_and_running_afterwards_is_refused() -> None:
