@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microbench.clock import Best, Round, best, counting
+from microbench.clock import Best, Round, best, bound, comparable, counting
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import nominal_rate
 from microbench.partitions import halves
@@ -54,8 +54,9 @@ class _Series:
         for samples in self.rounds:
             fastest = best(samples, self.companion)
             rate = work * threads * samples.iterations * 1e9 / fastest.ns
-            share = rate / (per_hertz * fastest.clock_hz) if per_hertz and fastest.clock_hz else None
-            rounds.append((Round(rate=rate, share=share), fastest))
+            by_ports = bound(self.sheet, self.case, device) != "clock"
+            share = rate / (per_hertz * fastest.clock_hz) if by_ports and per_hertz and fastest.clock_hz else None
+            rounds.append((Round(rate=rate, clock_hz=None if samples.clock_hz else fastest.clock_hz, share=share), fastest))
         timed_clock = any(samples.companion_ns for samples in self.rounds)
         return [rounds[i] for i in counting([each for each, _ in rounds], threads, timed_clock)]
 
@@ -183,13 +184,11 @@ def _typical(medians: Sequence[float]) -> Estimate:
 def _converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
     """Three rounds agree, per clock where turbo moves the rate; a compute kernel's fastest is within 1.5 % of what the ports can do.
 
-    A share a little above 1 is an error of the clock, so shares are compared up to 1. A library's loop has no clock of its own, so
-    its rounds are held to what turbo leaves of them.
+    A library's loop has no clock of its own, so its rounds are held to what turbo leaves of them.
     """
     by_ports = sheet.measures == "compute" and sheet.backend != "torch"
     tolerance = COMPUTE_TOLERANCE if by_ports else MEMORY_TOLERANCE
-    shares = [min(each.share, 1.0) for each in rounds if each.share is not None]
-    if not rounds_agree(shares or [each.rate for each in rounds], tolerance):
+    if not rounds_agree(comparable(rounds), tolerance):
         return False
     fastest = max(rounds, key=lambda each: each.rate)
     return not by_ports or fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE

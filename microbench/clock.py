@@ -1,20 +1,28 @@
-"""The core clock while a sample ran, told by the companion samples before and after it.
+"""The core clock while a sample ran, told by the companion samples around it.
 
-A companion loop's dependent chain takes a known number of cycles, so its time is the clock. Turbo moves the clock in steps of
-some 100 MHz, on some hosts every few milliseconds, and interference makes a companion look slow. So a sample counts towards a
-peak only where the companions on both sides of it agree: then both ran undisturbed at the clock that the sample had. A round
-without such a sample tells nothing about a peak, unless no round has one.
+A companion loop's dependent chain takes a known number of cycles, so its time is the clock. It alternates with the samples, which
+are some 50 us each: interference comes and goes faster than a millisecond, turbo moves the clock in steps of some 100 MHz, and
+both make a single reading wrong. So a sample counts towards a peak only inside a window of consecutive pairs whose two fastest
+samples agree and whose two fastest companions agree: noise is one-sided, so two that agree at the fast end ran undisturbed, and,
+because they alternate, at the same clock. A round without such a window tells nothing about a peak, unless no round has one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from microbench.records import Samples, Sheet
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
-# Steps of turbo are 2.5 % and more, undisturbed readings of one step agree within some tenths of a per cent.
-_AGREE = 0.008
+from microbench.records import Case, Device, Samples, Sheet
+
+# Pairs in a window: long enough for two quiet moments of either loop, short enough (some ms) for one step of turbo.
+WINDOW = 16
+# Undisturbed readings of one clock agree within some tenths of a per cent; steps of turbo are 2.5 % and more.
+_AGREE = 0.003
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,36 +34,73 @@ class Best:
 
 
 def best(samples: Samples, companion: Sheet | None) -> Best:
-    """The fastest sample between two companions that agree; the fastest of all, its clock unknown, where there is none such.
+    """The fastest sample of a quiet window and the clock there; the fastest of all, its clock unknown, where no window is quiet.
 
     Examples
     --------
     >>> sheet = Sheet(name="clock.v128", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
     >>> facts = {"case": "a", "round": 0, "started_s": 0.0, "iterations": 1, "count": 3}
-    >>> best(Samples(ns=(7, 8, 9), companion_ns=(2000, 1000, 1000), companion_iterations=1000, **facts), sheet)
-    Best(ns=9, clock_hz=3000000000.0)
+    >>> best(Samples(ns=(8000, 9000, 8001), companion_ns=(2000, 1000, 1001), companion_iterations=1000, **facts), sheet)
+    Best(ns=8000, clock_hz=3000000000.0)
     """
     fastest = min(range(len(samples.ns)), key=samples.ns.__getitem__)
     if samples.clock_hz:
         return Best(ns=samples.ns[fastest], clock_hz=samples.clock_hz[min(fastest, len(samples.clock_hz) - 1)])
-    if not samples.companion_ns or companion is None or not companion.cycles:
+    pairs = min(len(samples.ns), len(samples.companion_ns))
+    if pairs < 2 or companion is None or not companion.cycles:
         return Best(ns=samples.ns[fastest], clock_hz=None)
-    cycles = companion.cycles * samples.companion_iterations * 1e9
-    clocks = [cycles / ns for ns in samples.companion_ns]
-    # The companion of sample i runs right after it, so that of sample i - 1 ran right before it.
-    between = [i for i in range(1, min(len(samples.ns), len(clocks))) if abs(clocks[i - 1] / clocks[i] - 1) <= _AGREE]
-    if not between:
+    first, second = _two_fastest(samples.ns[:pairs])
+    clocked, again = _two_fastest(samples.companion_ns[:pairs])
+    quiet = (second <= first * (1 + _AGREE)) & (again <= clocked * (1 + _AGREE))
+    if not quiet.any():
         return Best(ns=samples.ns[fastest], clock_hz=None)
-    chosen = min(between, key=samples.ns.__getitem__)
-    return Best(ns=samples.ns[chosen], clock_hz=max(clocks[chosen - 1], clocks[chosen]))
+    chosen = int(np.argmin(np.where(quiet, first, np.inf)))
+    return Best(ns=int(first[chosen]), clock_hz=companion.cycles * samples.companion_iterations * 1e9 / float(clocked[chosen]))
+
+
+def _two_fastest(ns: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The fastest and the second fastest of every window."""
+    values = np.asarray(ns, dtype=float)
+    windows = np.partition(sliding_window_view(values, min(WINDOW, len(values))), 1, axis=1)
+    return windows[:, 0], windows[:, 1]
+
+
+Bound = Literal["ports", "clock"]
+
+
+def bound(sheet: Sheet, case: Case, device: Device) -> Bound | None:
+    """What a case scales with: the ports' count at the core clock, the core clock alone, or neither.
+
+    Arithmetic and the first level are bound by ports; the second level runs at the core clock, but at a rate nobody publishes.
+    """
+    if sheet.companion is None:
+        return None
+    if sheet.measures == "compute":
+        return "ports"
+    if sheet.measures != "memory":
+        return None
+    size = int(case.params.get("working_set", 0))
+    fits = [name for name in ("L1", "L2") if (level := device.level(name)) is not None and size <= (level.capacity_bytes or 0)]
+    return None if not fits else "ports" if fits[0] == "L1" else "clock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One round of one case: its best rate, and that rate's share of what the ports can do at the clock seen (``None``: unknown)."""
+    """One round of one case: its best rate, the clock it ran at, and its share of what the ports can do then (``None``: unknown)."""
 
     rate: float
+    clock_hz: float | None = None
     share: float | None = None
+
+
+def comparable(rounds: Sequence[Round]) -> list[float]:
+    """What rounds must agree on: shares where ports bound them, rates per clock where the clock does, else rates.
+
+    A share a little above 1 is an error of the clock, so shares are compared up to 1.
+    """
+    shares = [min(each.share, 1.0) for each in rounds if each.share is not None]
+    clocked = [each.rate / each.clock_hz for each in rounds if each.clock_hz]
+    return shares or clocked or [each.rate for each in rounds]
 
 
 def above_nominal(threads: int) -> float:
@@ -70,7 +115,7 @@ def counting(rounds: Sequence[Round], threads: int, timed_clock: bool) -> list[i
     companions were disturbed alike, as long as most rounds are plausible. If most are above, the tables are wrong, and the gate says so.
     """
     everything = list(range(len(rounds)))
-    known = [i for i in everything if rounds[i].share is not None]
+    known = [i for i in everything if rounds[i].share is not None or rounds[i].clock_hz is not None]
     if not timed_clock or not known:
         return everything
     limit = above_nominal(threads)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from microbench.clock import Round, best, counting
+from microbench.clock import Round, best, bound, comparable, counting
 from microbench.disturbance import Steal
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Prepared
@@ -28,6 +28,10 @@ from microbench.stats import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANC
 log = logging.getLogger(__name__)
 
 KEEP_SAMPLES = 200
+# What the core clock bounds is sampled in pairs with a companion, short ones: quiet moments of a shared core are shorter than
+# a millisecond, and of a hundred short samples some hit one where ten long ones do not.
+CLOCKED_SAMPLE_S = 50e-6
+CLOCKED_SAMPLES = 64
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
 TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
@@ -140,7 +144,7 @@ class Loop:
                 continue
             state = _State(case=case, sheet=kernel.sheet, prepared=prepared)
             companion = self.kernels.get(kernel.sheet.companion or "")
-            if companion is not None and companion.sheet.unavailable is None and self._bound_by_ports(kernel.sheet, case):
+            if companion is not None and companion.sheet.unavailable is None and bound(kernel.sheet, case, self.device):
                 key = (companion.sheet.name, case.threads)
                 if key not in self._shared:
                     self._shared[key] = companion.prepare(self.device, {}, case.threads)
@@ -150,13 +154,6 @@ class Loop:
                 if samples.case == case.key:
                     self._count(state, samples, samples.started_s)
                     self.round = max(self.round, samples.round + 1)
-
-    def _bound_by_ports(self, sheet: Sheet, case: Case) -> bool:
-        """Whether the clock decides: arithmetic always, memory inside the first level."""
-        if sheet.measures == "memory":
-            first = self.device.level("L1")
-            return first is not None and int(case.params.get("working_set", 0)) <= (first.capacity_bytes or 0)
-        return sheet.measures == "compute"
 
     def _give_up(self, case: Case, error: BaseException) -> None:
         says = f"{case.key} was not measured: {error}"
@@ -177,10 +174,8 @@ class Loop:
         measures = state.sheet.measures
         rounds = [state.rounds[i] for i in counting(state.rounds, state.case.threads, state.companion is not None)]
         if measures != "compute":
-            return rounds_agree([each.rate for each in rounds], SHAPE_TOLERANCE if measures in _SHAPES else MEMORY_TOLERANCE)
-        # Turbo moves rates from round to round; what the rounds must agree on is the rate per clock, where the clock is known.
-        shares = [min(each.share, 1.0) for each in rounds if each.share is not None]
-        agree = rounds_agree(shares or [each.rate for each in rounds], COMPUTE_TOLERANCE)
+            return rounds_agree(comparable(rounds), SHAPE_TOLERANCE if measures in _SHAPES else MEMORY_TOLERANCE)
+        agree = rounds_agree(comparable(rounds), COMPUTE_TOLERANCE)
         fastest = max(rounds, key=lambda each: each.rate)
         return agree and (fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE)
 
@@ -196,8 +191,7 @@ class Loop:
         try:
             self._calibrate(state)
             self._warm_up(state)
-            # Several threads are rarely all undisturbed at once, so a team's burst is twice as long.
-            count = self.plan.budget.samples * (2 if state.case.threads > 1 and state.companion is not None else 1)
+            count = self.plan.budget.samples if state.companion is None else CLOCKED_SAMPLES
             if state.case.params.get("cold"):
                 count = max(_LEAST_SAMPLES, count // 2)  # evicting takes longer than what is timed
             self._steal.lap()
@@ -207,7 +201,7 @@ class Loop:
             self._give_up(state.case, error)
             return
         self._count(state, samples, self._elapsed())
-        if min(samples.ns) < self.plan.budget.sample_s * 1e9 / 2:
+        if min(samples.ns) < self._sample_s(state) * 1e9 / 2:
             state.iterations = 0  # Calibrated while something held it up: once more before the next round.
         self.watcher.sampled(samples)
         highest = max(each.rate for each in state.rounds)
@@ -216,9 +210,14 @@ class Loop:
     def _calibrate(self, state: _State) -> None:
         if state.iterations:
             return
-        state.iterations = calibrate(state.prepared.run, self.plan.budget.sample_s)
+        state.iterations = calibrate(state.prepared.run, self._sample_s(state))
         if state.companion is not None:
-            state.companion_iterations = calibrate(state.companion.run, self.plan.budget.sample_s)
+            state.companion_iterations = calibrate(state.companion.run, self._sample_s(state))
+
+    def _sample_s(self, state: _State) -> float:
+        if state.companion is None:
+            return self.plan.budget.sample_s
+        return CLOCKED_SAMPLE_S * (1 if state.case.threads == 1 else 2)  # several threads start some 100 ns apart
 
     def _warm_up(self, state: _State) -> None:
         """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
@@ -240,11 +239,11 @@ class Loop:
         found = best(samples, state.companion_sheet)
         rate = samples.iterations / found.ns
         share = None
-        if found.clock_hz:
+        if found.clock_hz and bound(state.sheet, state.case, self.device) != "clock":
             nominal = nominal_rate(state.sheet, self.device, clock_hz=found.clock_hz, threads=state.case.threads)
             work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes
             share = rate * 1e9 * work * state.case.threads / nominal if nominal else None
-        state.rounds.append(Round(rate=rate, share=share))
+        state.rounds.append(Round(rate=rate, clock_hz=None if samples.clock_hz else found.clock_hz, share=share))
         state.ended_s.append(ended_s)
 
 

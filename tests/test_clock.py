@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from fake_backend import fake_device
 
-from microbench.clock import Round, best, counting
-from microbench.records import Samples, Sheet
+from microbench.clock import WINDOW, Round, best, bound, comparable, counting
+from microbench.records import Case, Samples, Sheet
 
 COMPANION = Sheet(name="clock.v512", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
 
@@ -15,25 +16,44 @@ def burst(ns: tuple[int, ...], companion_ghz: tuple[float, ...]) -> Samples:
     )
 
 
-def test_a_sample_between_two_companions_that_agree_is_taken() -> None:
-    found = best(burst((990, 990, 900, 990), (3.0, 3.0, 3.0, 3.0)), COMPANION)
+def test_two_fast_samples_among_two_companions_that_agree_are_believed() -> None:
+    found = best(burst((990, 900, 901, 990), (3.0, 3.0, 2.4, 3.0)), COMPANION)
     assert (found.ns, found.clock_hz) == (900, pytest.approx(3.0e9))
 
 
-def test_a_faster_sample_during_a_turbo_step_is_not() -> None:
-    # The clock rises between the companions of the second and the third sample: the third ran at neither.
-    found = best(burst((990, 990, 850, 900), (3.0, 3.0, 3.3, 3.3)), COMPANION)
-    assert (found.ns, found.clock_hz) == (900, pytest.approx(3.3e9))
-
-
-def test_a_sample_beside_a_disturbed_companion_is_not() -> None:
-    found = best(burst((990, 900, 990, 990), (3.0, 1.5, 3.0, 3.0)), COMPANION)
-    assert (found.ns, found.clock_hz) == (990, pytest.approx(3.0e9))
-
-
-def test_where_no_two_companions_agree_the_clock_is_unknown() -> None:
-    found = best(burst((900, 990, 990), (3.0, 3.3, 3.0)), COMPANION)
+def test_a_lone_fast_sample_is_not_believed() -> None:
+    found = best(burst((990, 990, 900, 990), (3.0, 3.0, 3.0, 3.0)), COMPANION)
     assert (found.ns, found.clock_hz) == (900, None)
+
+
+def test_companions_that_were_all_disturbed_but_one_do_not_tell_the_clock() -> None:
+    found = best(burst((900, 900, 900, 900), (2.7, 2.9, 3.0, 2.5)), COMPANION)
+    assert (found.ns, found.clock_hz) == (900, None)
+
+
+def test_a_step_of_turbo_is_told_from_the_window_behind_it() -> None:
+    steps = burst((990,) * WINDOW + (900,) * WINDOW, (3.0,) * WINDOW + (3.3,) * WINDOW)
+    assert (best(steps, COMPANION).ns, best(steps, COMPANION).clock_hz) == (900, pytest.approx(3.3e9))
+
+
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_wherever_turbo_steps_in_a_burst_the_clock_fits_the_sample(late: int) -> None:
+    steps = burst((990,) * (WINDOW - late) + (900,) * late, (3.0,) * (WINDOW - late) + (3.3,) * late)
+    found = best(steps, COMPANION)
+    assert found.clock_hz is None or found.ns * found.clock_hz == pytest.approx(900 * 3.3e9, rel=1e-4)
+
+
+def test_work_in_the_second_level_follows_the_clock_and_main_memory_does_not() -> None:
+    sheet = Sheet(name="read.f32.v512", measures="memory", backend="native", device_kind="cpu", says="", companion="clock.v512")
+    sizes = {"ports": 16 * 1024, "clock": 512 * 1024, None: 256 * 2**20}
+    cases = {kind: Case(kernel=sheet.name, params={"working_set": size}) for kind, size in sizes.items()}
+    assert {kind: bound(sheet, case, fake_device()) for kind, case in cases.items()} == {kind: kind for kind in sizes}
+
+
+def test_rounds_agree_on_what_bounds_them() -> None:
+    assert comparable([Round(rate=3.0, share=1.01), Round(rate=2.0, share=0.5)]) == [1.0, 0.5]
+    assert comparable([Round(rate=3.0, clock_hz=2.0), Round(rate=2.0)]) == [1.5]
+    assert comparable([Round(rate=3.0), Round(rate=2.0)]) == [3.0, 2.0]
 
 
 def rounds(*shares: float | None) -> list[Round]:
