@@ -160,7 +160,7 @@ def _power(rounds: Sequence[Samples]) -> float | None:
 
 def _warm_memory(level: str, one: _Series) -> bool:
     """Whether a case is a sweep's view of main memory, part of which a cache may have answered: the cold cases are the ceiling."""
-    return level == "DRAM" and "cold" in one.sheet.params and not one.case.params.get("cold")
+    return level == "DRAM" and one.sheet.device_kind == "cpu" and not one.case.params.get("cold")
 
 
 def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Estimate:
