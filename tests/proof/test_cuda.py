@@ -56,6 +56,28 @@ def test_the_claimed_limiter_is_the_tightest_bound(row: CudaRow, target: str) ->
 
 @needs_nvdisasm
 @needs_cubins
+def test_only_the_reviewed_rows_are_closer_than_two_to_another_bound_and_exactly_so() -> None:
+    narrow: dict[str, set[float]] = {}
+    for row, target in ROWS:
+        found = examined(row.family, target)[row.symbol]
+        assert found is not None
+        if row.measures == "compute":
+            cost = cuda.bounds(row, found)
+            margin = min(cost[row.limiter] / value for name, value in cost.items() if name != row.limiter and value)
+            if margin < cuda.MARGIN:
+                narrow.setdefault(cuda.operand_form(row), set()).add(round(margin, 2))
+    assert narrow == {form: {margin} for form, (margin, _) in cuda.NARROW.items()}
+
+
+def test_the_reviewed_margins_are_what_their_arithmetic_says() -> None:
+    for margin, why in cuda.NARROW.values():
+        rows, columns, fetched, port = (int(word) for word in re.findall(r"(\d+) x 32|(\d+) / 128 = (\d+)", why) for word in word if word)
+        assert ((rows + columns) * 32, fetched // 128) == (fetched, port)
+        assert margin == pytest.approx(128 / port, abs=0.01)
+
+
+@needs_nvdisasm
+@needs_cubins
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("access", ["read", "copy", "triad"])
 def test_streams_hold_enough_bytes_in_flight_and_the_sweep_begins_below(access: str, target: str) -> None:
