@@ -28,10 +28,9 @@ SMALL_PRODUCT = 400
 class Features:
     """Columns of one family and dtype.
 
-    ``gemm`` has batch, m, n, k (zeros where there is no product inside), ``winograd`` the same for the transformed product and
-    the bytes of its two transforms (NaN where there is none), ``cols`` the length of a row,
-    ``coordinates`` natural logarithms of sizes, ``code`` the operator
-    and pass, ``launch`` the launch mode.
+    ``gemm`` has batch, m, n, k (zeros where there is no product inside), ``winograd`` image tiles of 4 x 4 and of 2 x 2, c_out and
+    c_in (NaN where that algorithm does not apply), ``cols`` the length of a row, ``coordinates`` natural logarithms of sizes,
+    ``code`` the operator and pass, ``launch`` the launch mode.
     """
 
     family: str
@@ -111,14 +110,14 @@ def join(parts: Sequence[Features]) -> Features:
 
 
 def _winograd(batch: Batch, shape: Any) -> Floats:
-    """Dense 3 x 3 convolutions of stride 1 by Winograd's F(4 x 4, 3 x 3): 36 products over image tiles of 4 x 4, and two transforms."""
-    columns = np.full((len(batch), 5), np.nan)
+    """Dense 3 x 3 convolutions of stride 1 by Winograd's algorithm: image tiles of 4 x 4 and of 2 x 2 outputs, c_out and c_in."""
+    columns = np.full((len(batch), 4), np.nan)
     if batch.row.name != "conv2d":
         return columns
     fits = (shape.kh == 3) & (shape.kw == 3) & (shape.stride == 1) & (shape.dilation == 1) & (shape.groups == 1)
-    tiles = shape.n * np.ceil((shape.h + 2 * shape.pad - 2) / 4) * np.ceil((shape.w + 2 * shape.pad - 2) / 4)
-    moved = 2 * 36 * tiles * (shape.c_in + shape.c_out) * DTYPES[batch.dtype].bytes
-    for place, column in enumerate((np.full(len(batch), 36.0), tiles, shape.c_out, shape.c_in, moved)):
+    high, wide = shape.h + 2 * shape.pad - 2, shape.w + 2 * shape.pad - 2
+    tiles = [shape.n * np.ceil(high / side) * np.ceil(wide / side) for side in (4, 2)]
+    for place, column in enumerate((*tiles, shape.c_out, shape.c_in)):
         columns[:, place] = np.where(fits, column, np.nan)
     return columns
 

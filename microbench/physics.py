@@ -27,6 +27,9 @@ Floats = npt.NDArray[np.float64]
 TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32), (16, 32))
 SPLITS = (1, 2, 4, 8, 16)
 LEAST_SPLIT_K = 128
+# Convolutions: the output tile of Winograd's F(2 x 2) kernel, 16 products for 32 image tiles times 32 channels, in one launch.
+FUSED_TILE = ((512, 32),)
+WHOLE_K = (1,)
 # Elements of the widest vector that libraries pad columns to.
 LANES = 16
 # Width, in ln(working set), over which one level gives way to the next.
@@ -68,7 +71,7 @@ def parameters(
         rows += [("units", np.log(prior.units), prior.units_spread), ("slope", np.log(0.15), 0.7), ("depth", np.log(32.0), 1.0)]
         rows.append(("waves", 0.0, 1.0))
         if family == "convolution":
-            rows.append(("winograd", 0.0, 0.5))
+            rows += [("winograd", 0.0, 0.5), ("images", 0.0, 0.5), ("filters", 0.0, 0.7), ("fused", 0.0, 0.3)]
     if form == "smooth":
         rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(4.0), 1.0), ("k0", np.log(8.0), 1.0), ("lanes", 0.0, 1.0)]
     if prior.threads > 1:
@@ -120,35 +123,53 @@ def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -
 
 
 def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
-    """Waves of tiles over the units: the best tile and split, as a library would choose, directly or by Winograd's algorithm."""
+    """Waves of tiles over the units: the best tile and split, as a library would choose, and for convolutions the best algorithm."""
     batch, m, n, k = features.gemm.T
     # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of attention).
     scale = features.flop / np.maximum(2 * batch * m * n * k, 1)
-    best: Floats = scale * _waves(theta, features.gemm, features.element_bytes)
     if "winograd" not in theta:
-        return best
+        return np.asarray(scale * _waves(theta, features.gemm, features.element_bytes))
+    best: Floats = scale * _waves(theta, features.gemm, features.element_bytes, splits=WHOLE_K)
     fits = np.isfinite(features.winograd[:, 0])
     if fits.any():
-        product, moved = features.winograd[fits, :4], features.winograd[fits, 4]
         # The transformed product counts one pass; a backward pass is two of them.
-        passes = np.maximum(scale[fits], 1)
-        seconds = (
-            passes * (_waves(theta, product, features.element_bytes) + moved * np.exp(-theta["bandwidth"])) * np.exp(theta["winograd"])
-        )
+        seconds = np.maximum(scale[fits], 1) * _winograd(theta, features.winograd[fits], features.element_bytes)
         best[fits] = np.minimum(best[fits], seconds)
     return best
 
 
-def _waves(theta: Mapping[str, float], product: Floats, element_bytes: float) -> Floats:
+def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -> Floats:
+    """The better of F(4 x 4, 3 x 3), whose transformed images and filters pass through memory, and F(2 x 2, 3 x 3) in one kernel.
+
+    Their 36 and 16 products have image tiles, c_out and c_in as sizes; a filter of 9 becomes one of 36 or 16 elements.
+    """
+    large, small, c_out, c_in = tiled.T
+    per_byte = element_bytes * np.exp(-theta["bandwidth"])
+    filters, images = np.exp(theta["filters"]) * c_out * c_in * per_byte, np.exp(theta["images"]) * large * (c_in + c_out) * per_byte
+    product = np.stack([np.full(len(tiled), 36.0), large, c_out, c_in], axis=1)
+    through_memory = np.exp(theta["winograd"]) * _waves(theta, product, element_bytes, splits=WHOLE_K) + 72 * images + 81 * filters
+    product = np.stack([np.ones(len(tiled)), 16 * small, c_out, c_in], axis=1)
+    at_once = np.exp(theta["fused"]) * _waves(theta, product, element_bytes, FUSED_TILE, WHOLE_K) + 25 * filters
+    return np.asarray(np.minimum(through_memory, at_once))
+
+
+def _waves(
+    theta: Mapping[str, float],
+    product: Floats,
+    element_bytes: float,
+    menu: tuple[tuple[int, int], ...] = TILES,
+    splits: tuple[int, ...] = SPLITS,
+) -> Floats:
+    """Seconds of the best tile of a menu and the best number of parts of k."""
     batch, m, n, k = product.T
     units, share = np.exp(theta["units"]), 1 / (1 + np.exp(-theta["waves"]))
     unit_rate = np.exp(theta["peak"]) / units
     slope, depth = np.exp(theta["slope"]), np.exp(theta["depth"])
     best = np.full(len(product), np.inf)
-    for tile_m, tile_n in TILES:
+    for tile_m, tile_n in menu:
         efficiency = 1 / (1 + slope * max(64 * (1 / tile_m + 1 / tile_n) - 0.75, 0))
         tiles = batch * np.ceil(m / tile_m) * np.ceil(n / tile_n)
-        for split in SPLITS:
+        for split in splits:
             possible = (k >= split * LEAST_SPLIT_K) | (split == 1)
             if not possible.any():
                 continue
