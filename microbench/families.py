@@ -36,6 +36,8 @@ CONTRADICTION = 1.5
 _FOLDS = 10
 _FOLDS_MANY = 5
 _MANY_ROWS = 100
+# Below so many rows a fold learns everything anew: what few rows were tuned with, they cannot judge.
+_FEW_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,15 +148,13 @@ def fit_family(features: Features, seconds: Floats, dtype: str, nominal: Nominal
     nominal = nominal or Nominal()
     prior = prior_of(nominal, features, seconds, dtype)
     tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
-    _, theta, form = min(tried, key=lambda item: item[0])
-    # How well the form can do at all decides how much the rows weigh against the prior.
-    left = np.log(seconds) - np.log(physics.terms(form, theta, features)[0])
-    noise = float(np.clip(1.4826 * np.median(np.abs(left)), 0.5 * NOISE, 3 * NOISE))
-    _, theta = _physics(features, seconds, (prior, form), theta, noise)
-    left = np.log(seconds) - np.log(physics.terms(form, theta, features)[0])
-    fitted = local.correct(features.coordinates, features.code, left)
+    _, near, form = min(tried, key=lambda item: item[0])
+    theta, noise, fitted = _learn(features, seconds, (prior, form), near)
     made = fitted.correction
-    scores = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
+    if len(features) < _FEW_ROWS:
+        scores = _learn_anew(features, seconds, (nominal, dtype, form))
+    else:
+        scores = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
     return OperatorFit(
         family=features.family,
         dtype=dtype,
@@ -177,6 +177,24 @@ def fit_family(features: Features, seconds: Floats, dtype: str, nominal: Nominal
     )
 
 
+def _learn(
+    features: Features, seconds: Floats, model: tuple[Prior, str], near: Mapping[str, float]
+) -> tuple[dict[str, float], float, local.Fitted]:
+    """Physics refined from a first search, how well it can do at all (which decides what rows weigh against the prior), correction."""
+    form = model[1]
+    left = np.log(seconds) - np.log(physics.terms(form, near, features)[0])
+    noise = float(np.clip(1.4826 * np.median(np.abs(left)), 0.5 * NOISE, 3 * NOISE))
+    _, theta = _physics(features, seconds, model, near, noise)
+    left = np.log(seconds) - np.log(physics.terms(form, theta, features)[0])
+    return theta, noise, local.correct(features.coordinates, features.code, left)
+
+
+def _folds(size: int) -> tuple[npt.NDArray[np.int64], int]:
+    """The fold of each row, and how many there are."""
+    folds = min(size, _FOLDS if size < _MANY_ROWS else _FOLDS_MANY)
+    return np.random.default_rng(size).permutation(size) % folds, folds
+
+
 def conformal_quantile(scores: Floats, confidence: float) -> float | None:
     """Smallest score that covers so many of future rows, or ``None`` where there are too few to say."""
     rank = math.ceil((len(scores) + 1) * confidence)
@@ -188,10 +206,8 @@ def _cross_validate(
 ) -> Floats:
     """Residuals of rows that the fit of their fold has not seen, over the spread expected at their place."""
     prior, form, near, noise = model
-    size = len(features)
-    folds = min(size, _FOLDS if size < _MANY_ROWS else _FOLDS_MANY)
-    order = np.random.default_rng(size).permutation(size) % folds
-    scores = np.zeros(size)
+    scores = np.zeros(len(features))
+    order, folds = _folds(len(features))
     for fold in range(folds):
         inside, outside = order != fold, order == fold
         train, test = features.take(inside), features.take(outside)
@@ -200,6 +216,23 @@ def _cross_validate(
         left = np.log(seconds[inside]) - np.log(physics.terms(form, theta, train)[0])
         made = local.rebuild(fitted.hyper, *local.thin(train.coordinates, train.code, left))
         mean, spread = made.at(test.coordinates, test.code)
+        off = np.log(seconds[outside]) - np.log(physics.terms(form, theta, test)[0]) - mean
+        scores[outside] = off / spread
+    return scores
+
+
+def _learn_anew(features: Features, seconds: Floats, given: tuple[Nominal, str, str]) -> Floats:
+    """The same scores where rows are few: prior, physics, noise and correction are learnt in each fold as if its rows were all."""
+    nominal, dtype, form = given
+    scores = np.zeros(len(features))
+    order, folds = _folds(len(features))
+    for fold in range(folds):
+        inside, outside = order != fold, order == fold
+        train, test = features.take(inside), features.take(outside)
+        model = (prior_of(nominal, train, seconds[inside], dtype), form)
+        _, near = _physics(train, seconds[inside], model)
+        theta, _, fitted = _learn(train, seconds[inside], model, near)
+        mean, spread = fitted.correction.at(test.coordinates, test.code)
         off = np.log(seconds[outside]) - np.log(physics.terms(form, theta, test)[0]) - mean
         scores[outside] = off / spread
     return scores
