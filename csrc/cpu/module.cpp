@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
@@ -148,9 +149,9 @@ class job {
   job(const mb::kernel& what, const std::vector<int>& cpus, const mb::parameters& given)
       : held_(std::make_unique<mb::job>(what, cpus, given)) {}
 
-  mb::timing run(std::uint64_t iterations) {
+  mb::job& held() const {
     if (!held_) throw mb::cannot_run("this kernel was closed");
-    return held_->run(iterations);
+    return *held_;
   }
 
   void close() { held_.reset(); }
@@ -172,9 +173,24 @@ py::tuple run(job& self, std::uint64_t iterations) {
   mb::timing seen;
   {
     const py::gil_scoped_release release;
-    seen = self.run(iterations);
+    seen = self.held().run(iterations);
   }
   return py::make_tuple(seen.ns, seen.iterations, seen.right, seen.switches);
+}
+
+py::tuple pairs(job& self, std::uint64_t iterations, const job* companion, std::uint64_t companion_iterations, unsigned count,
+                double limit_s) {
+  constexpr double longest_s = 1e6;
+  if (!(limit_s >= 0)) throw mb::bad_parameter("the time limit of a burst must be a number of seconds, at least 0");
+  const mb::order asked{iterations, companion == nullptr ? nullptr : &companion->held(), companion_iterations, count,
+                        static_cast<std::int64_t>(std::min(limit_s, longest_s) * 1e9)};
+  mb::burst seen;
+  {
+    const py::gil_scoped_release release;
+    seen = self.held().take(asked);
+  }
+  return py::make_tuple(py::tuple(py::cast(seen.ns)), py::tuple(py::cast(seen.companion_ns)), seen.iterations, seen.companion_iterations,
+                        seen.right, seen.switches);
 }
 
 }  // namespace
@@ -188,5 +204,7 @@ PYBIND11_MODULE(_cpu, module) {
   module.def("prepare", &prepare, py::arg("kernel"), py::arg("cpus"), py::arg("params"));
   py::class_<job>(module, "Job")
       .def("run", &run, py::arg("iterations"))
+      .def("pairs", &pairs, py::arg("iterations"), py::arg("companion").none(true), py::arg("companion_iterations"), py::arg("count"),
+           py::arg("limit_s"))
       .def("close", &job::close, py::call_guard<py::gil_scoped_release>());
 }

@@ -45,6 +45,11 @@ long involuntary_switches() {
 // teams with more threads than CPUs ever yield.
 constexpr unsigned patience = 1u << 16;
 
+// What a burst takes however late it is: a clock is told by the companions on both sides of a sample.
+constexpr unsigned least_pairs = 2;
+// Room for all of them is made beforehand.
+constexpr unsigned most_pairs = 1u << 20;
+
 }  // namespace
 
 void barrier::arrive_and_wait() {
@@ -147,7 +152,7 @@ void team::live(int cpu, unsigned thread) {
   }
 }
 
-job::job(const kernel& what, const std::vector<int>& cpus, const parameters& given) : what_(what), members_(cpus.size()) {
+job::job(const kernel& what, const std::vector<int>& cpus, const parameters& given) : what_(what), contexts_(cpus.size()) {
   if (cpus.empty()) throw bad_parameter("a kernel needs at least one CPU");
   for (const auto& [name, ignored] : given)
     if (std::find(what_.facts.params.begin(), what_.facts.params.end(), name) == what_.facts.params.end())
@@ -155,7 +160,7 @@ job::job(const kernel& what, const std::vector<int>& cpus, const parameters& giv
   team_ = team::of(cpus);
   try {
     team_->everywhere([&](unsigned thread) {
-      auto& own = members_[thread].own;
+      auto& own = contexts_[thread];
       own = std::make_unique<context>();
       own->thread = thread;
       own->threads = team_->size();
@@ -173,43 +178,85 @@ job::job(const kernel& what, const std::vector<int>& cpus, const parameters& giv
 job::~job() { free(); }
 
 void job::free() {
-  team_->everywhere([this](unsigned thread) { members_[thread].own.reset(); });
+  team_->everywhere([this](unsigned thread) { contexts_[thread].reset(); });
 }
 
 timing job::run(std::uint64_t iterations) {
-  if (iterations == 0) throw bad_parameter("a run needs at least one iteration");
-  const std::lock_guard alone(running_);
-  team_->everywhere([&](unsigned thread) { sample(members_[thread], iterations); });
+  const auto one = take({.iterations = iterations});
+  return {one.ns[0], one.iterations, one.right, one.switches};
+}
 
-  timing total{0, members_[0].iterations, members_[0].right, 0};
-  std::int64_t first = members_[0].start, last = members_[0].end;
-  for (const auto& each : members_) {
-    first = std::min(first, each.start);
-    last = std::max(last, each.end);
-    total.iterations = std::min(total.iterations, each.iterations);
-    if (each.right) total.right = *each.right && total.right.value_or(true);
+burst job::take(const order& asked) {
+  if (asked.iterations == 0) throw bad_parameter("a run needs at least one iteration");
+  if (asked.count < 1 || asked.count > most_pairs) throw bad_parameter("a burst takes 1 to " + std::to_string(most_pairs) + " samples");
+  if (asked.companion != nullptr && asked.companion_iterations == 0) throw bad_parameter("a companion needs at least one iteration");
+  if (asked.companion != nullptr && asked.companion->team_ != team_) throw bad_parameter("a companion must be on the same CPUs");
+  session all{asked, now_ns(), std::vector<attendance>(team_->size()), asked.count};
+  for (auto& each : all.threads) {
+    each.own.spans.reserve(asked.count);
+    each.companion.spans.reserve(asked.companion != nullptr ? asked.count : 0);
+  }
+  team_->everywhere([&](unsigned thread) { attend(thread, all); });
+
+  burst total{{}, {}, all.threads[0].own.iterations, all.threads[0].companion.iterations, all.threads[0].own.right, 0};
+  const auto lasted = [&all](trace attendance::* which, std::size_t i) {
+    auto whole = (all.threads[0].*which).spans[i];
+    for (const auto& each : all.threads) {
+      whole.start = std::min(whole.start, (each.*which).spans[i].start);
+      whole.end = std::max(whole.end, (each.*which).spans[i].end);
+    }
+    return std::max<std::int64_t>(whole.end - whole.start, 1);
+  };
+  for (std::size_t i = 0; i < all.threads[0].own.spans.size(); ++i) total.ns.push_back(lasted(&attendance::own, i));
+  for (std::size_t i = 0; i < all.threads[0].companion.spans.size(); ++i) total.companion_ns.push_back(lasted(&attendance::companion, i));
+  for (const auto& each : all.threads) {
+    total.iterations = std::min(total.iterations, each.own.iterations);
+    total.companion_iterations = std::min(total.companion_iterations, each.companion.iterations);
+    if (each.own.right) total.right = *each.own.right && total.right.value_or(true);
+    if (each.companion.right == false) total.right = false;
     total.switches += each.switches;
   }
-  total.ns = std::max<std::int64_t>(last - first, 1);
   return total;
 }
 
-void job::sample(member& self, std::uint64_t iterations) {
-  std::exception_ptr unarmed;
-  try {
-    if (what_.arm != nullptr) what_.arm(*self.own, iterations);
-  } catch (...) {
-    unarmed = std::current_exception();
-  }
+bool job::session::late() const { return now_ns() - from > asked.limit_ns; }
+
+void job::attend(unsigned thread, session& all) {
+  const auto& asked = all.asked;
+  auto& mine = all.threads[thread];
+  // A thread that failed goes on arriving at barriers: the others would wait for it for ever.
+  const auto attempt = [&mine](const auto& what) {
+    if (mine.failure) return;
+    try {
+      what();
+    } catch (...) {
+      mine.failure = std::current_exception();
+    }
+  };
   const auto before = involuntary_switches();
-  // Also where arming failed: the others wait here.
-  team_->start().arrive_and_wait();
-  if (unarmed) std::rethrow_exception(unarmed);
-  self.start = now_ns();
-  self.iterations = self.own->loop(*self.own, iterations);
-  self.end = now_ns();
-  self.switches = involuntary_switches() - before;
-  if (what_.check != nullptr) self.right = what_.check(*self.own, self.iterations);
+  for (unsigned pair = 0; pair < asked.count; ++pair) {
+    if (what_.arm != nullptr) attempt([&] { what_.arm(*contexts_[thread], asked.iterations); });
+    // Said before the barrier and heard behind it, by the number of the pair: so all leave together, however slow one of them is.
+    if (mine.failure || (thread == 0 && pair >= least_pairs && all.late())) all.end.store(pair, std::memory_order_relaxed);
+    team_->start().arrive_and_wait();
+    if (pair >= all.end.load(std::memory_order_relaxed)) break;
+    attempt([&] { sample(thread, asked.iterations, mine.own); });
+    if (asked.companion == nullptr) continue;
+    team_->start().arrive_and_wait();
+    attempt([&] { asked.companion->sample(thread, asked.companion_iterations, mine.companion); });
+  }
+  mine.switches = involuntary_switches() - before;
+  if (mine.failure) std::rethrow_exception(mine.failure);
+}
+
+void job::sample(unsigned thread, std::uint64_t iterations, trace& seen) {
+  auto& own = *contexts_[thread];
+  span when;
+  when.start = now_ns();
+  seen.iterations = own.loop(own, iterations);
+  when.end = now_ns();
+  seen.spans.push_back(when);
+  if (what_.check != nullptr) seen.right = what_.check(own, seen.iterations) && seen.right.value_or(true);
 }
 
 }  // namespace mb

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -73,6 +74,24 @@ struct timing {
   long switches = 0;
 };
 
+class job;
+
+// What a burst takes: so many samples, each followed by one of the companion where there is one, until the time is up.
+struct order {
+  std::uint64_t iterations = 0;
+  job* companion = nullptr;
+  std::uint64_t companion_iterations = 0;
+  unsigned count = 1;
+  std::int64_t limit_ns = std::numeric_limits<std::int64_t>::max();
+};
+
+struct burst {
+  std::vector<std::int64_t> ns, companion_ns;
+  std::uint64_t iterations = 0, companion_iterations = 0;
+  std::optional<bool> right;
+  long switches = 0;
+};
+
 class job {
  public:
   // One thread per CPU named. Throws bad_parameter, cannot_run or std::bad_alloc, with nothing left behind.
@@ -82,23 +101,40 @@ class job {
   job& operator=(const job&) = delete;
 
   timing run(std::uint64_t iterations);
+  // The threads neither sleep nor leave between samples. The companion must be another job on the same CPUs. A sample is never cut
+  // short, and at least two pairs are taken.
+  burst take(const order& asked);
 
  private:
-  struct member {
-    std::unique_ptr<context> own;
+  struct span {
     std::int64_t start = 0, end = 0;
+  };
+  // What one thread saw of one job.
+  struct trace {
+    std::vector<span> spans;
     std::uint64_t iterations = 0;
     std::optional<bool> right;
+  };
+  struct attendance {
+    trace own, companion;
     long switches = 0;
+    std::exception_ptr failure;
+  };
+  struct session {
+    const order asked;
+    const std::int64_t from;
+    std::vector<attendance> threads;
+    std::atomic<unsigned> end;  // the first pair that is not taken
+    bool late() const;
   };
 
-  void sample(member& self, std::uint64_t iterations);
+  void attend(unsigned thread, session& all);
+  void sample(unsigned thread, std::uint64_t iterations, trace& seen);
   void free();
 
   const kernel what_;
   std::shared_ptr<team> team_;
-  std::vector<member> members_;
-  std::mutex running_;  // guards what the members report
+  std::vector<std::unique_ptr<context>> contexts_;  // each belongs to a thread; the team's tasks take turns
 };
 
 }  // namespace mb

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from microbench.records import Device, Finding, Sheet, Timing, Value
 
@@ -24,6 +24,30 @@ class Prepared(Protocol):
 
     def close(self) -> None:
         """Free what `prepare` took. Calling it twice is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """A burst of samples, each followed by one of a companion: the nanoseconds of either, in turn, and the iterations each did.
+
+    ``checked`` is false where any launch left a wrong result, ``switches`` counts involuntary context switches over the whole burst.
+    """
+
+    ns: tuple[int, ...]
+    iterations: int
+    companion_ns: tuple[int, ...] = ()
+    companion_iterations: int = 0
+    checked: bool | None = None
+    switches: int = 0
+
+
+@runtime_checkable
+class Pairing(Prepared, Protocol):
+    """A prepared kernel whose threads stay awake over a burst, so that its samples may be a few microseconds short."""
+
+    def pairs(self, iterations: int, companion: Prepared | None, companion_iterations: int, count: int, limit_s: float) -> Pairs:
+        """Take so many samples, each followed by one of the companion (on the same threads); two at least, none begun after the limit."""
+        ...
 
 
 class Prepare(Protocol):

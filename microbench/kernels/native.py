@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from microbench.errors import CannotRun, UsageError
-from microbench.kernels import Kernel
+from microbench.kernels import Kernel, Pairs, Prepared
 from microbench.records import Device, Finding, Sheet, Timing, Value, Work
 
 # Enough iterations for every accumulator to turn its sign at least once, and still far below a millisecond.
@@ -106,11 +107,22 @@ class _Native:
         )
 
 
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Turn what the compiled module throws into errors of this project."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UsageError(str(error)) from error
+    except RuntimeError as error:
+        raise CannotRun(str(error)) from error
+
+
 class _Job:
     """One kernel on its pinned threads."""
 
     def __init__(self, job: Any) -> None:
-        self._job = job
+        self.job = job
 
     def run(self, iterations: int) -> Timing:
         """Time at least so many iterations on every thread, from the first start to the last end.
@@ -122,14 +134,37 @@ class _Job:
         UsageError
             If no iteration is asked for.
         """
-        try:
-            ns, done, checked, switches = self._job.run(iterations)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        except RuntimeError as error:
-            raise CannotRun(str(error)) from error
+        with _in_words():
+            ns, done, checked, switches = self.job.run(iterations)
         return Timing(ns=ns, iterations=done, checked=checked, switches=switches)
+
+    def pairs(self, iterations: int, companion: Prepared | None, companion_iterations: int, count: int, limit_s: float) -> Pairs:
+        """Time ``count`` samples that alternate with the companion's, without letting the threads sleep in between.
+
+        At least two pairs are taken, and none begins when ``limit_s`` seconds have passed; only then is Ctrl-C heard.
+
+        Raises
+        ------
+        CannotRun
+            If either job was closed.
+        UsageError
+            If no iteration or no sample is asked for, or the companion is no native kernel on the same CPUs.
+        """
+        if companion is not None and not isinstance(companion, _Job):
+            raise UsageError("a companion of a native kernel must be a native kernel too")
+        with _in_words():
+            ns, companion_ns, done, companion_done, checked, switches = self.job.pairs(
+                iterations, companion.job if companion is not None else None, companion_iterations, count, limit_s
+            )
+        return Pairs(
+            ns=ns,
+            iterations=done,
+            companion_ns=companion_ns,
+            companion_iterations=companion_done,
+            checked=checked,
+            switches=switches,
+        )
 
     def close(self) -> None:
         """End the threads and free their memory."""
-        self._job.close()
+        self.job.close()

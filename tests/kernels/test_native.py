@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from microbench.errors import CannotRun, UsageError
-from microbench.kernels import native
+from microbench.kernels import Pairing, native
 from microbench.records import Device
 
 CPU = Device(id="0", kind="cpu", name="this one", arch="generic")
@@ -118,6 +120,64 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", child], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == ["0"]
+
+
+@pytest.mark.parametrize("threads", [1, len(native.module().topology()["cpus"])])
+def test_a_burst_alternates_with_its_companion_and_checks_every_sample(threads: int) -> None:
+    sheet = KERNELS[PLAIN].sheet
+    assert sheet.companion is not None
+    job, clock = (KERNELS[name].prepare(CPU, {}, threads) for name in (PLAIN, sheet.companion))
+    assert isinstance(job, Pairing)
+    seen = job.pairs(1000, clock, 300, 40, 10.0)
+    assert (len(seen.ns), len(seen.companion_ns)) == (40, 40)
+    assert (seen.iterations, seen.companion_iterations, seen.checked) == (1000, 300, True)
+    assert min(*seen.ns, *seen.companion_ns) > 0
+    alone = job.pairs(1000, None, 0, 3, 10.0)
+    assert (len(alone.ns), alone.companion_ns, alone.companion_iterations) == (3, (), 0)
+    job.close()
+    clock.close()
+
+
+@pytest.mark.hardware
+def test_a_burst_is_no_slower_than_single_samples() -> None:
+    job = KERNELS[PLAIN].prepare(CPU, {}, 1)
+    assert isinstance(job, Pairing)
+    # The best of each: neither may hold anything that the other does not.
+    single = min(job.run(200_000).ns for _ in range(50))
+    assert min(job.pairs(200_000, None, 0, 50, 10.0).ns) < 1.5 * single
+    job.close()
+
+
+def test_a_burst_ends_at_its_limit_but_has_two_pairs() -> None:
+    threads = len(native.module().topology()["cpus"])
+    job = KERNELS[PLAIN].prepare(CPU, {}, threads)
+    assert isinstance(job, Pairing)
+    assert len(job.pairs(1000, None, 0, 50, 0.0).ns) == 2
+    before = time.monotonic()
+    seen = job.pairs(100_000, None, 0, 2**20, 0.05)
+    assert 2 < len(seen.ns) < 2**20
+    assert time.monotonic() - before < 5
+    job.close()
+
+
+def test_bursts_that_make_no_sense_are_refused() -> None:
+    job, other = (KERNELS[PLAIN].prepare(CPU, {}, 1) for _ in range(2))
+    assert isinstance(job, Pairing)
+    bad = [(0, None, 0, 1, 1.0), (1, None, 0, 0, 1.0), (1, None, 0, 2**21, 1.0), (1, other, 0, 1, 1.0)]
+    bad += [(1, None, 0, 1, limit_s) for limit_s in (-1.0, math.nan)] + [(-1, None, 0, 1, 1.0)]
+    for arguments in bad:
+        with pytest.raises(UsageError):
+            job.pairs(*arguments)
+    if len(native.module().topology()["cpus"]) > 1:
+        wide = KERNELS[PLAIN].prepare(CPU, {}, 2)
+        with pytest.raises(UsageError, match="same CPUs"):
+            job.pairs(1, wide, 1, 1, 1.0)
+        wide.close()
+    other.close()
+    with pytest.raises(CannotRun, match="closed"):
+        job.pairs(1, other, 1, 1, 1.0)
+    assert job.run(100).checked is True
+    job.close()
 
 
 def test_closing_twice_is_allowed_and_running_afterwards_is_refused() -> None:

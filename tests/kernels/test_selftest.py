@@ -62,6 +62,12 @@ def test_a_wrong_kernel_is_caught(with_wrong_kernels: Path, flaw: str) -> None:
     assert says[f"wrong.{flaw}"].startswith("WRONG after")
 
 
+def test_a_thread_that_fails_does_not_keep_the_others_waiting(with_wrong_kernels: Path) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two CPUs")
+    assert run(with_wrong_kernels, "wrong.deserts") == (1, {"wrong.deserts": "FAILED: the last thread has gone"})
+
+
 def test_a_word_that_selects_nothing_is_no_success(with_wrong_kernels: Path) -> None:
     done = subprocess.run([with_wrong_kernels, "nothing.of.that.name"], check=False, capture_output=True, text=True)
     assert done.returncode == 1

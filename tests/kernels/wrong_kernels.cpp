@@ -2,6 +2,7 @@
 // real loops do with instructions is done here lane by lane, and each flaw leaves out or mixes up one thing.
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "cpu/multiply_add.hpp"
 
@@ -50,5 +51,15 @@ MB_KERNEL(row<flaw::skips_a_lane>("wrong.skips_a_lane"))
 MB_KERNEL(row<flaw::permutes_an_operand>("wrong.permutes_an_operand"))
 MB_KERNEL(row<flaw::never_turns>("wrong.never_turns"))
 MB_KERNEL(row<flaw::rounds_up>("wrong.rounds_up"))
+
+// Fails on one thread of several, which the others must not wait for.
+struct deserter {
+  static std::uint64_t run(context& own, std::uint64_t iterations) {
+    if (own.threads > 1 && own.thread + 1 == own.threads) throw std::runtime_error("the last thread has gone");
+    return iterations;
+  }
+};
+
+MB_KERNEL({{.name = "wrong.deserts", .measures = "cost", .says = "wrong on purpose", .symbol = symbol_of<deserter>()}, deserter::run})
 
 }  // namespace mb::wrong
