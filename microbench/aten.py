@@ -320,13 +320,5 @@ def _rnn_layer_backward(call: Call) -> list[Op]:
 
 @rule("mkldnn_rnn_layer")
 def _rnn_layer(call: Call) -> list[Op]:
-    """A fused layer: all inputs are projected at once, then each step multiplies the hidden state and applies the gates."""
     x, w_input, w_hidden = call.args[0], call.args[1], call.args[2]
-    steps, batch, hidden = x.shape[0], x.shape[1], w_hidden.shape[1]
-    gates = w_hidden.shape[0]
-    state = batch * hidden
-    step = [
-        call.op("matmul", m=batch, n=gates, k=hidden),
-        call.op("pointwise", size=state, reads=batch * gates + state, writes=2 * state, flop=18 * state),
-    ]
-    return [call.op("linear", m=steps * batch, n=w_input.shape[0], k=w_input.shape[1]), *step * steps]
+    return [call.op("lstm", b=x.shape[1], steps=x.shape[0], input=w_input.shape[1], hidden=w_hidden.shape[1])]

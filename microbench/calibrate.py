@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from microbench import streams
 from microbench.families import Nominal, fit_table
 from microbench.operators import table_of
 from microbench.records import Cost, Estimate, Finding, OperatorFit, OperatorTiming
-from microbench.rounds import Rounds, measure
+from microbench.rounds import Effort, Floats, Rounds, measure, middle
 from microbench.sweep import design
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from microbench.records import Ceiling, Device
+    from microbench.model_time import ModelTime
+    from microbench.records import Ceiling, Characterisation, Device
 
 # Seconds of measuring and share of the full sweep per budget; a quick run calibrates nothing.
 BUDGETS = {"default": (25.0, 0.5), "thorough": (150.0, 1.0)}
@@ -35,6 +37,7 @@ class Calibrated:
 
     fits: tuple[OperatorFit, ...] = ()
     timings: tuple[OperatorTiming, ...] = ()
+    reuse: dict[str, float] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
     findings: tuple[Finding, ...] = ()
     rounds: Rounds | None = None
@@ -95,9 +98,28 @@ def calibrate(device: Device, ceilings: Sequence[Ceiling], budget: str = "defaul
         )
     use_all_threads(device)
     limit_s, share = BUDGETS[budget]
-    rounds = measure(design(seed, share), place_of(device), limit_s, seed, _LEAST_ROUNDS)
+    rounds = measure(design(seed, share), place_of(device), Effort(limit_s=limit_s, least=_LEAST_ROUNDS, seed=seed))
     found = fitted(rounds, nominal_of(device, ceilings))
     return replace(found, costs=module_cost(place_of(device)), findings=(*found.findings, _repeated(rounds)))
+
+
+def model_calls(device: Device) -> dict[str, Callable[[], object]]:
+    """Calls that run the small real models once each."""
+    from microbench.capture import parse_input
+    from microbench.kernels.torch_models import call_of_model, models
+
+    use_all_threads(device)
+    return {name: call_of_model(make, parse_input(spec)[0], place_of(device)) for name, (make, spec) in models().items()}
+
+
+def predict_models(names: Iterable[str], calibration: Characterisation) -> dict[str, ModelTime]:
+    """Predict the small real models."""
+    from microbench.capture import capture
+    from microbench.kernels.torch_models import models
+    from microbench.model_time import predict_model
+
+    made = models()
+    return {name: predict_model(capture(made[name][0], [made[name][1]], name=name), calibration) for name in names}
 
 
 def module_cost(place: str) -> tuple[Cost, ...]:
@@ -119,17 +141,31 @@ def module_cost(place: str) -> tuple[Cost, ...]:
 
 
 def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
-    """Fit the lower envelope of measured rounds."""
-    envelope = rounds.envelope
-    keep = np.flatnonzero(np.isfinite(envelope))
-    table = table_of([rounds.operators[place] for place in keep], envelope[keep].tolist())
-    fits, findings = fit_table(table, nominal)
-    return Calibrated(fits=fits, timings=timings(rounds), findings=(*rounds.findings, *findings), rounds=rounds)
+    """Fit measured rounds: the lower envelope for hot operators, what they took among others for cold ones."""
+    columns: tuple[tuple[Literal["hot", "cold"], Floats], ...] = (("hot", rounds.envelope), ("cold", rounds.cold))
+    rows = [
+        (replace(made, cache=cache), float(seconds))
+        for cache, column in columns
+        for made, seconds in zip(rounds.operators, column, strict=True)
+        if np.isfinite(seconds)
+    ]
+    fits, findings = fit_table(table_of([made for made, _ in rows], [seconds for _, seconds in rows]), nominal)
+    return Calibrated(fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *findings), rounds=rounds)
+
+
+def reuse_of(rounds: Rounds) -> dict[str, float]:
+    """How an operator's time grows from hot to cold with what was touched in between; empty where nothing was timed among others."""
+    if not rounds.among:
+        return {}
+    half, power = streams.halfway({reuse: middle(seconds) - rounds.envelope for reuse, seconds in rounds.among.items()})
+    return {"half_bytes": half, "power": power, "cold_bytes": streams.COLD}
 
 
 def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
-    """Measured rounds as rows to keep: the lower envelope to four digits, and how many rounds it is of."""
-    counts = np.isfinite(rounds.seconds).sum(axis=1)
+    """Measured rounds as rows to keep, to four digits, and how many rounds each is of: the lower envelope hot, the median cold."""
+    columns: list[tuple[Literal["hot", "cold"], Floats, Floats]] = [("hot", rounds.envelope, rounds.seconds)]
+    if rounds.among:
+        columns.append(("cold", rounds.cold, rounds.among[streams.COLD]))
     return tuple(
         OperatorTiming(
             op=made.name,
@@ -137,9 +173,10 @@ def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
             params=";".join(f"{key}={value}" for key, value in made.params.items()),
             seconds=float(f"{seconds:.4g}"),
             rounds=int(count),
-            cache=made.cache,
+            cache=cache,
         )
-        for made, seconds, count in zip(rounds.operators, rounds.envelope, counts, strict=True)
+        for cache, column, each in columns
+        for made, seconds, count in zip(rounds.operators, column, np.isfinite(each).sum(axis=1), strict=True)
         if count
     )
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 
 from microbench import local, physics
+from microbench.blas import one_thread
 from microbench.features import Features, describe, join
 from microbench.operators.table import Table
 from microbench.physics import PRODUCTS, Prior
@@ -291,7 +292,8 @@ def fit_table(table: Table, nominal: Nominal | None = None) -> tuple[tuple[Opera
         if len(features) < ROWS_FOR_FIT:
             findings.append(_too_few(family, dtype, len(features)))
             continue
-        made = fit_family(features, seconds, dtype, nominal)
+        with one_thread():
+            made = fit_family(features, seconds, dtype, nominal)
         index = np.concatenate([part[2] for part in parts])
         made = replace(
             made, cache="cold" if cache == "cold" else "hot", distrusted=tuple(sorted(int(index[place]) for place in made.distrusted))

@@ -1,29 +1,34 @@
 """A captured model's time, memory and limits from the predictions of its operators.
 
-On a processor operators run one after another, so times add up. On a GPU the host issues while the device works: the longer of
-the two decides, after a first launch and before a last synchronisation.
+On a processor operators run one after another, so times add up; each lies between its hot and its cold time, by how much else the
+model touches before it comes back. On a GPU the host issues while the device works: the longer of the two decides, after a first
+launch and before a last synchronisation.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from microbench.operators import Op, table_of
-from microbench.predict import Columns, predict_table, roofs
+from microbench.predict import LEAST_SECONDS, Columns, predict_table, roofs
 from microbench.records import Estimate, Finding
+from microbench.streams import share_paid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from microbench.capture import Graph, Step
     from microbench.records import Characterisation
 
 # Cost of a module around an operator, measured by calibration under this name.
 MODULE_COST = "module.eager"
+# With fewer measured models the largest error says too little.
+LEAST_MODELS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,7 @@ def predict_model(graph: Graph, calibration: Characterisation) -> ModelTime:
     UsageError
         If the calibration has neither fits nor ceilings for what the model does.
     """
-    columns = predict_table(table_of(graph.operators), calibration, float(graph.parameter_bytes))
+    columns = _columns(graph, calibration)
     known = np.isfinite(columns.predicted)
     per_module = next((cost.seconds.value for cost in calibration.costs if cost.name == MODULE_COST), 0.0)
     host = per_module * sum(1 for step in graph.steps if step.phase == "forward")
@@ -75,7 +80,7 @@ def predict_model(graph: Graph, calibration: Characterisation) -> ModelTime:
     cost = float(columns.cost_s[known].sum()) + host
     return ModelTime(
         graph=graph,
-        latency=Estimate(value=total, low=min(low, total), high=max(high, total), basis="sums of the operators' lows and highs"),
+        latency=_interval(total, (low, high), calibration.fits.models),
         samples_per_s=graph.batch / total,
         flop=counted["flop"],
         bytes=counted["bytes"],
@@ -87,6 +92,33 @@ def predict_model(graph: Graph, calibration: Characterisation) -> ModelTime:
         columns=columns,
         findings=(*columns.findings, *_unknown(graph)),
     )
+
+
+def _columns(graph: Graph, calibration: Characterisation) -> Columns:
+    """Operators where the model finds them: between hot and cold, by the bytes that the whole model touches in a turn."""
+    reuse = calibration.fits.reuse
+    if not reuse:
+        return predict_table(table_of(graph.operators), calibration, float(graph.parameter_bytes))
+    hot = predict_table(table_of(graph.operators), calibration)
+    cold = predict_table(table_of([replace(each, cache="cold") for each in graph.operators]), calibration)
+    paid = [share_paid(size, reuse["half_bytes"], reuse["power"]) for size in (float(graph.peak_bytes), reuse["cold_bytes"])]
+    share = paid[0] / paid[1]
+    between = {
+        name: np.maximum(getattr(hot, name) + share * (getattr(cold, name) - getattr(hot, name)), LEAST_SECONDS)
+        for name in ("predicted", "low", "high", "compute_s", "memory_s", "cost_s")
+    }
+    nearer = cold if share > 0.5 else hot
+    return replace(nearer, **between, findings=tuple(dict.fromkeys((*hot.findings, *cold.findings))))
+
+
+def _interval(total: float, sums: tuple[float, float], residuals: Mapping[str, float]) -> Estimate:
+    """From the errors of whole models that were measured beside the operators; without any, from the operators' own intervals."""
+    if len(residuals) < LEAST_MODELS:
+        return Estimate(value=total, low=min(sums[0], total), high=max(sums[1], total), basis="sums of the operators' lows and highs")
+    width = max(abs(error) for error in residuals.values())
+    confidence = len(residuals) / (len(residuals) + 1)
+    basis = f"the largest error of {len(residuals)} measured models"
+    return Estimate(value=total, low=total * math.exp(-width), high=total * math.exp(width), basis=basis, confidence=confidence)
 
 
 def _overlapped(columns: Columns, known: np.ndarray, sums: tuple[float, float, float]) -> tuple[float, float, float]:

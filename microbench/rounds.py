@@ -1,22 +1,25 @@
 """Timing operators in rounds: every operator is visited once a round, in seeded order, and the lower envelope over rounds is its time.
 
 Disturbance is one-sided and comes in episodes of seconds. An episode spoils one visit of many operators and not all visits of
-one, so that the smallest of several rounds is the quiet time.
+one, so that the smallest of several rounds is the quiet time. On a processor every round also times each operator among others
+(`streams`), because inside a model it is never called twice in a row.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 
+from microbench import streams
 from microbench.errors import CannotRun
 from microbench.records import Finding
 
@@ -24,30 +27,59 @@ if TYPE_CHECKING:
     from microbench.operators import Op
 
 Floats = npt.NDArray[np.float64]
+Call = Callable[[], object]
 
 # A sample lasts at least so long, and a visit takes so many; the smallest stands for the visit.
 SAMPLE_S = 0.4e-3
 SAMPLES = 3
+# A sample of a whole model lasts so long.
+WHOLE_S = 5e-3
 # Operators stay prepared between rounds while they fit into this share of free memory; the rest are prepared at each visit.
 KEPT_SHARE = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` rounds are done; ``seed`` orders each of them."""
+
+    limit_s: float
+    least: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """Seconds of each operator (row) in each round (column); NaN where it could not run."""
+    """Seconds of each operator (row) in each round (column); NaN where it could not run.
+
+    ``among`` has the same by the bytes that other operators touched between two calls, ``whole`` seconds of whole models by name.
+    """
 
     operators: tuple[Op, ...]
     seconds: Floats
     findings: tuple[Finding, ...] = ()
+    among: dict[float, Floats] = field(default_factory=dict)
+    whole: dict[str, float] = field(default_factory=dict)
 
     @property
     def envelope(self) -> Floats:
         """The smallest time over rounds."""
         return lowest(self.seconds)
 
-    def halves(self) -> tuple[Floats, Floats]:
-        """Envelopes of the even and of the odd rounds: two measurements of the same rows."""
-        return lowest(self.seconds[:, ::2]), lowest(self.seconds[:, 1::2])
+    @property
+    def cold(self) -> Floats:
+        """Time after many bytes of other operators: the median over rounds, each with other neighbours; NaN where none was timed."""
+        return middle(self.among[streams.COLD]) if self.among else np.full(len(self.operators), np.nan)
+
+    def halves(self, cold: bool = False) -> tuple[Floats, Floats]:
+        """Times of the even and of the odd rounds: two measurements of the same rows."""
+        seconds, over = (self.among[streams.COLD], middle) if cold else (self.seconds, lowest)
+        return over(seconds[:, ::2]), over(seconds[:, 1::2])
+
+    def take(self, first: int, last: int) -> Rounds:
+        """Rows from ``first`` up to ``last``."""
+        rows = slice(first, last)
+        among = {reuse: seconds[rows] for reuse, seconds in self.among.items()}
+        return replace(self, operators=self.operators[rows], seconds=self.seconds[rows], among=among)
 
 
 def lowest(seconds: Floats) -> Floats:
@@ -56,14 +88,23 @@ def lowest(seconds: Floats) -> Floats:
     return least
 
 
+def middle(seconds: Floats) -> Floats:
+    """Median of each row; NaN for a row without any."""
+    seen = np.isfinite(seconds)
+    ordered = np.sort(np.where(seen, seconds, np.inf), axis=1)
+    place = np.maximum(seen.sum(axis=1) - 1, 0) // 2
+    found = ordered[np.arange(len(ordered)), place] if ordered.shape[1] else np.full(len(ordered), np.inf)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
 @dataclass(slots=True)
 class _Visit:
     op: Op
     times: int = 0
-    call: Callable[[], object] | None = None
+    call: Call | None = None
 
 
-def measure(operators: Sequence[Op], place: str, limit_s: float, seed: int = 0, least: int = 2) -> Rounds:
+def measure(operators: Sequence[Op], place: str, effort: Effort, whole: Mapping[str, Call] | None = None) -> Rounds:
     """Time operators until the time is up.
 
     Parameters
@@ -72,29 +113,35 @@ def measure(operators: Sequence[Op], place: str, limit_s: float, seed: int = 0, 
         What to run; each is prepared, run once and then timed.
     place
         Torch's name of the device.
-    limit_s
-        No round begins after so many seconds, but ``least`` rounds are done.
-    seed
-        Of the order inside a round.
+    effort
+        How long.
+    whole
+        Whole models to be timed in the same rounds, by name.
 
     Raises
     ------
     CannotRun
         If torch is missing or none of the operators can run.
     """
-    calls = _library(place)
+    library = _library(place)
     state = [_Visit(op=operator) for operator in operators]
     findings: list[Finding] = []
     columns: list[Floats] = []
+    among: dict[float, list[Floats]] = {reuse: [] for reuse in (streams.STREAMS if place == "cpu" else ())}
+    models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
-    shuffler = random.Random(seed)  # noqa: S311 - the order is no secret
-    until = time.monotonic() + limit_s
+    shuffler = random.Random(effort.seed)  # noqa: S311 - the order is no secret
+    until = time.monotonic() + effort.limit_s
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while len(columns) < least or time.monotonic() < until:
+        while len(columns) < effort.least or time.monotonic() < until:
             shuffler.shuffle(order)
-            columns.append(_round(state, order, calls, findings))
+            columns.append(_round(state, order, library, findings))
+            for name, call in (whole or {}).items():
+                models[name] = min(models[name], _whole(call, library.clock))
+            for reuse, found in among.items():
+                found.append(_stream(state, order, library, reuse))
             gc.collect()
     finally:
         if collecting:
@@ -102,10 +149,21 @@ def measure(operators: Sequence[Op], place: str, limit_s: float, seed: int = 0, 
     seconds = np.stack(columns, axis=1)
     if not np.isfinite(seconds).any():
         raise CannotRun(f"no operator could run on {place}: {findings[0].says if findings else 'none was asked for'}")
-    return Rounds(operators=tuple(operators), seconds=seconds, findings=tuple(findings))
+    return Rounds(
+        operators=tuple(operators),
+        seconds=seconds,
+        findings=tuple(findings),
+        among={reuse: np.stack(found, axis=1) for reuse, found in among.items()},
+        whole=models,
+    )
 
 
-_Library = tuple[Callable[[Any], Callable[[], object]], Callable[[Callable[[], object], int], float]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Library:
+    """How to make an operator's call, and how to time calls."""
+
+    prepare: Callable[[Any], Call]
+    clock: Callable[[Call, int], float]
 
 
 def _library(place: str) -> _Library:
@@ -115,11 +173,29 @@ def _library(place: str) -> _Library:
         raise CannotRun("torch is not installed; pip install 'microbench-roofline[torch]'")
     from microbench.kernels import torch_operators
 
-    return (lambda operator: torch_operators.call_of(operator, place)), torch_operators.timer(place)
+    return _Library(prepare=lambda operator: torch_operators.call_of(operator, place), clock=torch_operators.timer(place))
 
 
-def _round(state: Sequence[_Visit], order: Sequence[int], calls: _Library, findings: list[Finding]) -> Floats:
-    prepare, clock = calls
+def _stream(state: Sequence[_Visit], order: Sequence[int], library: _Library, reuse: float) -> Floats:
+    """One round of a stream; operators that were not kept are left out of the short streams and prepared for the last."""
+    column = np.full(len(state), np.nan)
+    last = reuse >= streams.COLD
+    able = [place for place in order if state[place].times > 0 and (last or state[place].call is not None)]
+    sizes = [visit.op.work.bytes for visit in state]
+    for group in streams.groups(sizes, able if last else able[: streams.PROBES], reuse):
+        calls = [state[place].call or library.prepare(state[place].op) for place in group]
+        column[group] = streams.timed(calls)
+    return column
+
+
+def _whole(call: Call, clock: Callable[[Call, int], float]) -> float:
+    """Seconds of a model in this round."""
+    clock(call, 1)
+    times = max(1, min(50, int(WHOLE_S / clock(call, 1))))
+    return min(clock(call, times) for _ in range(SAMPLES))
+
+
+def _round(state: Sequence[_Visit], order: Sequence[int], library: _Library, findings: list[Finding]) -> Floats:
     column = np.full(len(state), np.nan)
     free = psutil.virtual_memory().available
     held = sum(visit.op.work.bytes for visit in state if visit.call is not None)
@@ -128,7 +204,7 @@ def _round(state: Sequence[_Visit], order: Sequence[int], calls: _Library, findi
         if visit.times < 0:
             continue
         try:
-            call = visit.call or prepare(visit.op)
+            call = visit.call or library.prepare(visit.op)
         except CannotRun as error:
             visit.times = -1
             findings.append(Finding(code="operator-not-measured", severity="warning", says=str(error)))
@@ -136,14 +212,14 @@ def _round(state: Sequence[_Visit], order: Sequence[int], calls: _Library, findi
         if visit.call is None and held + visit.op.work.bytes < KEPT_SHARE * free:
             visit.call, held = call, held + visit.op.work.bytes
         if visit.times == 0:
-            visit.times = _calibrate(call, clock)
+            visit.times = _calibrate(call, library.clock)
         else:
-            clock(call, 1)
-        column[place] = min(clock(call, visit.times) for _ in range(SAMPLES))
+            library.clock(call, 1)
+        column[place] = min(library.clock(call, visit.times) for _ in range(SAMPLES))
     return column
 
 
-def _calibrate(call: Callable[[], object], clock: Callable[[Callable[[], object], int], float]) -> int:
+def _calibrate(call: Call, clock: Callable[[Call, int], float]) -> int:
     """Calls that fill a sample."""
     clock(call, 2)
     once = min(clock(call, 1) for _ in range(3))

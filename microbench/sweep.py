@@ -37,6 +37,7 @@ COUNTS: Mapping[str, int] = {
     "movement": 60,
     "embedding": 44,
     "lstm_cell": 36,
+    "lstm": 40,
 }
 
 
@@ -108,6 +109,10 @@ def _heads(s: Sizes) -> dict[str, Any]:
     }
 
 
+def _layer(s: Sizes) -> dict[str, Any]:
+    return {"b": s.log(1, 64), "steps": s.log(2, 128), "input": s.log(8, 512), "hidden": s.log(8, 512)}
+
+
 def _rows(s: Sizes) -> dict[str, Any]:
     return {"rows": s.log(1, 32768), "cols": s.log(8, 16384)}
 
@@ -132,6 +137,7 @@ _DRAWS: Mapping[str, tuple[tuple[str, ...], Draw]] = {
     "movement": (("copy", "cat", "transpose"), lambda s: {"size": s.log(64, 6_000_000)}),
     "embedding": (("gather", "embedding"), lambda s: {"rows": s.log(16, 65536), "cols": s.log(8, 1024), "count": s.log(1, 8192)}),
     "lstm_cell": (("lstm_cell",), lambda s: {"b": s.log(1, 128), "input": s.log(8, 768), "hidden": s.log(8, 768)}),
+    "lstm": (("lstm",), _layer),
 }
 
 

@@ -1,12 +1,13 @@
 """Fresh shapes and real models, measured now and held against what is predicted of them.
 
 The datasheet roofline and the plain measured roofline are graded on the same rows, and so is the measurement itself: two halves
-of its rounds are two measurements. Calibration rows and fresh rows, where both are measured, share their rounds, so that no
-change of the machine between them is taken for an error of the model.
+of its rounds are two measurements. Calibration rows, fresh rows and whole models, where all are measured, share their rounds, so
+that no change of the machine between them is taken for an error of the prediction.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from microbench.calibrate import fitted, module_cost, nominal_of, place_of, use_all_threads
+from microbench.calibrate import fitted, model_calls, module_cost, nominal_of, place_of, predict_models, use_all_threads
 from microbench.devices import probe
 from microbench.errors import CannotRun, UsageError
+from microbench.families import CONFIDENCE
 from microbench.operators import Op, Table, table_of
 from microbench.predict import plain, predict_table, roofs
 from microbench.records import Characterisation, Finding, Fits
-from microbench.rounds import Rounds, measure
+from microbench.rounds import Effort, Rounds, measure
 from microbench.sweep import design
 from microbench.tables import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from microbench.records import Device
 
@@ -34,7 +36,6 @@ Floats = npt.NDArray[np.float64]
 FRESH_SHARE = 0.55
 # Fresh rows never come from the seeds that calibrate.
 FRESH_SEED = 1000
-_MODEL_ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,7 @@ class Validation:
     rows: Graded
     models: tuple[GradedModel, ...]
     rounds: int
+    cold: Graded | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -115,15 +117,15 @@ def validate(device: Device, calibration: Characterisation | None, seed: int = 0
     known = [] if calibration is not None else design(1)
     taken = {str(op) for op in known}
     fresh = [op for op in fresh if str(op) not in taken]
-    rounds = measure([*known, *fresh], place_of(device), limit_s, seed, 4)
+    rounds = measure([*known, *fresh], place_of(device), Effort(limit_s=limit_s, least=4, seed=seed), model_calls(device))
     if calibration is None:
-        calibration = _calibrated(device, replace(rounds, operators=rounds.operators[: len(known)], seconds=rounds.seconds[: len(known)]))
-    mine = replace(rounds, operators=rounds.operators[len(known) :], seconds=rounds.seconds[len(known) :])
-    graded = _grade(mine, calibration, device)
+        calibration = _calibrated(device, rounds.take(0, len(known)))
+    mine = rounds.take(len(known), len(rounds.operators))
     return Validation(
         calibration=calibration,
-        rows=graded,
-        models=_models(device, calibration),
+        rows=_grade(mine, calibration, device),
+        cold=_grade(mine, calibration, device, cold=True) if rounds.among else None,
+        models=_models(rounds.whole, calibration),
         rounds=rounds.seconds.shape[1],
         findings=rounds.findings,
     )
@@ -138,17 +140,17 @@ def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
     found = fitted(rounds, nominal_of(device, ceilings.ceilings))
     return replace(
         ceilings,
-        fits=replace(ceilings.fits or Fits(), operators=found.fits, timings=found.timings),
+        fits=replace(ceilings.fits or Fits(), operators=found.fits, timings=found.timings, reuse=found.reuse),
         costs=(*ceilings.costs, *module_cost(place_of(device))),
         findings=(*ceilings.findings, *found.findings),
     )
 
 
-def _grade(rounds: Rounds, calibration: Characterisation, device: Device) -> Graded:
-    measured = rounds.envelope
+def _grade(rounds: Rounds, calibration: Characterisation, device: Device, cold: bool = False) -> Graded:
+    measured = rounds.cold if cold else rounds.envelope
     keep = np.flatnonzero(np.isfinite(measured))
-    operators = tuple(rounds.operators[place] for place in keep)
-    even, odd = rounds.halves()
+    operators = tuple(replace(rounds.operators[place], cache="cold" if cold else "hot") for place in keep)
+    even, odd = rounds.halves(cold)
     table = table_of(operators)
     columns = predict_table(table, calibration)
     return Graded(
@@ -194,56 +196,33 @@ def _datasheet(table: Table, calibration: Characterisation, device: Device) -> F
     return seconds
 
 
-def _models(device: Device, calibration: Characterisation) -> tuple[GradedModel, ...]:
-    from microbench.capture import capture, parse_input
-    from microbench.kernels.torch_models import call_of_model, models
-    from microbench.kernels.torch_operators import timer
-    from microbench.model_time import predict_model
-
-    # Measuring ceilings leaves torch with the threads of its last case.
-    use_all_threads(device)
-    place = place_of(device)
-    clock = timer(place)
-    made = models()
-    calls = {name: call_of_model(make, parse_input(spec)[0], place) for name, (make, spec) in made.items()}
-    seconds = _timed(calls, clock)
-    found = {name: predict_model(capture(make, [spec], name=name), calibration) for name, (make, spec) in made.items()}
-    errors = {name: float(np.log(seconds[name] / found[name].latency.value)) for name in found}
+def _models(measured: dict[str, float], calibration: Characterisation) -> tuple[GradedModel, ...]:
+    """Grade whole models; the interval of each comes from the errors of all others and knows nothing of its own."""
+    found = predict_models(measured, calibration)
     graded = []
     for name, row in found.items():
-        # The interval of a model knows only the other models' errors.
-        others = np.abs([error for other, error in errors.items() if other != name])
-        width = float(others.max())
+        width = max(abs(math.log(measured[other] / each.latency.value)) for other, each in found.items() if other != name)
         value = row.latency.value
         graded.append(
             GradedModel(
                 name=name,
-                measured=seconds[name],
+                measured=measured[name],
                 predicted=value,
-                low=value * float(np.exp(-width)),
-                high=value * float(np.exp(width)),
+                low=value * math.exp(-width),
+                high=value * math.exp(width),
                 operators=len(row.steps),
             )
         )
     return tuple(graded)
 
 
-def _timed(calls: dict[str, Callable[[], object]], clock: Callable[[Callable[[], object], int], float]) -> dict[str, float]:
-    """Quiet time of each model: the smallest over rounds."""
-    best = dict.fromkeys(calls, float("inf"))
-    for name, call in calls.items():
-        clock(call, 3)
-        best[name] = clock(call, 1)
-    for _ in range(_MODEL_ROUNDS):
-        for name, call in calls.items():
-            times = max(1, min(50, int(5e-3 / best[name])))
-            best[name] = min(best[name], *(clock(call, times) for _ in range(3)))
-    return best
-
-
 def error_rows(found: Validation) -> list[Row]:
-    """Per family: mean and median error in percent, coverage, half-width, the other predictors, the repeat error."""
-    graded = found.rows
+    """Per family: mean and median error in percent, coverage and its band, half-width, the other predictors, the repeat error."""
+    rows = _error_rows(found.rows, "hot")
+    return rows + (_error_rows(found.cold, "cold") if found.cold is not None else [])
+
+
+def _error_rows(graded: Graded, cache: str) -> list[Row]:
     kinds = np.asarray([kind_of(op) for op in graded.operators], dtype=object)
     groups: list[tuple[str, npt.NDArray[np.bool_]]] = [(str(kind), kinds == kind) for kind in dict.fromkeys(kinds)]
     groups.append(("all", np.ones(len(kinds), dtype=bool)))
@@ -252,13 +231,17 @@ def error_rows(found: Validation) -> list[Row]:
         off = np.abs(graded.predicted[chosen] / graded.measured[chosen] - 1)
         inside = (graded.low[chosen] <= graded.measured[chosen]) & (graded.measured[chosen] <= graded.high[chosen])
         width = np.log(graded.high[chosen] / graded.low[chosen]) / 2
+        lowest, highest = band(int(chosen.sum()))
         rows.append(
             {
+                "cache": cache,
                 "family": kind,
                 "rows": int(chosen.sum()),
                 "mean_error_percent": _percent(off.mean()),
                 "median_error_percent": _percent(float(np.median(off))),
                 "coverage_percent": _percent(inside.mean()),
+                "band_percent": f"{100 * lowest:.0f}..{100 * highest:.0f}",
+                "in_band": bool(lowest <= inside.mean() <= highest),
                 "half_width": round(float(np.exp(width.mean())), 3),
                 "plain_roofline_percent": _percent(_mean_error(graded.plain, graded.measured, chosen)),
                 "datasheet_percent": _percent(_mean_error(graded.datasheet, graded.measured, chosen)),
@@ -266,6 +249,14 @@ def error_rows(found: Validation) -> list[Row]:
             }
         )
     return rows
+
+
+def band(rows: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Shares of rows inside their intervals that an honest predictor shows in 95 of 100 tables, by the binomial distribution."""
+    from scipy.stats import binom
+
+    lowest, highest = (float(binom.ppf(tail, rows, confidence)) for tail in (0.025, 0.975))
+    return lowest / rows, highest / rows
 
 
 def _percent(share: float) -> float | None:
@@ -343,7 +334,7 @@ def command(options: dict[str, Any]) -> None:
 
         draw_calibration(found.rows.measured, found.rows.predicted, [kind_of(op) for op in found.rows.operators], options["png"])
     rows = error_rows(found)
-    title = f"hot cache, eager, {found.rounds} rounds, {time.monotonic() - started:.0f} s"
+    title = f"eager, {found.rounds} rounds, {time.monotonic() - started:.0f} s"
     emit(rows, f"predicted against measured: {title}", options["json_path"], options["csv_path"])
     if "-" not in (options["json_path"], options["csv_path"]):
         emit(model_rows(found.models), "whole models")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from microbench.calibrate import timings
+from microbench.calibrate import reuse_of, timings
 from microbench.operators import op
 from microbench.operators.core import parse
 from microbench.rounds import Rounds
+from microbench.streams import STREAMS, share_paid
 
 
 def test_timings_keep_the_envelope_and_the_number_of_rounds_of_what_ran() -> None:
@@ -15,3 +17,15 @@ def test_timings_keep_the_envelope_and_the_number_of_rounds_of_what_ran() -> Non
     assert (first.seconds, first.rounds) == (1.235, 2)
     assert (second.seconds, second.rounds) == (1e-6, 3)
     assert parse(f"{first.op}[{first.params}].{first.dtype}") == operators[0]
+
+
+def test_cold_times_are_kept_beside_hot_ones_and_tell_what_lies_between() -> None:
+    operators = tuple(op("add", size=100 + place) for place in range(40))
+    hot = np.full((40, 3), 1e-6)
+    among = {reuse: hot * (1 + 9 * share_paid(reuse, 2e6, 0.7)) for reuse in STREAMS}
+    rounds = Rounds(operators=operators, seconds=hot, among=among)
+    kept = timings(rounds)
+    assert [row.cache for row in kept] == ["hot"] * 40 + ["cold"] * 40
+    assert kept[-1].seconds > 5 * kept[0].seconds
+    reuse = reuse_of(rounds)
+    assert share_paid(2e6, reuse["half_bytes"], reuse["power"]) == pytest.approx(0.5, abs=0.07)

@@ -5,7 +5,7 @@ import pytest
 
 from microbench.errors import CannotRun
 from microbench.operators import FAMILIES, op
-from microbench.rounds import lowest, measure
+from microbench.rounds import Effort, lowest, measure
 from microbench.sweep import design
 
 
@@ -36,7 +36,7 @@ def test_the_envelope_is_the_smallest_over_rounds_and_forgives_a_missing_one() -
 def test_rounds_time_what_runs_and_name_what_cannot() -> None:
     pytest.importorskip("torch")
     runs, cannot = op("add", size=1000), op("attention", b=1, heads=1, q_len=4, kv_len=9, head_dim=8, causal=1)
-    found = measure([runs, cannot], "cpu", limit_s=0.0, least=2)
+    found = measure([runs, cannot], "cpu", Effort(limit_s=0.0, least=2))
     assert found.seconds.shape == (2, 2)
     assert (found.seconds[0] > 0).all()
     assert np.isnan(found.seconds[1]).all()
@@ -47,4 +47,4 @@ def test_rounds_time_what_runs_and_name_what_cannot() -> None:
 def test_nothing_that_can_run_is_refused() -> None:
     pytest.importorskip("torch")
     with pytest.raises(CannotRun, match="no operator could run"):
-        measure([op("attention", b=1, heads=1, q_len=4, kv_len=9, head_dim=8, causal=1)], "cpu", limit_s=0.0, least=1)
+        measure([op("attention", b=1, heads=1, q_len=4, kv_len=9, head_dim=8, causal=1)], "cpu", Effort(limit_s=0.0, least=1))

@@ -9,7 +9,7 @@ from microbench.errors import UsageError
 from microbench.operators import Op, op
 from microbench.records import Characterisation, Device
 from microbench.report.calibration import draw_calibration
-from microbench.validate import Graded, GradedModel, Validation, error_rows, kind_of, model_rows, validate, worst_rows
+from microbench.validate import Graded, GradedModel, Validation, band, error_rows, kind_of, model_rows, validate, worst_rows
 
 
 def _graded(ratios: list[float]) -> Validation:
@@ -73,3 +73,17 @@ def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "plot.png"
     draw_calibration(rows.measured, rows.predicted, [kind_of(each) for each in rows.operators], path)
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_band_of_a_coverage_holds_nine_in_ten_and_narrows_with_rows() -> None:
+    low, high = band(20)
+    assert (low, high) == (pytest.approx(0.75), pytest.approx(1.0))
+    low, high = band(2000)
+    assert 0.88 < low < 0.9 < high < 0.92
+
+
+def test_a_family_outside_its_band_is_said_to_be() -> None:
+    rows = {row["family"]: row for row in error_rows(_graded([1.0] * 60))}
+    assert rows["all"]["in_band"] is False  # all inside: intervals too wide
+    rows = {row["family"]: row for row in error_rows(_graded([1.0] * 54 + [3.0] * 6))}
+    assert rows["all"]["in_band"] is True

@@ -100,7 +100,8 @@ def bandwidth(c: Characterisation, *accesses: str, level: str = "DRAM") -> Rate 
 def fixed_cost(c: Characterisation, *modes: str) -> float | None:
     """Seconds that one operator pays whatever its size, for the first of the launch modes that was calibrated."""
     for mode in modes:
-        costs = [fit.cost_s[mode] for fit in c.fits.operators if mode in fit.cost_s]
+        fits = [fit for fit in c.fits.operators if fit.cache == "hot"] or c.fits.operators
+        costs = [fit.cost_s[mode] for fit in fits if mode in fit.cost_s]
         if costs:
             return sorted(costs)[len(costs) // 2]
     launches = [cost.seconds.value for cost in c.costs if cost.name.startswith("launch")]

@@ -42,6 +42,9 @@ def _products(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> tuple[
     if name == "linear":
         return (t(s.m, s.k), t(s.n, s.k), *((t(s.n),) if s.bias else ())), torch.nn.functional.linear
     weights = (t(4 * s.hidden, s.input), t(4 * s.hidden, s.hidden), t(4 * s.hidden), t(4 * s.hidden))
+    if name == "lstm":
+        inputs = (t(s.steps, s.b, s.input), t(1, s.b, s.hidden), t(1, s.b, s.hidden))
+        return (*inputs, *weights), lambda x, h, c, *w: torch.lstm(x, (h, c), list(w), True, 1, 0.0, False, False, False)
     state = (t(s.b, s.input), t(s.b, s.hidden), t(s.b, s.hidden))
     return (*state, *weights), lambda x, h, c, *w: torch.lstm_cell(x, (h, c), *w)[0]
 

@@ -277,3 +277,15 @@ def lstm_cell(s: Any) -> Tally:
         written=2 * s.b * s.hidden,
         parameters=weights + 8 * s.hidden,
     )
+
+
+@operator("lstm", "b steps input hidden", "recurrent", gemm=lambda s: (s.steps, s.b, 4 * s.hidden, s.input + s.hidden))
+def lstm(s: Any) -> Tally:
+    """A layer of LSTM over a sequence, as libraries run it in one call: the steps of a cell, weights read once."""
+    weights = 4 * s.hidden * (s.input + s.hidden)
+    return Tally(
+        flop=s.steps * (2 * s.b * weights + 18 * s.b * s.hidden),
+        read=s.steps * s.b * s.input + 2 * s.b * s.hidden + weights + 8 * s.hidden,
+        written=s.steps * s.b * s.hidden + 2 * s.b * s.hidden,
+        parameters=weights + 8 * s.hidden,
+    )

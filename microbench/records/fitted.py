@@ -102,12 +102,19 @@ class OperatorTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
-    """Everything fitted: levels found, rooflines, operator families; and the operator timings that the families were fitted to."""
+    """Everything fitted: levels found, rooflines, operator families; and the operator timings that the families were fitted to.
+
+    ``reuse`` says what lies between a hot and a cold operator: after ``half_bytes`` of other operators half of the difference is
+    paid, how steeply says ``power``, and ``cold_bytes`` lay between two calls when cold operators were timed. ``models`` has
+    ln(measured / predicted) of whole models that were timed in the same rounds.
+    """
 
     levels: tuple[LevelSeen, ...] = ()
     rooflines: tuple[RooflineFit, ...] = ()
     operators: tuple[OperatorFit, ...] = ()
     timings: tuple[OperatorTiming, ...] = ()
+    reuse: dict[str, float] = field(default_factory=dict)
+    models: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ _SMALL: dict[str, dict[str, int]] = {
     "gather": {"rows": 9, "cols": 4, "count": 6},
     "embedding": {"rows": 9, "cols": 4, "count": 6},
     "lstm_cell": {"b": 3, "input": 5, "hidden": 4},
+    "lstm": {"b": 3, "steps": 7, "input": 5, "hidden": 4},
     "transpose": {"rows": 6, "cols": 5},
     **{name: {"rows": 6, "cols": 5} for name in ("softmax", "layer_norm", "rms_norm", "sum", "mean")},
 }
