@@ -307,20 +307,22 @@ def gpu(patient: Patient) -> Iterator[Finding]:
 @check("cuda")
 def gpu_code(_: Patient) -> Iterator[Finding]:
     """Where machine code for GPUs would come from: shipped cubins, NVRTC, or nvcc for a rebuild."""
+    from microbench.devices import cuda
     from microbench.kernels import cuda_code, nvrtc
 
+    install = nvrtc.install(cuda.extension().driver_version())
     cubins = sorted(path.name for path in cuda_code.installed().glob("*.cubin")) if cuda_code.installed().is_dir() else []
     targets = sorted({name.split(".")[-2] for name in cubins})
     nvcc = shutil.which("nvcc")
     if cubins:
         yield _say("cubins", "info", f"{len(cubins)} cubins are installed, for {', '.join(targets)}")
     else:
-        how = "rebuild with 'pip install .': nvcc is here" if nvcc else f"{nvrtc.INSTALL}, or install nvcc and rebuild"
+        how = "rebuild with 'pip install .': nvcc is here" if nvcc else f"{install}, or install nvcc and rebuild"
         yield _say("cubins", "info", "no cubins are installed: CUDA kernels are compiled at run time by NVRTC", how)
     libraries = nvrtc.libraries()
     if libraries:
         yield _say("nvrtc", "info", f"NVRTC {', '.join(str(library.major) for library in libraries)} is here for what no cubin fits")
     else:
-        yield _say("nvrtc", "info", "no NVRTC is here for what no cubin fits", nvrtc.INSTALL)
+        yield _say("nvrtc", "info", "no NVRTC is here for what no cubin fits", install)
     if importlib.util.find_spec("pynvml") is None:
         yield _say("nvml", "warning", "nvidia-ml-py is not installed: no power, temperature or throttling", "pip install nvidia-ml-py")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from microbench.ceilings import Distilled
-from microbench.records import Ceiling, Finding, Samples, Sheet
+from microbench.records import Ceiling, Finding, Samples, Severity, Sheet
 
 # Readings of one turbo step agree within a few tenths of a per cent; a step is 2.5 % and more.
 _CLOCK_DRIFT = 0.015
@@ -24,6 +24,28 @@ def run_findings(distilled: Distilled, samples: Sequence[Samples], planned: Sequ
     ]
     rank = {"error": 0, "warning": 1, "info": 2}
     return sorted(found, key=lambda finding: rank[finding.severity])
+
+
+def left_out(lacks: Sequence[Sheet], planned: Sequence[Sheet]) -> list[Finding]:
+    """What a run leaves out although something to install would bring it, once a reason.
+
+    Parameters
+    ----------
+    lacks
+        The kernels that were asked for and cannot run here.
+    planned
+        Those that are measured: while arithmetic is among them, what is missing beside it is only told.
+    """
+    names: dict[str, list[str]] = {}
+    for sheet in lacks:
+        if sheet.unavailable and "install" in sheet.unavailable:
+            names.setdefault(sheet.unavailable, []).append(sheet.name)
+    severity: Severity = "info" if any(sheet.measures == "compute" for sheet in planned) else "warning"
+    remedy = "'microbench list kernels' shows all of them"
+    return [
+        Finding(code="left-out", severity=severity, says=f"left out: {_first(held)}: {reason}", remedy=remedy)
+        for reason, held in names.items()
+    ]
 
 
 def _first(names: Sequence[str]) -> str:
@@ -86,6 +108,6 @@ def _unproven(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
 def _unverified(planned: Sequence[Sheet]) -> Iterator[Finding]:
     names = sorted(sheet.name for sheet in planned if not sheet.verified)
     if names:
-        says = f"{len(names)} kernels were never verified on hardware before this run: {_first(names)}"
+        says = f"never verified on hardware before this run: {_first(names)}"
         remedy = "keep this characterisation under results/ if it looks right"
         yield Finding(code="unverified", severity="info", says=says, remedy=remedy)

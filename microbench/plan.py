@@ -17,7 +17,7 @@ import psutil
 
 from microbench import plan_cuda
 from microbench.dtypes import dtype as parse_dtype
-from microbench.errors import UsageError
+from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
 from microbench.records import LEVELS, Budget, Case, Device, Mode, Plan, Scope, Sheet, Value
 from microbench.working_sets import MIB, Streams, WorkingSets, known, sweep_of
@@ -84,6 +84,8 @@ def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selectio
     ------
     UsageError
         If the selection leaves nothing; the sentence names what could have been asked for.
+    CannotRun
+        If all that the selection names cannot run here; the sentence says why.
     """
     sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable is None]
     cases: dict[str, Case] = {}
@@ -92,11 +94,21 @@ def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selectio
         if selection.admits(case, kernels[case.kernel].sheet, level):
             cases.setdefault(case.key, case)
     if not cases:
+        lacks = lacking(kernels, selection)
+        if lacks:
+            raise CannotRun(f"{lacks[0].name} cannot run here: {lacks[0].unavailable}")
         asked = ", ".join((*selection.only, *selection.dtypes, *selection.levels)) or "the device"
         raise UsageError(
             f"nothing to measure: no available kernel matches {asked}; 'microbench list kernels' shows names, dtypes and reasons"
         )
     return Plan(cases=tuple(cases.values()), budget=budget, seed=seed)
+
+
+def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:
+    """The kernels that a selection names and this machine cannot run; each sheet has the reason."""
+    level = selection.levels[0] if selection.levels else None
+    sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable]
+    return [sheet for sheet in sheets if selection.admits(Case(kernel=sheet.name), sheet, level)]
 
 
 def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:

@@ -20,11 +20,11 @@ from microbench.disturbance import Disturbance
 from microbench.dtypes import DTYPES
 from microbench.environment import environment_facts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
-from microbench.findings import run_findings
+from microbench.findings import left_out, run_findings
 from microbench.gate import Doubt, doubts
 from microbench.kernels import Kernel, registry
 from microbench.measure import Loop
-from microbench.plan import BUDGETS, Selection, limited, make_plan
+from microbench.plan import BUDGETS, Selection, lacking, limited, make_plan
 from microbench.proof import prove
 from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
 from microbench.report.progress import Progress, Quiet, Step
@@ -182,6 +182,8 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
     clock = time.monotonic()
     doubted: list[Doubt] = []
     try:
+        if this.device.kind == "cuda":
+            recorder.findings += left_out(lacking(this.kernels, request.selection), this.planned())
         recorder.findings += _check(this)
         doubted = _measure(loop, this, sheets, recorder)
     except KeyboardInterrupt:
@@ -193,6 +195,8 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
     finally:
         progress.done()
         loop.close()
+    if not recorder.samples:
+        _nothing_measured(journal, loop.findings)
     findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted), *disturbance.findings()]
     environment = replace(environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()})
     characterisation = _assemble(this, environment, recorder.samples, sheets, findings)
@@ -201,6 +205,14 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
     if interrupted:
         characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(recorder.journal)))
     return _save(request, characterisation, recorder.journal, interrupted)
+
+
+def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding]) -> None:
+    """Refuse to store a file without a single sample; the first reason speaks for the others."""
+    if journal is not None:
+        journal.discard()
+    more = f" (and {len(findings) - 1} more cases)" if len(findings) > 1 else ""
+    raise CannotRun(f"nothing could be measured: {findings[0].says if findings else 'no case was ready in time'}{more}")
 
 
 def _with_operators(request: Request, this: _Run, made: Characterisation) -> tuple[Characterisation, bool]:

@@ -5,55 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_gpu import FakeGpu, FakeMachine, why_not
+from gpu_runs import ceilings, run
 
 from microbench import store
-from microbench.records import Characterisation
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
-COMPUTE = {"fma_f32": 20e9, "fma_f64": 10e9}
+COMPUTE = {"fma_f32": 20e9, "fma_f64": 10e9, "fma_f16x2": 40e9, "fma_bf16x2": 40e9}
 GPU = FakeGpu(name="FAKE HOPPER", l2_bytes=4 << 20, peaks=COMPUTE)
-ONLY = (
-    "--only",
-    "fma.f32",
-    "--only",
-    "fma.f64",
-    "--only",
-    "read.i32.u4",
-    "--only",
-    "read.i32.shared",
-    "--only",
-    "chase.i32.ca",
-    "--only",
-    "launch.*",
-)
-
-
-def run(machine: FakeMachine, *arguments: str, **more: str) -> tuple[int, str, Characterisation | None]:
-    out = machine.folder / "out"
-    command = ("-m", "microbench", "run", "--device", "cuda:0", "--quick", "--time-limit", "6s", "--out", str(out), *(arguments or ONLY))
-    done = machine.run(*command, **more)
-    said = done.stdout + done.stderr
-    assert "Traceback" not in said, said[-3000:]
-    files = sorted(out.glob("*/*.json"))
-    return done.returncode, said, store.load(files[-1]) if files else None
-
-
-def ceilings(held: Characterisation | None) -> dict[str, Any]:
-    assert held is not None
-    return {ceiling.name: ceiling for ceiling in held.ceilings}
-
-
 INVENTED = {
     "fast": GPU,
     "slow": FakeGpu(name="FAKE SLOW", l2_bytes=4 << 20, dram=1e9, l2=3e9, shared=15e9, peaks={"fma_f32": 4e9, "fma_f64": 2e9}),
     "small memory": FakeGpu(name="FAKE SMALL", memory=48 << 20, l2_bytes=2 << 20, peaks=COMPUTE),
     "mig slice": FakeGpu(name="FAKE H MIG 1g.10gb", sms=1, l2_bytes=1 << 20, peaks=COMPUTE),
-    "ada": FakeGpu(name="FAKE ADA", capability=(8, 9), l2_bytes=4 << 20, peaks=COMPUTE),
+    "ada": FakeGpu(name="FAKE ADA", capability=(8, 9), l2_bytes=4 << 20, peaks={"fma_f32": 64e9, "fma_f64": 1e9}),
     "tells no clock": FakeGpu(name="FAKE QUIET", tells_clock=False, l2_bytes=4 << 20, peaks=COMPUTE),
 }
 
@@ -130,35 +98,11 @@ def test_the_tests_for_a_real_gpu_pass_on_an_invented_one(tmp_path: Path) -> Non
     assert "skipped" not in done.stdout.splitlines()[-1]
 
 
-def test_an_unknown_architecture_without_nvrtc_says_what_to_install(tmp_path: Path) -> None:
-    code, said, held = run(FakeMachine(folder=tmp_path, gpus=(FakeGpu(capability=(13, 0)),)), "--only", "fma.f32")
-    assert held is None
-    assert code != 0
-    assert "Traceback" not in said
-
-
-@pytest.mark.parametrize("driver", [12020, 12080])
-def test_a_driver_older_than_the_cubins_is_not_given_them(tmp_path: Path, driver: int) -> None:
-    code = """
-import json
-from microbench import devices
-from microbench.kernels.cuda_code import Library
-library = Library.here(devices.probe("cuda:0"))
-print(json.dumps([library.cubins_loadable, library.origin("plain")]))
-"""
-    loadable, origin = FakeMachine(folder=tmp_path, driver=driver).ask(code)  # type: ignore[misc]
-    assert loadable is False
-    assert origin == "nowhere" or origin.startswith("NVRTC 12")
-
-
 def test_the_second_gpu_is_measured_as_itself(tmp_path: Path) -> None:
     machine = FakeMachine(folder=tmp_path, gpus=(GPU, FakeGpu(name="FAKE SECOND", peaks={"fma_f32": 5e9})))
-    out = tmp_path / "out"
-    done = machine.run(
-        "-m", "microbench", "run", "--device", "cuda:1", "--quick", "--time-limit", "4s", "--out", str(out), "--only", "fma.f32"
-    )
-    assert done.returncode == 0, done.stderr
-    held = store.load(next(iter(out.glob("*/*.json"))))
+    code, said, held = run(machine, "--only", "fma.f32", device="cuda:1", seconds=4)
+    assert code == 0, said
+    assert held is not None
     assert held.device.name == "FAKE SECOND"
     assert ceilings(held)["fma.f32"].rate.value == pytest.approx(5e9, rel=0.01)
 

@@ -1,6 +1,7 @@
 """Which machine code a device gets for each family of kernels, and where it comes from.
 
-The order: the cubin of exactly this chip, of its family, of the highest lower minor of its major; else NVRTC compiles the shipped source.
+The order: the cubin of exactly this chip, of its family, of the highest lower minor of its major; else NVRTC compiles the shipped source
+for this chip; for a chip that NVRTC does not know either, to PTX of the newest chip that is no newer, from which the driver makes the code.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Library:
         if self.cubins_loadable and self.shipped(row.family):
             return None
         if nvrtc.usable(self.driver_version) is None:
-            return f"{self._without_cubin(row.family)}, and no NVRTC that this driver supports was found; {nvrtc.INSTALL}"
+            return self._nowhere(row.family)
         if not (self.folder / "src" / f"{row.family}.cu").is_file():
             return f"the source of {row.family} is not installed; pip install . again"
         return None
@@ -114,6 +115,9 @@ class Library:
         if self.shipped(family) is None:
             return f"this package has no machine code of {family} for {self.device.arch}"
         return f"the driver stops at CUDA {self.driver_version // 1000}.{self.driver_version % 1000 // 10}, older than nvcc {info['nvcc']}"
+
+    def _nowhere(self, family: str) -> str:
+        return f"{self._without_cubin(family)}, and no NVRTC that this driver supports was found; {nvrtc.install(self.driver_version)}"
 
     def origin(self, family: str) -> str:
         """Say where a family's code would come from, without loading it."""
@@ -142,11 +146,15 @@ class Library:
             nvcc = probe.extension().build_info()["nvcc"]
             return Code(family=family, target=target, image=path.read_bytes(), source=f"cubin {path.name}, nvcc {nvcc}")
         if self.compiler is None:
-            raise CannotRun(f"{self._without_cubin(family)}, and no NVRTC that this driver supports was found; {nvrtc.INSTALL}")
+            raise CannotRun(self._nowhere(family))
         # The rows of a family target hold for every chip of the family; the chip's own name gets them compiled for it.
-        target = self.device.arch
+        target, version = self.device.arch, self.compiler.version
+        source = f"NVRTC {version} for {target}"
+        if not self.compiler.knows(target) and self.target is not None:
+            target = nvrtc.VIRTUAL + "".join(filter(str.isdigit, self.target))
+            source = f"PTX by NVRTC {version} for {target}, made into machine code by the driver"
         image = nvrtc.compiled(self.compiler, self.folder / "src" / f"{family}.cu", target)
-        return Code(family=family, target=target, image=image, source=f"NVRTC {self.compiler.version} for {target}")
+        return Code(family=family, target=target, image=image, source=source)
 
 
 def rows_and_reasons(library: Library) -> list[tuple[CudaRow, str | None]]:

@@ -17,7 +17,7 @@ from microbench.errors import CannotRun
 OPTIONS = ("--std=c++17",)
 _NAMED = re.compile(r"libnvrtc\.so\.(\d+)(?:\.(\d+))?")
 _SYSTEM = ("/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
-INSTALL = "pip install 'microbench-roofline[nvrtc]'"
+VIRTUAL = "compute_"  # a target of this kind gives PTX, from which the driver makes machine code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -62,6 +62,17 @@ def usable(driver_version: int) -> Library | None:
     return next((library for library in libraries() if library.major <= driver_version // 1000), None)
 
 
+def install(driver_version: int) -> str:
+    """Return the command that brings an NVRTC which a driver supports.
+
+    Examples
+    --------
+    >>> install(12020), install(13000)
+    ("pip install 'microbench-roofline[nvrtc12]'", "pip install 'microbench-roofline[nvrtc]'")
+    """
+    return f"pip install 'microbench-roofline[nvrtc{'12' if 0 < driver_version < 13000 else ''}]'"
+
+
 class Compiler:
     """One NVRTC, loaded."""
 
@@ -82,8 +93,16 @@ class Compiler:
             version, said = getattr(self, "version", self.library.major), self._c.nvrtcGetErrorString(code).decode()
             raise CannotRun(f"{call} of NVRTC {version} failed: {said}")
 
-    def cubin(self, source: str, name: str, target: str) -> bytes:
-        """Compile one source text to machine code.
+    def knows(self, target: str) -> bool:
+        """Whether this compiler has ever heard of a chip, for example ``sm_90a``."""
+        count = ctypes.c_int()
+        self._demand("nvrtcGetNumSupportedArchs", ctypes.byref(count))
+        found = (ctypes.c_int * count.value)()
+        self._demand("nvrtcGetSupportedArchs", found)
+        return int("".join(filter(str.isdigit, target)) or 0) in list(found)
+
+    def image(self, source: str, name: str, target: str) -> bytes:
+        """Compile one source text: to machine code for ``sm_``, to PTX for ``compute_`` targets.
 
         Raises
         ------
@@ -97,10 +116,11 @@ class Compiler:
             array = (ctypes.c_char_p * len(options))(*options)
             if self._c.nvrtcCompileProgram(program, len(options), array):
                 raise CannotRun(f"NVRTC {self.version} cannot compile {name} for {target}: {self._first_line(program)}")
+            kind = "PTX" if target.startswith(VIRTUAL) else "CUBIN"
             size = ctypes.c_size_t()
-            self._demand("nvrtcGetCUBINSize", program, ctypes.byref(size))
+            self._demand(f"nvrtcGet{kind}Size", program, ctypes.byref(size))
             code = ctypes.create_string_buffer(size.value)
-            self._demand("nvrtcGetCUBIN", program, code)
+            self._demand(f"nvrtcGet{kind}", program, code)
             return code.raw
         finally:
             self._c.nvrtcDestroyProgram(ctypes.byref(program))
@@ -120,7 +140,7 @@ def cache_folder() -> Path:
 
 
 def compiled(compiler: Compiler, source: Path, target: str) -> bytes:
-    """Return the machine code of a source file, from the cache where this very text was compiled by this very version before.
+    """Return the code of a source file for a target, from the cache where this very text was compiled by this very version before.
 
     A cache that cannot be written is no error.
     """
@@ -130,7 +150,7 @@ def compiled(compiler: Compiler, source: Path, target: str) -> bytes:
     try:
         return kept.read_bytes()
     except OSError:
-        code = compiler.cubin(text, source.name, target)
+        code = compiler.image(text, source.name, target)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as part:

@@ -197,7 +197,7 @@ int called(const char* name) {
 }
 
 constexpr int invalid_value = 1, out_of_memory = 2, not_initialized = 3, invalid_context = 201, invalid_image = 200, no_binary = 209,
-              unsupported_version = 222, invalid_handle = 400, not_found = 500, invalid_device = 101;
+              invalid_ptx = 218, unsupported_version = 222, invalid_handle = 400, not_found = 500, invalid_device = 101;
 
 struct Module {
   std::string image;
@@ -578,6 +578,20 @@ FAKE cuMemsetD32Async(std::uintptr_t to, unsigned word, std::size_t count, void*
     s.free_at = start + static_cast<double>(count) * 4 / gpu().dram * 1e9;
   });
 }
+// PTX: of an ISA that the driver's compiler knows, for a chip that is no newer than this one.
+static int load_ptx(void** module, const char* text) {
+  int major = 0, minor = 0, arch = 0;
+  const char* at = std::strstr(text, ".version ");
+  if (at == nullptr || std::sscanf(at, ".version %d.%d", &major, &minor) != 2) return invalid_image;
+  const int needs = major >= 9 ? 13000 + 10 * minor : 12000 + 10 * (minor + (minor > 5 ? 1 : 0));
+  if (needs > state().driver) return unsupported_version;
+  at = std::strstr(text, ".target sm_");
+  if (at == nullptr || std::sscanf(at, ".target sm_%d", &arch) != 1) return invalid_ptx;
+  if (arch > gpu().attributes[75] * 10 + gpu().attributes[76]) return no_binary;
+  *module = new Module{text};
+  ++state().live["module"];
+  return 0;
+}
 FAKE cuModuleLoadData(void** module, const void* image) {
   ENTER("cuModuleLoadData");
   const auto* bytes = static_cast<const unsigned char*>(image);
@@ -585,10 +599,11 @@ FAKE cuModuleLoadData(void** module, const void* image) {
                   "\x7f"
                   "ELF",
                   4) != 0)
-    return invalid_image;
-  // ABI 8 came with toolkit 13; older drivers do not read it.
-  if (bytes[8] >= 8 && state().driver < 13000) return unsupported_version;
-  const int arch = bytes[0x31];
+    return load_ptx(module, static_cast<const char*>(image));
+  // The format's version: 8 came with toolkit 13, and with toolkit 12 for Blackwell alone.
+  const bool newer = bytes[8] >= 8;
+  const int arch = newer ? bytes[0x31] : bytes[0x30];
+  if (newer && arch < 100 && state().driver < 13000) return unsupported_version;
   if (arch / 10 != gpu().attributes[75] || arch % 10 > gpu().attributes[76]) return no_binary;
   std::uint64_t sections = 0;
   std::uint16_t each = 0, number = 0;
@@ -607,8 +622,9 @@ FAKE cuModuleUnload(void* module) {
 }
 FAKE cuModuleGetFunction(void** function, void* module, const char* name) {
   ENTER("cuModuleGetFunction");
-  const std::string section = std::string(".text.") + name + '\0';
-  if (static_cast<Module*>(module)->image.find(section) == std::string::npos) return not_found;
+  const std::string section = std::string(".text.") + name + '\0', entry = std::string(".entry ") + name + "(";
+  const std::string& image = static_cast<Module*>(module)->image;
+  if (image.find(section) == std::string::npos && image.find(entry) == std::string::npos) return not_found;
   static std::map<std::string, Function> all;  // functions belong to their module and are not given back
   Function& made = all[name];
   made = {static_cast<Module*>(module), name};

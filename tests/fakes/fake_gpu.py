@@ -72,7 +72,7 @@ class FakeGpu:
 
 def build(name: str, library: str, without: tuple[str, ...] = ()) -> Path:
     """Compile a fake library once, without some functions; the folder that holds it belongs on the library path."""
-    key = "-".join((*without, ""))
+    key = "-".join((Path(name).stem, *without, ""))
     key += "-".join(str(path.stat().st_mtime_ns) for path in sorted(HERE.glob("fake_*.[ch]pp")))
     folder = Path(tempfile.gettempdir()) / f"microbench-fakes-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def counts(target: str) -> dict[str, tuple[float, float, float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeMachine:
-    """GPUs and the driver's version; `run` starts a Python under them."""
+    """GPUs, the driver's version and that of an NVRTC ("" for whatever is installed); `run` starts a Python under them."""
 
     folder: Path
     gpus: tuple[FakeGpu, ...] = (FakeGpu(),)
@@ -102,6 +102,7 @@ class FakeMachine:
     counted_for: str = "sm_90a"
     extra: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    nvrtc: str = ""
 
     def environment(self, **more: str) -> dict[str, str]:
         """The environment that makes the product meet this machine."""
@@ -116,6 +117,10 @@ class FakeMachine:
         here = os.environ | {"MB_FAKE_GPU": str(script), "XDG_CACHE_HOME": str(self.folder / "cache"), "TERM": "dumb"}
         here["LD_LIBRARY_PATH"] = f"{build('fake_cuda.cpp', 'libcuda.so.1', self.without)}:{build('fake_nvml.cpp', 'libnvidia-ml.so.1')}"
         here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
+        if self.nvrtc:
+            folder = build("fake_nvrtc.cpp", f"libnvrtc.so.{self.nvrtc.partition('.')[0]}")
+            here |= {"MB_FAKE_NVRTC": self.nvrtc, "MB_FAKE_CUBINS": str(cuda_code.installed())}
+            here["LD_LIBRARY_PATH"] += f":{folder}"
         here.pop("CUDA_VISIBLE_DEVICES", None)
         return here | more
 

@@ -24,7 +24,7 @@ class Invented:
     def __init__(self) -> None:
         self.asked = 0
 
-    def cubin(self, source: str, name: str, target: str) -> bytes:
+    def image(self, source: str, name: str, target: str) -> bytes:
         del source, name
         self.asked += 1
         return b"code for " + target.encode()
@@ -69,7 +69,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
 def test_a_source_that_does_not_compile_gives_the_first_error_in_one_sentence() -> None:
     assert NEWEST is not None
     with pytest.raises(CannotRun, match=r"cannot compile wrong\.cu for sm_90a: .*nonsense") as caught:
-        nvrtc.Compiler(NEWEST).cubin("__global__ void k() { nonsense; }", "wrong.cu", "sm_90a")
+        nvrtc.Compiler(NEWEST).image("__global__ void k() { nonsense; }", "wrong.cu", "sm_90a")
     assert "\n" not in str(caught.value)
 
 
@@ -82,7 +82,7 @@ def test_every_source_compiles_with_an_empty_include_path_and_passes_the_same_pr
         if target not in targets:
             continue
         path = tmp_path / f"{family}.{target}.cubin"
-        path.write_bytes(compiler.cubin((SOURCES / f"{family}.cu").read_text(), f"{family}.cu", target))
+        path.write_bytes(compiler.image((SOURCES / f"{family}.cu").read_text(), f"{family}.cu", target))
         rows = tuple(row for row in rows_for(target) if row.family == family and row.limiter != "none")
         if not rows:
             continue

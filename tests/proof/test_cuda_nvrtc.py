@@ -34,7 +34,7 @@ def built(family: str, target: str) -> Path:
     key = hashlib.sha256(f"{text}\0{target}\0{compiler().version}".encode()).hexdigest()[:20]
     out = toolchain.kept() / f"nvrtc-{key}.cubin"
     if not out.exists():
-        out.write_bytes(compiler().cubin(text, f"{family}.cu", target))
+        out.write_bytes(compiler().image(text, f"{family}.cu", target))
     return out
 
 
@@ -47,4 +47,4 @@ def test_nvrtc_makes_loops_that_pass_the_same_proof(family: str, target: str) ->
 
 def test_a_family_that_a_target_lacks_is_refused_with_a_sentence() -> None:
     with pytest.raises(CannotRun, match=r"cannot compile wgmma\.cu for sm_80"):
-        compiler().cubin(toolchain.source("wgmma"), "wgmma.cu", "sm_80")
+        compiler().image(toolchain.source("wgmma"), "wgmma.cu", "sm_80")

@@ -1,0 +1,52 @@
+"""Whole `microbench run` commands on invented GPUs, and what came out of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fake_gpu import FakeMachine
+
+from microbench import store
+from microbench.records import Characterisation
+
+ONLY = ("fma.f32", "fma.f64", "read.i32.u4", "read.i32.shared", "chase.i32.ca", "launch.*")
+# Runs the command line with whatever NVRTC this machine has put out of sight.
+WITHOUT_NVRTC = """
+import sys
+from microbench import cli
+from microbench.kernels import nvrtc
+nvrtc.libraries = lambda: []
+sys.argv[0] = "microbench"
+cli.main()
+"""
+
+
+def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Command-line arguments for kernels by name."""
+    return tuple(word for name in names for word in ("--only", name))
+
+
+def run(
+    machine: FakeMachine, *arguments: str, device: str = "cuda:0", nvrtc: bool = True, seconds: int = 6, **more: str
+) -> tuple[int, str, Characterisation | None]:
+    """Run quickly; exit code, everything that was said, and what was stored. A traceback is a failure whatever is tested."""
+    out = machine.folder / "out"
+    start = ("-m", "microbench") if nvrtc else ("-c", WITHOUT_NVRTC)
+    command = (*start, "run", "--device", device, "--quick", "--time-limit", f"{seconds}s", "--out", str(out))
+    done = machine.run(*command, *(arguments or chosen(ONLY)), **more)
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said, said[-3000:]
+    files = sorted(out.glob("*/*.json"))
+    return done.returncode, said, store.load(files[-1]) if files else None
+
+
+def ceilings(held: Characterisation | None) -> dict[str, Any]:
+    """Ceilings by name."""
+    assert held is not None
+    return {ceiling.name: ceiling for ceiling in held.ceilings}
+
+
+def codes(held: Characterisation | None) -> set[str]:
+    """Codes of the findings."""
+    assert held is not None
+    return {finding.code for finding in held.findings}
