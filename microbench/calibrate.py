@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -12,15 +13,16 @@ import numpy as np
 from microbench import streams
 from microbench.families import Nominal, fit_table
 from microbench.operators import table_of
-from microbench.records import Cost, Estimate, Finding, OperatorFit, OperatorTiming
+from microbench.records import Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
 from microbench.rounds import Effort, Floats, Rounds, measure, middle
+from microbench.store import SCHEMA
 from microbench.sweep import design
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from microbench.model_time import ModelTime
-    from microbench.records import Ceiling, Characterisation, Device
+    from microbench.records import Ceiling, Device
 
 # Seconds of measuring and share of the full sweep per budget; a quick run calibrates nothing.
 BUDGETS = {"default": (25.0, 0.5), "thorough": (150.0, 1.0)}
@@ -38,6 +40,7 @@ class Calibrated:
     fits: tuple[OperatorFit, ...] = ()
     timings: tuple[OperatorTiming, ...] = ()
     reuse: dict[str, float] = field(default_factory=dict)
+    models: dict[str, float] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
     findings: tuple[Finding, ...] = ()
     rounds: Rounds | None = None
@@ -98,9 +101,22 @@ def calibrate(device: Device, ceilings: Sequence[Ceiling], budget: str = "defaul
         )
     use_all_threads(device)
     limit_s, share = BUDGETS[budget]
-    rounds = measure(design(seed, share), place_of(device), Effort(limit_s=limit_s, least=_LEAST_ROUNDS, seed=seed))
-    found = fitted(rounds, nominal_of(device, ceilings))
-    return replace(found, costs=module_cost(place_of(device)), findings=(*found.findings, _repeated(rounds)))
+    effort = Effort(limit_s=limit_s, least=_LEAST_ROUNDS, seed=seed)
+    rounds = measure(design(seed, share), place_of(device), effort, model_calls(device))
+    found = replace(fitted(rounds, nominal_of(device, ceilings)), costs=module_cost(place_of(device)))
+    return replace(found, models=model_errors(device, ceilings, found), findings=(*found.findings, _repeated(rounds)))
+
+
+def model_errors(device: Device, ceilings: Sequence[Ceiling], found: Calibrated) -> dict[str, float]:
+    """ln(measured / predicted) of the whole models that were timed beside the operators: what a model's interval is made of."""
+    if found.rounds is None or not found.rounds.whole:
+        return {}
+    fits = Fits(operators=found.fits, reuse=found.reuse)
+    made = Characterisation(
+        schema=SCHEMA, device=device, environment=None, plan=None, ceilings=tuple(ceilings), costs=found.costs, fits=fits
+    )
+    measured = found.rounds.whole
+    return {name: math.log(measured[name] / each.latency.value) for name, each in predict_models(measured, made).items()}
 
 
 def model_calls(device: Device) -> dict[str, Callable[[], object]]:

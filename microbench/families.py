@@ -30,6 +30,8 @@ CONFIDENCE = 0.9
 # With fewer rows the 90 % quantile of residuals lies beyond the largest one.
 ROWS_FOR_INTERVAL = 9
 ROWS_FOR_FIT = 5
+# With so many rows the 90 % quantile is known to a few points, and an operator need not share that of its family.
+ROWS_FOR_CODE = 30
 # Width (ln) at which a residual stops counting as noise in the physics fit and starts counting as an outlier.
 NOISE = 0.12
 # Rows that name the same operator twice and differ by more than this factor contradict each other.
@@ -172,6 +174,7 @@ def fit_family(features: Features, seconds: Floats, dtype: str, nominal: Nominal
         ),
         residuals=tuple(float(f"{value:.5g}") for value in scores),
         quantile=conformal_quantile(np.abs(scores), CONFIDENCE),
+        quantiles=_by_code(features.code, np.abs(scores)),
         confidence=CONFIDENCE,
         cache="cold" if bool(features.cold.all()) else "hot",
         distrusted=tuple(int(place) for place in fitted.kept[fitted.weights < local.DISTRUST]),
@@ -200,6 +203,15 @@ def conformal_quantile(scores: Floats, confidence: float) -> float | None:
     """Smallest score that covers so many of future rows, or ``None`` where there are too few to say."""
     rank = math.ceil((len(scores) + 1) * confidence)
     return None if rank > len(scores) else float(np.sort(scores)[rank - 1])
+
+
+def _by_code(code: npt.NDArray[np.object_], scores: Floats) -> dict[str, float]:
+    """Quantiles of the operators and kernels with rows enough for one of their own: depthwise errors say nothing of dense ones."""
+    names, counts = np.unique(code.astype(str), return_counts=True)
+    if len(names) == 1:
+        return {}
+    found = {str(name): conformal_quantile(scores[code == name], CONFIDENCE) for name in names[counts >= ROWS_FOR_CODE]}
+    return {name: float(f"{value:.5g}") for name, value in found.items() if value is not None}
 
 
 def _cross_validate(
@@ -265,7 +277,10 @@ def evaluate(made: OperatorFit, features: Features) -> Evaluated:
         shrunk = tuple(made.correction[name] for name in ("amplitude", "noise", "apart"))
         mean, spread = _loaded((made.codes, made.scale, shrunk, made.points)).at(features.coordinates, features.code)
         log_seconds = log_seconds + mean
-    width = np.full(len(features), np.inf) if made.quantile is None else made.quantile * spread
+    quantile = np.full(len(features), np.inf if made.quantile is None else made.quantile)
+    for name, own in made.quantiles.items():
+        quantile[features.code == name] = own
+    width = quantile * spread
     return Evaluated(log_seconds=log_seconds, half_width=width, cost=cost, compute=compute, memory=memory)
 
 

@@ -193,6 +193,7 @@ def _convolution(shape: Any, product: Floats) -> list[Floats]:
         np.log(shape.kh * shape.kw),
         np.log(shape.stride),
         0.5 * np.log(shape.h * shape.w),
-        0.5 * _alignment(shape.c_in / shape.groups),
-        0.5 * _alignment(shape.c_out / shape.groups),
+        # Depthwise kernels take their vectors across channels, all others within a group.
+        0.5 * _alignment(np.where(shape.groups == shape.c_in, shape.c_in, shape.c_in / shape.groups)),
+        0.5 * _alignment(np.where(shape.groups == shape.c_in, shape.c_out, shape.c_out / shape.groups)),
     ]

@@ -182,9 +182,11 @@ def _stream(state: Sequence[_Visit], order: Sequence[int], library: _Library, re
     last = reuse >= streams.COLD
     able = [place for place in order if state[place].times > 0 and (last or state[place].call is not None)]
     sizes = [visit.op.work.bytes for visit in state]
-    for group in streams.groups(sizes, able if last else able[: streams.PROBES], reuse):
-        calls = [state[place].call or library.prepare(state[place].op) for place in group]
-        column[group] = streams.timed(calls)
+    names = [visit.op.name for visit in state]
+    for hand in streams.hands(names, able if last else able[: streams.PROBES]):
+        for group in streams.groups(sizes, hand, reuse):
+            calls = [state[place].call or library.prepare(state[place].op) for place in group]
+            column[group] = streams.timed(calls)
     return column
 
 

@@ -229,7 +229,7 @@ def _with_operators(request: Request, this: _Run, made: Characterisation) -> tup
     except MicrobenchError as error:
         finding = Finding(code="no-operators", severity="warning", says=f"operators were not calibrated: {error}")
         return replace(made, findings=(*made.findings, finding)), False
-    fits = replace(made.fits, operators=found.fits, timings=found.timings, reuse=found.reuse)
+    fits = replace(made.fits, operators=found.fits, timings=found.timings, reuse=found.reuse, models=found.models)
     return replace(made, fits=fits, costs=(*made.costs, *found.costs), findings=(*made.findings, *found.findings)), False
 
 

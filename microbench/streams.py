@@ -3,6 +3,7 @@
 Called again and again, an operator finds its data, its code and the team of threads where its last call left them. Inside a model
 other operators have run since, and every one pays for fetching them back: a few microseconds to a multiple of its time. A stream
 is a group of operators called in turn, so that a known number of bytes lies between two calls of one; each call is timed alone.
+Like a model, a group has a few kinds of operators in many sizes: code is fetched again as well as data, and kinds share it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,23 @@ STREAMS = (4e5, 1.6e6, 6.4e6, 2.4e7)
 COLD = STREAMS[-1]
 # Operators of a group: fewer would leave too much of each other's code behind, and more add nothing.
 LEAST, MOST = 6, 64
+# Kinds of operators in a group: convolution, normalisation, activation and addition make a network.
+KINDS = 4
 # Rows that tell how the cost grows with the bytes between two calls; the last stream visits all rows.
-PROBES = 160
+PROBES = 500
 # The first turns bring a group in and teach branch predictors its order, as when a model runs again and again; the smallest of the
 # others stands.
 LEARNING = 2
-TURNS = 8
+TURNS = 6
+
+
+def hands(names: Sequence[str], order: Sequence[int]) -> list[list[int]]:
+    """Deal an order out by kind, `KINDS` kinds to a hand; kinds are dealt as the order meets them."""
+    hand = {name: place // KINDS for place, name in enumerate(dict.fromkeys(names[each] for each in order))}
+    dealt: dict[int, list[int]] = {}
+    for place in order:
+        dealt.setdefault(hand[names[place]], []).append(place)
+    return list(dealt.values())
 
 
 def groups(sizes: Sequence[int], order: Sequence[int], reuse: float) -> list[list[int]]:
@@ -42,9 +54,9 @@ def groups(sizes: Sequence[int], order: Sequence[int], reuse: float) -> list[lis
         if len(group) >= LEAST and (held >= reuse or len(group) == MOST):
             made.append(group)
             group, held = [], 0
-    if group and made and reuse >= COLD:
+    if group and reuse >= COLD:
         # The rest would be too short a stream on its own: it borrows from the group before.
-        made.append(made[-1][: max(0, LEAST - len(group))] + group)
+        made.append((made[-1][: max(0, LEAST - len(group))] if made else []) + group)
     return made
 
 

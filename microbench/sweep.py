@@ -19,12 +19,12 @@ Draw = Callable[["Sizes"], dict[str, Any]]
 
 # Rows per family at full length; a quick sweep takes a share of them.
 COUNTS: Mapping[str, int] = {
-    "matmul": 160,
+    "matmul": 200,
     "bmm": 120,
-    "linear": 140,
+    "linear": 240,
     "conv2d": 150,
     "conv2d.grouped": 50,
-    "conv2d.depthwise": 90,
+    "conv2d.depthwise": 150,
     "conv_transpose2d": 70,
     "elementwise": 126,
     "reduction": 64,
@@ -32,7 +32,7 @@ COUNTS: Mapping[str, int] = {
     "layer_norm": 44,
     "rms_norm": 40,
     "batch_norm": 60,
-    "attention": 80,
+    "attention": 120,
     "pooling": 40,
     "movement": 60,
     "embedding": 44,

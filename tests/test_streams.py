@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from microbench.streams import COLD, LEAST, MOST, STREAMS, groups, halfway, share_paid, timed
+from microbench.streams import COLD, KINDS, LEAST, MOST, STREAMS, groups, halfway, hands, share_paid, timed
 
 
 def test_every_row_is_in_the_last_stream_and_every_group_touches_enough() -> None:
@@ -18,6 +18,14 @@ def test_every_row_is_in_the_last_stream_and_every_group_touches_enough() -> Non
 def test_a_short_stream_leaves_large_operators_out() -> None:
     made = groups([1000] * 30 + [10**6] * 30, list(range(60)), STREAMS[0])
     assert made == [] or max(max(group) for group in made) < 30
+
+
+def test_a_stream_has_few_kinds_of_operators() -> None:
+    names = [f"kind{place % 11}" for place in range(99)]
+    order = list(np.random.default_rng(3).permutation(99))
+    dealt = hands(names, order)
+    assert sorted(place for hand in dealt for place in hand) == list(range(99))
+    assert [len({names[place] for place in hand}) for hand in dealt] == [KINDS, KINDS, 11 - 2 * KINDS]
 
 
 def test_a_call_is_timed_as_long_as_it_takes() -> None:

@@ -59,7 +59,8 @@ class OperatorFit:
     formula that they belong to. ``points`` are the calibration rows that the local correction interpolates: scaled coordinates,
     then the weight of the row (ln); ``scale`` makes coordinates, ``codes`` names the operators that have an axis, ``correction`` has
     amplitude, noise and distance between operators. ``residuals`` are the cross-validated ln(measured / predicted) over the
-    spread expected at their place, ``quantile`` the multiple of that spread which covers ``confidence`` (``None``: too few rows).
+    spread expected at their place, ``quantile`` the multiple of that spread which covers ``confidence`` (``None``: too few rows),
+    ``quantiles`` the same for operators with rows enough of their own.
     """
 
     family: str
@@ -74,6 +75,7 @@ class OperatorFit:
     points: tuple[tuple[float, ...], ...] = ()
     residuals: tuple[float, ...] = ()
     quantile: float | None = None
+    quantiles: dict[str, float] = field(default_factory=dict)
     confidence: float = 0.9
     cache: Literal["hot", "cold"] = "hot"
     distrusted: tuple[int, ...] = ()
