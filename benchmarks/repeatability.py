@@ -79,7 +79,7 @@ def repeatability(runs: list[Characterisation]) -> list[str]:
         flags = level is not None or flagged <= FLAGGED_AT_MOST
         rates = spread([ceiling.rate.value for ceiling in good])
         clocked = [ceiling.per_clock for ceiling in good if ceiling.per_clock]
-        per_clock = spread(clocked) if level is None and clocked else None
+        per_clock = spread(clocked) if level != "DRAM" and clocked else None
         cells = [name, threads, len(ceilings), flagged, f"{rates:.2%}", "" if per_clock is None else f"{per_clock:.2%}", f"{target:.0%}"]
         cells += [
             "yes" if rates <= target and flags else "no",

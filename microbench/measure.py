@@ -20,7 +20,7 @@ from typing import Protocol
 from microbench.clock import Round, best, bound, comparable, counting
 from microbench.disturbance import Steal
 from microbench.errors import MicrobenchError
-from microbench.kernels import Kernel, Prepared
+from microbench.kernels import Kernel, Pairing, Prepared
 from microbench.nominal import nominal_rate
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
 from microbench.stats import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, rounds_agree, thin
@@ -31,7 +31,7 @@ KEEP_SAMPLES = 200
 # What the core clock bounds is sampled in pairs with a companion, short ones: quiet moments of a shared core are shorter than
 # a millisecond, and of a hundred short samples some hit one where ten long ones do not.
 CLOCKED_SAMPLE_S = 50e-6
-CLOCKED_SAMPLES = 64
+CLOCKED_SAMPLES = 48
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
 TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
@@ -249,44 +249,49 @@ class Loop:
 
 def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
     """Take the samples of one case in one round; the kernel is warm."""
-    ns: list[int] = []
-    companion_ns: list[int] = []
-    clock: list[float] = []
-    power: list[float] = []
-    iterations, checked, switches, throttled = state.iterations, None, 0, 0
-    until, late = time.monotonic() + _BURST_LIMIT_S, False
-    for taken in range(count):
-        late = taken >= _LEAST_SAMPLES and time.monotonic() > until
-        if late:
-            break
-        timing = state.prepared.run(state.iterations)
-        # A kernel may round up to what it can do; every sample of a burst then does the same number.
-        iterations = timing.iterations
-        ns.append(timing.ns)
-        switches += timing.switches
-        throttled += timing.throttled
-        checked = timing.checked if checked in (None, True) else checked
-        if timing.clock_hz is not None:
-            clock.append(timing.clock_hz)
-        if timing.power_w is not None:
-            power.append(timing.power_w)
-        if state.companion is not None:
-            companion_ns.append(state.companion.run(state.companion_iterations).ns)
+    take = _pairs if isinstance(state.prepared, Pairing) else _one_by_one
+    samples = replace(take(state, count), round=index, started_s=round(started_s, 4))
+    return replace(samples, stop="count" if samples.count == count else "time")
+
+
+def _pairs(state: _State, count: int) -> Samples:
+    """Threads that stay awake from sample to sample."""
+    assert isinstance(state.prepared, Pairing)
+    took = state.prepared.pairs(state.iterations, state.companion, state.companion_iterations, count, _BURST_LIMIT_S)
     return Samples(
         case=state.case.key,
-        round=index,
-        started_s=round(started_s, 4),
-        iterations=iterations,
-        ns=thin(ns, KEEP_SAMPLES),
-        count=len(ns),
-        companion_ns=thin(companion_ns, KEEP_SAMPLES),
-        companion_iterations=state.companion_iterations,
-        clock_hz=tuple(clock[:KEEP_SAMPLES]),
-        power_w=tuple(power[:KEEP_SAMPLES]),
-        throttled=throttled,
-        switches=switches,
-        checked=checked,
-        stop="time" if late else "count",
+        round=0,
+        started_s=0.0,
+        iterations=took.iterations,
+        ns=thin(took.ns, KEEP_SAMPLES),
+        count=len(took.ns),
+        companion_ns=thin(took.companion_ns, KEEP_SAMPLES),
+        companion_iterations=took.companion_iterations,
+        switches=took.switches,
+        checked=took.checked,
+    )
+
+
+def _one_by_one(state: _State, count: int) -> Samples:
+    """One launch a sample, with whatever the device itself tells of it."""
+    taken: list[Timing] = []
+    until = time.monotonic() + _BURST_LIMIT_S
+    while len(taken) < count and (len(taken) < _LEAST_SAMPLES or time.monotonic() <= until):
+        taken.append(state.prepared.run(state.iterations))
+    verdicts = [timing.checked for timing in taken if timing.checked is not None]
+    return Samples(
+        case=state.case.key,
+        round=0,
+        started_s=0.0,
+        # A kernel may round up to what it can do; every sample of a burst then does the same number.
+        iterations=taken[-1].iterations,
+        ns=thin([timing.ns for timing in taken], KEEP_SAMPLES),
+        count=len(taken),
+        clock_hz=tuple(timing.clock_hz for timing in taken if timing.clock_hz is not None)[:KEEP_SAMPLES],
+        power_w=tuple(timing.power_w for timing in taken if timing.power_w is not None)[:KEEP_SAMPLES],
+        throttled=sum(timing.throttled for timing in taken),
+        switches=sum(timing.switches for timing in taken),
+        checked=all(verdicts) if verdicts else None,
     )
 
 

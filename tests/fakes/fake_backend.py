@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from microbench.kernels import Kernel
+from microbench.kernels import Kernel, Pairs, Prepared
 from microbench.records import Device, MemoryLevel, Sheet, Timing, Value, Work
 
 KIB = 1024
@@ -48,6 +48,19 @@ class FakeRun:
         self.calls += 1
         self.iterations.append(iterations)
         return Timing(ns=max(1, round(took * 1e9)), iterations=iterations, checked=self.checked)
+
+    def pairs(self, iterations: int, companion: Prepared | None, companion_iterations: int, count: int, limit_s: float) -> Pairs:
+        mine, others = [], []
+        for _ in range(count if limit_s > 0 else 2):
+            mine.append(self.run(iterations))
+            others += [companion.run(companion_iterations)] if companion is not None else []
+        return Pairs(
+            ns=tuple(timing.ns for timing in mine),
+            iterations=iterations,
+            companion_ns=tuple(timing.ns for timing in others),
+            companion_iterations=companion_iterations,
+            checked=self.checked,
+        )
 
     def close(self) -> None:
         self.closed += 1
