@@ -95,7 +95,7 @@ def prior_of(nominal: Nominal, features: Features, seconds: Floats, dtype: str) 
 
 def _levels(inner: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
     """Bandwidths over the outermost turned into ratios from each level to the next one out."""
-    outer = [*(ratio for _, ratio in inner[1:]), 1.0]
+    outer = [*(ratio for _, ratio in inner), 1.0][1:]
     return tuple((capacity, max(ratio / beyond, 1.05)) for (capacity, ratio), beyond in zip(inner, outer, strict=True))
 
 

@@ -90,8 +90,8 @@ def describe(batch: Batch, footprint: float = 0.0) -> Features:
         cols=np.array(np.broadcast_to(batch.row.rows(shape)[1] if batch.row.rows is not None else np.inf, (size,)), dtype=np.float64),
         coordinates=_coordinates(batch, shape, product),
         code=_codes(batch, product),
-        launch=np.full(size, batch.launch, dtype=object),
-        cold=np.full(size, batch.cache == "cold"),
+        launch=np.broadcast_to(np.asarray(batch.launch, dtype=object), (size,)),
+        cold=np.broadcast_to(np.asarray(batch.cache == "cold"), (size,)),
     )
 
 

@@ -7,8 +7,6 @@ neighbours lose weight (Student-t), and are named.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +35,9 @@ HYPER_MEAN = np.log(np.array([0.15, 2.5, 0.05, 1.0]))
 HYPER_SPREAD = np.array([0.5, 0.5, 0.6, 0.6])
 # How much the reach along one coordinate may differ from the common one (ln).
 RELEVANCE_SPREAD = 0.4
-# Elements of a slice of the kernel: what stays in a core's own cache.
-SLICE = 1 << 17
+# Multiply-adds of a slice of the kernel: what stays in a core's own cache, and what a library multiplies without calling for help
+# from threads that are all at work already.
+ALONE = 1 << 18
 _SQRT3 = float(np.sqrt(3.0))
 
 
@@ -60,27 +59,24 @@ class Correction:
 
     def at(self, coordinates: Floats, code: npt.NDArray[np.object_]) -> tuple[Floats, Floats]:
         """Correction (ln) and its spread (ln) at each row, in slices that stay in cache."""
-        size = len(coordinates)
-        mean, nearest = np.empty(size), np.empty(size)
-        positions = self.positions.astype(np.float32)
-        alpha = (self.alpha * self.amplitude**2).astype(np.float32)
-        step = max(64, SLICE // max(len(positions), 1))
-
-        def fill(start: int) -> None:
-            part = slice(start, min(start + step, size))
-            kernel = _matern(self.embed(coordinates[part], code[part]), positions)
-            mean[part] = kernel @ alpha
-            nearest[part] = kernel.max(axis=1)
-
-        starts = range(0, size, step)
-        if len(starts) < 64:
-            for start in starts:
-                fill(start)
-        else:
-            # numpy lets go of the interpreter inside a slice.
-            with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
-                list(pool.map(fill, starts))
-        return mean, np.sqrt(self.noise**2 + self.amplitude**2 * np.maximum(1 - nearest**2, 0))
+        size, points = len(coordinates), len(self.positions)
+        mean, nearest = np.empty(size, dtype=np.float32), np.empty(size, dtype=np.float32)
+        rows = self.embed(coordinates, code)
+        # Around their middle, so that little is lost where a distance is a difference of squares.
+        middle = self.positions.mean(axis=0).astype(np.float32) if points else np.float32(0)
+        left, right = _left(rows - middle), _right(self.positions.astype(np.float32) - middle)
+        # A second column of zeros makes this a product of matrices, which a library does alone where it is small.
+        alpha = np.zeros((points, 2), dtype=np.float32)
+        alpha[:, 0] = self.alpha * self.amplitude**2
+        step = max(16, ALONE // max(points * right.shape[1], 1))
+        distance, falling = np.empty((step, points), dtype=np.float32), np.empty((step, points), dtype=np.float32)
+        for start in range(0, size, step):
+            stop = min(start + step, size)
+            kernel = _fall(left[start:stop], right, distance[: stop - start], falling[: stop - start])
+            mean[start:stop] = (kernel @ alpha)[:, 0]
+            nearest[start:stop] = kernel.max(axis=1)
+        near = nearest.astype(np.float64)
+        return mean.astype(np.float64), np.sqrt(self.noise**2 + self.amplitude**2 * np.maximum(1 - near**2, 0))
 
 
 def embed(coordinates: Floats, code: npt.NDArray[np.object_], codes: Sequence[str], scale: Floats, apart: float) -> npt.NDArray[np.float32]:
@@ -91,18 +87,37 @@ def embed(coordinates: Floats, code: npt.NDArray[np.object_], codes: Sequence[st
     return np.ascontiguousarray(np.concatenate(axes, axis=1), dtype=np.float32)
 
 
-def _matern(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Matern 3/2 correlation; squared distances by one product, so that a million rows stay a matter of a second."""
-    squared = -2 * (left @ right.T)
-    squared += np.einsum("ij,ij->i", left, left)[:, None]
-    squared += np.einsum("ij,ij->i", right, right)[None, :]
-    np.maximum(squared, 0, out=squared)
-    distance = np.sqrt(squared, out=squared)
-    distance *= np.float32(_SQRT3)
-    falling: npt.NDArray[np.float32] = np.exp(-distance)
+_Singles = npt.NDArray[np.float32]
+
+
+def _left(rows: _Singles) -> _Singles:
+    """Rows with their squares and a one appended, so that a product with `_right` gives 3 x squared distances."""
+    scaled = rows * np.float32(_SQRT3)
+    return np.concatenate([scaled, np.einsum("ij,ij->i", scaled, scaled)[:, None], np.ones((len(rows), 1), dtype=np.float32)], axis=1)
+
+
+def _right(rows: _Singles) -> _Singles:
+    scaled = rows * np.float32(_SQRT3)
+    ones = np.ones((len(rows), 1), dtype=np.float32)
+    return np.concatenate([-2 * scaled, ones, np.einsum("ij,ij->i", scaled, scaled)[:, None]], axis=1)
+
+
+def _fall(left: _Singles, right: _Singles, distance: _Singles, falling: _Singles) -> _Singles:
+    """Matern 3/2 correlation of rows prepared by `_left` and `_right`, in the two buffers given."""
+    np.matmul(left, right.T, out=distance)
+    np.maximum(distance, 0, out=distance)
+    np.sqrt(distance, out=distance)
+    np.negative(distance, out=falling)
+    np.exp(falling, out=falling)
     distance += 1
     falling *= distance
     return falling
+
+
+def _matern(left: _Singles, right: _Singles) -> _Singles:
+    """Matern 3/2 correlation of all pairs."""
+    shape = (len(left), len(right))
+    return _fall(_left(left), _right(right), np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32))
 
 
 def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> Fitted:

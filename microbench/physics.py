@@ -166,19 +166,23 @@ def _waves(
     unit_rate = np.exp(theta["peak"]) / units
     slope, depth = np.exp(theta["slope"]), np.exp(theta["depth"])
     best = np.full(len(product), np.inf)
+    each, traffic = batch / units, batch * m * n * (element_bytes * np.exp(-theta["bandwidth"]))
     for tile_m, tile_n in menu:
         efficiency = 1 / (1 + slope * max(64 * (1 / tile_m + 1 / tile_n) - 0.75, 0))
-        tiles = batch * np.ceil(m / tile_m) * np.ceil(n / tile_n)
+        step = 2 * tile_m * tile_n / (unit_rate * efficiency)
+        tiles = each * np.ceil(m / tile_m) * np.ceil(n / tile_n)
         for split in splits:
-            possible = (k >= split * LEAST_SPLIT_K) | (split == 1)
-            if not possible.any():
-                continue
-            waves = tiles * split / units
-            waves = np.maximum(1, waves) * (1 - share) + np.ceil(waves) * share
-            seconds = waves * (2 * tile_m * tile_n / (unit_rate * efficiency)) * (k / split + depth)
+            waves = tiles * split
+            seconds = np.ceil(waves)
+            seconds *= share
+            np.maximum(waves, 1, out=waves)
+            waves *= 1 - share
+            seconds += waves
+            seconds *= step * (k / split + depth)
             if split > 1:
-                seconds = seconds + element_bytes * split * batch * m * n * np.exp(-theta["bandwidth"])
-            best = np.minimum(best, np.where(possible, seconds, np.inf))
+                seconds += split * traffic
+                seconds[k < split * LEAST_SPLIT_K] = np.inf
+            np.minimum(best, seconds, out=best)
     return best
 
 

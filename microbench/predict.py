@@ -6,6 +6,8 @@ learnt about the family where there is a fit, and with a wide interval where the
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from microbench.records import Ceiling, Characterisation, Estimate, Finding, Ope
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from microbench.features import Features
     from microbench.operators.table import Batch
 
 Floats = npt.NDArray[np.float64]
@@ -33,6 +36,8 @@ UNCALIBRATED_HIGH = 5.0
 # Half-width (ln) added for an operator whose siblings were measured and it was not: about a factor of two.
 UNSEEN_SIBLING = 0.7
 LEAST_SECONDS = 1e-9
+# Rows predicted at a time: a column of them is 64 KiB.
+PIECE = 8192
 _COST_NAMES = {"eager": ("launch.eager", "launch"), "graph": ("launch.graph",), "kernel": ()}
 
 
@@ -182,31 +187,48 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
 
 
 def _local(made: OperatorFit, batch: Batch, footprint: float) -> dict[str, Any]:
-    """Columns of a calibrated batch."""
-    features = describe(batch, footprint)
+    """Columns of a calibrated batch, computed in pieces that stay in cache."""
+    size = len(batch)
+    columns: dict[str, Any] = {
+        name: np.empty(size) for name in ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
+    }
+    columns |= {name: np.empty(size, dtype=object) for name in ("limiter", "basis")}
+
+    def fill(start: int) -> None:
+        part = slice(start, min(start + PIECE, size))
+        _fill_piece({name: column[part] for name, column in columns.items()}, made, describe(batch.take(part), footprint))
+
+    starts = range(0, size, PIECE)
+    if len(starts) == 1:
+        fill(0)
+    else:
+        # numpy lets go of the interpreter inside a piece.
+        with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
+            list(pool.map(fill, starts))
+    return {**columns, "level": "DRAM"}
+
+
+def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) -> None:
     found = evaluate(made, features)
     seconds = np.exp(found.log_seconds)
     width = found.half_width
-    basis = f"conformal on {made.rows} rows"
-    if made.codes and features.code[0] not in made.codes:
+    basis = np.full(len(features), f"conformal on {made.rows} rows", dtype=object)
+    if made.codes:
         # A sibling of the operators that were measured: the family's physics holds, its factor is a guess.
-        width, basis = np.hypot(width, UNSEEN_SIBLING), f"{basis} of other {made.family} operators"
+        unseen = set(features.code.tolist()).difference(made.codes)
+        if unseen:
+            strange = np.isin(features.code.astype(str), list(unseen))
+            width = np.where(strange, np.hypot(width, UNSEEN_SIBLING), width)
+            basis[strange] = f"conformal on {made.rows} rows of other {made.family} operators"
     if made.quantile is None:
-        width, basis = np.full(len(batch), np.log(UNCALIBRATED_HIGH)), f"{made.rows} rows are too few for an interval"
-    levels = np.full(len(batch), "DRAM", dtype=object)
-    return {
-        "predicted": seconds,
-        "low": seconds * np.exp(-width),
-        "high": seconds * np.exp(width),
-        "basis": basis,
-        "compute_s": found.compute,
-        "memory_s": found.memory,
-        "cost_s": found.cost,
-        "flop": features.flop,
-        "bytes": features.bytes,
-        "level": levels,
-        "limiter": limiter(found.compute, found.memory, found.cost, levels),
-    }
+        width = np.full(len(features), np.log(UNCALIBRATED_HIGH))
+        basis[:] = f"{made.rows} rows are too few for an interval"
+    names = np.asarray(["compute", "memory:DRAM", "cost"], dtype=object)
+    columns["predicted"][:], columns["basis"][:] = seconds, basis
+    columns["low"][:], columns["high"][:] = seconds * np.exp(-width), seconds * np.exp(width)
+    columns["compute_s"][:], columns["memory_s"][:], columns["cost_s"][:] = found.compute, found.memory, found.cost
+    columns["flop"][:], columns["bytes"][:] = features.flop, features.bytes
+    columns["limiter"][:] = names[_largest(found.compute, found.memory, found.cost)]
 
 
 def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
@@ -236,10 +258,19 @@ def _fill(columns: dict[str, Any], batch: Batch, found: dict[str, Any]) -> None:
         columns[name][batch.index] = values
 
 
+def _largest(compute: Floats, memory: Floats, cost: Floats) -> npt.NDArray[np.int64]:
+    """0 where compute, 1 where memory, 2 where cost is the largest term."""
+    found = np.where(compute >= memory, 0, 1)
+    found[(cost > compute) & (cost > memory)] = 2
+    return found
+
+
 def limiter(compute: Floats, memory: Floats, cost: Floats, levels: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     """Name the largest term: ``compute``, ``memory:<level>`` or ``cost``."""
-    names = np.asarray("memory:", dtype=object) + levels
-    return np.where((cost > compute) & (cost > memory), "cost", np.where(compute >= memory, "compute", names))
+    largest = _largest(compute, memory, cost)
+    found = np.asarray(["compute", "", "cost"], dtype=object)[largest]
+    found[largest == 1] = "memory:" + levels[largest == 1]
+    return found
 
 
 def predict(what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> list[Prediction]:
