@@ -227,6 +227,10 @@ def export(file: Path, to: str, output: str) -> None:
 @click.option("--train", is_flag=True, help="With backward pass and optimiser step.")
 @click.option("--dtype", metavar="D", help="Turn the model's parameters and inputs into this dtype.")
 @click.option(
+    "--scale-channels", type=float, metavar="FACTOR", help="What if every inner width were multiplied (pruning), for example 0.5."
+)
+@click.option("--groups", type=int, metavar="N", help="What if the model's dense convolutions had N groups.")
+@click.option(
     "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="A characterisation; the newest below results/ otherwise."
 )
 @data_options
@@ -237,13 +241,18 @@ def predict(**options: Any) -> None:
     asked = [name for name in ("expressions", "ops", "model") if options[name]]
     if len(asked) != 1:
         raise UsageError("give one of --op EXPR, --ops FILE.csv and --model MODULE:CALLABLE")
+    alone = [name for name in ("inputs", "train", "dtype", "scale_channels", "groups") if options[name] not in (None, False, ())]
+    if alone and not options["model"]:
+        raise UsageError(
+            f"--{alone[0].removesuffix('s' if alone[0] == 'inputs' else '').replace('_', '-')} is about a --model; leave it out"
+        )
     paths = (options["json_path"], options["csv_path"])
     if options["expressions"]:
         predicting.predict_op(options["expressions"], options["calibration"], paths)
     elif options["ops"]:
         predicting.predict_ops(options["ops"], options["calibration"], paths)
     else:
-        how = {name: options[name] for name in ("train", "dtype", "calibration")}
+        how = {name: options[name] for name in ("train", "dtype", "calibration", "scale_channels", "groups")}
         predicting.predict_model_spec(options["model"], options["inputs"], how, paths)
 
 

@@ -19,6 +19,7 @@ from scipy.optimize import least_squares
 
 from microbench import local, physics
 from microbench.blas import one_thread
+from microbench.errors import UsageError
 from microbench.features import Features, describe, join
 from microbench.operators.table import Table
 from microbench.physics import PRODUCTS, Prior
@@ -270,7 +271,11 @@ def evaluate(made: OperatorFit, features: Features) -> Evaluated:
     """Predict rows of the family that a fit belongs to."""
     theta = {name: math.log(value) for name, value in made.terms.items()}
     theta |= {f"cost.{launch}": math.log(value) for launch, value in made.cost_s.items()}
-    total, cost, compute, memory = physics.terms(made.form, theta, features)
+    try:
+        total, cost, compute, memory = physics.terms(made.form, theta, features)
+    except (KeyError, ValueError) as error:
+        says = f"the calibration's fit of {made.family} {made.dtype} cannot be evaluated ({error}); fit or measure it again"
+        raise UsageError(says) from None
     log_seconds = np.log(total)
     spread = np.full(len(features), made.correction.get("noise", NOISE))
     if made.points:

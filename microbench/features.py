@@ -50,8 +50,8 @@ class Features:
     def __len__(self) -> int:
         return len(self.flop)
 
-    def take(self, keep: npt.NDArray[Any]) -> Features:
-        """Select rows by a mask or an index."""
+    def take(self, keep: npt.NDArray[Any] | slice) -> Features:
+        """Select rows by a mask, an index or a slice."""
         return Features(
             family=self.family,
             element_bytes=self.element_bytes,

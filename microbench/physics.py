@@ -10,6 +10,7 @@ parameters are kept as natural logarithms, so that a prior is a mean and a sprea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -160,13 +161,13 @@ def _waves(
     menu: tuple[tuple[int, int], ...] = TILES,
     splits: tuple[int, ...] = SPLITS,
 ) -> Floats:
-    """Seconds of the best tile of a menu and the best number of parts of k."""
+    """Seconds of the best tile of a menu and the best number of parts of k, in the precision of the product's sizes."""
     batch, m, n, k = product.T
-    units, share = np.exp(theta["units"]), 1 / (1 + np.exp(-theta["waves"]))
-    unit_rate = np.exp(theta["peak"]) / units
-    slope, depth = np.exp(theta["slope"]), np.exp(theta["depth"])
-    best = np.full(len(product), np.inf)
-    each, traffic = batch / units, batch * m * n * (element_bytes * np.exp(-theta["bandwidth"]))
+    units, share = math.exp(theta["units"]), 1 / (1 + math.exp(-theta["waves"]))
+    unit_rate = math.exp(theta["peak"]) / units
+    slope, depth = math.exp(theta["slope"]), math.exp(theta["depth"])
+    best = np.full(len(product), np.inf, dtype=product.dtype)
+    each, traffic = batch / units, batch * m * n * (element_bytes * math.exp(-theta["bandwidth"]))
     for tile_m, tile_n in menu:
         efficiency = 1 / (1 + slope * max(64 * (1 / tile_m + 1 / tile_n) - 0.75, 0))
         step = 2 * tile_m * tile_n / (unit_rate * efficiency)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -209,7 +209,8 @@ def _local(made: OperatorFit, batch: Batch, footprint: float) -> dict[str, Any]:
 
 
 def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) -> None:
-    found = evaluate(made, features)
+    # Waves of tiles are counted in single precision: whole numbers to 2^24, the rest to seven digits.
+    found = evaluate(made, replace(features, gemm=np.asfortranarray(features.gemm, dtype=np.float32)))
     seconds = np.exp(found.log_seconds)
     width = found.half_width
     basis = np.full(len(features), f"conformal on {made.rows} rows", dtype=object)

@@ -17,6 +17,7 @@ from microbench.tables import Row, emit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from microbench.capture import Graph
     from microbench.model_time import ModelTime
     from microbench.operators import Table
     from microbench.predict import Columns
@@ -123,16 +124,16 @@ def _put(path: str, text: str) -> None:
 
 def predict_model_spec(spec: str, inputs: Sequence[str], how: dict[str, Any], paths: tuple[str | None, str | None]) -> None:
     """Capture a model and predict it."""
-    from microbench.capture import capture, load_model
+    from microbench.capture import load_model
     from microbench.model_time import predict_model
 
     if not inputs:
         raise UsageError("--model needs --input, for example --input 8x3x224x224:f32; give it once per input")
     held = calibration_of(how["calibration"])
     make = load_model(spec)
-    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], name=spec.partition(":")[2])
+    graph = _captured(make, inputs, how, spec.partition(":")[2])
     found = predict_model(graph, held)
-    told(found.findings)
+    told((*_assumed(how), *found.findings))
     rows = step_rows(found)
     if "-" in paths:
         emit(rows, spec, *paths)
@@ -144,15 +145,40 @@ def predict_model_spec(spec: str, inputs: Sequence[str], how: dict[str, Any], pa
     emit(_batches(make, inputs, how, held), "samples per second")
 
 
-def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Characterisation) -> list[Row]:
+def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str = "") -> Graph:
+    """The model as it is, or as it would be with other widths or groups."""
     from microbench.capture import capture
+    from microbench.what_if import group, scale_channels
+
+    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], name=name)
+    if how.get("scale_channels") is not None:
+        graph = scale_channels(graph, how["scale_channels"])
+    return graph if how.get("groups") is None else group(graph, how["groups"])
+
+
+def _assumed(how: dict[str, Any]) -> list[Finding]:
+    """What a what-if takes for granted."""
+    from microbench.records import Finding
+
+    said = {
+        "scale_channels": "every inner width is multiplied, the model's input and the last layer's outputs stay",
+        "groups": "every dense convolution after the first whose channels the groups divide is split",
+    }
+    return [
+        Finding(code="what-if", severity="info", says=f"{name.replace('_', '-')} {how[name]}: {says}; memory and parameters in proportion.")
+        for name, says in said.items()
+        if how.get(name) is not None
+    ]
+
+
+def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Characterisation) -> list[Row]:
     from microbench.model_time import predict_model
 
     rows: list[Row] = []
     for batch in (1, 4, 16, 64):
         changed = [f"{batch}x{spec.partition('x')[2]}" if "x" in spec else spec for spec in inputs]
         try:
-            found = predict_model(capture(make, changed, train=how["train"], dtype=how["dtype"]), held)
+            found = predict_model(_captured(make, changed, how), held)
         except UsageError:
             continue
         rows.append({"batch": batch, "latency": units.seconds(found.latency.value), "samples_per_s": round(found.samples_per_s, 2)})
@@ -211,6 +237,7 @@ def summary(found: ModelTime) -> list[Row]:
         ("stored size", units.size(graph.parameter_bytes)),
         ("load time", units.seconds(found.load_s) if found.load_s else "unknown"),
         ("FLOP", units.prefixed(found.flop, "FLOP")),
+        *_phases(found),
         ("MACs", units.prefixed(found.flop / 2, "MAC")),
         ("memory traffic", units.size(found.bytes)),
         ("arithmetic intensity", f"{found.flop / max(found.bytes, 1):.2f} FLOP/byte"),
@@ -222,6 +249,14 @@ def summary(found: ModelTime) -> list[Row]:
         ("operators", f"{len(graph.steps)} and {graph.views} views"),
     ]
     return [{"fact": name, "value": value} for name, value in facts]
+
+
+def _phases(found: ModelTime) -> list[tuple[str, str]]:
+    """FLOP of each phase where there is more than one."""
+    flop: dict[str, int] = {}
+    for step in found.steps:
+        flop[step.phase] = flop.get(step.phase, 0) + step.op.work.flop
+    return [(f"FLOP {phase}", units.prefixed(count, "FLOP")) for phase, count in flop.items()] if len(flop) > 1 else []
 
 
 def fit_file(rows: Path, nominal: Any, output: Path) -> None:

@@ -112,3 +112,9 @@ def test_every_form_has_a_parameter_for_peak_and_bandwidth() -> None:
         assert {"peak", "bandwidth", "cost.eager", "sharpness"} <= set(names)
         assert len(mean) == len(spread) == len(names)
         assert (spread > 0).all()
+
+
+def test_a_processor_whose_caches_are_unknown_can_be_fitted() -> None:
+    calibration = fit(_made_up(30, 12)[0], nominal=Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH, units=2, kind="cpu"))
+    fresh, exact = _made_up(100, 13)
+    assert _error(predict_table(fresh, calibration).predicted, exact) < 0.15

@@ -136,3 +136,35 @@ def test_weights_of_a_large_model_come_from_beyond_the_cache() -> None:
     inside = [float(memory_seconds(theta, describe(each, footprint=1e9))[0]) for each in batch]
     assert inside[0] > 2 * alone[0]
     assert inside[1] == pytest.approx(alone[1])
+
+
+def test_rows_predicted_in_pieces_are_those_predicted_alone() -> None:
+    import numpy as np
+
+    from microbench.families import Nominal
+    from microbench.fit import fit
+    from microbench.operators import table_of
+    from microbench.predict import PIECE, predict_table
+
+    rng = np.random.default_rng(1)
+    sizes = np.exp(rng.uniform(3, 7, (PIECE + 300, 3))).astype(int).tolist()
+    made = [op("matmul", m=m, n=n, k=k) for m, n, k in sizes]
+    seconds = [5e-6 + 2 * m * n * k / 1e13 * (1 + 0.2 * np.sin(m)) for m, n, k in sizes[:30]]
+    held = fit(table_of(made[:30], seconds), Nominal(peak={"f32": 1e13}, bandwidth=1e12, units=108, kind="cuda"))
+    together, few = predict_table(table_of(made), held), predict_table(table_of(made[-40:]), held)
+    for name in ("predicted", "low", "high", "compute_s", "flop"):
+        assert np.allclose(getattr(together, name)[-40:], getattr(few, name), rtol=1e-5), name
+    assert together.limiter[-40:].tolist() == few.limiter.tolist()
+
+
+def test_a_sibling_that_was_not_measured_has_the_wider_interval() -> None:
+    import numpy as np
+
+    from microbench.fit import fit
+    from microbench.operators import table_of
+
+    measured = [op(name, size=2**place) for place in range(8, 24) for name in ("relu", "add")]
+    held = fit(table_of(measured, [2e-6 + each.work.bytes / 1e11 for each in measured]))
+    relu, tanh = predict([op("relu", size=10**6), op("tanh", size=10**6)], held)
+    assert np.log(tanh.seconds.high / tanh.seconds.low) > np.log(relu.seconds.high / relu.seconds.low)
+    assert "other elementwise" in str(tanh.seconds.basis)

@@ -65,8 +65,8 @@ class Batch:
             "parameters": _column(tally.parameters, size),
         }
 
-    def take(self, keep: npt.NDArray[Any]) -> Batch:
-        """Select rows by a mask or an index."""
+    def take(self, keep: npt.NDArray[Any] | slice) -> Batch:
+        """Select rows by a mask, an index or a slice."""
         return Batch(
             row=self.row,
             dtype=self.dtype,
