@@ -327,7 +327,7 @@ def _too_few(family: str, dtype: str, rows: int) -> Finding:
     return Finding(
         code="too-few-rows",
         severity="warning",
-        says=f"{family} {dtype} has {rows} rows; a fit needs {ROWS_FOR_FIT}, an interval {ROWS_FOR_INTERVAL}.",
+        says=f"{family} {dtype} has {rows} different rows; a fit needs {ROWS_FOR_FIT}, an interval {ROWS_FOR_INTERVAL}.",
         remedy="Measure more shapes, small to large.",
     )
 
@@ -359,7 +359,7 @@ def _doubts(made: OperatorFit) -> list[Finding]:
 def _merge(
     features: Features, seconds: Floats, index: npt.NDArray[np.int64], findings: list[Finding]
 ) -> tuple[Features, Floats, npt.NDArray[np.int64]]:
-    """Rows that name the same operator become one with the median time; those that contradict each other are named."""
+    """Rows that name the same operator become one with the (lower) median time; those that contradict each other are named."""
     keys: Sequence[bytes] = [row.tobytes() for row in np.column_stack([features.coordinates, features.flop, features.bytes, features.gemm])]
     _, first, inverse = np.unique(np.asarray(keys, dtype=object), return_index=True, return_inverse=True)
     if len(first) == len(keys):
@@ -368,14 +368,15 @@ def _merge(
     merged = np.empty(len(first))
     for place in range(len(first)):
         times = seconds[inverse == place]
-        merged[place] = np.median(times)
+        # Of two, the lower: what disturbs a measurement makes it longer.
+        merged[place] = np.sort(times)[(len(times) - 1) // 2]
         if times.max() > CONTRADICTION * times.min():
             rows = ", ".join(str(row + 1) for row in index[inverse == place][:5])
             findings.append(
                 Finding(
                     code="contradictory-rows",
                     severity="warning",
-                    says=f"rows {rows} name one operator, {times.max() / times.min():.1f} times apart; their median is used.",
+                    says=f"rows {rows} name one operator, {times.max() / times.min():.1f} times apart; their lower median is used.",
                     remedy="Keep the right one.",
                 )
             )

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from microbench.data import gpus
 from microbench.errors import UsageError
 from microbench.families import ROWS_FOR_FIT, Nominal, fit_table
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     import io
 
 _CASE = "fitted from rows"
+# Rows whose work takes so long by the nominal figures that no launch hides a wrong unit, and how many of them must agree.
+LARGE_S = 2e-5
+LARGE_ROWS = 3
+# Winograd's algorithm, caches and a boost clock beat the printed figures by less; poor kernels miss them by less.
+FASTER, SLOWER = 0.1, 100.0
 
 
 def nominal_of(name: str) -> Nominal:
@@ -70,8 +77,8 @@ def fit(rows: Table | str | Path | io.TextIOBase, nominal: Nominal | str | None 
     known = nominal_of(nominal) if isinstance(nominal, str) else nominal
     fits, findings = fit_table(table, known)
     if not fits:
-        most = max((len(batch) for batch in table.batches), default=0)
-        raise UsageError(f"no family and dtype has {ROWS_FOR_FIT} measured rows (the most is {most}); measure more shapes of one operator")
+        says = findings[0].says if findings else f"a fit needs {ROWS_FOR_FIT} measured rows of one family and dtype."
+        raise UsageError(f"nothing can be fitted: {says.rstrip('.')}; measure more shapes of one operator")
     known = known or Nominal()
     return Characterisation(
         schema=SCHEMA,
@@ -81,7 +88,7 @@ def fit(rows: Table | str | Path | io.TextIOBase, nominal: Nominal | str | None 
         ceilings=_ceilings(fits),
         costs=_costs(fits),
         fits=Fits(operators=fits),
-        findings=(*_faults(table), *findings),
+        findings=(*_faults(table), *_units(table, known), *findings),
     )
 
 
@@ -90,6 +97,26 @@ def _faults(table: Table) -> list[Finding]:
     found = [Finding(code="bad-row", severity="warning", says=f"row {place + 1}: {says}") for place, says in listed[:20]]
     if len(listed) > 20:
         found.append(Finding(code="bad-rows", severity="warning", says=f"{len(listed) - 20} further rows could not be read."))
+    return found
+
+
+def _units(table: Table, known: Nominal) -> list[Finding]:
+    """Seconds that no unit of the printed figures explains: milliseconds, or the figures of another product."""
+    found = []
+    for batch in table.batches:
+        peak = known.peak.get(batch.dtype)
+        if peak is None or known.bandwidth is None or batch.seconds is None:
+            continue
+        counts = batch.counts()
+        roofline = np.maximum(counts["flop"] / peak, (counts["bytes_read"] + counts["bytes_written"]) / known.bandwidth)
+        large = np.isfinite(batch.seconds) & (roofline > LARGE_S)
+        if large.sum() < LARGE_ROWS:
+            continue
+        ratio = float(np.median(batch.seconds[large] / roofline[large]))
+        if not FASTER < ratio < SLOWER:
+            says = f"{batch.row.name} {batch.dtype} takes {ratio:.3g} times what the nominal figures say, in the median of large rows."
+            remedy = "Check that seconds are seconds, and that the figures are this device's"
+            found.append(Finding(code="unit-doubtful", severity="warning", says=says, remedy=remedy))
     return found
 
 

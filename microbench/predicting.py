@@ -45,7 +45,8 @@ def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
 def told(findings: Sequence[Finding]) -> None:
     """Say findings on stderr, one line each."""
     for finding in findings[:20]:
-        sys.stderr.write(f"{finding.severity}: {finding.says}{f' {finding.remedy}.' if finding.remedy else ''}\n")
+        remedy = f" {finding.remedy.rstrip('.')}." if finding.remedy else ""
+        sys.stderr.write(f"{finding.severity}: {finding.says}{remedy}\n")
     if len(findings) > 20:
         sys.stderr.write(f"and {len(findings) - 20} more\n")
 

@@ -74,7 +74,7 @@ def test_below_nine_rows_there_is_no_interval_and_a_finding_says_so() -> None:
 
 
 def test_too_few_rows_are_refused_with_the_number_needed() -> None:
-    with pytest.raises(UsageError, match="has 5 measured rows"):
+    with pytest.raises(UsageError, match="has 3 different rows; a fit needs 5, an interval 9"):
         fit(_made_up(3, 9)[0])
 
 
@@ -118,3 +118,43 @@ def test_a_processor_whose_caches_are_unknown_can_be_fitted() -> None:
     calibration = fit(_made_up(30, 12)[0], nominal=Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH, units=2, kind="cpu"))
     fresh, exact = _made_up(100, 13)
     assert _error(predict_table(fresh, calibration).predicted, exact) < 0.15
+
+
+def test_the_same_row_again_and_again_is_one_row() -> None:
+    rows = "matmul,f32,m=8;n=8;k=8,1e-5\n" * 30
+    with pytest.raises(UsageError, match="has 1 different rows; a fit needs 5"):
+        fit(read_rows(io.StringIO(f"op,dtype,params,seconds\n{rows}"), need_seconds=True))
+
+
+def test_of_two_rows_that_contradict_each_other_the_slower_does_not_spoil_the_fit() -> None:
+    table, _ = _made_up(40, 14, low=200)
+    batch = table.batches[0]
+    assert batch.seconds is not None
+    twice = batch.take(np.concatenate([np.arange(40), np.arange(10)]))
+    assert twice.seconds is not None
+    twice.seconds[40:] *= 1000
+    twice.index[:] = np.arange(50)
+    calibration = fit(Table(size=50, batches=(twice,)))
+    fresh, exact = _made_up(100, 15, low=200)
+    assert _error(predict_table(fresh, calibration).predicted, exact) < 0.10
+    assert sum(finding.code == "contradictory-rows" for finding in calibration.findings) == 10
+
+
+@pytest.mark.parametrize(("factor", "doubted"), [(1, False), (1000, True), (1e-3, True)])
+def test_seconds_that_were_milliseconds_are_doubted_where_figures_are_known(factor: float, doubted: bool) -> None:
+    table, _ = _made_up(40, 16, low=500)
+    assert table.batches[0].seconds is not None
+    table.batches[0].seconds[:] *= factor
+    found = fit(table, nominal=Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH)).findings
+    assert any(finding.code == "unit-doubtful" for finding in found) == doubted
+
+
+def test_extra_columns_and_another_order_of_them_change_nothing() -> None:
+    rng = np.random.default_rng(3)
+    sizes = np.exp(rng.uniform(3, 8, (30, 3))).astype(int).tolist()
+    seconds = [COST + 2.0 * m * n * k / PEAK for m, n, k in sizes]
+    plain = "".join(f"matmul,f32,m={m};n={n};k={k},{s}\n" for (m, n, k), s in zip(sizes, seconds, strict=True))
+    other = "".join(f"{s},some card,k={k};m={m};n={n},note,matmul,f32\n" for (m, n, k), s in zip(sizes, seconds, strict=True))
+    first = fit(read_rows(io.StringIO(f"op,dtype,params,seconds\n{plain}"), need_seconds=True))
+    second = fit(read_rows(io.StringIO(f"seconds,device,params,remark,op,dtype\n{other}"), need_seconds=True))
+    assert first.fits.operators[0].terms == pytest.approx(second.fits.operators[0].terms)
