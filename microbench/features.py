@@ -128,12 +128,18 @@ def _codes(batch: Batch, product: Floats) -> npt.NDArray[np.object_]:
     code = np.full(len(batch), batch.row.name, dtype=object)
     if batch.row.name in ("matmul", "linear", "bmm"):
         code[(product[:, 1] == 1) | (product[:, 2] == 1)] = f"{batch.row.name}.vector"
+        if batch.row.name == "linear":
+            # A few rows times a transposed weight is a stream of the weight with a kernel of its own, like one row.
+            code[(product[:, 1] > 1) & (product[:, 1] <= 4)] = "linear.few"
         if batch.row.name == "bmm":
             # PyTorch multiplies very small matrices itself.
             code[product[:, 1] * product[:, 2] * product[:, 3] < SMALL_PRODUCT] = "bmm.small"
     elif batch.row.name == "conv2d":
         code[shape.groups > 1] = "conv2d.grouped"
-        code[(shape.groups > 1) & (shape.groups == shape.c_in)] = "conv2d.depthwise"
+        depthwise = (shape.groups > 1) & (shape.groups == shape.c_in)
+        code[depthwise] = "conv2d.depthwise"
+        # Channels that do not fill the widest vectors are left to a slower kernel.
+        code[depthwise & (shape.c_in % ALIGNMENT > 0)] = "conv2d.depthwise.ragged"
         # PyTorch leaves single small images to a kernel of its own, at a tenth of the fixed cost of the library's.
         small = (shape.n == 1) & (shape.c_in * shape.h * shape.w <= SMALL_IMAGE) & (shape.kh <= 3) & (shape.kw <= 3)
         code[(shape.groups == 1) & small] = "conv2d.small"
@@ -169,6 +175,8 @@ def _coordinates(batch: Batch, shape: Any, product: Floats) -> Floats:
             np.log(shape.head_dim),
             np.log(shape.heads / shape.kv_heads),
             1.0 * shape.causal,
+            0.5 * _alignment(shape.q_len),
+            0.5 * _alignment(shape.kv_len),
         ]
     elif batch.row.family == "pooling":
         columns = [np.log(shape.n * shape.c), np.log(shape.h * shape.w), np.log(shape.kh * shape.kw), np.log(shape.stride)]
