@@ -21,6 +21,9 @@ using namespace memory;
 
 inline constexpr std::size_t chains = 12;
 
+// Bytes between a load and what is prefetched beside it: some 30 lines, more than main memory's latency at any of these rates.
+inline constexpr std::size_t prefetched = 2048;
+
 // Loads of one iteration: at least 16 where loads limit the loop, and no more multiply-adds than a core's buffers hold decoded.
 constexpr std::size_t loads_of(std::size_t fmas) { return fmas <= 8 ? 32 : 256 / fmas; }
 
