@@ -33,14 +33,13 @@ def models_of(found: dict[int, Validation]) -> list[Row]:
     rows: list[Row] = [{"seed": seed, **row} for seed, each in found.items() for row in model_rows(each.models)]
     off = [abs(each.predicted / each.measured - 1) for part in found.values() for each in part.models]
     inside = [each.low <= each.measured <= each.high for part in found.values() for each in part.models]
-    last: Row = dict.fromkeys(rows[0], "")
-    last |= {
+    mean: Row = {
         "seed": "all",
         "model": "mean",
         "error_percent": round(100 * float(np.mean(off)), 1),
         "inside": f"{sum(inside)} of {len(inside)}",
     }
-    return [*rows, last]
+    return [*rows, mean]
 
 
 def main() -> None:
