@@ -12,7 +12,7 @@ import numpy as np
 
 from microbench import streams
 from microbench.families import Nominal, fit_table
-from microbench.operators import table_of
+from microbench.operators import Op, table_of
 from microbench.records import Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
 from microbench.rounds import Effort, Floats, Rounds, measure, middle
 from microbench.store import SCHEMA
@@ -186,7 +186,7 @@ def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
         OperatorTiming(
             op=made.name,
             dtype=made.dtype,
-            params=";".join(f"{key}={value}" for key, value in made.params.items()),
+            params=_written(made),
             seconds=float(f"{seconds:.4g}"),
             rounds=int(count),
             cache=cache,
@@ -195,6 +195,12 @@ def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
         for made, seconds, count in zip(rounds.operators, column, np.isfinite(each).sum(axis=1), strict=True)
         if count
     )
+
+
+def _written(made: Op) -> str:
+    """Sizes as the operator CSV has them, without those that equal their default."""
+    usual = {key: made.params[value] if isinstance(value, str) else value for key, value in made.row.defaults.items()}
+    return ";".join(f"{key}={value}" for key, value in made.params.items() if value != usual.get(key))
 
 
 def repeat_error(rounds: Rounds) -> float:

@@ -29,3 +29,10 @@ def test_cold_times_are_kept_beside_hot_ones_and_tell_what_lies_between() -> Non
     assert kept[-1].seconds > 5 * kept[0].seconds
     reuse = reuse_of(rounds)
     assert share_paid(2e6, reuse["half_bytes"], reuse["power"]) == pytest.approx(0.5, abs=0.07)
+
+
+def test_kept_timings_leave_defaults_out_and_are_read_back() -> None:
+    operators = (op("conv2d", n=2, c_in=8, c_out=8, h=9, kh=3, stride=2), op("linear", m=2, n=3, k=4, bias=0), op("linear", m=2, n=3, k=4))
+    kept = timings(Rounds(operators=operators, seconds=np.full((3, 2), 1e-6)))
+    assert [row.params for row in kept] == ["n=2;c_in=8;c_out=8;h=9;kh=3;stride=2", "m=2;n=3;k=4;bias=0", "m=2;n=3;k=4"]
+    assert tuple(parse(f"{row.op}[{row.params}].{row.dtype}") for row in kept) == operators
