@@ -305,11 +305,11 @@ def model_rows(models: Sequence[GradedModel]) -> list[Row]:
             {
                 "model": row.name,
                 "operators": row.operators,
-                "measured_s": row.measured,
-                "predicted_s": row.predicted,
+                "measured_s": float(f"{row.measured:.6g}"),
+                "predicted_s": float(f"{row.predicted:.6g}"),
                 "error_percent": round(error, 1),
-                "low_s": row.low,
-                "high_s": row.high,
+                "low_s": float(f"{row.low:.6g}"),
+                "high_s": float(f"{row.high:.6g}"),
                 "inside": inside,
             }
         )
