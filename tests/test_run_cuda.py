@@ -67,6 +67,22 @@ def test_an_l2_that_answers_alike_has_no_far_part_and_a_finding_says_so(tmp_path
     assert "200 to 200 ns" in said[0]
 
 
+ROOFS = {"f64": 2e9, "f32": 20e9, "f16": 40e9, "bf16": 40e9}
+
+
+def test_a_roofline_is_fitted_per_dtype_and_finds_the_roofs_it_was_given(tmp_path: Path) -> None:
+    symbols = {"f64": "f64", "f32": "f32", "f16": "f16x2", "bf16": "bf16x2"}
+    peaks = {f"mix_{symbols[dtype]}_{fmas}": ROOFS[dtype] for dtype in ROOFS for fmas in (2**power for power in range(9))}
+    held = run(FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), "--only", "mix.*", "--time-limit", "8s")[2]
+    assert held is not None
+    found = {fit.dtype: fit for fit in held.fits.rooflines}
+    assert set(found) == set(ROOFS)
+    for dtype, peak in ROOFS.items():
+        assert found[dtype].peak == pytest.approx(peak, rel=0.02), dtype
+        assert found[dtype].bandwidth["DRAM"] == pytest.approx(GPU.dram, rel=0.02), dtype
+    assert {sample.checked for sample in held.samples} == {True}
+
+
 def test_every_ceiling_carries_the_proof_of_the_cubin_that_ran(tmp_path: Path) -> None:
     held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)))[2]
     proof = ceilings(held)["fma.f32"].proof

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from microbench.kernels.cuda_formats import decode, encode, pack, per_word, unpack
 from microbench.kernels.cuda_rows import CudaRow
 from microbench.kernels.cuda_tensor import Compute
 
@@ -86,17 +87,27 @@ def chase_shared(row: CudaRow, kind: str) -> Compute:
     return _compute(offsets, row.threads * 4, reached)
 
 
-def mixed(elements: NDArray[np.uint32], fmas: int, a: float, b: float) -> NDArray[np.uint32]:
-    """Bits of 16-byte elements (n, 4) after the turns of the mixed-intensity kernel, whose sums a block leaves.
+def mixed(dtype: str, elements: NDArray[np.uint32], fmas: int) -> NDArray[np.uint32]:
+    """Bits of 16-byte elements (n, 4) after the turns of the mixed-intensity kernel with a = 1, b = -1, whose sums a block leaves.
 
-    Exact in float32 for small integers with a = 1, b = -1; else each multiply-add is rounded once, as on the device.
+    Each step adds two numbers of the format and rounds once. FP64 has 53 bits, more than twice those of the others and two, so that
+    rounding to it in between changes nothing (Figueroa, When is double rounding innocuous, 1995).
     """
-    values = elements.view(np.float32).astype(np.float64).reshape(-1, 2, 2)
-    x, y = values[..., 0], values[..., 1]
+    values = decode(dtype, unpack(dtype, elements.view(np.uint64) if dtype == "f64" else elements))
+    pairs = values.reshape(len(elements), -1, 2, per_word(dtype))  # the pair of words, then the elements packed in a word
+    x, y = pairs[:, :, 0], pairs[:, :, 1]
     for _ in range(fmas):
-        x = (a * y + x).astype(np.float32).astype(np.float64)
-        y = (b * x + y).astype(np.float32).astype(np.float64)
-    return np.stack([x, y], axis=-1).astype(np.float32).reshape(-1, 4).view(np.uint32)
+        x = decode(dtype, encode(dtype, x + y))
+        y = decode(dtype, encode(dtype, y - x))
+    words = pack(dtype, encode(dtype, np.stack([x, y], axis=2)).reshape(len(elements), -1))
+    return np.ascontiguousarray(words).view(np.uint32).reshape(-1, 4)
+
+
+def turns(dtype: str) -> NDArray[np.uint32]:
+    """Words of a = 1 and b = -1 behind `in2` of the mixed-intensity kernel."""
+    count = per_word(dtype)
+    words: NDArray[np.uint32] = np.ascontiguousarray(pack(dtype, encode(dtype, np.repeat([1.0, -1.0], count)))).view(np.uint32)
+    return words
 
 
 VALUES: dict[str, Callable[[CudaRow, str], Compute]] = {"shared": shared}

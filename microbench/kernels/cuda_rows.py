@@ -265,26 +265,34 @@ _CHASE = tuple(
 )  # fmt: skip
 
 
-def _mix(fmas: int) -> CudaRow:
+def _mix(dtype: str, fmas: int) -> CudaRow:
+    symbol, math, packed, unit = {
+        "f64": ("f64", "dfma", 0.5, "scalar"),
+        "f32": ("f32", "ffma", 1, "scalar"),
+        "f16": ("f16x2", "hfma2", 2, "vector"),
+        "bf16": ("bf16x2", "bfma2", 2, "vector"),
+    }[dtype]
+    instructions = round(8 * fmas * min(1, packed))  # eight registers hold elements, FP64 takes two for one
+    flop = 128 if packed == 2 else 64
     return CudaRow(
-        name=f"mix.f32.fma{fmas}",
+        name=f"mix.{dtype}.fma{fmas}",
         family="intensity",
-        symbol=f"mix_f32_{fmas}",
-        says=f"{fmas} FP32 multiply-adds for each element read, {fmas / 2:g} FLOP a byte",
+        symbol=f"mix_{symbol}_{fmas}",
+        says=f"{fmas} multiply-adds in {dtype} for each element read, {instructions * flop / 1024:g} FLOP a byte",
         measures="intensity",
-        targets=TARGETS,
+        targets=TARGETS[1:] if dtype == "bf16" else TARGETS,
         layout="stream",
         threads=256,
         limiter="mixed",
-        unit="scalar",
-        dtype="f32",
+        unit=unit,  # type: ignore[arg-type]
+        dtype=dtype,
         access="read",
-        variant=f"fma{fmas}",
+        variant=f"{math}.fma{fmas}",
         blocks_per_sm=0,
-        math="ffma",
-        math_count=8 * fmas,
-        flop_per_math=64,
-        chains=4,
+        math=math,
+        math_count=instructions,
+        flop_per_math=flop,
+        chains=4 if packed >= 1 else 2,
         loads=2,
         access_bytes=16,
         tile=512,
@@ -292,7 +300,10 @@ def _mix(fmas: int) -> CudaRow:
     )
 
 
-_MIX = tuple(_mix(1 << power) for power in range(9))
+_MIX = (
+    *(_mix("f32", 1 << power) for power in range(9)),
+    *(_mix(dtype, 1 << power) for dtype in ("f64", "f16", "bf16") for power in range(0, 9, 2)),
+)
 
 
 def _launch(what: str, layout: str, threads: int, says: str) -> CudaRow:

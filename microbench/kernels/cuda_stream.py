@@ -5,17 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microbench.errors import CannotRun
-from microbench.kernels.cuda_near import mixed
+from microbench.kernels.cuda_near import mixed, turns
 from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import CudaRow
 from microbench.kernels.cuda_station import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, timing
-from microbench.kernels.cuda_values import ELEMENT_BYTES, PATTERN_ELEMENTS, SCALE, Walk, last_stages, pattern, read_sum, streamed
+from microbench.kernels.cuda_values import (
+    ELEMENT_BYTES,
+    MIXED_ELEMENTS,
+    PATTERN_ELEMENTS,
+    SCALE,
+    Walk,
+    last_stages,
+    pattern,
+    read_sum,
+    streamed,
+)
 from microbench.records import Sheet, Timing, Value
 
 if TYPE_CHECKING:
@@ -84,6 +95,13 @@ class Arena:
                 self._buffers.popitem()[1].close()
 
 
+@cache
+def _turned(dtype: str, fmas: int) -> NDArray[np.uint32]:
+    """What the mixed loop leaves of its pattern; computed once, since every working set repeats the same one."""
+    unique = mixed(dtype, pattern("mix", 0)[:MIXED_ELEMENTS], fmas)
+    return unique[np.arange(PATTERN_ELEMENTS) % MIXED_ELEMENTS]
+
+
 class StreamJob:
     """A stream over a working set that goes on where the last launch stopped."""
 
@@ -98,14 +116,14 @@ class StreamJob:
         if self.step == 0 and self.count > row.tile:
             self.step = row.tile
         self.first = 0
-        self._sources = tuple(pattern(row.dtype, seed) for seed in range(2 if self.access == "triad" else 1))
-        self._names = tuple(f"{row.dtype}.{seed}" for seed in range(len(self._sources)))
+        held = "mix" if row.measures == "intensity" else row.dtype
+        self._sources = tuple(pattern(held, seed) for seed in range(2 if self.access == "triad" else 1))
+        self._names = tuple(f"{held}.{seed}" for seed in range(len(self._sources)))
         self._open = True
         self._wrong = False
         self.least = BULK_STAGES if row.space == "bulk" else 1
         # What a read adds up: the elements as they are, or as the mixed loop leaves them.
-        fmas = row.math_count // 8 if row.measures == "intensity" else 0
-        self._summed = mixed(self._sources[0], fmas, 1.0, -1.0) if fmas else self._sources[0]
+        self._summed = _turned(row.dtype or "f32", int(row.symbol.rpartition("_")[2])) if held == "mix" else self._sources[0]
         stage.station.arena.users += 1
         try:
             self._fill()
@@ -118,7 +136,8 @@ class StreamJob:
         for name, words in zip(self._names, self._sources, strict=True):
             arena.want(name, self._repeats * ELEMENT_BYTES if self.access == "write" else size + ELEMENT_BYTES, words)
         if row.measures == "intensity":
-            arena.want("turns", 8, np.asarray([1.0, -1.0], dtype=np.float32).view(np.uint32))
+            words = turns(row.dtype or "f32")
+            arena.want(f"turns.{row.dtype}", words.nbytes, words)
         arena.want("out", self.stage.blocks * self._left if self.access == "read" else size, None)
 
     @property
@@ -140,7 +159,7 @@ class StreamJob:
             arena["out"].write(b"\xff" * size, at)
         if self.access == "triad":
             arena[self._names[1]].write(np.asarray([0, 0, 0, SCALE], dtype=np.float32).tobytes(), self.count * ELEMENT_BYTES)
-        second = "turns" if stage.row.measures == "intensity" else self._names[-1]
+        second = f"turns.{stage.row.dtype}" if stage.row.measures == "intensity" else self._names[-1]
         where = {"out": arena["out"].address, "in": arena[self._names[0]].address, "in2": arena[second].address}
         seen = stage.launch(
             packed(

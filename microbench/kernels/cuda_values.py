@@ -21,6 +21,7 @@ Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
 PATTERN_ELEMENTS = 65521  # 16-byte elements, a prime: no power-of-two stride finds the same data again
+MIXED_ELEMENTS = 8191  # a prime after which the pattern of the mixed-intensity kernels repeats: their results are foreseen one by one
 ELEMENT_BYTES = 16
 SCALE = 3.0  # of the triad
 _RANDOM_SEED = 20_000
@@ -141,11 +142,21 @@ def _dot(a: Any, y: Array) -> Array:
 
 
 def pattern(dtype: str | None, seed: int) -> NDArray[np.uint32]:
-    """Return `PATTERN_ELEMENTS` elements of four words that streams repeat: mixed bits, or floats of small integers for the triad."""
+    """Return `PATTERN_ELEMENTS` elements of four words that streams repeat.
+
+    Mixed bits; floats of small integers for the triad (``f32``); for the mixed-intensity kernels (``mix``) words that are ordinary
+    numbers in every format that these read them in: each 16-bit half lies between 1 and 4 as FP16, between 2^-7 and 2^9 as BF16, and so
+    do words as FP32; pairs of words stay below 2^65 as FP64. One buffer then serves all formats.
+    """
     words = np.arange(PATTERN_ELEMENTS * 4, dtype=np.uint64) + np.uint64(seed * 7919)
+    if dtype == "mix":
+        words %= np.uint64(MIXED_ELEMENTS * 4)
     mixed = (words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(29)
     if dtype == "f32":
         return ((mixed % 127).astype(np.float32) - 63).view(np.uint32).reshape(-1, 4)
+    if dtype == "mix":
+        high = np.where(mixed & 0x40004000 == 0, 0x3C003C00, 0x40004000)  # the top exponent bits of both halves, in both or in none
+        return (mixed & np.uint64(0x83FF83FF) | high.astype(np.uint64)).astype(np.uint32).reshape(-1, 4)
     return mixed.astype(np.uint32).reshape(-1, 4)
 
 

@@ -133,7 +133,7 @@ def examine_folder(folder: Path) -> list[tuple[CudaRow, cuda.Examined | None]]:
 
 def main(folder: Path) -> int:
     """Write both tables from the cubins of a folder; refuses to while any of them differs from its row."""
-    data = Path(str(files("microbench"))) / "data"
+    data = Path(__file__).parents[1] / "data"  # of the checkout, also where the package is installed in two places
     seen = examine_folder(folder)
     says = [sentence for row, found in seen for sentence in cuda.complaints(row, found)]
     for sentence in says:

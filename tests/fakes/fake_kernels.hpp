@@ -2,12 +2,54 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "fake_tensor.hpp"
 #include "fake_words.hpp"
 
 namespace fake {
+
+inline std::uint32_t halves(std::uint32_t x, std::uint32_t a, std::uint32_t y, bool bfloat) {
+  std::uint32_t packed = 0;
+  for (int shift : {0, 16}) {
+    auto value = [&](std::uint32_t word) {
+      const auto bits = static_cast<std::uint16_t>(word >> shift);
+      return bfloat ? as_float(std::uint32_t{bits} << 16) : half_value(bits);
+    };
+    const float result = std::fma(value(a), value(y), value(x));
+    packed |= std::uint32_t{bfloat ? bfloat_bits(result) : half_bits(result)} << shift;
+  }
+  return packed;
+}
+
+// A 16-byte word turned pairwise by a and b of the kernel's format, each multiply-add rounded once.
+inline Word4 mixed(const std::string& symbol, Word4 v, const void* ab) {
+  const unsigned fmas = static_cast<unsigned>(std::stoul(symbol.substr(symbol.rfind('_') + 1)));
+  if (starts(symbol, "mix_f64")) {
+    double x[2], turn[2];
+    std::memcpy(x, v.data(), 16);
+    std::memcpy(turn, ab, 16);
+    for (unsigned f = 0; f < fmas; ++f) {
+      x[0] = std::fma(turn[0], x[1], x[0]);
+      x[1] = std::fma(turn[1], x[0], x[1]);
+    }
+    std::memcpy(v.data(), x, 16);
+    return v;
+  }
+  const bool bfloat = starts(symbol, "mix_bf16"), half = starts(symbol, "mix_f16");
+  std::uint32_t turn[2];
+  std::memcpy(turn, ab, 8);
+  auto mad = [&](std::uint32_t x, std::uint32_t a, std::uint32_t y) {
+    return half || bfloat ? halves(x, a, y, bfloat) : as_bits(std::fma(as_float(a), as_float(y), as_float(x)));
+  };
+  for (unsigned f = 0; f < fmas; ++f)
+    for (std::size_t at = 0; at < 4; at += 2) {
+      v[at] = mad(v[at], turn[0], v[at + 1]);
+      v[at + 1] = mad(v[at + 1], turn[1], v[at]);
+    }
+  return v;
+}
 
 inline void stream(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
   auto* out = reinterpret_cast<Word4*>(p.pointer(0));
@@ -16,29 +58,25 @@ inline void stream(const std::string& symbol, const Parameters& p, unsigned bloc
   const std::uint64_t count = p.u32(32), first = p.u32(36), step = p.u32(40), iterations = p.u32(44);
   const bool bulk = symbol.find("_bulk") != std::string::npos, mix = starts(symbol, "mix");
   const std::uint64_t tile = bulk ? 512 : mix ? 2 * threads : std::stoul(symbol.substr(symbol.rfind("_u") + 2)) * threads;
-  const unsigned fmas = mix ? static_cast<unsigned>(std::stoul(symbol.substr(8))) : 0;
   if (bulk && starts(symbol, "read")) {
     for (std::uint64_t b = 0; b < blocks; ++b)
       for (std::uint64_t i = 0; i < iterations; ++i)
         std::memcpy(out + (b * 8 + i % 8) * tile, in + (first + b * tile + i * step) % count, tile * 16);
     return;
   }
+  // The product's patterns repeat; every distinct word is turned once, by this kernel with its a and b.
+  static std::map<std::string, std::map<Word4, Word4>> known_words;
+  auto& turned = known_words[mix ? symbol + std::string(reinterpret_cast<const char*>(in2), starts(symbol, "mix_f64") ? 16 : 8) : symbol];
   for (std::uint64_t b = 0; b < blocks; ++b) {
     std::vector<Word4> sums(threads, Word4{0, 0, 0, 0});
     std::uint64_t at = (first + b * tile) % count;
     for (std::uint64_t i = 0; i < iterations; ++i, at = (at + step) % count) {
       for (std::uint64_t e = 0; e < tile; ++e) {
         if (mix) {
-          // Turned pairwise by a and b, each multiply-add rounded once.
-          float v[4];
-          for (std::size_t w = 0; w < 4; ++w) v[w] = as_float(in[at + e][w]);
-          const auto* ab = reinterpret_cast<const float*>(in2);
-          for (unsigned f = 0; f < fmas; ++f)
-            for (std::size_t x = 0; x < 4; x += 2) {
-              v[x] = std::fma(ab[0], v[x + 1], v[x]);
-              v[x + 1] = std::fma(ab[1], v[x], v[x + 1]);
-            }
-          for (std::size_t w = 0; w < 4; ++w) sums[e % threads][w] += as_bits(v[w]);
+          auto known = turned.find(in[at + e]);
+          if (known == turned.end()) known = turned.emplace(in[at + e], mixed(symbol, in[at + e], in2)).first;
+          const Word4& left = known->second;
+          for (std::size_t w = 0; w < 4; ++w) sums[e % threads][w] += left[w];
         } else if (starts(symbol, "read")) {
           for (int w = 0; w < 4; ++w) sums[e % threads][static_cast<std::size_t>(w)] += in[at + e][static_cast<std::size_t>(w)];
         } else if (starts(symbol, "write")) {
@@ -77,19 +115,6 @@ void turn(const Parameters& p, unsigned blocks, unsigned threads, unsigned turns
         y = mad(y, b, x);
       }
   for (unsigned block = 0; block < blocks; ++block) std::memcpy(out + block * slots, result.data(), slots * sizeof(Element));
-}
-
-inline std::uint32_t halves(std::uint32_t x, std::uint32_t a, std::uint32_t y, bool bfloat) {
-  std::uint32_t packed = 0;
-  for (int shift : {0, 16}) {
-    auto value = [&](std::uint32_t word) {
-      const auto bits = static_cast<std::uint16_t>(word >> shift);
-      return bfloat ? as_float(std::uint32_t{bits} << 16) : half_value(bits);
-    };
-    const float result = std::fma(value(a), value(y), value(x));
-    packed |= std::uint32_t{bfloat ? bfloat_bits(result) : half_bits(result)} << shift;
-  }
-  return packed;
 }
 
 // One bit of the first result, or of the last tile that block 0 wrote, is turned.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ptx import machine, parse, toolchain
+from ptx import fragments, machine, parse, toolchain
 
 from microbench.kernels import cuda_near, cuda_tensor
 from microbench.kernels.cuda_rows import LAYOUTS, TARGETS, CudaRow
@@ -211,12 +211,35 @@ def _sums(row: CudaRow, elements: Array, starts: list[int]) -> Array:
     return total
 
 
+def _mixable(count: int) -> Array:
+    """Words whose halves are ordinary numbers in 16 bits, and so are they and their pairs in 32 and 64."""
+    random = np.random.default_rng(3)
+    halves = random.integers(0, 1 << 10, size=(count, 8)) | random.choice([0x3C00, 0x4000, 0xBC00, 0xC000], size=(count, 8))
+    return np.ascontiguousarray(halves.astype(np.uint16)).view(np.uint32)
+
+
+def _turned(kind: str, elements: Array, fmas: int) -> Array:
+    """Turn the pairs of words of each element, every sum rounded to the format."""
+    words = elements.view(np.uint64) if kind == "f64" else elements
+    x, y = (np.ascontiguousarray(words[:, at::2]).reshape(-1) for at in (0, 1))
+    for _ in range(fmas):
+        x = _added(kind, x, y, 1.0)
+        y = _added(kind, y, x, -1.0)
+    both = np.empty_like(words)
+    both[:, 0::2], both[:, 1::2] = (part.reshape(len(elements), -1) for part in (x, y))
+    return both.view(np.uint32)
+
+
+def _added(kind: str, to: Array, what: Array, sign: float) -> Array:
+    bits = fragments.encode(kind, fragments.decode(kind, to) + sign * fragments.decode(kind, what))
+    return bits if kind == "f64" else bits.astype(np.uint32)
+
+
 def _mix(row: CudaRow, kind: str) -> Case:
-    del kind
     count = 5 * row.tile
-    elements = _elements(count, 3, floats=True)
-    fmas = row.math_count // 8
-    turned = cuda_near.mixed(elements, fmas, 1.0, -1.0)
+    kind = {"f16": "f16x2", "bf16": "bf16x2"}.get(str(row.dtype), str(row.dtype))
+    elements = _mixable(count)
+    turned = _turned(kind, elements, int(row.symbol.rpartition("_")[2]))
     out = np.full((row.threads * BLOCKS, 4), 0xFFFFFFFF, dtype=np.uint32)
 
     def expected(iterations: int, block: int) -> Array:
@@ -224,7 +247,9 @@ def _mix(row: CudaRow, kind: str) -> Case:
         left[block * row.threads : (block + 1) * row.threads] = _sums(row, turned, _starts(row, count, iterations, block))
         return left.reshape(-1).view(np.uint8)
 
-    factors = np.array([1, -1, 0, 0], dtype=np.float32)
+    pair = [[1.0], [-1.0]] if kind in ("f32", "f64") else [[1.0, 1.0], [-1.0, -1.0]]
+    bits = fragments.encode(kind, np.array(pair).reshape(-1) if kind in ("f32", "f64") else np.array(pair))
+    factors = bits if kind == "f64" else bits.astype(np.uint32)
     return Case({"out": out, "in": elements, "in2": factors}, {"count": count, "first": row.tile, "step": 2 * row.tile}, expected)
 
 

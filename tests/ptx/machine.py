@@ -218,7 +218,10 @@ def _moved(m: Machine, s: Statement, lanes: Array, names: list[str], where: str,
 
 def _move(m: Machine, s: Statement, lanes: Array) -> None:
     bits = m.value(s.operands[1])
-    if s.parts[1] == "pred":
+    if s.operands[0].startswith("{"):  # a register of 64 bits taken apart
+        for place, name in enumerate(_vector(s.operands[0])):
+            m.put(name, bits >> np.uint64(32 * place) & LOW, lanes)
+    elif s.parts[1] == "pred":
         m.put(s.operands[0], (bits != 0).astype(np.uint64), lanes)
     else:
         m.put(s.operands[0], _cut(bits, _bits(s.parts[-1])), lanes)

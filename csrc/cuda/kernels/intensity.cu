@@ -1,13 +1,14 @@
-// Mixed arithmetic intensity: stream 32 bytes a thread and trip through FMAS multiply-adds an element.
+// Mixed arithmetic intensity: stream 32 bytes a thread and trip through FMAS multiply-adds an element, FP64, FP32, packed FP16 and BF16.
 //
-// Intensity is FMAS / 2 FLOP a byte, 0.5 to 128, which spans the ridge of every part (about 10 to 60 for FP32). The elements of a
-// 16-byte word turn pairwise, x = a*y + x, y = b*x + y (a = 1, b = -1 keeps small integers exact), and the results' bits are summed,
-// wrapping, on the integer pipe, so that the sum is exact too. Two loads x 2048 threads keep 64 KiB in flight where memory limits, four
-// pairs x 2 words cover the latency where arithmetic does.
+// FMAS multiply-adds an element are FMAS / 4 FLOP a byte in FP64, FMAS / 2 in FP32 and FMAS in 16 bits: 1 to 256 span the ridge of every
+// part. The elements of a 16-byte word turn pairwise, x = a*y + x, y = b*x + y (a = 1, b = -1: every step is an addition, rounded once),
+// and the results' bits are summed, wrapping, on the integer pipe, so that the sum is exact whatever the dtype. Two loads x 2048 threads
+// keep 64 KiB in flight where memory limits, four pairs (FP64: two) x 2 words x 8 warps a scheduler cover the latency where
+// arithmetic does.
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
 // Layout "stream": (out, in, in2, stamps, count, first, step, iterations) as in stream.cu with a tile of 2 * THREADS elements.
-// in2: a and b, 4 bytes each. out: one 16-byte element a thread and block, the sums.
+// in2: a and b, one element each (16 bits: a pair of equal ones). out: one 16-byte element a thread and block, the sums.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -42,13 +43,67 @@ __device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
   }
 }
 
-__device__ __forceinline__ word4 load(const word4* at) {
-  word4 v;
-  asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at));
-  return v;
-}
+// Four elements (FP64: two) of a 16-byte word and how they turn: `ahead` is the first half of a turn, `back` the second.
+struct fp64 {
+  using element = double;
+  double x, y;
+  static __device__ __forceinline__ void mad(double& x, double a, double y) {
+    asm volatile("fma.rn.f64 %0, %1, %2, %0;" : "+d"(x) : "d"(a), "d"(y));
+  }
+  static __device__ __forceinline__ fp64 load(const word4* at) {
+    fp64 v;
+    asm volatile("ld.global.cg.v2.f64 {%0, %1}, [%2];" : "=d"(v.x), "=d"(v.y) : "l"(at));
+    return v;
+  }
+  __device__ __forceinline__ void ahead(double a) { mad(x, a, y); }
+  __device__ __forceinline__ void back(double b) { mad(y, b, x); }
+  __device__ __forceinline__ word4 bits() const {
+    word4 v;
+    asm("mov.b64 {%0, %1}, %2;" : "=r"(v.x), "=r"(v.y) : "d"(x));
+    asm("mov.b64 {%0, %1}, %2;" : "=r"(v.z), "=r"(v.w) : "d"(y));
+    return v;
+  }
+};
 
-__device__ __forceinline__ void mad(u32& x, u32 a, u32 y) { asm volatile("fma.rn.f32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y)); }
+template <class kind>
+struct words {
+  using element = u32;
+  word4 v;
+  static __device__ __forceinline__ words load(const word4* at) {
+    words w;
+    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(w.v.x), "=r"(w.v.y), "=r"(w.v.z), "=r"(w.v.w) : "l"(at));
+    return w;
+  }
+  __device__ __forceinline__ void ahead(u32 a) {
+    kind::mad(v.x, a, v.y);
+    kind::mad(v.z, a, v.w);
+  }
+  __device__ __forceinline__ void back(u32 b) {
+    kind::mad(v.y, b, v.x);
+    kind::mad(v.w, b, v.z);
+  }
+  __device__ __forceinline__ word4 bits() const { return v; }
+};
+
+struct fp32 {
+  static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y) {
+    asm volatile("fma.rn.f32 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
+  }
+};
+
+struct half2 {
+  static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y) {
+    asm volatile("fma.rn.f16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
+  }
+};
+
+#if __CUDA_ARCH__ >= 800
+struct bfloat2 {
+  static __device__ __forceinline__ void mad(u32& x, u32 a, u32 y) {
+    asm volatile("fma.rn.bf16x2 %0, %1, %2, %0;" : "+r"(x) : "r"(a), "r"(y));
+  }
+};
+#endif
 
 struct walk {
   u32 at, count, step;
@@ -60,55 +115,58 @@ struct walk {
   }
 };
 
-template <int FMAS>
-__device__ __forceinline__ void mix(word4* out, const word4* in, const u32* in2, u64* stamps, walk w, u32 iterations) {
-  const u32 a = in2[0], b = in2[1];
+template <class vector, int FMAS>
+__device__ __forceinline__ void mix(word4* out, const word4* in, const void* in2, u64* stamps, walk w, u32 iterations) {
+  using element = typename vector::element;
+  const element a = static_cast<const element*>(in2)[0], b = static_cast<const element*>(in2)[1];
   word4 sum = {0, 0, 0, 0};
   stamp(stamps, 0);
 #pragma unroll 1
   for (u32 i = 0; i < iterations; ++i) {
     const word4* from = in + w.at + threadIdx.x;
-    word4 v[LOADS];
+    vector v[LOADS];
 #pragma unroll
-    for (int j = 0; j < LOADS; ++j) v[j] = load(from + j * THREADS);
+    for (int j = 0; j < LOADS; ++j) v[j] = vector::load(from + j * THREADS);
     w.go_on();
 #pragma unroll
     for (int f = 0; f < FMAS; ++f) {
 #pragma unroll
-      for (int j = 0; j < LOADS; ++j) {
-        mad(v[j].x, a, v[j].y);
-        mad(v[j].z, a, v[j].w);
-      }
+      for (int j = 0; j < LOADS; ++j) v[j].ahead(a);
 #pragma unroll
-      for (int j = 0; j < LOADS; ++j) {
-        mad(v[j].y, b, v[j].x);
-        mad(v[j].w, b, v[j].z);
-      }
+      for (int j = 0; j < LOADS; ++j) v[j].back(b);
     }
 #pragma unroll
     for (int j = 0; j < LOADS; ++j) {
-      sum.x += v[j].x;
-      sum.y += v[j].y;
-      sum.z += v[j].z;
-      sum.w += v[j].w;
+      const word4 left = v[j].bits();
+      sum.x += left.x;
+      sum.y += left.y;
+      sum.z += left.z;
+      sum.w += left.w;
     }
   }
   sign_off(stamps, iterations);
   out[blockIdx.x * THREADS + threadIdx.x] = sum;
 }
 
-#define MB_MIX(fmas)                                                                                                             \
+#define MB_MIX(name, vector, fmas)                                                                                               \
   extern "C" __global__ void __launch_bounds__(THREADS)                                                                          \
-      mix_f32_##fmas(word4* out, const word4* in, const u32* in2, u64* stamps, u32 count, u32 first, u32 step, u32 iterations) { \
-    mix<fmas>(out, in, in2, stamps, walk(count, first, step, LOADS * THREADS), iterations);                                      \
+      name##_##fmas(word4* out, const word4* in, const void* in2, u64* stamps, u32 count, u32 first, u32 step, u32 iterations) { \
+    mix<vector, fmas>(out, in, in2, stamps, walk(count, first, step, LOADS * THREADS), iterations);                              \
   }
+#define MB_MIX_COARSE(name, vector) \
+  MB_MIX(name, vector, 1)           \
+  MB_MIX(name, vector, 4)           \
+  MB_MIX(name, vector, 16)          \
+  MB_MIX(name, vector, 64)          \
+  MB_MIX(name, vector, 256)
 
-MB_MIX(1)
-MB_MIX(2)
-MB_MIX(4)
-MB_MIX(8)
-MB_MIX(16)
-MB_MIX(32)
-MB_MIX(64)
-MB_MIX(128)
-MB_MIX(256)
+MB_MIX_COARSE(mix_f32, words<fp32>)
+MB_MIX(mix_f32, words<fp32>, 2)
+MB_MIX(mix_f32, words<fp32>, 8)
+MB_MIX(mix_f32, words<fp32>, 32)
+MB_MIX(mix_f32, words<fp32>, 128)
+MB_MIX_COARSE(mix_f64, fp64)
+MB_MIX_COARSE(mix_f16x2, words<half2>)
+#if __CUDA_ARCH__ >= 800
+MB_MIX_COARSE(mix_bf16x2, words<bfloat2>)
+#endif
