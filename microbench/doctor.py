@@ -26,6 +26,7 @@ from microbench.records import Finding, Severity, Value
 OURS = "microbench-roofline"
 OTHER = "microbench"
 # Long enough for a few ticks of the kernel's counter of stolen time.
+NEWEST_DRIVER = 13000  # stands for the one that is not there: what would a new installation take?
 _STEAL_LOOK_S = 0.25
 
 
@@ -306,23 +307,27 @@ def gpu(patient: Patient) -> Iterator[Finding]:
 
 @check("cuda")
 def gpu_code(_: Patient) -> Iterator[Finding]:
-    """Where machine code for GPUs would come from: shipped cubins, NVRTC, or nvcc for a rebuild."""
+    """Where machine code for GPUs would come from: shipped cubins, NVRTC, Triton, or nvcc for a rebuild."""
     from microbench.devices import cuda
     from microbench.kernels import cuda_code, nvrtc
 
-    install = nvrtc.install(cuda.extension().driver_version())
+    driver = cuda.extension().driver_version() or NEWEST_DRIVER
     cubins = sorted(path.name for path in cuda_code.installed().glob("*.cubin")) if cuda_code.installed().is_dir() else []
-    targets = sorted({name.split(".")[-2] for name in cubins})
-    nvcc = shutil.which("nvcc")
+    usable = nvrtc.usable(driver)
     if cubins:
-        yield _say("cubins", "info", f"{len(cubins)} cubins are installed, for {', '.join(targets)}")
+        targets = sorted({name.split(".")[-2] for name in cubins})
+        built = cuda.extension().build_info()["nvcc"]
+        yield _say("cubins", "info", f"{len(cubins)} cubins of nvcc {built} are installed, for {', '.join(targets)}")
     else:
-        how = "rebuild with 'pip install .': nvcc is here" if nvcc else f"{install}, or install nvcc and rebuild"
-        yield _say("cubins", "info", "no cubins are installed: CUDA kernels are compiled at run time by NVRTC", how)
-    libraries = nvrtc.libraries()
-    if libraries:
-        yield _say("nvrtc", "info", f"NVRTC {', '.join(str(library.major) for library in libraries)} is here for what no cubin fits")
+        why = cuda.extension().build_info()["why_no_cubins"] or "none were installed"
+        left = f"NVRTC {usable.major} compiles the CUDA kernels at run time" if usable else "Triton's kernels are what is left of the GPU's"
+        how = "rebuild with 'pip install .': nvcc is here" if shutil.which("nvcc") else "rebuild with MICROBENCH_CUDA_WHEELS=1"
+        yield _say("cubins", "info", f"no cubins ({why}): {left}", how if usable else f"{nvrtc.install(driver)}, or {how}")
+    if usable:
+        yield _say("nvrtc", "info", f"NVRTC {usable.major} is here for what no cubin fits")
     else:
-        yield _say("nvrtc", "info", "no NVRTC is here for what no cubin fits", install)
+        found = ", ".join(str(library.major) for library in nvrtc.libraries())
+        here = f"NVRTC {found} is too new for this driver (CUDA {driver // 1000}.{driver % 1000 // 10})" if found else "no NVRTC is here"
+        yield _say("nvrtc", "info", f"{here} for what no cubin fits", nvrtc.install(driver))
     if importlib.util.find_spec("pynvml") is None:
         yield _say("nvml", "warning", "nvidia-ml-py is not installed: no power, temperature or throttling", "pip install nvidia-ml-py")

@@ -2,8 +2,8 @@
 
 Rates of plain instructions are the throughput table of the CUDA C++ Programming Guide (results per clock and SM, by compute
 capability); tensor rates are the dense figures of the vendor's architecture papers divided by SMs and boost clock; FP64 of the 10.3
-and 12.0 parts from their data sheets likewise. Where parts of one target differ (FP32 accumulation on GeForce) the faster one stands, so
-that no loop is proven against a pipe that is slower than the one it may meet.
+and 12.0 parts and INT8 of 10.3, a token unit there, from their data sheets likewise. Where parts of one target differ (FP32
+accumulation on GeForce) the faster one stands, so that no loop is proven against a pipe that is slower than the one it may meet.
 Latencies in cycles are published micro-benchmarks (rounded up); where none is known the neighbour's stands. A wgmma or tcgen05.mma
 that adds to the accumulator of the one before follows it at once (single streams of them were seen to reach the peak), so its latency
 is its own 128 cycles. For mma.sync on 10.x, the legacy path, no rate is published: Hopper's stands.
@@ -74,7 +74,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(target="sm_100a", flop_per_clock=_plain(64, 128, 256, 256) | _tensor(4096, 128)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384, "utcimma": 16384}, latency=_LATENCY,
                      dram_bytes=29, shared_capacity=228 << 10),
-        Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(4096, 4)
+        Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(4096, 4, i8=1024)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384}, latency=_SLOW_F64,
                      dram_bytes=29, shared_capacity=228 << 10),
         Architecture(target="sm_120f", flop_per_clock=_plain(2, 128, 128, 128, 128) | _tensor(1024, 4, 2048, 4096),

@@ -14,37 +14,36 @@ from microbench.kernels import nvrtc
 from microbench.kernels.cuda_rows import FAMILIES, rows_for
 from microbench.proof import cuda, sass
 
-NEWEST = 13999  # a driver that supports every NVRTC of major 13
-LIBRARY = nvrtc.usable(NEWEST)
-pytestmark = [
-    pytest.mark.skipif(LIBRARY is None or LIBRARY.major < 13, reason="no NVRTC 13: pip install nvidia-cuda-nvrtc"),
-    pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37"),
-]
-BUILDS = [(family, target) for family, targets in FAMILIES.items() for target in targets]
+LIBRARIES = {library.major: library for library in nvrtc.libraries()}
+MAJORS = (12, 13)  # drivers of CUDA 12 need the one, newer drivers take the other
+BUILDS = [(major, family, target) for major in MAJORS for family, targets in FAMILIES.items() for target in targets]
+pytestmark = pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37")
 
 
 @cache
-def compiler() -> nvrtc.Compiler:
-    assert LIBRARY is not None
-    return nvrtc.Compiler(LIBRARY)
+def compiler(major: int) -> nvrtc.Compiler:
+    if major not in LIBRARIES:
+        pytest.skip(f"no NVRTC {major}: {nvrtc.install(1000 * major)}")
+    return nvrtc.Compiler(LIBRARIES[major])
 
 
-def built(family: str, target: str) -> Path:
+def built(major: int, family: str, target: str) -> Path:
     text = toolchain.source(family)
-    key = hashlib.sha256(f"{text}\0{target}\0{compiler().version}".encode()).hexdigest()[:20]
+    key = hashlib.sha256(f"{text}\0{target}\0{compiler(major).version}".encode()).hexdigest()[:20]
     out = toolchain.kept() / f"nvrtc-{key}.cubin"
     if not out.exists():
-        out.write_bytes(compiler().image(text, f"{family}.cu", target))
+        out.write_bytes(compiler(major).image(text, f"{family}.cu", target))
     return out
 
 
-@pytest.mark.parametrize(("family", "target"), BUILDS)
-def test_nvrtc_makes_loops_that_pass_the_same_proof(family: str, target: str) -> None:
+@pytest.mark.parametrize(("major", "family", "target"), BUILDS)
+def test_nvrtc_makes_loops_that_pass_the_same_proof(major: int, family: str, target: str) -> None:
     rows = tuple(row for row in rows_for(target) if row.family == family and row.limiter != "none")
-    found = cuda.examine_all(built(family, target), target, rows)
+    found = cuda.examine_all(built(major, family, target), target, rows)
     assert [says for row in rows for says in cuda.complaints(row, found[row.symbol])] == []
 
 
-def test_a_family_that_a_target_lacks_is_refused_with_a_sentence() -> None:
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_family_that_a_target_lacks_is_refused_with_a_sentence(major: int) -> None:
     with pytest.raises(CannotRun, match=r"cannot compile wgmma\.cu for sm_80"):
-        compiler().image(toolchain.source("wgmma"), "wgmma.cu", "sm_80")
+        compiler(major).image(toolchain.source("wgmma"), "wgmma.cu", "sm_80")
