@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
+from threadpoolctl import threadpool_limits
 
 from microbench import local, physics
-from microbench.blas import one_thread
 from microbench.errors import UsageError
 from microbench.features import Features, describe, join
 from microbench.operators.table import Table
@@ -316,7 +316,9 @@ def fit_table(table: Table, nominal: Nominal | None = None) -> tuple[tuple[Opera
         if len(features) < ROWS_FOR_FIT:
             findings.append(_too_few(family, dtype, len(features)))
             continue
-        with one_thread():
+        # A fit factorises thousands of small matrices: dealing those out to threads gains nothing, and on a busy machine every barrier
+        # waits for a thread that is not running.
+        with threadpool_limits(limits=1, user_api="blas"):
             made = fit_family(features, seconds, dtype, nominal)
         index = np.concatenate([part[2] for part in parts])
         made = replace(
