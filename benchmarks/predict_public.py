@@ -1,20 +1,23 @@
 """Grade operator fits on public measured rows of GPUs: error tables anyone can print again.
 
-For each table and each of five fixed seeds, so many rows are drawn for calibration; every row whose whole shape (n and k, or heads and
-batch, ...) occurs among them is left out of the test. Nominal figures of the device are the prior, as a user would give
-them; ``--without-nominal`` leaves them out. Printed per set: mean and median absolute percentage error of the datasheet
-roofline and of the fit, coverage and half-width of the 90 % interval.
+For each table and each of five fixed seeds, so many rows are drawn for calibration; every row whose whole shape (n and k, or
+heads and batch, ...) occurs among them is left out of the test. Nominal figures of the device are the prior, as a user would give
+them; ``--without-nominal`` leaves them out. With ``--hold-out devices`` what no datasheet tells is learnt from the sets of the other
+chips, and only the rows drawn come from the device that is graded. Printed per set: mean and median absolute percentage error of
+the datasheet roofline and of the fit, coverage and half-width of the 90 % interval.
 
-    python benchmarks/predict_public.py --data DIR [--rows 20 200] [--csv FILE]
+    python benchmarks/predict_public.py --data DIR [--rows 20 200] [--hold-out devices] [--csv FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,11 @@ import pandas as pd
 from microbench.families import Nominal, evaluate, fit_family
 from microbench.features import Features, describe, join
 from microbench.operators import OPERATORS, Batch
+from microbench.physics import PRODUCTS, TILED, WINOGRAD
 
 SEEDS = range(5)
 MOST_TESTED = 2000
+LEAST_SPREAD = 0.5
 # Dense peaks in FLOP/s, bandwidth in byte/s, SMs: what the vendors print.
 A100_SXM = {"f32": 19.5e12, "bf16": 312e12, "f16": 312e12}
 NOMINAL = {
@@ -45,6 +50,7 @@ class Rows:
 
     group: str
     name: str
+    chip: str
     dtype: str
     nominal: Nominal
     features: Features
@@ -69,6 +75,7 @@ def _rows(group: str, name: str, device: str, parts: list[tuple[Batch, list[Any]
     return Rows(
         group=group,
         name=name,
+        chip=next(chip for chip in ("A100", "H100", "V100") if chip in device.upper()),
         dtype=parts[0][0].dtype,
         nominal=NOMINAL[device],
         features=join([describe(batch) for batch, _ in parts]),
@@ -136,7 +143,26 @@ def attention(data: Path) -> Iterator[Rows]:
     yield _rows("attention", "both", "a100_sxm", [part for each in parts.values() for part in each])
 
 
-def grade(rows: Rows, calibrated: int, seed: int, nominal: Nominal | None) -> list[float]:
+Shapes = Mapping[str, tuple[float, float]]
+LEARNT_ROWS = 150
+
+
+def learnt(sets: list[Rows], chip: str, family: str) -> Shapes:
+    """Means and spreads (ln) of the parameters that no datasheet tells, from all sets of a family but those of one chip."""
+    seen: dict[str, list[float]] = {}
+    for rows in sets:
+        if rows.chip == chip or rows.features.family != family or family not in PRODUCTS:
+            continue
+        take = np.random.default_rng(0).permutation(len(rows.seconds))[:LEARNT_ROWS]
+        made = fit_family(rows.features.take(take), rows.seconds[take], rows.dtype, rows.nominal)
+        for name in (*TILED, *WINOGRAD, "sharpness"):
+            if name in made.terms:
+                seen.setdefault(name, []).append(math.log(made.terms[name]))
+    # One set says where a parameter lies, and nothing of how far others lie from it.
+    return {name: (float(np.mean(values)), max(float(np.std(values)), LEAST_SPREAD)) for name, values in seen.items()}
+
+
+def grade(rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, Shapes]) -> list[float]:
     """Errors in percent, coverage in percent and half-width of one draw."""
     order = np.random.default_rng(seed).permutation(len(rows.seconds))
     taken, rest = order[:calibrated], order[calibrated:]
@@ -144,7 +170,7 @@ def grade(rows: Rows, calibrated: int, seed: int, nominal: Nominal | None) -> li
     # Where shapes are few, leaving out every seen one would leave nothing.
     whole = len(set(rows.shape)) > 2 * calibrated
     test = np.array([place for place in rest if not whole or rows.shape[place] not in seen])[:MOST_TESTED]
-    made = fit_family(rows.features.take(taken), rows.seconds[taken], rows.dtype, nominal)
+    made = fit_family(rows.features.take(taken), rows.seconds[taken], rows.dtype, *given)
     found = evaluate(made, rows.features.take(test))
     exact = rows.seconds[test]
     off = np.abs(np.exp(found.log_seconds) / exact - 1)
@@ -166,17 +192,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--groups", nargs="+", default=["gemm", "memory", "convolution", "attention"])
     parser.add_argument("--without-nominal", action="store_true")
+    parser.add_argument("--hold-out", choices=["shapes", "devices"], default="shapes")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     sources = {"gemm": gemm, "memory": memory, "convolution": convolution, "attention": attention}
     table: list[dict[str, Any]] = []
     for name in options.groups:
-        for rows in sources[name](options.data):
+        sets = list(sources[name](options.data))
+        known = lru_cache(maxsize=None)(partial(learnt, sets))
+        for rows in sets:
+            shapes = known(rows.chip, rows.features.family) if options.hold_out == "devices" else {}
             for calibrated in options.rows:
                 if len(rows.seconds) < 3 * calibrated:
                     continue
                 prior = None if options.without_nominal else rows.nominal
-                draws = np.array([grade(rows, calibrated, seed, replace(prior) if prior else None) for seed in SEEDS])
+                draws = np.array([grade(rows, calibrated, seed, (prior, shapes)) for seed in SEEDS])
                 mean = dict(zip(COLUMNS, np.round(draws.mean(axis=0), 2).tolist(), strict=True))
                 table.append({"group": rows.group, "set": rows.name, "rows": calibrated, "tested": len(rows.seconds), **mean})
                 sys.stdout.write(

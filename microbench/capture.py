@@ -8,6 +8,7 @@ zero. The optimiser step is Adam's, one elementwise pass per parameter.
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import weakref
 from collections import Counter
@@ -89,7 +90,7 @@ def load_model(spec: str) -> Callable[[], Any]:
         raise UsageError(f"{spec[:80]!r} is no model; write MODULE:CALLABLE, for example torchvision.models:resnet18")
     try:
         made = getattr(importlib.import_module(module), name)
-    except Exception as error:  # noqa: BLE001 - whatever a user's module does at import is one sentence
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's module does at import is one sentence
         raise UsageError(f"{spec[:80]} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
     if not callable(made):
         raise UsageError(f"{spec[:80]} is not callable; name a function or class that makes the model")
@@ -145,7 +146,7 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
             _run(torch, made, arguments, (recorder, train))
     except MicrobenchError:
         raise
-    except Exception as error:  # noqa: BLE001 - a user's model can fail in any way; it is one sentence
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's model can fail in any way; it is one sentence
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
     return _graph(made, recorder, (name or type(made).__name__, arguments, train))
 
@@ -188,10 +189,15 @@ def _run(torch: Any, made: Any, arguments: Sequence[Any], how: tuple[Any, bool])
     made.train(train)
     # The fused path of transformer layers is one opaque operator; the layers' own operators are the same work.
     fused = torch.backends.mha.get_fastpath_enabled()
+    # What fails is one sentence of ours; torch would print its own traceback first.
+    said = logging.getLogger("torch._subclasses.fake_tensor")
+    silent = said.disabled
     torch.backends.mha.set_fastpath_enabled(False)
+    said.disabled = True
     try:
         _forward_backward(torch, made, arguments, (recorder, train))
     finally:
+        said.disabled = silent
         torch.backends.mha.set_fastpath_enabled(fused)
 
 

@@ -26,6 +26,7 @@ from microbench.physics import PRODUCTS, Prior
 from microbench.records import Finding, OperatorFit
 
 Floats = npt.NDArray[np.float64]
+Shapes = Mapping[str, tuple[float, float]]
 
 CONFIDENCE = 0.9
 # With fewer rows the 90 % quantile of residuals lies beyond the largest one.
@@ -35,6 +36,13 @@ ROWS_FOR_FIT = 5
 ROWS_FOR_CODE = 30
 # Width (ln) at which a residual stops counting as noise in the physics fit and starts counting as an outlier.
 NOISE = 0.12
+# Shares of printed peak and bandwidth that good kernels reach; families that are not products are corrected by their factor.
+REACHED: Mapping[str, tuple[float, float]] = {
+    "matmul": (0.9, 0.85),
+    "bmm": (0.9, 0.55),
+    "convolution": (0.9, 0.65),
+    "attention": (0.7, 0.55),
+}
 # Rows that name the same operator twice and differ by more than this factor contradict each other.
 CONTRADICTION = 1.5
 _FOLDS = 10
@@ -76,9 +84,9 @@ def prior_of(nominal: Nominal, features: Features, seconds: Floats, dtype: str) 
     seen_peak, seen_bandwidth = float(np.max(features.flop / seconds)), float(np.max(features.bytes / seconds))
     product = features.family in PRODUCTS
     known_peak = nominal.peak.get(dtype)
-    # Nine tenths of a printed figure is what good kernels reach; other families are told the same and corrected by their factor.
-    peak = 0.9 * known_peak if known_peak and product else (known_peak or max(1.1 * seen_peak, 1.0))
-    bandwidth = 0.85 * nominal.bandwidth if nominal.bandwidth else 1.1 * seen_bandwidth
+    reached = REACHED.get(features.family if nominal.kind != "cpu" else "", REACHED["matmul"])
+    peak = reached[0] * known_peak if known_peak and product else (known_peak or max(1.1 * seen_peak, 1.0))
+    bandwidth = reached[1] * nominal.bandwidth if nominal.bandwidth else 1.1 * seen_bandwidth
     inner = tuple((capacity, max((speed or 2.5 * bandwidth) / bandwidth, 1.05)) for capacity, speed in nominal.caches)
     if not nominal.caches and nominal.kind != "cpu":
         inner = ((30e6, 2.0),)
@@ -137,7 +145,13 @@ def _forms(family: str, kind: str | None) -> tuple[str, ...]:
     return {"cuda": ("tiled",), "cpu": ("smooth",)}.get(kind or "", ("tiled", "smooth"))
 
 
-def fit_family(features: Features, seconds: Floats, dtype: str, nominal: Nominal | None = None) -> OperatorFit:
+def fit_family(
+    features: Features,
+    seconds: Floats,
+    dtype: str,
+    nominal: Nominal | None = None,
+    shapes: Shapes | None = None,
+) -> OperatorFit:
     """Fit one family and dtype.
 
     Parameters
@@ -148,15 +162,17 @@ def fit_family(features: Features, seconds: Floats, dtype: str, nominal: Nominal
         Their number format.
     nominal
         Figures known beforehand.
+    shapes
+        Means and spreads (ln) that take the place of those in `physics.SHAPES`.
     """
     nominal = nominal or Nominal()
-    prior = prior_of(nominal, features, seconds, dtype)
+    prior = replace(prior_of(nominal, features, seconds, dtype), shapes=shapes or {})
     tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
     _, near, form = min(tried, key=lambda item: item[0])
     theta, noise, fitted = _learn(features, seconds, (prior, form), near)
     made = fitted.correction
     if len(features) < _FEW_ROWS:
-        scores = _learn_anew(features, seconds, (nominal, dtype, form))
+        scores = _learn_anew(features, seconds, (nominal, dtype, form, prior.shapes))
     else:
         scores = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
     return OperatorFit(
@@ -235,15 +251,15 @@ def _cross_validate(
     return scores
 
 
-def _learn_anew(features: Features, seconds: Floats, given: tuple[Nominal, str, str]) -> Floats:
+def _learn_anew(features: Features, seconds: Floats, given: tuple[Nominal, str, str, Shapes]) -> Floats:
     """The same scores where rows are few: prior, physics, noise and correction are learnt in each fold as if its rows were all."""
-    nominal, dtype, form = given
+    nominal, dtype, form, shapes = given
     scores = np.zeros(len(features))
     order, folds = _folds(len(features))
     for fold in range(folds):
         inside, outside = order != fold, order == fold
         train, test = features.take(inside), features.take(outside)
-        model = (prior_of(nominal, train, seconds[inside], dtype), form)
+        model = (replace(prior_of(nominal, train, seconds[inside], dtype), shapes=shapes), form)
         _, near = _physics(train, seconds[inside], model)
         theta, _, fitted = _learn(train, seconds[inside], model, near)
         mean, spread = fitted.correction.at(test.coordinates, test.code)

@@ -11,15 +11,14 @@ parameters are kept as natural logarithms, so that a prior is a mean and a sprea
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from microbench.features import Features
 
 Floats = npt.NDArray[np.float64]
@@ -38,13 +37,24 @@ BLEND = 0.4
 
 PRODUCTS = ("matmul", "bmm", "linear", "convolution", "attention", "recurrent")
 
+# Parameters that no datasheet tells, with means and spreads in ln: where 300 rows each of public tables of three GPUs put them.
+TILED = ("slope", "depth", "waves")
+WINOGRAD = ("winograd", "images", "filters", "fused")
+SHAPES: Mapping[str, tuple[float, float]] = {"sharpness": (0.7, 0.7), "slope": (-2.7, 0.8), "depth": (3.9, 0.9), "waves": (-0.7, 1.0)}
+SHAPES_OF: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "convolution": {"slope": (-0.9, 0.7), "depth": (2.1, 0.8), "waves": (0.9, 1.0),
+                    "winograd": (-0.2, 0.4), "images": (0.0, 0.4), "filters": (0.6, 0.6), "fused": (0.0, 0.3)},
+    "attention": {"slope": (0.0, 1.0), "depth": (4.6, 1.0), "waves": (0.7, 1.0)},
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
     """What is believed before any row is seen: ceilings by which the fit is pulled, with spreads in ln.
 
     ``peak`` in FLOP/s and ``bandwidth`` in byte/s of the outermost level; ``inner`` has (capacity in bytes, bandwidth over the next
-    level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores).
+    level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores); ``shapes`` takes the place of
+    entries of `SHAPES`.
     """
 
     peak: float
@@ -56,6 +66,7 @@ class Prior:
     inner: tuple[tuple[float, float], ...] = ()
     inner_spread: float = 0.5
     threads: int = 1
+    shapes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def parameters(
@@ -65,14 +76,13 @@ def parameters(
     launches, codes = modes
     rows: list[tuple[str, float, float]] = [(f"cost.{launch}", np.log(prior.cost[launch]), 1.5) for launch in launches]
     rows += [("peak", np.log(prior.peak), prior.spread), ("bandwidth", np.log(prior.bandwidth), prior.spread)]
-    rows.append(("sharpness", np.log(2.0), 0.7))
+    shapes = {**SHAPES, **SHAPES_OF.get(family, {}), **prior.shapes}
+    rows.append(("sharpness", *shapes["sharpness"]))
     for place, (capacity, ratio) in enumerate(prior.inner):
         rows += [(f"capacity.{place}", np.log(capacity), 0.7), (f"ratio.{place}", np.log(ratio), prior.inner_spread)]
     if form == "tiled":
-        rows += [("units", np.log(prior.units), prior.units_spread), ("slope", np.log(0.15), 0.7), ("depth", np.log(32.0), 1.0)]
-        rows.append(("waves", 0.0, 1.0))
-        if family == "convolution":
-            rows += [("winograd", 0.0, 0.5), ("images", 0.0, 0.5), ("filters", 0.0, 0.7), ("fused", 0.0, 0.3)]
+        rows.append(("units", np.log(prior.units), prior.units_spread))
+        rows += [(name, *shapes[name]) for name in (*TILED, *(WINOGRAD if family == "convolution" else ()))]
     if form == "smooth":
         rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(4.0), 1.0), ("k0", np.log(8.0), 1.0), ("lanes", 0.0, 1.0)]
     if prior.threads > 1:

@@ -97,3 +97,18 @@ def test_a_real_model_is_captured_without_leaving_a_trace_on_it() -> None:
     capture(model, [torch.randn(3, 8)], train=True)
     assert [type(parameter) for parameter in model.parameters()] == before
     assert model.weight.grad is None
+
+
+def test_a_failing_shape_says_nothing_of_torch_s_own(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="cannot be captured"):
+        capture(lambda: nn.Sequential(nn.Linear(8, 4), nn.Linear(5, 4)), ["16x8"])
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_model_that_leaves_the_program_is_one_sentence() -> None:
+    class Leaves(nn.Module):
+        def forward(self, x: Any) -> Any:
+            raise SystemExit(3)
+
+    with pytest.raises(UsageError, match="SystemExit"):
+        capture(Leaves, ["16"])

@@ -192,3 +192,20 @@ def test_torch_profile_guided_estimator_finds_the_measured_shape(fake: Character
 def test_exported_torch_file_is_importable_without_torch(load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert load("pytorch").TFLOPS["bfloat16"] == 750
+
+
+def test_astra_sim_s_sdk_takes_every_key_that_it_knows_by_that_name(fake: Characterisation) -> None:
+    sdk = consumer("astra_sim_sdk")
+    written = json.loads(render(fake, "astra-sim").text)
+    system = sdk.SystemConfiguration()
+    strange = []
+    for key, value in written.items():
+        try:
+            setattr(system, key.replace("-", "_"), value)
+        except AttributeError:
+            strange.append(key)
+    assert strange == ["boost-mode"]  # the simulator reads it, its package does not know it
+    taken = json.loads(system.serialize())
+    assert taken["roofline_enabled"] == 1
+    assert taken["peak_perf"] * 1e12 == pytest.approx(750e12)
+    assert taken["local_mem_bw"] * 1e9 == pytest.approx(2.1e12)
