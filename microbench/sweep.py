@@ -19,16 +19,16 @@ Draw = Callable[["Sizes"], dict[str, Any]]
 
 # Rows per family at full length; a quick sweep takes a share of them.
 COUNTS: Mapping[str, int] = {
-    "matmul": 200,
+    "matmul": 300,
     "bmm": 120,
     "linear": 240,
     "conv2d": 150,
-    "conv2d.grouped": 50,
+    "conv2d.grouped": 80,
     "conv2d.depthwise": 150,
     "conv_transpose2d": 110,
     "elementwise": 126,
     "reduction": 64,
-    "softmax": 60,
+    "softmax": 80,
     "layer_norm": 44,
     "rms_norm": 40,
     "batch_norm": 60,
