@@ -196,7 +196,7 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
         progress.done()
         loop.close()
     if not recorder.samples:
-        _nothing_measured(journal, loop.findings)
+        _nothing_measured(journal, [*recorder.findings, *loop.findings])
     findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted), *disturbance.findings()]
     environment = replace(environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()})
     characterisation = _assemble(this, environment, recorder.samples, sheets, findings)
@@ -208,11 +208,12 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
 
 
 def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding]) -> None:
-    """Refuse to store a file without a single sample; the first reason speaks for the others."""
+    """Refuse to store a file without a single sample; the first reason, which may have caused the others, speaks for them."""
     if journal is not None:
         journal.discard()
-    more = f" (and {len(findings) - 1} more cases)" if len(findings) > 1 else ""
-    raise CannotRun(f"nothing could be measured: {findings[0].says if findings else 'no case was ready in time'}{more}")
+    reasons = [finding.says for finding in findings if finding.code in ("not-checked", "not-measured")]
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    raise CannotRun(f"nothing could be measured: {reasons[0] if reasons else 'no case was ready in time'}{more}")
 
 
 def _with_operators(request: Request, this: _Run, made: Characterisation) -> tuple[Characterisation, bool]:

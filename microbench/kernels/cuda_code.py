@@ -114,6 +114,8 @@ class Library:
             return f"this package has no CUDA machine code ({info['why_no_cubins']})"
         if self.shipped(family) is None:
             return f"this package has no machine code of {family} for {self.device.arch}"
+        if not self.driver_version:
+            return "the driver does not tell its version, so that no code can be chosen for it"
         return f"the driver stops at CUDA {self.driver_version // 1000}.{self.driver_version % 1000 // 10}, older than nvcc {info['nvcc']}"
 
     def _nowhere(self, family: str) -> str:

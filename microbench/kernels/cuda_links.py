@@ -57,14 +57,15 @@ def kernels(station: Station) -> Iterator[Kernel]:
 
 
 def _peers(station: Station) -> list[int]:
+    """The cards that this one reaches; one that cannot even be asked is not reached."""
     from microbench.devices import cuda as probe
 
     index = station.device.index
     try:
         there = probe.count()
-    except CannotRun:
+        return [peer for peer in range(there) if peer != index and station.cuda.can_access_peer(index, peer)]
+    except (CannotRun, station.cuda.DriverError):
         return []
-    return [peer for peer in range(there) if peer != index and station.cuda.can_access_peer(index, peer)]
 
 
 def _size(params: Mapping[str, Value]) -> int:

@@ -181,23 +181,27 @@ std::vector<int> visible() {
 
 Gpu& gpu() { return state().gpus[static_cast<std::size_t>(state().current)]; }
 
-// Counts the call, and answers whether it is to fail.
-int called(const char* name) {
+// Counts the call, and answers whether it is to fail by itself.
+int told_to_fail(const char* name) {
   State& s = state();
-  s.host_ns += 300;
   ++s.calls[name];
   const auto fault = s.faults.find(name);
-  if (fault != s.faults.end() && ++fault->second.seen == fault->second.nth) {
-    // Those of 700 to 719 that the documentation says leave the process in an inconsistent state.
-    const std::set<int> sticky{700, 702, 709, 710, 714, 715, 716, 717, 718, 719};
-    if (sticky.count(fault->second.code)) s.sticky = fault->second.code;
-    return fault->second.code;
-  }
-  return s.sticky;
+  if (fault == s.faults.end() || ++fault->second.seen != fault->second.nth) return 0;
+  // Those of 700 to 719 that the documentation says leave the process in an inconsistent state.
+  const std::set<int> sticky{700, 702, 709, 710, 714, 715, 716, 717, 718, 719};
+  if (sticky.count(fault->second.code)) s.sticky = fault->second.code;
+  return fault->second.code;
+}
+// The same for calls that also report what went wrong before them.
+int called(const char* name) {
+  state().host_ns += 300;
+  const int code = told_to_fail(name);
+  return code != 0 ? code : state().sticky;
 }
 
 constexpr int invalid_value = 1, out_of_memory = 2, not_initialized = 3, invalid_context = 201, invalid_image = 200, no_binary = 209,
-              invalid_ptx = 218, unsupported_version = 222, invalid_handle = 400, not_found = 500, invalid_device = 101;
+              invalid_ptx = 218, peer_already_enabled = 704, unsupported_version = 222, invalid_handle = 400, not_found = 500,
+              invalid_device = 101;
 
 struct Module {
   std::string image;
@@ -408,12 +412,14 @@ FAKE cuDriverGetVersion(int* version) {
   return 0;
 }
 FAKE cuGetErrorName(int code, const char** name) {
+  if (const int failed = told_to_fail("cuGetErrorName")) return failed;
   static std::map<int, std::string> names;
   names[code] = "CUDA_ERROR_" + std::to_string(code);
   *name = names[code].c_str();
   return 0;
 }
 FAKE cuGetErrorString(int code, const char** text) {
+  if (const int failed = told_to_fail("cuGetErrorString")) return failed;
   *text = code == out_of_memory ? "out of memory" : code == 700 ? "an illegal memory access was encountered" : "fake error";
   return 0;
 }
@@ -481,7 +487,7 @@ FAKE cuCtxPushCurrent_v2(void* context) {
   return 0;
 }
 FAKE cuCtxPopCurrent_v2(void** context) {
-  ++state().calls["cuCtxPopCurrent_v2"];
+  if (const int failed = told_to_fail("cuCtxPopCurrent_v2")) return failed;
   if (state().stack.empty()) return invalid_context;
   if (context != nullptr) *context = &contexts()[state().current];
   state().current = state().stack.back();
@@ -493,9 +499,10 @@ FAKE cuCtxSynchronize() {
   drain_all();
   return 0;
 }
-FAKE cuCtxEnablePeerAccess(void*, unsigned) {
+FAKE cuCtxEnablePeerAccess(void* peer, unsigned) {
   ENTER("cuCtxEnablePeerAccess");
-  return 0;
+  static std::set<std::pair<int, int>> enabled;
+  return enabled.insert({state().current, static_cast<Context*>(peer)->device}).second ? 0 : peer_already_enabled;
 }
 FAKE cuMemGetInfo_v2(std::size_t* free_bytes, std::size_t* total) {
   ENTER("cuMemGetInfo_v2");
@@ -770,12 +777,18 @@ FAKE cuGraphDestroy(void* graph) {
   return 0;
 }
 
+FAKE fake_fail_too(const char* name, int nth, int code) {
+  if (name != nullptr) state().faults[name] = {nth, code, 0};
+  return 0;
+}
 // For the tests alone: fail a call, forget faults, and tell what is still held.
 FAKE fake_fail(const char* name, int nth, int code) {
   state().faults.clear();
+  state().calls.clear();
   state().sticky = 0;
-  if (name != nullptr) state().faults[name] = {nth, code, 0};
-  return 0;
+  state().stack.clear();
+  state().current = -1;
+  return fake_fail_too(name, nth, code);
 }
 FAKE fake_live(char* out, int size) {
   std::string text;

@@ -1,7 +1,8 @@
 """Run inside a process under the fake driver: a short session per fault, and what came of it as one line of JSON each.
 
-A session probes the device, prepares and runs a compute kernel and two streams, replays a graph and copies both ways, and closes
-everything. The fault is one code, at one call of one function.
+A session probes the device, prepares and runs a compute kernel, two streams, bulk copies and a copy to a second card, replays a graph,
+copies both ways, and closes everything. The fault is one code, at one call of one function; nth 0 is a call half way. With ``run FOLDER``
+for a second argument a session is a whole run that stores what it measured there.
 """
 
 from __future__ import annotations
@@ -10,14 +11,20 @@ import ctypes
 import gc
 import json
 import sys
+from pathlib import Path
 
 from microbench import devices, kernels
+from microbench.devices.cuda import extension
 from microbench.errors import ContextLost, MicrobenchError
 from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import ROWS
 from microbench.kernels.cuda_station import Station
+from microbench.plan import Selection
+from microbench.session import Request, carry_out
 
 FAKE = ctypes.CDLL("libcuda.so.1")
+KERNELS = ("fma.f32", "read.i32.u4", "copy.i32.u4", "read.i32.bulk", "copy.peer.cuda_1")
+RUN = ("fma.f32", "read.i32.bulk", "copy.peer.cuda_1", "copy.both.pinned", "launch.graph", "launch.round_trip")
 
 
 def live() -> dict[str, int]:
@@ -55,11 +62,14 @@ def session() -> list[str]:
     try:
         device = devices.probe("cuda:0")
         registry = kernels.registry(device)
-        for name in ("fma.f32", "read.i32.u4", "copy.i32.u4"):
+        for name in KERNELS:
+            if name not in registry:
+                continue  # a card that cannot be asked about its neighbours has none
             try:
                 finding = registry[name].check(device)
                 assert finding is None, finding.says
-                jobs.append(registry[name].prepare(device, {"working_set": 1 << 20} if "." in name[4:] else {}, 1))
+                params = {"working_set": 1 << 20, "size": 1 << 16}
+                jobs.append(registry[name].prepare(device, {key: params[key] for key in registry[name].sheet.params if key in params}, 1))
             except MicrobenchError as error:
                 said.append(f"{type(error).__name__}: {error}")
         for job in jobs:
@@ -82,21 +92,39 @@ def session() -> list[str]:
     return said
 
 
+def whole_run(folder: str) -> list[str]:
+    """A run of a moment; what it says, and as the last line what it stored."""
+    request = Request(budget="quick", device="cuda:0", selection=Selection(only=RUN), time_limit_s=0.05, out=Path(folder))
+    try:
+        outcome = carry_out(request)
+    except MicrobenchError as error:
+        return [str(error), "stored nothing"]
+    held = outcome.characterisation
+    journal = any(Path(folder).rglob("*.partial"))
+    said = [finding.says for finding in held.findings if finding.code in ("not-measured", "not-checked", "sticky")]
+    return [*said, f"stored {len(held.samples)} of {len(held.plan.cases) if held.plan else 0}{' and a journal' if journal else ''}"]
+
+
 def main() -> None:
     faults = json.loads(sys.argv[1])
+    once = (lambda: whole_run(sys.argv[3])) if sys.argv[2:3] == ["run"] else session
+    usual: dict[str, int] = {}
     for name, nth, code in [(None, 0, 0), *faults]:
         before = live()
-        FAKE.fake_fail(name.encode() if name else None, nth, code)
-        said = session()
+        FAKE.fake_fail(name.encode() if name else None, nth or max(2, usual.get(name, 0) // 2), code)
+        if name in ("cuGetErrorName", "cuGetErrorString"):
+            FAKE.fake_fail_too(b"cuMemAlloc_v2", 1, 2)  # only an error is described
+        said = once()
+        if name is None:
+            usual = {each: FAKE.fake_calls(each.encode()) for each, _ in extension().exports()}
         reached = FAKE.fake_calls(name.encode()) if name else 0
         gc.collect()
-        lost = any(line.startswith("ContextLost") for line in said)
+        lost = any(line.startswith("ContextLost") or "--resume" in line for line in said)
         after = live()
         FAKE.fake_fail(None, 0, 0)
         held = {kind: after[kind] - before.get(kind, 0) for kind in after if after[kind] != before.get(kind, 0)}
-        sys.stdout.write(
-            json.dumps({"call": name, "nth": nth, "code": code, "said": said, "held": held, "lost": lost, "reached": reached}) + "\n"
-        )
+        told = {"call": name, "nth": nth, "code": code, "said": said, "held": held, "lost": lost, "reached": reached, "usual": usual}
+        sys.stdout.write(json.dumps(told if name is None else {**told, "usual": usual.get(name)}) + "\n")
 
 
 if __name__ == "__main__":

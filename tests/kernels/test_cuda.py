@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -169,13 +168,6 @@ def test_a_clock_that_reads_zero_is_unknown_not_zero(tmp_path: Path) -> None:
     assert found[2] is None  # type: ignore[index]
 
 
-@pytest.mark.parametrize(("code", "word"), [(34, "stub"), (803, "reboot"), (802, "fabric manager"), (999, "dmesg")])
-def test_a_driver_that_cannot_start_says_why_and_what_to_do(tmp_path: Path, code: int, word: str) -> None:
-    said = str(probed(FakeMachine(folder=tmp_path, extra=(f"fail cuInit 2 {code}",))))
-    assert word in said
-    assert "\n" not in said
-
-
 def test_an_old_driver_without_nvrtc_says_what_to_install(tmp_path: Path) -> None:
     code = """
 import json
@@ -242,62 +234,3 @@ def test_the_gate_takes_the_launch_out_of_the_time_and_is_off_where_launches_blo
     assert found["launch.held"][1] == pytest.approx(800, rel=0.01)
     assert "CUDA_LAUNCH_BLOCKING is set" in blocking["launch.held"]
     assert blocking["launch.period"][1] > 0
-
-
-# Every function the sessions call, with the errors that its documentation names beside those of any call.
-FAULTS = {
-    "cuDeviceGetCount": (3,), "cuDeviceGet": (101,), "cuDeviceGetName": (101,), "cuDeviceGetUuid_v2": (101,), "cuDeviceTotalMem_v2": (101,),
-    "cuDeviceGetPCIBusId": (101,), "cuDevicePrimaryCtxRetain": (2, 101, 201), "cuCtxPushCurrent_v2": (201,), "cuCtxSynchronize": (201,),
-    "cuMemGetInfo_v2": (201,), "cuMemAlloc_v2": (2, 1), "cuMemHostAlloc": (2,), "cuMemHostGetDevicePointer_v2": (1,),
-    "cuMemcpyHtoD_v2": (1, 700), "cuMemcpyDtoH_v2": (1, 700), "cuMemcpyHtoDAsync_v2": (1,), "cuMemcpyDtoHAsync_v2": (1,),
-    "cuMemcpyDtoDAsync_v2": (1,), "cuMemsetD32Async": (1,), "cuModuleLoadData": (2, 209, 218, 222), "cuModuleGetFunction": (500,),
-    "cuFuncGetAttribute": (1,), "cuOccupancyMaxActiveBlocksPerMultiprocessor": (1,), "cuLaunchKernel": (1, 2, 701, 700, 719),
-    "cuStreamCreate": (2,), "cuStreamSynchronize": (400, 700), "cuStreamWaitEvent": (400,), "cuEventCreate": (2,), "cuEventRecord": (400,),
-    "cuEventSynchronize": (400, 700, 719), "cuEventElapsedTime": (400, 600), "cuStreamBeginCapture_v2": (1,), "cuStreamEndCapture": (901,),
-    "cuGraphInstantiateWithFlags": (1, 2), "cuGraphUpload": (1,), "cuGraphLaunch": (1, 700),
-}  # fmt: skip
-SILENT = {"cuMemFree_v2": 1, "cuMemFreeHost": 1, "cuModuleUnload": 1, "cuStreamDestroy_v2": 400, "cuEventDestroy_v2": 400,
-          "cuGraphExecDestroy": 1, "cuGraphDestroy": 1, "cuDevicePrimaryCtxRelease_v2": 101, "cuDeviceGetAttribute": 101}  # fmt: skip
-
-
-def outcomes(machine: FakeMachine, faults: list[tuple[str, int, int]]) -> list[dict[str, object]]:
-    session = Path(__file__).parents[1] / "fakes" / "fault_session.py"
-    done = machine.run(str(session), json.dumps(faults))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(lines) == len(faults) + 1
-    return lines
-
-
-def test_every_driver_call_that_fails_gives_sentences_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    faults = [(name, nth, code) for name, codes in FAULTS.items() for code in codes for nth in (1, 2)]
-    clean, *rest = outcomes(FakeMachine(folder=tmp_path, gpus=(GPU,)), faults)
-    assert clean["said"] == []
-    assert clean["held"] == {}
-    for one in rest:
-        said = one["said"]
-        assert isinstance(said, list)
-        if not said:
-            # A function that a session calls once cannot fail the second time.
-            assert one["nth"] == 2, one
-            continue
-        assert str(one["call"]) in said[0], one
-        assert "(CUDA_ERROR_" in said[0], one
-        assert all("\n" not in line for line in said), one
-        assert one["lost"] or one["held"] == {}, one
-    fatal = [one for one in rest if one["code"] in (700, 719) and one["said"]]
-    assert fatal
-    assert all(one["lost"] and "--resume" in str(one["said"]) for one in fatal)
-
-
-def test_a_failing_clean_up_is_survived_in_silence(tmp_path: Path) -> None:
-    _, *rest = outcomes(FakeMachine(folder=tmp_path, gpus=(GPU,)), [(name, 1, code) for name, code in SILENT.items()])
-    assert [one["call"] for one in rest if one["said"]] == []
-
-
-def test_every_function_of_the_table_is_made_to_fail_or_accounted_for() -> None:
-    from microbench import _cuda
-
-    asked_before = {"cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString", "cuCtxPopCurrent_v2"}
-    peers = {"cuDeviceCanAccessPeer", "cuCtxEnablePeerAccess", "cuMemcpyPeerAsync", "cuFuncSetAttribute"}
-    assert {name for name, _ in _cuda.exports()} == set(FAULTS) | set(SILENT) | asked_before | peers
