@@ -116,6 +116,7 @@ class FakeMachine:
         script.write_text("\n".join(lines) + "\n")
         here = os.environ | {"MB_FAKE_GPU": str(script), "XDG_CACHE_HOME": str(self.folder / "cache"), "TERM": "dumb"}
         here["LD_LIBRARY_PATH"] = f"{build('fake_cuda.cpp', 'libcuda.so.1', self.without)}:{build('fake_nvml.cpp', 'libnvidia-ml.so.1')}"
+        here["LD_LIBRARY_PATH"] += f":{os.environ.get('LD_LIBRARY_PATH', '')}"
         here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
         if self.nvrtc:
             folder = build("fake_nvrtc.cpp", f"libnvrtc.so.{self.nvrtc.partition('.')[0]}")
