@@ -15,7 +15,7 @@ import numpy as np
 
 from microbench.clock import Best, Round, best, bound, comparable, counting
 from microbench.levels import find_levels, level_of_case, sweep
-from microbench.nominal import nominal_rate
+from microbench.nominal import advertised_rate, bus_rate, nominal_rate
 from microbench.partitions import halves
 from microbench.plan_cuda import fixed_level
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
@@ -113,7 +113,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     clocks = [fastest.clock_hz for _, fastest in found]
     clock = clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
-    nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else None
+    nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else bus_rate(device, level)
     quiet = _QUIET["compute" if measures == "compute" else "memory"]
     value = max(per_round)
     power = _power(one.rounds)
@@ -139,6 +139,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         converged=_converged([each for each, _ in found], sheet),
         quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
         nominal=nominal,
+        advertised=advertised_rate(device, sheet, level),
         clock_hz=clock,
         per_clock=_per_clock(value, clock, case, device),
         power_w=power,

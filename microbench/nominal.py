@@ -137,6 +137,27 @@ def _per_cycle_cuda(sheet: Sheet, device: Device) -> float | None:
     return chip.flop_per_clock(unit, sheet.dtype, sheet.accumulator)
 
 
+def _whole(device: Device) -> gpus.Gpu | None:
+    """The table's row for a GPU; ``None`` for a CPU, an unknown card, and a slice of one, which has its own share of everything."""
+    row = gpus.find(device.name) if device.kind == "cuda" else None
+    return row if row is not None and device.units_by_kind.get("sm") == row.sms else None
+
+
+def bus_rate(device: Device, level: str | None) -> float | None:
+    """Bytes per second that a GPU's memory bus moves, width x pin rate; ``None`` for other levels and unknown cards."""
+    row = _whole(device) if level == "DRAM" else None
+    return row.memory_bandwidth if row else None
+
+
+def advertised_rate(device: Device, sheet: Sheet, level: str | None) -> float | None:
+    """What the data sheet of a known GPU prints for what a kernel measures: FLOP/s dense, or byte/s; ``None`` where it prints nothing."""
+    row = _whole(device)
+    if row is None or sheet.measures != "compute":
+        return bus_rate(device, level)
+    kind = "matrix" if sheet.unit == "matrix" else "vector"
+    return row.advertised.get((kind, sheet.dtype or ""))
+
+
 def named(name: str) -> NominalDevice:
     """Compute the nominal rates of a GPU by its name.
 

@@ -49,6 +49,7 @@ class SideRow:
     nominal: str
     advertised: str
     published: str
+    figures: str
     power: str
 
 
@@ -146,8 +147,15 @@ def _side(best: Ceiling, rows: Sequence[Ceiling], others: Sequence[Published]) -
         nominal=view.rate_text(best, best.nominal),
         advertised=view.rate_text(best, best.advertised),
         published="; ".join(_figure(best, figure) for figure in others if _same_thing(best, figure)) or view.UNKNOWN,
+        figures=_figures(best, [figure for figure in others if _same_thing(best, figure)]),
         power=_power(rows),
     )
+
+
+def _figures(best: Ceiling, figures: Sequence[Published]) -> str:
+    """Others' figures without their sources: the highest of each mode."""
+    highest = {figure.mode: figure.value for figure in sorted(figures, key=lambda figure: figure.value)}
+    return ", ".join(f"{view.rate_text(best, value)} {mode}" for mode, value in sorted(highest.items(), reverse=True)) or view.UNKNOWN
 
 
 def _same_thing(best: Ceiling, figure: Published) -> bool:

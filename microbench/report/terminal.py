@@ -13,7 +13,7 @@ from rich.text import Text
 
 from microbench import units
 from microbench.records import Characterisation, Finding
-from microbench.report import summary, view
+from microbench.report import page, summary, view
 from microbench.report.sweeps import plural
 
 # Below this width the median and the clock leave the table of ceilings; --csv and the page have them.
@@ -29,7 +29,7 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def show(characterisation: Characterisation, to: Console | None = None, *, every_variant: bool = False) -> None:
-    """Print the summary, ceilings, levels, costs and findings.
+    """Print the summary, ceilings, what others have, levels, costs and findings.
 
     Parameters
     ----------
@@ -43,6 +43,7 @@ def show(characterisation: Characterisation, to: Console | None = None, *, every
     out = to or console()
     show_summary(characterisation, out)
     show_ceilings(characterisation, out, every_variant=every_variant)
+    show_side(characterisation, out)
     show_levels(characterisation, out)
     show_costs(characterisation, out)
     show_findings(characterisation, out)
@@ -71,6 +72,24 @@ def show_ceilings(characterisation: Characterisation, out: Console, *, every_var
             out.print(Text(f"  {left} not shown; the page and --csv have all", style="dim"))
     for flag, says in view.legend(rows):
         out.print(Padding(Text.assemble((flag, "yellow"), f"  {says}"), (0, 0, 0, 2)))
+
+
+def show_side(characterisation: Characterisation, out: Console) -> None:
+    """Print a GPU's rates beside advertised and published ones; a column that is unknown in every row is left out."""
+    rows = page.side_rows(characterisation) if characterisation.device.kind == "cuda" else ()
+    columns = {"sustained": "sustained", "power": "power", "library": "library", "nominal": "nominal", "advertised": "advertised"}
+    columns["figures"] = "published (highest)"
+    known = {field: name for field, name in columns.items() if any(getattr(row, field) != view.UNKNOWN for row in rows)}
+    if not known:
+        return
+    table = _table("Is this card normal?")
+    table.add_column("what")
+    for name in ("burst", *known.values()):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(row.title, Text(row.burst, style="bold"), *(getattr(row, field) for field in known))
+    out.print()
+    out.print(table)
 
 
 def show_levels(characterisation: Characterisation, out: Console) -> None:
