@@ -34,7 +34,7 @@ from microbench.records import Device, Value
 SAMPLE_NS = 1_000_000
 SAMPLES = 25
 # Variants that later rounds still measure: those that were this good in the first.
-FINALISTS = 5
+FINALISTS = 3
 STARTED = time.monotonic()
 LEVELS = ("L1", "L2", "DRAM", "compute", "limits")
 
@@ -143,19 +143,20 @@ def compare(points_wanted: Sequence[Point], ours: Ours, rivals: Sequence[Measure
     """
     rates: dict[Point, dict[bool, Rates]] = defaultdict(lambda: {True: defaultdict(dict), False: defaultdict(dict)})
 
-    def look(measure: Measure, point: Point, turn: int) -> None:
+    def look(measure: Measure, point: Point, turn: int) -> bool:
         so_far = max((rate for rounds_of in rates[point][True].values() for rate in rounds_of.values()), default=1e9)
-        for label, rate in measure(point, so_far):
+        found = list(measure(point, so_far))
+        for label, rate in found:
             seen = rates[point][measure is ours][label]
             seen[turn] = max(seen.get(turn, 0.0), rate)
+        return bool(found)
 
     with contextlib.suppress(KeyboardInterrupt):  # what was measured until then still counts
         for turn in range(rounds):
             for point in points_wanted:
                 look(ours, point, turn)
                 for rival in rivals:
-                    look(rival, point, turn)
-                    if point.level != "DRAM":
+                    if look(rival, point, turn) and point.level != "DRAM":
                         look(ours, point, turn)
                 print(f"{time.monotonic() - STARTED:.0f} s, round {turn + 1} of {rounds}: {point.name}", file=sys.stderr)
     for point, seen in rates.items():
