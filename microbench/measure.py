@@ -217,8 +217,8 @@ class Loop:
     def _sample_s(self, state: _State) -> float:
         if state.companion is None:
             return self.plan.budget.sample_s
-        # Several threads start some 100 ns apart; a tile unit that begins anew costs some 5 us, at the clock it asks for.
-        return CLOCKED_SAMPLE_S * (1 if state.case.threads == 1 else 2) * (8 if state.sheet.licence == "amx" else 1)
+        # Several threads start some 100 ns apart; bringing tiles in and out costs some 200 ns.
+        return CLOCKED_SAMPLE_S * (1 if state.case.threads == 1 else 2) * (4 if state.sheet.licence == "amx" else 1)
 
     def _warm_up(self, state: _State) -> None:
         """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
