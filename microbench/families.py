@@ -36,6 +36,8 @@ ROWS_FOR_FIT = 5
 ROWS_FOR_CODE = 30
 # Width (ln) at which a residual stops counting as noise in the physics fit and starts counting as an outlier.
 NOISE = 0.12
+# Shares of printed peak and bandwidth that good GPU kernels reach; families that are not products are corrected by their factor.
+REACHED, MOSTLY_REACHED = {"bmm": (0.9, 0.55), "convolution": (0.9, 0.65)}, (0.9, 0.85)
 # Rows that name the same operator twice and differ by more than this factor contradict each other.
 CONTRADICTION = 1.5
 _FOLDS = 10
@@ -77,9 +79,9 @@ def prior_of(nominal: Nominal, features: Features, seconds: Floats, dtype: str) 
     seen_peak, seen_bandwidth = float(np.max(features.flop / seconds)), float(np.max(features.bytes / seconds))
     product = features.family in PRODUCTS
     known_peak = nominal.peak.get(dtype)
-    # Nine tenths of a printed figure is what good kernels reach; other families are told the same and corrected by their factor.
-    peak = 0.9 * known_peak if known_peak and product else (known_peak or max(1.1 * seen_peak, 1.0))
-    bandwidth = 0.85 * nominal.bandwidth if nominal.bandwidth else 1.1 * seen_bandwidth
+    reached = MOSTLY_REACHED if nominal.kind == "cpu" else REACHED.get(features.family, MOSTLY_REACHED)
+    peak = reached[0] * known_peak if known_peak and product else (known_peak or max(1.1 * seen_peak, 1.0))
+    bandwidth = reached[1] * nominal.bandwidth if nominal.bandwidth else 1.1 * seen_bandwidth
     inner = tuple((capacity, max((speed or 2.5 * bandwidth) / bandwidth, 1.05)) for capacity, speed in nominal.caches)
     if not nominal.caches and nominal.kind != "cpu":
         inner = ((30e6, 2.0),)
