@@ -3,10 +3,11 @@
 For each table and each of five fixed seeds, so many rows are drawn for calibration; every row whose whole shape (n and k, or
 heads and batch, ...) occurs among them is left out of the test. Nominal figures of the device are the prior, as a user would give
 them; ``--without-nominal`` leaves them out. With ``--hold-out devices`` what no datasheet tells is learnt from the sets of the other
-chips, and only the rows drawn come from the device that is graded. Printed per set: mean and median absolute percentage error of
-the datasheet roofline and of the fit, coverage and half-width of the 90 % interval.
+chips, and only the rows drawn come from the device that is graded; with ``--hold-out sizes`` a fit to the small shapes of a device
+is asked for its large ones. Printed per set: mean and median absolute percentage error of the datasheet roofline and of the fit,
+coverage and half-width of the 90 % interval.
 
-    python benchmarks/predict_public.py --data DIR [--rows 20 200] [--hold-out devices] [--csv FILE]
+    python benchmarks/predict_public.py --data DIR [--rows 20 200] [--hold-out devices|sizes] [--csv FILE]
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from microbench.families import Nominal, evaluate, fit_family
 from microbench.features import Features, describe, join
 from microbench.operators import OPERATORS, Batch
 from microbench.physics import PRODUCTS, TILED, WINOGRAD
+from microbench.records import OperatorFit
 
 SEEDS = range(5)
 MOST_TESTED = 2000
@@ -170,7 +172,18 @@ def grade(rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, S
     # Where shapes are few, leaving out every seen one would leave nothing.
     whole = len(set(rows.shape)) > 2 * calibrated
     test = np.array([place for place in rest if not whole or rows.shape[place] not in seen])[:MOST_TESTED]
-    made = fit_family(rows.features.take(taken), rows.seconds[taken], rows.dtype, *given)
+    return measures(fit_family(rows.features.take(taken), rows.seconds[taken], rows.dtype, *given), rows, test)
+
+
+def grade_larger(small: Rows, rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, Shapes]) -> list[float]:
+    """The same of a fit to rows of another set of the device: small shapes, asked for large ones."""
+    taken = np.random.default_rng(seed).permutation(len(small.seconds))[:calibrated]
+    made = fit_family(small.features.take(taken), small.seconds[taken], small.dtype, *given)
+    return measures(made, rows, np.random.default_rng(seed).permutation(len(rows.seconds))[:MOST_TESTED])
+
+
+def measures(made: OperatorFit, rows: Rows, test: np.ndarray) -> list[float]:
+    """Errors of the datasheet roofline and of a fit on some rows, in percent, coverage and half-width."""
     found = evaluate(made, rows.features.take(test))
     exact = rows.seconds[test]
     off = np.abs(np.exp(found.log_seconds) / exact - 1)
@@ -178,8 +191,8 @@ def grade(rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, S
     sheet = np.maximum(rows.features.flop[test] / known.peak[rows.dtype], rows.features.bytes[test] / (known.bandwidth or 1))
     inside = np.abs(np.log(exact) - found.log_seconds) <= found.half_width
     sheet_off = np.abs(sheet / exact - 1)
-    measures = (sheet_off.mean(), off.mean(), float(np.median(off)), inside.mean())
-    return [*(100 * float(value) for value in measures), float(np.exp(np.mean(found.half_width)))]
+    shares = (sheet_off.mean(), off.mean(), float(np.median(off)), inside.mean())
+    return [*(100 * float(value) for value in shares), float(np.exp(np.mean(found.half_width)))]
 
 
 COLUMNS = ("datasheet_percent", "mean_error_percent", "median_error_percent", "coverage_percent", "half_width")
@@ -192,7 +205,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--groups", nargs="+", default=["gemm", "memory", "convolution", "attention"])
     parser.add_argument("--without-nominal", action="store_true")
-    parser.add_argument("--hold-out", choices=["shapes", "devices"], default="shapes")
+    parser.add_argument("--hold-out", choices=["shapes", "devices", "sizes"], default="shapes")
     parser.add_argument("--csv", type=Path)
     options = parser.parse_args()
     sources = {"gemm": gemm, "memory": memory, "convolution": convolution, "attention": attention}
@@ -200,13 +213,18 @@ def main() -> None:
     for name in options.groups:
         sets = list(sources[name](options.data))
         known = lru_cache(maxsize=None)(partial(learnt, sets))
+        small = {rows.name: rows for rows in sets}
         for rows in sets:
+            smaller = small.get(rows.name.replace(" test", " train"))
+            if options.hold_out == "sizes" and (smaller is None or smaller is rows):
+                continue
             shapes = known(rows.chip, rows.features.family) if options.hold_out == "devices" else {}
             for calibrated in options.rows:
                 if len(rows.seconds) < 3 * calibrated:
                     continue
                 prior = None if options.without_nominal else rows.nominal
-                draws = np.array([grade(rows, calibrated, seed, (prior, shapes)) for seed in SEEDS])
+                ask = partial(grade_larger, smaller) if smaller and options.hold_out == "sizes" else grade
+                draws = np.array([ask(rows, calibrated, seed, (prior, shapes)) for seed in SEEDS])
                 mean = dict(zip(COLUMNS, np.round(draws.mean(axis=0), 2).tolist(), strict=True))
                 table.append({"group": rows.group, "set": rows.name, "rows": calibrated, "tested": len(rows.seconds), **mean})
                 sys.stdout.write(
