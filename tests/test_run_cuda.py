@@ -99,6 +99,21 @@ def test_power_and_clock_stand_beside_each_ceiling(tmp_path: Path) -> None:
     assert ceiling.per_clock == pytest.approx(20e9 / 1e9 / GPU.sms, rel=0.01)
 
 
+def test_a_thorough_run_tells_watts_and_joules_of_every_format_that_it_sustains(tmp_path: Path) -> None:
+    machine = FakeMachine(folder=tmp_path, gpus=(GPU,))
+    names = ("fma.f32.random", "fma.f16.half2.random", "wgmma.bf16.f32.m64n256k16.ss.random")
+    only = [word for name in names for word in ("--only", name)]
+    command = ("-m", "microbench", "run", "--device", "cuda:0", "--thorough", "--time-limit", "6s", "--out", str(tmp_path / "out"))
+    done = machine.run(*command, *only, MB_FAKE_NVML="watts=300")
+    assert done.returncode == 0, done.stdout + done.stderr
+    held = store.load(next((tmp_path / "out").glob("*/*.json")))
+    assert {ceiling.name for ceiling in held.ceilings} == set(names)
+    for ceiling in held.ceilings:
+        assert (ceiling.mode, ceiling.operands) == ("sustained", "random")
+        assert ceiling.power_w == pytest.approx(300, rel=0.05), ceiling.name
+        assert ceiling.energy_per_op_j == pytest.approx(300 / ceiling.rate.value, rel=0.05), ceiling.name
+
+
 def test_a_throttling_gpu_is_reported_as_throttled_not_dropped(tmp_path: Path) -> None:
     gpu = FakeGpu(name="FAKE HOT", l2_bytes=4 << 20, peaks=COMPUTE, throttle=(1e3, 0.7e9))
     held = run(FakeMachine(folder=tmp_path, gpus=(gpu,)), MB_FAKE_NVML="reasons=4")[2]

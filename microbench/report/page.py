@@ -174,8 +174,8 @@ def _figure(best: Ceiling, figure: Published) -> str:
 
 
 def _power(rows: Sequence[Ceiling]) -> str:
-    """What the sustained rate draws, and the energy of one operation there."""
-    row = next((row for row in rows if row.mode == "sustained" and row.power_w), None)
+    """What the sustained rate that is shown draws, and the energy of one operation there."""
+    row = max((row for row in rows if row.mode == "sustained"), key=lambda row: row.rate.value, default=None)
     if row is None or row.power_w is None:
         return view.UNKNOWN
     energy = f", {units.digits(row.energy_per_op_j * 1e12, 3)} pJ/{view.rate_unit(row).removesuffix('/s')}" if row.energy_per_op_j else ""

@@ -69,6 +69,19 @@ def test_gpu_rows_stand_side_by_side_with_published_figures(fake_cuda: Character
     assert row.power == "698 W, 0.952 pJ/FLOP"
 
 
+def test_the_power_shown_is_that_of_the_sustained_rate_shown(fake_cuda: Characterisation) -> None:
+    slower = [
+        replace(
+            row, name="fma.bf16.random", unit="vector", rate=Estimate(value=1e12, low=1e12, high=1e12), power_w=400.0, energy_per_op_j=4e-10
+        )
+        for row in fake_cuda.ceilings
+        if row.mode == "sustained" and row.dtype == "bf16"
+    ]
+    assert slower
+    rows = page.side_rows(replace(fake_cuda, ceilings=(*slower, *fake_cuda.ceilings)), [])
+    assert next(row for row in rows if row.title.startswith("bf16")).power == "698 W, 0.952 pJ/FLOP"
+
+
 def test_unknown_facts_are_dashes(fake_cpu: Characterisation) -> None:
     assert ("governor", "–") in page.environment_facts(fake_cpu)
 
