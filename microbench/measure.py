@@ -48,6 +48,7 @@ _LICENCES = ("128", "neon", "256", "512", "amx")
 # A sample that cannot be short (a large matrix product) must not hold up the round.
 _BURST_LIMIT_S = 0.15
 _LEAST_SAMPLES = 2
+_LEAST_COLD_SAMPLES = 4
 _MAX_ITERATIONS = 1 << 40
 
 
@@ -193,7 +194,7 @@ class Loop:
             self._warm_up(state)
             count = self.plan.budget.samples if state.companion is None else CLOCKED_SAMPLES
             if state.case.params.get("cold"):
-                count = max(_LEAST_SAMPLES, count // 2)  # evicting takes longer than what is timed
+                count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
             self._steal.lap()
             samples = replace(burst(state, count, self.round, started), steal_s=self._steal.lap())
         except (MicrobenchError, RuntimeError, MemoryError) as error:
