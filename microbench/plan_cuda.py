@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from microbench.records import Case, Device, Mode, Sheet, Value
 
 MIB = 1 << 20
-LAST_CACHES = 4  # fewer leave hits of the last cache in a stream through DRAM
+LAST_CACHES = 4  # fewer than three leave hits of the last cache in a stream through DRAM, and nothing else empties it between launches
 UNKNOWN_CACHE = 64 * MIB
 SHARE_OF_MEMORY = 8  # three arrays of a triad, two chases, and room for whoever else uses the card
 LEAST_SET = MIB
@@ -27,7 +27,7 @@ LINES = {"quick": 24, "default": 32, "thorough": 64}  # single lines of the last
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sets:
-    """Working sets in bytes."""
+    """Working sets in bytes: of main memory at least three times the last cache, so that a pass throws out what the one before left."""
 
     dram: int
     l2: tuple[int, ...]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from microbench import plan_cuda
+from microbench.data.gpus import GPUS, Gpu
 from microbench.devices.cuda import imagined
 from microbench.kernels.cuda import kinds, sheet_of
 from microbench.kernels.cuda_code import Library
 from microbench.kernels.cuda_rows import TARGETS, rows_for
-from microbench.records import Case, Sheet
+from microbench.plan_cuda import Sets
+from microbench.records import Case, Device, MemoryLevel, Sheet
 
 
 def sheets(target: str) -> list[Sheet]:
@@ -51,3 +53,23 @@ def test_a_default_run_sustains_the_headline_format_on_the_chips_own_matrix_path
 def test_random_operands_are_never_taken_for_a_burst() -> None:
     bursts = {case.kernel for case in cases("sm_90a", "thorough") if case.mode == "peak"}
     assert not [name for name in bursts if name.endswith(".random")]
+
+
+def card(l2: int | None, memory: int) -> Device:
+    levels = (MemoryLevel(name="L2", capacity_bytes=l2),)
+    return Device(id="0" * 16, kind="cuda", name="a card", arch="sm_90a", levels=levels, memory_bytes=memory)
+
+
+@pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.name)
+@pytest.mark.parametrize("share", [1, 8], ids=["whole", "slice"])
+def test_what_is_meant_for_main_memory_is_three_last_caches_and_fits(gpu: Gpu, share: int) -> None:
+    l2, memory = gpu.l2_bytes // share, int(gpu.memory_gb * 1e9) // share
+    for l2_of_slice in (l2, gpu.l2_bytes):  # a slice may tell the whole cache as its own
+        assert 3 * l2_of_slice <= Sets.of(card(l2_of_slice, memory)).dram <= memory // 4
+
+
+def test_streams_meant_for_main_memory_work_on_that_set() -> None:
+    device = imagined("sm_90a")
+    meant = [case for case, level in plan_cuda.candidates(device, sheets("sm_90a"), "default") if level == "DRAM"]
+    assert {case.kernel.partition(".")[0] for case in meant} >= {"read", "write", "copy", "triad", "mix"}
+    assert {case.params["working_set"] for case in meant} == {Sets.of(device).dram}

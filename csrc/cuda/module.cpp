@@ -280,14 +280,7 @@ void bind_timing(py::module_& module) {
            py::arg("from_context") = nullptr);
   py::class_<Timer>(module, "Timer")
       .def(py::init<const ContextPtr&>(), py::arg("context"))
-      .def(
-          "launches",
-          [](Timer& self, const Launch& launch, int count, const Gate* gate, const Buffer* flush) {
-            const Flush whole{flush ? flush->memory.get() : 0, flush ? flush->size : 0};
-            const py::gil_scoped_release free;
-            return self.launches(launch, count, gate, flush ? &whole : nullptr);
-          },
-          py::arg("launch"), py::arg("count") = 1, py::arg("gate") = nullptr, py::arg("flush") = nullptr)
+      .def("launches", &Timer::launches, py::arg("launch"), py::arg("count") = 1, py::arg("gate") = nullptr, unlocked())
       .def("replay", &Timer::replay, py::arg("launch"), py::arg("nodes"), py::arg("replays"), unlocked())
       .def("copies", &Timer::copies, py::arg("together"), py::arg("times"), unlocked())
       .def("enqueue", &Timer::enqueue, py::arg("launch"), py::arg("count"), unlocked())

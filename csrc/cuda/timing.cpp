@@ -73,10 +73,9 @@ double Timer::between(const Table& table) const {
   return static_cast<double>(milliseconds) * 1e6;
 }
 
-double Timer::launches(const Launch& launch, int count, const Gate* gate, const Flush* flush) {
+double Timer::launches(const Launch& launch, int count, const Gate* gate) {
   if (count < 1 || (gate != nullptr && count > most_held)) throw std::invalid_argument("a gate holds 1 to 512 launches");
   return context_->within([&](const Table& table) {
-    if (flush != nullptr) table.fill_async(flush->address, 0, flush->bytes / 4, stream_.get());
     Held held(table, gate, stream_.get());
     table.event_record(start_.get(), stream_.get());
     for (int i = 0; i < count; ++i) mb::cuda::enqueue(table, launch, stream_.get());

@@ -1,7 +1,8 @@
 // Timing on one stream: events around launches with the queue held by a gate, graph replay, copies, and what the host pays.
 //
-// An experiment is: flush if asked, close the gate, record, launch, record, open the gate, wait, subtract. With the gate closed
-// until everything is queued, no launch cost lies between the two events.
+// An experiment is: close the gate, record, launch, record, open the gate, wait, subtract. With the gate closed until everything is
+// queued, no launch cost lies between the two events. Nothing empties the caches in between: what must come from DRAM works on
+// several last caches instead, and so throws out its own past.
 #pragma once
 
 #include <array>
@@ -42,17 +43,12 @@ struct Copy {
   Context_ from_context = nullptr;
 };
 
-struct Flush {
-  DevicePtr address = 0;
-  std::size_t bytes = 0;
-};
-
 class Timer {
  public:
   explicit Timer(const ContextPtr& context);
 
   // Nanoseconds of device time for `count` launches one after another.
-  double launches(const Launch& launch, int count, const Gate* gate, const Flush* flush);
+  double launches(const Launch& launch, int count, const Gate* gate);
   // The same for `replays` of a graph that holds the launch `nodes` times.
   double replay(const Launch& launch, int nodes, int replays);
   // Copies on one stream each, started together: device time from the first start to the last end.

@@ -33,7 +33,6 @@ LAYOUTS: dict[str, tuple[Parameter, ...]] = {
     "compute": _layout(out=8, **{"in": 8}, stamps=8, iterations=4),
     "stream": _layout(out=8, **{"in": 8}, in2=8, stamps=8, count=4, first=4, step=4, iterations=4),
     "gate": _layout(out=8, flag=8, stamps=8, timeout_ns=8),
-    "flush": _layout(out=8, count=4, value=4),
 }
 
 

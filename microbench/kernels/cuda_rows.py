@@ -314,7 +314,6 @@ def _launch(what: str, layout: str, threads: int, says: str) -> CudaRow:
 _LAUNCH = (
     _launch("empty", "compute", 32, "a kernel that does nothing"),
     _launch("gate", "gate", 32, "holds the queue until a word of host memory is set or its time is up"),
-    _launch("flush", "flush", 256, "overwrites a buffer larger than the last cache"),
     _launch("ticks", "compute", 32, "writes down the nanosecond timer, one reading an iteration"),
 )
 

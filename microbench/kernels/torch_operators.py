@@ -18,12 +18,20 @@ from microbench.errors import CannotRun, UsageError
 if TYPE_CHECKING:
     from microbench.operators import Op
 
-# Copies in turn hold so many bytes: beyond what a shared last level keeps for one tenant.
+# Copies in turn hold so many bytes: beyond what a shared last level keeps for one tenant, and on a GPU so many of its last caches.
 COLD_BYTES = 1 << 28
+LAST_CACHES = 3
 _SEED = 7
 
 Call = Callable[[], object]
 _Sizes = Any
+
+
+def _cold_bytes(torch: Any, place: str) -> int:
+    """How many bytes of copies in turn leave nothing of the first in a cache when its turn comes again."""
+    if not place.startswith("cuda"):
+        return COLD_BYTES
+    return max(COLD_BYTES, LAST_CACHES * int(torch.cuda.get_device_properties(place).L2_cache_size))
 
 
 def _tensor(torch: Any, op: Op, place: str, *sizes: int) -> Any:
@@ -152,7 +160,7 @@ def call_of(op: Op, place: str = "cpu") -> Call:
         raise UsageError("pointwise stands for any elementwise operator and cannot be run; name one")
     build = _along_rows if op.name == "transpose" else _BUILDERS[op.row.family]
     torch.manual_seed(_SEED)
-    copies = 1 if op.cache == "hot" else max(2, COLD_BYTES // max(op.work.bytes, 1) + 1)
+    copies = 1 if op.cache == "hot" else max(2, _cold_bytes(torch, place) // max(op.work.bytes, 1) + 1)
     calls = []
     try:
         for _ in range(min(copies, 4096)):

@@ -38,8 +38,7 @@ def test_a_steady_card_needs_two_windows_that_agree() -> None:
 
 @pytest.mark.parametrize("falls", ["clock", "power"])
 def test_a_card_that_still_moves_is_waited_for(falls: str) -> None:
-    moving = {"clock": lambda at: 1.8e9 - 0.2e9 * min(at, 3), "power": lambda at: 400 + 100 * min(at, 3)}
-    card = Card(**{falls: moving[falls]})
+    card = Card(clock=lambda at: 1.8e9 - 0.2e9 * min(at, 3)) if falls == "clock" else Card(power=lambda at: 400 + 100 * min(at, 3))
     # It moves for 3 s, and the first two windows that agree lie after that.
     assert 3.4 < card.settle(Settling(now=card.now)) < 4.6
 

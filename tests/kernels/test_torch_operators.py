@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from microbench.operators import OPERATORS, op
 
 torch = pytest.importorskip("torch")
 
-from microbench.kernels.torch_operators import call_of  # noqa: E402
+from microbench.kernels.torch_operators import _cold_bytes, call_of  # noqa: E402
 
 _SMALL: dict[str, dict[str, int]] = {
     "matmul": {"m": 3, "n": 5, "k": 7},
@@ -73,3 +74,10 @@ def test_a_cold_call_takes_its_operands_in_turn() -> None:
     assert isinstance(first, torch.Tensor)
     assert isinstance(second, torch.Tensor)
     assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize(("l2_mib", "wanted_mib"), [(50, 256), (126, 378)])
+def test_cold_operands_on_a_gpu_are_three_of_its_last_caches(l2_mib: int, wanted_mib: int) -> None:
+    said = SimpleNamespace(cuda=SimpleNamespace(get_device_properties=lambda _: SimpleNamespace(L2_cache_size=l2_mib << 20)))
+    assert _cold_bytes(said, "cuda:0") == wanted_mib << 20
+    assert _cold_bytes(said, "cpu") == 256 << 20

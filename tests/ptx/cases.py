@@ -272,11 +272,6 @@ def _chase(row: CudaRow, kind: str) -> Case:
 
 def _launch(row: CudaRow, kind: str) -> Case:
     del kind
-    if row.symbol == "flush":
-        out = np.zeros((1000, 4), dtype=np.uint32)
-        return Case(
-            {"out": out}, {"count": 900, "value": 7}, lambda _, __: np.where(np.arange(4000) < 3600, 7, 0).astype(np.uint32).view(np.uint8)
-        )
     if row.symbol == "gate":
         flag = np.array([1, 0], dtype=np.uint32)
         released = np.array([1, 0], dtype=np.uint32)

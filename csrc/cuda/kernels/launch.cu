@@ -1,19 +1,15 @@
-// What a launch costs, what holds the queue while a batch is enqueued, and what empties the caches.
+// What a launch costs, what holds the queue while a batch is enqueued, and how fine the device's clock is.
 //
 // `empty` does nothing: its period is the launch cost. `gate` spins on a word of mapped host memory until it is set, or until its own
-// timeout by the nanosecond timer has passed, so that a host that died cannot hold the device. `flush` overwrites a buffer that the
-// host makes at least three times the last cache. `ticks` writes down the nanosecond timer as it goes, which shows its step.
+// timeout by the nanosecond timer has passed, so that a host that died cannot hold the device. `ticks` writes down the nanosecond
+// timer as it goes, which shows its step.
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
 // Layouts: empty, ticks "compute" (out, in, stamps, iterations); gate "gate" (out, flag, stamps, timeout_ns), out 1 released, 2 timed
-// out; flush "flush" (out, count, value), count in 16-byte elements.
+// out.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
-
-struct __align__(16) word4 {
-  u32 x, y, z, w;
-};
 
 __device__ __forceinline__ u64 now() {
   u64 ns;
@@ -35,11 +31,6 @@ extern "C" __global__ void gate(u32* out, const u32* flag, u64* stamps, u64 time
   stamps[0] = start;
   stamps[2] = now();
   out[0] = state;
-}
-
-extern "C" __global__ void __launch_bounds__(256) flush(word4* out, u32 count, u32 value) {
-  const u32 stride = gridDim.x * blockDim.x;
-  for (u32 at = blockIdx.x * blockDim.x + threadIdx.x; at < count; at += stride) out[at] = {value, value, value, value};
 }
 
 extern "C" __global__ void ticks(u64* out, const void*, u64*, u32 iterations) {
