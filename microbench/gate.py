@@ -49,9 +49,14 @@ def _above_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
     for ceiling in ceilings:
         if ceiling.nominal and ceiling.rate.value > ceiling.nominal * above_nominal(ceiling.threads):
             says = f"{_label(ceiling)} is {ceiling.rate.value / ceiling.nominal:.1%} of nominal at the clock seen, which cannot be"
-            yield _doubt(
-                "above-nominal", says, "run again; if it stays, the port table or the clock companion is wrong for this chip", ceiling
-            )
+            yield _doubt("above-nominal", says, f"run again; if it stays, {_suspect(ceiling)}", ceiling)
+
+
+def _suspect(ceiling: Ceiling) -> str:
+    """What else is wrong when a rate above nominal is not: on a GPU, main memory is bound by its bus."""
+    if ceiling.backend != "native" and ceiling.level == "DRAM":
+        return "a cache answered a part of it, or the memory runs faster than the bus and clock that are known of this card"
+    return "the port table or the clock companion is wrong for this chip"
 
 
 def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:

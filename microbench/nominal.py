@@ -144,8 +144,20 @@ def _whole(device: Device) -> gpus.Gpu | None:
 
 
 def bus_rate(device: Device, level: str | None) -> float | None:
-    """Bytes per second that a GPU's memory bus moves, width x pin rate; ``None`` for other levels and unknown cards."""
-    row = _whole(device) if level == "DRAM" else None
+    """Bytes per second that a GPU's memory bus moves, width x pin rate; ``None`` for other levels and slices of a card.
+
+    The table's row comes first, then what the driver tells of a card that the table lacks.
+    """
+    if level != "DRAM" or device.kind != "cuda":
+        return None
+    if gpus.find(device.name):
+        return _table_bus_rate(device)
+    dram = device.level("DRAM")
+    return dram.bus_rate if dram else None
+
+
+def _table_bus_rate(device: Device) -> float | None:
+    row = _whole(device)
     return row.memory_bandwidth if row else None
 
 
@@ -153,7 +165,7 @@ def advertised_rate(device: Device, sheet: Sheet, level: str | None) -> float | 
     """What the data sheet of a known GPU prints for what a kernel measures: FLOP/s dense, or byte/s; ``None`` where it prints nothing."""
     row = _whole(device)
     if row is None or sheet.measures != "compute":
-        return bus_rate(device, level)
+        return _table_bus_rate(device) if level == "DRAM" else None
     kind = "matrix" if sheet.unit == "matrix" else "vector"
     return row.advertised.get((kind, sheet.dtype or ""))
 

@@ -172,6 +172,18 @@ def test_the_plain_cores_stand_beside_their_nominal_rate(tmp_path: Path) -> None
     assert ceiling.nominal == pytest.approx(256 * GPU.sms * 1e9, rel=1e-3)
 
 
+@pytest.mark.parametrize(("khz", "findings"), [(1_100_000, set()), (900_000, {"above-nominal"}), (0, set())])
+def test_main_memory_of_an_unknown_card_is_held_against_the_bus_its_driver_tells(tmp_path: Path, khz: int, findings: set[str]) -> None:
+    # 16 bit on both edges of 1 GHz would be 4 GB/s, which is what the invented memory gives.
+    gpu = replace(GPU, bus_bits=16, memory_khz=khz)
+    held = run(FakeMachine(folder=tmp_path, gpus=(gpu,)), "--only", "read.i32.u4", MB_FAKE_NVML="blind")[2]
+    assert held is not None
+    read = ceilings(held)["read.i32.u4.DRAM"]
+    assert read.nominal == (pytest.approx(4e3 * khz) if khz else None)
+    assert read.advertised is None
+    assert {finding.code for finding in held.findings} & {"above-nominal"} == findings
+
+
 def sweep(folder: Path, hungry: float) -> list[str]:
     """What a run of the read sweep says of its edge on a GPU that needs so many bytes in flight a multiprocessor."""
     gpu = FakeGpu(l2_bytes=2 << 20, hungry=hungry)

@@ -48,6 +48,7 @@ ATTRIBUTES = {
     "shared_per_block_optin": 97,
     "blocks_per_multiprocessor": 106,
 }
+_EDGES = 2  # data moves on both edges of the memory clock that the driver tells, whatever the kind of memory
 _YES_OR_NO = {"kernel_timeout", "integrated", "ecc", "compute_mode", "minor"}  # where 0 is an answer
 
 
@@ -247,7 +248,7 @@ def describe(index: int, found: dict[str, Any], sensors: dict[str, Value | None]
         MemoryLevel(name="L1", capacity_bytes=row.l1_bytes if row else None, line_bytes=128, shared_by=1),
         MemoryLevel(name="shared", capacity_bytes=found["shared_per_multiprocessor"], shared_by=1),
         MemoryLevel(name="L2", capacity_bytes=found["l2_bytes"], line_bytes=128, shared_by=multiprocessors),
-        MemoryLevel(name="DRAM", capacity_bytes=found["memory_bytes"], shared_by=multiprocessors),
+        MemoryLevel(name="DRAM", capacity_bytes=found["memory_bytes"], shared_by=multiprocessors, bus_rate=_bus_rate(found, sensors)),
     )
     limit = sensors.get("power_limit_w")
     return Device(
@@ -263,6 +264,14 @@ def describe(index: int, found: dict[str, Any], sensors: dict[str, Value | None]
         levels=levels,
         features=code,
     )
+
+
+def _bus_rate(found: dict[str, Any], sensors: dict[str, Value | None]) -> float | None:
+    """Byte/s of the memory bus; ``None`` where width or clock is unknown, and for a slice, whose share of the bus nobody tells."""
+    clock = found["memory_clock_khz"] * 1e3 if found["memory_clock_khz"] else sensors.get("max_memory_clock_hz")
+    if not found["bus_bits"] or not clock or sensors.get("mig_instance"):
+        return None
+    return float(found["bus_bits"]) / 8 * _EDGES * float(clock)
 
 
 def facts(index: int = 0) -> dict[str, Value | None]:

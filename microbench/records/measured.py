@@ -28,17 +28,21 @@ from microbench.records.values import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryLevel:
-    """One level of the memory hierarchy as the system advertises it (a hint: virtual machines lie)."""
+    """One level of the memory hierarchy as the system advertises it (a hint: virtual machines lie).
+
+    ``bus_rate`` is what its bus can move in byte/s, width x transfers a second, where the driver tells both.
+    """
 
     name: str
     capacity_bytes: int | None = None
     line_bytes: int | None = None
     ways: int | None = None
     shared_by: int | None = None
+    bus_rate: float | None = None
 
     def __post_init__(self) -> None:
         one_of(self, "name", LEVELS)
-        finite(self, "capacity_bytes", "line_bytes", "ways", "shared_by", positive=True)
+        finite(self, "capacity_bytes", "line_bytes", "ways", "shared_by", "bus_rate", positive=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ class FakeGpu:
     step_ns: int = 32
     hungry: float = 0
     tells_clock: bool = True
+    bus_bits: int = 4096
+    memory_khz: int = 1_000_000
     throttle: tuple[float, float] | None = None
     peaks: dict[str, float] = field(default_factory=dict)
 
@@ -51,7 +53,17 @@ class FakeGpu:
         """The script's lines for this device."""
         major, minor = self.capability
         clock = round(self.clock_hz / 1e3) if self.tells_clock else 0
-        attributes = {10: 32, 13: clock, 16: self.sms, 36: 1_000_000, 37: 4096, 38: self.l2_bytes, 39: 2048, 75: major, 76: minor}
+        attributes = {
+            10: 32,
+            13: clock,
+            16: self.sms,
+            36: self.memory_khz,
+            37: self.bus_bits,
+            38: self.l2_bytes,
+            39: 2048,
+            75: major,
+            76: minor,
+        }
         attributes |= {81: 233472, 82: 65536, 97: 232448, 106: 32, 32: 1}
         told = [
             "device",
