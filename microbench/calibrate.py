@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from microbench.records import Ceiling, Device
 
 # Seconds of measuring and share of the full sweep per budget; a quick run calibrates nothing.
-BUDGETS = {"default": (25.0, 0.5), "thorough": (150.0, 1.0)}
+BUDGETS = {"default": (20.0, 0.5), "thorough": (150.0, 1.0)}
 # Which of the rows one reader sees: fresh shapes for `validate` come from other seeds.
 SEED = 1
 _LEAST_ROUNDS = 3
@@ -166,7 +166,15 @@ def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
         if np.isfinite(seconds)
     ]
     fits, findings = fit_table(table_of([made for made, _ in rows], [seconds for _, seconds in rows]), nominal)
-    return Calibrated(fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *findings), rounds=rounds)
+    # Rows have no numbers that a reader of this run could look up.
+    told = [finding for finding in findings if finding.code not in ("distrusted-rows", "contradictory-rows")]
+    distrusted = sum(len(fit.distrusted) for fit in fits)
+    if distrusted:
+        says = f"{distrusted} of {len(rows)} operator timings disagree with their neighbours and count for little"
+        told.append(
+            Finding(code="distrusted-timings", severity="info", says=says, remedy="'microbench validate' tells how well the fits predict")
+        )
+    return Calibrated(fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *told), rounds=rounds)
 
 
 def reuse_of(rounds: Rounds) -> dict[str, float]:

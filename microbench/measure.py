@@ -31,7 +31,7 @@ KEEP_SAMPLES = 200
 # What the core clock bounds is sampled in pairs with a companion, short ones: quiet moments of a shared core are shorter than
 # a millisecond, and of a hundred short samples some hit one where ten long ones do not.
 CLOCKED_SAMPLE_S = 50e-6
-CLOCKED_SAMPLES = 48
+CLOCKED_SAMPLES = 32
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
 TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.

@@ -25,7 +25,7 @@ from microbench.working_sets import MIB, Streams, WorkingSets, known, sweep_of
 # A default run must end within 150 s on two cores, a quick one within 30 s; start, proof and report take the difference.
 BUDGETS = {
     "quick": Budget(name="quick", time_limit_s=26.0, min_rounds=3, sample_s=0.7e-3, samples=5),
-    "default": Budget(name="default", time_limit_s=100.0, min_rounds=6, sample_s=1e-3, samples=8),
+    "default": Budget(name="default", time_limit_s=84.0, min_rounds=6, sample_s=1e-3, samples=8),
     "thorough": Budget(name="thorough", time_limit_s=600.0, min_rounds=12, sample_s=1e-3, samples=12),
 }
 
