@@ -8,6 +8,7 @@ from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from microbench import units
@@ -27,7 +28,9 @@ def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
 
 def caption(name: PlotName, characterisation: Characterisation) -> tuple[str, str]:
     """Title and subtitle of a picture, which stand in it or, on a page, beside it."""
-    return roofplot.caption(characterisation) if name == "roofline" else _CAPTIONS[name]
+    if name == "roofline":
+        return roofplot.caption(characterisation)
+    return _WORKING_SET_OF_GPU if name == "working-set" and characterisation.device.kind == "cuda" else _CAPTIONS[name]
 
 
 def figure(name: PlotName, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> Figure | None:
@@ -72,8 +75,9 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
     axes = [made.add_axes((left, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, width, 2.75 / height)) for row in range(len(shown))]
     sizes = [size for _, curves in shown for curve in curves for size, _ in curve.points]
     place = style.inside_labels if layout.narrow else style.margin_labels
+    gpu = characterisation.device.kind == "cuda"
     for ax, (by, curves) in zip(axes, shown, strict=True):
-        common, own = names(curves)
+        common, own = names(curves, gpu=gpu)
         _panel(ax, by, curves, common)
         _size_axis(ax, sizes, 4 if layout.narrow else 2)
         _shade(ax, characterisation, by, style.SMALL - 1.2 if layout.narrow else style.SMALL)
@@ -81,9 +85,9 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
         place(ax, [(curve.points[-1][1], own[index], style.SERIES[index], False) for index, curve in enumerate(curves) if own[index]])
     for ax in axes[:-1]:
         ax.tick_params(labelbottom=False)
-    axes[-1].set_xlabel("Working set of each thread")
+    axes[-1].set_xlabel("Working set" if gpu else "Working set of each thread")
     if layout.headed:
-        style.heading(axes[0], *_CAPTIONS["working-set"], raised=14)
+        style.heading(axes[0], *caption("working-set", characterisation), raised=14)
     return made
 
 
@@ -149,13 +153,17 @@ def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: floa
 
 
 def _mark_advertised(ax: Axes, characterisation: Characterisation) -> None:
-    """Dashed lines at the advertised capacities, labelled above the axes."""
+    """Dashed lines at the advertised capacities, labelled above the axes; labels that would meet become one.
+
+    No stream or chase comes to rest in a GPU's shared memory by itself, so that its capacity says nothing about these curves.
+    """
     left, right = ax.get_xlim()
-    for advertised in characterisation.device.levels:
+    before: Text | None = None
+    for advertised in sorted(characterisation.device.levels, key=lambda level: level.capacity_bytes or 0):
         capacity = advertised.capacity_bytes or 0
-        if left < capacity < right:
+        if left < capacity < right and advertised.name != "shared":
             ax.axvline(capacity, color=style.MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-            ax.annotate(
+            label = ax.annotate(
                 f"{advertised.name} {units.size(capacity)}",
                 (capacity, 1),
                 (0, 3),
@@ -166,6 +174,11 @@ def _mark_advertised(ax: Axes, characterisation: Characterisation) -> None:
                 ha="center",
                 va="bottom",
             )
+            if before is not None and label.get_window_extent().overlaps(before.get_window_extent()):
+                before.set_text(f"{before.get_text()}, {label.get_text()}")
+                label.remove()
+            else:
+                before = label
 
 
 def _level_label(level: LevelSeen) -> str:
@@ -289,6 +302,10 @@ _CAPTIONS: dict[PlotName, tuple[str, str]] = {
         "Bar: best round as a share of nominal at the clock seen. Line in it: typical (median over rounds). Pale: not converged.",
     ),
 }
+_WORKING_SET_OF_GPU = (
+    _CAPTIONS["working-set"][0],
+    "Shaded: the levels found, with what all SMs read there and what one warp waits. Dashed: the capacities advertised.",
+)
 _FIGURES: dict[PlotName, Callable[[Characterisation, style.Layout], Figure | None]] = {
     "roofline": _roofline,
     "working-set": _working_set,

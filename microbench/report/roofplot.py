@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -21,6 +21,10 @@ from microbench.report.sweeps import plural
 MOST_THIN = 4
 # Slower than the main roof by more than this, a unit was disturbed and would stretch the axes.
 _FARTHEST_THIN = 64.0
+# Roofs of one kind of unit that lie closer than this are drawn on top of each other and share a label.
+_COINCIDE = 0.02
+# Longer labels than this many letters leave the margin.
+_LONGEST = 31
 # Points between two slopes that a label along one of them needs.
 _LABEL_GAP = 14.0
 _MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
@@ -35,6 +39,7 @@ class Roof:
     colour: str
     thick: bool
     dtype: str
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,14 +127,19 @@ def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = st
     _frame(ax, chosen)
     _slopes(ax, chosen)
     _roofs(ax, chosen, layout)
-    _measured(ax, chosen, layout)
+    _measured(ax, chosen, layout, gpu=characterisation.device.kind == "cuda")
     _ridges(ax, chosen, labelled=not layout.narrow)
 
 
 def _thick(best: dict[str, Ceiling]) -> Iterable[Roof]:
     for name, ceiling in best.items():
         yield Roof(
-            label=_roof_label(ceiling), rate=ceiling.rate.value, colour=style.DTYPE_COLOURS.get(name, style.INK), thick=True, dtype=name
+            label=_roof_label(ceiling),
+            rate=ceiling.rate.value,
+            colour=style.DTYPE_COLOURS.get(name, style.INK),
+            thick=True,
+            dtype=name,
+            unit=_shape(ceiling),
         )
 
 
@@ -147,9 +157,14 @@ def _thin(best: dict[str, Ceiling], compute: tuple[Ceiling, ...]) -> Iterable[Ro
             yield Roof(label=_roof_label(ceiling), rate=ceiling.rate.value, colour=style.MUTED, thick=False, dtype=str(ceiling.dtype))
 
 
+def _shape(ceiling: Ceiling) -> str | None:
+    if ceiling.mode == "library":
+        return "library"
+    return ceiling.unit if ceiling.backend in ("cuda", "triton") else ceiling.variant or ceiling.unit
+
+
 def _roof_label(ceiling: Ceiling) -> str:
-    shape = ceiling.unit if ceiling.backend in ("cuda", "triton") else ceiling.variant or ceiling.unit
-    words = [ceiling.dtype, "library" if ceiling.mode == "library" else shape]
+    words = [ceiling.dtype, _shape(ceiling)]
     return f"{' '.join(word for word in words if word)}  {view.rate_text(ceiling, ceiling.rate.value)}"
 
 
@@ -219,10 +234,47 @@ def _roofs(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
             zorder=4 if roof.thick else 3,
         )
     place = style.inside_labels if layout.narrow else style.margin_labels
-    place(ax, [(roof.rate, roof.label, roof.colour, roof.thick) for roof in chosen.roofs])
+    place(ax, [(roof.rate, roof.label, roof.colour, roof.thick) for roof in joined(chosen.roofs)])
 
 
-def _measured(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
+def joined(roofs: Iterable[Roof]) -> list[Roof]:
+    """The roofs to be labelled: thick ones of one unit that coincide become one, with all their dtypes and the lowest one's rate.
+
+    Examples
+    --------
+    >>> fields = {"colour": "black", "thick": True, "unit": "matrix"}
+    >>> f16 = Roof(label="f16 matrix  990 TFLOP/s", rate=990e12, dtype="f16", **fields)
+    >>> bf16 = Roof(label="bf16 matrix  989 TFLOP/s", rate=989e12, dtype="bf16", **fields)
+    >>> [roof.label for roof in joined([f16, bf16])]
+    ['f16, bf16 matrix  989 TFLOP/s']
+    """
+    groups: list[list[Roof]] = []
+    for roof in sorted(roofs, key=lambda roof: (not roof.thick, -roof.rate)):
+        group = next((group for group in groups if _coincide(group[0], roof)), None)
+        if group is None:
+            groups.append([roof])
+        else:
+            group.append(roof)
+    return [replace(group[-1], label=_joined_label(group)) for group in groups]
+
+
+def _joined_label(group: Sequence[Roof]) -> str:
+    *others, lowest = group
+    label = ", ".join([roof.dtype for roof in others] + [lowest.label])
+    return label if len(label) <= _LONGEST or not others else label.replace(f" {lowest.unit}", "", 1)
+
+
+def _coincide(upper: Roof, lower: Roof) -> bool:
+    same = upper.thick and lower.thick and upper.unit == lower.unit and _counted(upper) == _counted(lower)
+    return same and lower.rate > upper.rate * (1 - _COINCIDE)
+
+
+def _counted(roof: Roof) -> bool:
+    """Whether a roof counts integer operations, which have another unit."""
+    return roof.dtype.startswith("i")
+
+
+def _measured(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> None:
     levels: dict[str, None] = {}
     for fit in chosen.fits:
         colour = style.DTYPE_COLOURS.get(fit.dtype, style.INK)
@@ -246,10 +298,11 @@ def _measured(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
         for level in sorted(levels, key=view.NEAR_TO_FAR.index)
     ]
     dtypes = ", ".join(dict.fromkeys(fit.dtype for fit in chosen.fits if fit.points))
-    threads = plural(chosen.fits[0].threads, "thread")
+    # A GPU's sweep is one of the whole device, as all that it shows.
+    threads = "" if gpu else f", {plural(chosen.fits[0].threads, 'thread')}"
     made = ax.legend(
         handles=handles,
-        title=f"intensity sweep{'' if layout.narrow else f', {dtypes}, {threads}'}, data in",
+        title=f"intensity sweep{'' if layout.narrow else f', {dtypes}{threads}'}, data in",
         loc="lower right",
         frameon=True,
         fontsize=style.SMALL,

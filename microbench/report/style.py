@@ -174,6 +174,22 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
+def raised(wanted: Sequence[float], gap: float) -> list[float]:
+    """Move positions up until neighbours are at least ``gap`` away, as little as can be.
+
+    Examples
+    --------
+    >>> raised([0.0, 50.0, 1.0], 10.0)
+    [0.0, 50.0, 10.0]
+    """
+    placed = [0.0] * len(wanted)
+    lowest = float("-inf")
+    for index in sorted(range(len(wanted)), key=lambda index: wanted[index]):
+        placed[index] = max(wanted[index], lowest)
+        lowest = placed[index] + gap
+    return placed
+
+
 def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_points: float = 12.5) -> None:
     """Write labels right of the axes at their data height (value, text, colour, bold), spread apart, each with a leader line."""
     if not labels:
@@ -200,12 +216,12 @@ def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_
 
 
 def inside_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_points: float = 12.5) -> None:
-    """Write labels inside the axes at their right edge, just above their data height (value, text, colour, bold), spread apart."""
+    """Write labels inside the axes at their right edge, just above their data height (value, text, colour, bold), or one above another."""
     if not labels:
         return
     points = 72 / ax.figure.dpi
     wanted = [float(ax.transData.transform((ax.get_xlim()[1], value))[1]) * points for value, *_ in labels]
-    for (value, text, colour, bold), want, place in zip(labels, wanted, spread(wanted, gap_points), strict=True):
+    for (value, text, colour, bold), want, place in zip(labels, wanted, raised(wanted, gap_points), strict=True):
         ax.annotate(
             text,
             xy=(1, value),

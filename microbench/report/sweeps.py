@@ -31,8 +31,10 @@ class Curve:
     points: tuple[tuple[int, float], ...]
 
 
-def names(curves: Sequence[Curve]) -> tuple[str, tuple[str, ...]]:
+def names(curves: Sequence[Curve], *, gpu: bool = False) -> tuple[str, tuple[str, ...]]:
     """What all curves share, and for each what is its own: for the axis and for the ends of the lines.
+
+    Threads are those of the host, which mean nothing for what a GPU does.
 
     Examples
     --------
@@ -40,16 +42,20 @@ def names(curves: Sequence[Curve]) -> tuple[str, tuple[str, ...]]:
     >>> names([curve])
     ('chase, 1 thread, huge pages', ('',))
     """
-    facts = [dict(_facts(curve)) for curve in curves]
+    facts = [dict(_facts(curve, gpu=gpu)) for curve in curves]
     shared = {key for key in facts[0] if len({fact.get(key) for fact in facts}) == 1} if facts else set()
     common = ", ".join(word for key, word in facts[0].items() if key in shared) if facts else ""
     return common, tuple(", ".join(word for key, word in fact.items() if key not in shared) for fact in facts)
 
 
-def _facts(curve: Curve) -> Iterable[tuple[str, str]]:
+def _facts(curve: Curve, *, gpu: bool) -> Iterable[tuple[str, str]]:
     yield "kernel", curve.kernel
-    yield "threads", plural(curve.threads, "thread")
+    if not gpu:
+        yield "threads", plural(curve.threads, "thread")
     for name, value in sorted(curve.params.items()):
+        if name == "blocks_per_sm":
+            yield name, f"{plural(int(value), 'block')} an SM" if value else "as many blocks as fit"
+            continue
         yield name, plural(value, name.removesuffix("s")) if isinstance(value, int) else f"{value} {name}"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import replace
 
 import matplotlib as mpl
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from microbench.records import Characterisation
-from microbench.report import plots, style
+from microbench.records import Ceiling, Characterisation, Estimate, MemoryLevel
+from microbench.report import plots, roofplot, style
 
 NAMES: tuple[plots.PlotName, ...] = ("roofline", "working-set", "latency", "compute")
 
@@ -105,3 +106,60 @@ def test_spread_labels_keep_their_order_and_distance(wanted: list[float], gap: f
 def test_labels_far_enough_apart_stay_where_they_are(wanted: list[int]) -> None:
     positions = [1000.0 * place for place in wanted]
     assert style.spread(positions, 10.0) == positions
+
+
+def of_gpu(fake_cuda: Characterisation) -> Characterisation:
+    """The fake GPU with a sweep, and with a second format of eight bits that is as fast as the first."""
+    slow = next(row for row in fake_cuda.ceilings if row.dtype == "f8e4m3" and row.mode == "peak")
+    rate = replace(slow.rate, value=slow.rate.value * 0.995, low=slow.rate.value * 0.99)
+    twin = replace(slow, name="twin", dtype="f8e5m2", rate=rate)
+    device = replace(
+        fake_cuda.device,
+        levels=tuple(
+            MemoryLevel(name=name, capacity_bytes=size << 10)
+            for name, size in (("L1", 256), ("shared", 228), ("L2", 50 << 10), ("L3", 55 << 10))
+        ),
+    )
+    points = [
+        Ceiling(
+            name="read.i32.u4",
+            measures="memory",
+            backend="cuda",
+            access="read",
+            case=f"read.i32.u4[blocks_per_sm=0;working_set={size << 10}]@1",
+            rate=Estimate(value=5e12, low=5e12, high=5e12),
+        )
+        for size in (64, 256, 1024, 4096, 16384, 65536)
+    ]
+    return replace(fake_cuda, device=device, ceilings=(*fake_cuda.ceilings, twin, *points))
+
+
+def test_roofs_that_coincide_share_a_label(fake_cuda: Characterisation) -> None:
+    drawn = plots.svg("roofline", of_gpu(fake_cuda)) or ""
+    assert ">f8e4m3, f8e5m2  1.843 PFLOP/s<" in drawn  # the slower of the two
+    assert "f8e4m3 matrix" not in drawn
+    assert ">bf16 matrix  925.9 TFLOP/s<" in drawn  # nothing coincides with it
+
+
+def test_operations_and_unlike_units_keep_their_own_labels() -> None:
+    facts = {"label": "", "colour": "black", "thick": True}
+    i8 = roofplot.Roof(dtype="i8", rate=1e12, unit="matrix", **facts)  # type: ignore[arg-type]
+    f8 = roofplot.Roof(dtype="f8e4m3", rate=1e12, unit="matrix", **facts)  # type: ignore[arg-type]
+    f16 = roofplot.Roof(dtype="f16", rate=1e12, unit="vector", **facts)  # type: ignore[arg-type]
+    assert len(roofplot.joined([i8, f8, f16, replace(f8, dtype="f8e5m2", thick=False)])) == 4
+
+
+@pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
+def test_a_gpus_working_set_curve_has_no_labels_on_each_other(layout: style.Layout, fake_cuda: Characterisation) -> None:
+    made = plots.figure("working-set", of_gpu(fake_cuda), layout)
+    assert made is not None
+    texts = [text for ax in made.axes for text in ax.texts if "iB" in text.get_text()]
+    assert [text.get_text() for text in texts] == ["L1 256 KiB", "L2 50 MiB, L3 55 MiB"]  # no stream rests in shared memory
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+def test_a_gpus_working_set_curve_speaks_of_the_device_and_not_of_threads(fake_cuda: Characterisation) -> None:
+    drawn = plots.svg("working-set", of_gpu(fake_cuda)) or ""
+    assert "read.i32.u4, as many blocks as fit" in drawn
+    assert "thread" not in drawn
