@@ -146,7 +146,7 @@ def list_(what: str, **options: Any) -> None:
         "results": lambda: listing.results(options["out"]),
     }
     rows = listed[what]()
-    emit(rows, what, options["json_path"], options["csv_path"])
+    emit(rows, listing.title(what, rows), options["json_path"], options["csv_path"])
 
 
 @cli.command()

@@ -120,7 +120,7 @@ def audit(file: Path, against: str | None, json_path: str | None, csv_path: str 
     findings = [each.finding for each in checked if each.finding]
     faults = sum(finding.severity == "error" for finding in findings)
     held = sum(each.reference is not None for each in checked)
-    emit(rows, f"{file.name}: {held} numbers checked, {faults} faults", json_path, csv_path)
+    emit(rows, f"{file.name}: {_count(held, 'number')} checked, {_count(faults, 'fault')}", json_path, csv_path)
     for finding in findings:
         sys.stderr.write(_told(finding))
     return 1 if faults else 0
@@ -140,7 +140,7 @@ def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
     ]
     faults = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
-    emit(rows, f"{device}: {faults} faults, {warnings} warnings", json_path, csv_path)
+    emit(rows, f"{device}: {_count(faults, 'fault')}, {_count(warnings, 'warning')}", json_path, csv_path)
     return 1 if faults else 0
 
 
@@ -175,3 +175,7 @@ def report(file: Path, targets: dict[str, Path | None]) -> None:
         terminal.show(characterisation)
         return
     reports.write(characterisation, **wanted)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

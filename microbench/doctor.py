@@ -291,7 +291,8 @@ def gpu(patient: Patient) -> Iterator[Finding]:
         device = probe(wanted)
     except CannotRun as error:
         severity: Severity = "error" if patient.device.startswith("cuda") else "info"
-        yield _say("gpu", severity, str(error))
+        says, _, remedy = str(error).partition("; ")
+        yield _say("gpu", severity, says, *filter(None, (remedy,)))
         return
     yield _say("gpu", "info", f"{wanted} is {device.name} ({device.arch})")
     try:
@@ -310,12 +311,14 @@ def gpu_code(_: Patient) -> Iterator[Finding]:
     """Where machine code for GPUs would come from: shipped cubins, NVRTC, Triton, or nvcc for a rebuild."""
     from microbench.devices import cuda
     from microbench.kernels import cuda_code, nvrtc
+    from microbench.kernels.cuda_rows import TARGETS
 
     driver = cuda.extension().driver_version() or NEWEST_DRIVER
     cubins = sorted(path.name for path in cuda_code.installed().glob("*.cubin")) if cuda_code.installed().is_dir() else []
     usable = nvrtc.usable(driver)
     if cubins:
-        targets = sorted({name.split(".")[-2] for name in cubins})
+        there = {name.split(".")[-2] for name in cubins}
+        targets = [target for target in TARGETS if target in there]
         built = cuda.extension().build_info()["nvcc"]
         yield _say("cubins", "info", f"{len(cubins)} cubins of nvcc {built} are installed, for {', '.join(targets)}")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from microbench import store
@@ -32,6 +33,17 @@ def kernels(spec: str, arch: str | None) -> list[Row]:
 
         return [_sheet_row(sheet) for sheet in cuda.sheets_for(arch)]
     return [_sheet_row(kernel.sheet) for kernel in registry(probe(spec)).values()]
+
+
+def title(what: str, rows: Sequence[Row]) -> str:
+    """The heading of a listing: for kernels how many can run, and what unverified means."""
+    if what != "kernels":
+        return what
+    said = [str(row["available"]) for row in rows]
+    lacking = sum(each.startswith("no:") for each in said)
+    heading = f"{len(rows)} kernels: {len(rows) - lacking} can run, {lacking} cannot"
+    unverified = any(each.endswith("unverified") for each in said)
+    return f"{heading}; unverified: no kept run on such hardware shows it yet" if unverified else heading
 
 
 def _sheet_row(sheet: Sheet) -> Row:

@@ -91,3 +91,15 @@ def test_repeat_is_left_out_of_the_repeated_command_line() -> None:
 def test_refusals_reach_the_caller_as_sentences() -> None:
     with pytest.raises(UsageError, match="unknown device"):
         CliRunner().invoke(cli, ["run", "--device", "tpu"], catch_exceptions=False)
+
+
+def test_kernels_of_a_target_that_is_not_here_say_where_their_code_comes_from_and_which_cannot_run(tmp_path: Path) -> None:
+    out = tmp_path / "kernels.json"
+    done = command("list", "kernels", "--device", "cuda:0", "--arch", "sm_90a", "--json", str(out))
+    assert done.returncode == 0, done.stderr
+    rows = {row["kernel"]: row for row in json.loads(out.read_text(encoding="utf-8"))}
+    lacking = {name: row for name, row in rows.items() if row["available"].startswith("no:")}
+    assert f"{len(rows)} kernels: {len(rows) - len(lacking)} can run, {len(lacking)} cannot" in done.stdout
+    assert rows["mma.f16.f16.m16n8k8"]["available"] == "no: only sm_75 has it, and this is sm_90a"
+    assert rows["tcgen05.f16.f32.m128n256k16"]["available"] == "no: only sm_100a, sm_103a have it, and this is sm_90a"
+    assert {row["source"] for row in lacking.values()} == {"nowhere"}

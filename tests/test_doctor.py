@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import re
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -121,8 +122,17 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(patient: doctor.P
         raise CannotRun("no driver; install one")
 
     monkeypatch.setattr(doctor, "probe", none)
-    assert only(doctor.gpu, doctor.Patient(device="cuda:0", machine=patient.machine)).severity == "error"
+    asked = only(doctor.gpu, doctor.Patient(device="cuda:0", machine=patient.machine))
+    assert (asked.severity, asked.says, asked.remedy) == ("error", "no driver", "install one")
     assert only(doctor.gpu, doctor.Patient(device="auto", machine=patient.machine)).severity == "info"
+
+
+def test_compute_targets_are_told_from_old_to_new(patient: doctor.Patient) -> None:
+    said = next(finding.says for finding in doctor.gpu_code(patient) if finding.code == "cubins")
+    numbers = [int(number) for number in re.findall(r"sm_(\d+)", said)]
+    if not numbers:
+        pytest.skip("no cubins are installed: built without nvcc")
+    assert numbers == sorted(numbers)
 
 
 def test_an_unknown_device_is_refused() -> None:

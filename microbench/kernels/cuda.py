@@ -143,7 +143,7 @@ def sheets(device: Device, driver_version: int = 13000) -> list[tuple[Sheet, str
     """
     library = Library(device, driver_version)
     rows = [(row, reason) for row, reason in rows_and_reasons(library) if kinds(row)]
-    return [(sheet_of(row, library, "exact", reason), library.origin(row.family)) for row, reason in rows]
+    return [(sheet_of(row, library, "exact", reason), "nowhere" if reason else library.origin(row.family)) for row, reason in rows]
 
 
 class Checkable(Prepared, Protocol):

@@ -99,7 +99,7 @@ class Library:
         if self.target is None:
             return f"no CUDA kernel here runs on {self.device.arch}: the oldest target is {TARGETS[0]}"
         if self.target not in row.targets:
-            return f"{row.name} exists for {', '.join(row.targets)}; cuda:{self.device.index} is {self.device.arch}"
+            return f"only {', '.join(row.targets)} {'has' if len(row.targets) == 1 else 'have'} it, and this is {self.device.arch}"
         if self.cubins_loadable and self.shipped(row.family):
             return None
         if nvrtc.usable(self.driver_version) is None:
