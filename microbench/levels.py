@@ -21,6 +21,8 @@ _PENALTY = 0.06
 _BEATS_DRAM = 1.2
 # Neighbouring stretches within this factor are one level.
 _SAME_LEVEL = 1.15
+# The two ends of what a stream sees of a level differ by less.
+_FLAT = 1.25
 # A working set counts as on a plateau this far beyond its ends, since sweep points are a fraction of an octave apart.
 _SLACK = 1.19
 _LINE_BYTES = 64
@@ -87,6 +89,9 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
         if name not in ("L1", "L2"):
             # A shared last level is the fastest stretch beyond the level before it; what follows may be page walks or memory.
             inside = [s for s in inside if height[s] - height[last] > math.log(_BEATS_DRAM) and points[s[0]].size_bytes >= below * _SLACK]
+            if seen_by == "stream":
+                # Just past the level before it a part still comes from there: a slope, where there is anything flatter.
+                inside = [s for s in inside if abs(speed[s[0]] - speed[s[1] - 1]) <= math.log(_FLAT)] or inside
         if inside:
             # The longest stretch is the level; what lies between two levels is short or steep.
             chosen = max(inside, key=(lambda s: height[s]) if name not in ("L1", "L2") else (lambda s: s[1] - s[0]))

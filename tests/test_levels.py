@@ -39,6 +39,17 @@ def test_a_last_level_that_neighbours_empty_is_reported_at_the_size_seen() -> No
     assert found["L3"].reuse_s == pytest.approx(found["L3"].high_bytes / 25e9)
 
 
+def test_the_slope_behind_a_level_is_not_the_next_one() -> None:
+    # Just past 1 MiB a part of each pass still comes from the second level: faster than the plateau behind, and no plateau.
+    tail = {1: 45e9, 2: 34e9}
+    points = stream(300e9, 100e9, 25e9, 10e9, 16 * MIB)
+    first = next(i for i, point in enumerate(points) if point.size_bytes > MIB)
+    points[first : first + 2] = [SweepPoint(size_bytes=points[first + i - 1].size_bytes, value=tail[i]) for i in (1, 2)]
+    found = {level.name: level for level in find_levels(points, fake_device(), "stream")}
+    assert found["L3"].value == 25e9
+    assert found["L3"].high_bytes >= 10 * MIB
+
+
 def test_a_last_level_as_slow_as_memory_is_not_called_one() -> None:
     found = [level.name for level in find_levels(stream(300e9, 100e9, 10.5e9, 10e9, 32 * MIB), fake_device(), "stream")]
     assert found == ["L1", "L2", "DRAM"]
