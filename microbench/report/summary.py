@@ -123,14 +123,14 @@ def _compute(characterisation: Characterisation) -> str:
     if not best:
         return "not measured"
     parts = [f"{name} {view.rate_text(ceiling, ceiling.rate.value)}" for name, ceiling in best.items()]
-    shares = [round(100 * ceiling.rate.value / ceiling.nominal) for ceiling in best.values() if ceiling.nominal]
+    shares = [100 * ceiling.rate.value / ceiling.nominal for ceiling in best.values() if ceiling.nominal]
     share = f"; {_span(shares)} % of nominal at the clock seen" if shares else ""
     return _on_threads(characterisation, parts) + share
 
 
-def _span(numbers: list[int]) -> str:
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
+def _span(numbers: list[float]) -> str:
+    low, high = f"{min(numbers):.0f}", f"{max(numbers):.0f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _bandwidth(characterisation: Characterisation) -> str:

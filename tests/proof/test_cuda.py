@@ -141,7 +141,7 @@ def test_without_a_disassembler_unknown_code_is_unproven_with_the_remedy(monkeyp
     monkeypatch.setattr(sass, "nvdisasm", lambda: None)
     golden._disassembled.cache_clear()
     row = next(row for row in rows_for("sm_80") if row.symbol == "fma_f32")
-    proven = golden.proof(row, "sm_80", b"not a cubin", "NVRTC")
+    proven = golden.proof(row, "sm_80", golden.ELF + b"no known cubin", "NVRTC")
     assert proven.status == "unproven"
     assert proven.reason is not None
     assert "pip install nvidia-cuda-nvdisasm" in proven.reason
