@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microbench.clock import Best, Round, best, bound, comparable, counting
+from microbench.clock import Best, Round, comparable, counting, judged
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import advertised_rate, bus_rate, nominal_rate
 from microbench.partitions import halves
@@ -46,19 +46,11 @@ class _Series:
     rounds: tuple[Samples, ...]
     companion: Sheet | None = None
 
-    def found(self, work: float, device: Device) -> list[tuple[Round, Best]]:
-        """Best rate (in units of work per second, over all threads) and fastest sample of each round that counts towards a peak."""
-        threads = self.case.threads
-        per_hertz = nominal_rate(self.sheet, device, clock_hz=1.0, threads=threads)
-        rounds = []
-        for samples in self.rounds:
-            fastest = best(samples, self.companion)
-            rate = work * threads * samples.iterations * 1e9 / fastest.ns
-            by_ports = bound(self.sheet, self.case, device) != "clock"
-            share = rate / (per_hertz * fastest.clock_hz) if by_ports and per_hertz and fastest.clock_hz else None
-            rounds.append((Round(rate=rate, clock_hz=None if samples.clock_hz else fastest.clock_hz, share=share), fastest))
+    def found(self, device: Device) -> list[tuple[Round, Best]]:
+        """Best rate and fastest sample of each round that counts towards a peak."""
+        rounds = [judged(samples, self.case, device, self.sheet, self.companion) for samples in self.rounds]
         timed_clock = any(samples.companion_ns for samples in self.rounds)
-        return [rounds[i] for i in counting([each for each, _ in rounds], threads, timed_clock)]
+        return [rounds[i] for i in counting([each for each, _ in rounds], self.case.threads, timed_clock)]
 
     def medians(self, work: float) -> list[float]:
         """Median rate of each round."""
@@ -108,8 +100,8 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     if measures == "memory" and (level is None or _warm_memory(level, one)):
         return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
-    found = one.found(work, device)
-    per_round = [each.rate for each, _ in found]
+    found = one.found(device)
+    per_round = [work * each.rate for each, _ in found]
     clocks = [fastest.clock_hz for _, fastest in found]
     clock = clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"

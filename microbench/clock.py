@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from microbench.nominal import nominal_rate
 from microbench.records import Case, Device, Samples, Sheet
 
 # Pairs in a window: long enough for two quiet moments of either loop, short enough (some ms) for one step of turbo.
@@ -86,11 +87,27 @@ def bound(sheet: Sheet, case: Case, device: Device) -> Bound | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One round of one case: its best rate, the clock it ran at, and its share of what the ports can do then (``None``: unknown)."""
+    """One round of one case: its best rate, the clock it ran at, and its share of what the ports can do then (``None``: unknown).
+
+    Rates are iterations a second, over all threads.
+    """
 
     rate: float
     clock_hz: float | None = None
     share: float | None = None
+
+
+def judged(samples: Samples, case: Case, device: Device, sheet: Sheet, companion: Sheet | None) -> tuple[Round, Best]:
+    """A round as convergence and ceilings see it, and its fastest trustworthy sample."""
+    fastest = best(samples, companion)
+    rate = case.threads * samples.iterations * 1e9 / fastest.ns
+    share = None
+    if fastest.clock_hz and bound(sheet, case, device) != "clock":
+        nominal = nominal_rate(sheet, device, clock_hz=fastest.clock_hz, threads=case.threads)
+        work = sheet.work.flop if sheet.measures == "compute" else sheet.work.bytes
+        share = rate * work / nominal if nominal else None
+    # What a device stamps itself is no clock that rounds are compared by.
+    return Round(rate=rate, clock_hz=None if samples.clock_hz else fastest.clock_hz, share=share), fastest
 
 
 def comparable(rounds: Sequence[Round]) -> list[float]:

@@ -17,11 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from microbench.clock import Round, best, bound, comparable, counting
+from microbench.clock import Round, bound, comparable, counting, judged
 from microbench.disturbance import Steal
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Pairing, Prepared
-from microbench.nominal import nominal_rate
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
 from microbench.stats import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, rounds_agree, thin
 
@@ -206,7 +205,7 @@ class Loop:
             state.iterations = 0  # Calibrated while something held it up: once more before the next round.
         self.watcher.sampled(samples)
         highest = max(each.rate for each in state.rounds)
-        self.watcher.progressed(state.case, self.round, highest * 1e9 * state.case.threads)
+        self.watcher.progressed(state.case, self.round, highest)
 
     def _calibrate(self, state: _State) -> None:
         if state.iterations:
@@ -238,14 +237,8 @@ class Loop:
 
     def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
         """Take in a round: its best rate, and the share of the ports' count at the clock seen."""
-        found = best(samples, state.companion_sheet)
-        rate = samples.iterations / found.ns
-        share = None
-        if found.clock_hz and bound(state.sheet, state.case, self.device) != "clock":
-            nominal = nominal_rate(state.sheet, self.device, clock_hz=found.clock_hz, threads=state.case.threads)
-            work = state.sheet.work.flop if state.sheet.measures == "compute" else state.sheet.work.bytes
-            share = rate * 1e9 * work * state.case.threads / nominal if nominal else None
-        state.rounds.append(Round(rate=rate, clock_hz=None if samples.clock_hz else found.clock_hz, share=share))
+        seen, _ = judged(samples, state.case, self.device, state.sheet, state.companion_sheet)
+        state.rounds.append(seen)
         state.ended_s.append(ended_s)
 
 

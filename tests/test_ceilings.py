@@ -4,6 +4,7 @@ import pytest
 from fake_backend import KIB, fake_device
 
 from microbench import ceilings as module
+from microbench import clock
 from microbench.ceilings import TIMER_STEP_NS, distil
 from microbench.records import Budget, Case, Plan, Samples, Sheet, Work
 
@@ -12,11 +13,12 @@ BUDGET = Budget()
 
 @pytest.fixture(autouse=True)
 def _thousand_flop_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        module,
-        "nominal_rate",
-        lambda sheet, device, clock_hz, threads: 1000.0 * clock_hz * threads if sheet.measures == "compute" else None,
-    )
+    for place in (module, clock):
+        monkeypatch.setattr(
+            place,
+            "nominal_rate",
+            lambda sheet, device, clock_hz, threads: 1000.0 * clock_hz * threads if sheet.measures == "compute" else None,
+        )
 
 
 def sheet(name: str, **facts: object) -> Sheet:

@@ -68,7 +68,7 @@ def test_the_seed_decides_the_order_inside_a_block() -> None:
 
 
 def test_rounds_that_agree_below_the_ports_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microbench.measure.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
+    monkeypatch.setattr("microbench.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
     # 1000 FLOP in 2 cycles of the companion's clock, where the ports allow 1000 a cycle: half of nominal.
     clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
     loop, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 2e-9, companion="clock.v128"), clock)
@@ -77,7 +77,7 @@ def test_rounds_that_agree_below_the_ports_do_not_converge(monkeypatch: pytest.M
 
 
 def test_rounds_at_the_ports_converge_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microbench.measure.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
+    monkeypatch.setattr("microbench.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
     clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
     _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, companion="clock.v128"), clock)
     assert len(notes.samples) == BUDGET.min_rounds
