@@ -81,8 +81,8 @@ class Bench:
                         raise SystemExit(f"{sheet.name} left a wrong result")
                     found.append(self._rated(sheet, clock.sheet, threads, _samples(taken)))
         finally:
-            for job in (*jobs, companion):
-                job.close()
+            for each in (*jobs, companion):
+                each.close()
         return [(max(rate for rate, _ in found), max((share for _, share in found if share), default=None)) for found in seen]
 
     def _rated(self, sheet: Sheet, clock: Sheet, threads: int, samples: Samples) -> tuple[float, float | None]:
@@ -118,8 +118,16 @@ def _paired(job: Prepared) -> Pairing:
 
 
 def _samples(taken: Pairs) -> Samples:
-    facts = {"ns": taken.ns, "companion_ns": taken.companion_ns, "companion_iterations": taken.companion_iterations}
-    return Samples(case="limits", round=0, started_s=0.0, iterations=taken.iterations, count=len(taken.ns), **facts)
+    return Samples(
+        case="limits",
+        round=0,
+        started_s=0.0,
+        iterations=taken.iterations,
+        ns=taken.ns,
+        count=len(taken.ns),
+        companion_ns=taken.companion_ns,
+        companion_iterations=taken.companion_iterations,
+    )
 
 
 def sample(bench: Bench, rows: Mapping[tuple[str, int], Row], returns: Mapping[tuple[str, int], Return]) -> None:

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import limits
@@ -42,7 +42,7 @@ LEVELS = ("L1", "L2", "DRAM", "compute", "limits")
 Rates = dict[str, dict[int, float]]
 
 
-def variants(kernels: dict[str, Kernel], point: Point) -> Iterator[tuple[str, dict[str, Value]]]:
+def variants(kernels: dict[str, Kernel], point: Point) -> Iterator[tuple[str, Mapping[str, Value]]]:
     """Our kernels and parameters that compete at one point."""
     for name, kernel in kernels.items():
         sheet = kernel.sheet
@@ -63,15 +63,17 @@ def variants(kernels: dict[str, Kernel], point: Point) -> Iterator[tuple[str, di
         yield from ((name, {"working_set": point.bytes_per_thread, **params}) for params in _params(point, sheet.access_bytes, past))
 
 
-def _params(point: Point, width: int, past: bool) -> Iterator[dict[str, Value]]:
+def _params(point: Point, width: int, past: bool) -> Iterator[Mapping[str, Value]]:
     yield {"pages": "huge"}
     if point.level == "L1" or width < 32:
         return
     distances = (512, 1024) if point.op != "read" else (2048,)
-    yield from ({"pages": "huge", "prefetch": distance} for distance in distances)
+    for distance in distances:
+        yield {"pages": "huge", "prefetch": distance}
     if point.level == "L2":
         yield {"pages": "4k"}
-        yield from ({"pages": "4k", "prefetch": distance} for distance in distances)
+        for distance in distances:
+            yield {"pages": "4k", "prefetch": distance}
     elif past or point.op in ("read", "write"):
         yield from ({"pages": pages, "streams": streams} for streams in (4, 8, 16) for pages in ("huge", "4k"))
     if past:
@@ -100,7 +102,7 @@ class Ours:
                 yield label, seen[label]
         self._best.setdefault(point, sorted(seen, key=lambda label: -seen[label])[:FINALISTS])
 
-    def _sample(self, name: str, params: dict[str, Value], threads: int, opened: contextlib.ExitStack) -> float:
+    def _sample(self, name: str, params: Mapping[str, Value], threads: int, opened: contextlib.ExitStack) -> float:
         kernel = self.kernels[name]
         amount = kernel.sheet.work.flop if kernel.sheet.measures == "compute" else kernel.sheet.work.bytes
         job = kernel.prepare(self.device, params, threads)

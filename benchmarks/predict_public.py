@@ -97,7 +97,7 @@ def gemm(data: Path) -> Iterator[Rows]:
     yield _rows("gemm", "LLM layers a100 f16", "a100", [(batch, list(zip(rows.n, rows.k, strict=True)))])
     for operator in ("linear", "bmm"):
         table = pd.read_csv(data / f"{operator}_v100_a100_fp32.csv", comment="#").drop_duplicates(["device", "split", "b", "m", "n", "k"])
-        for (device, split), rows in table.groupby(["device", "split"]):
+        for (device, split), rows in table.groupby(["device", "split"]):  # type: ignore[assignment]
             if len(rows) < 500:
                 continue
             name = "bmm" if operator == "bmm" else "matmul"
@@ -237,7 +237,7 @@ def main() -> None:
     means = frame.groupby(["group", "rows"], sort=False)[list(COLUMNS)].mean().round(2).reset_index()
     sys.stdout.write(f"\nmeans over sets\n{means.to_string(index=False)}\n")
     if options.csv:
-        rows_out = [*table, *({"set": "mean", **row} for row in means.to_dict("records"))]
+        rows_out = [*table, *({"set": "mean", **{str(key): value for key, value in row.items()}} for row in means.to_dict("records"))]
         with options.csv.open("x", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["group", "set", "rows", "tested", *COLUMNS], lineterminator="\n")
             writer.writeheader()

@@ -20,8 +20,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import microbench as mb
 from microbench.records import Ceiling, Characterisation
+from microbench.store import load
 
 # The project's own targets for quick runs on two noisy cores, as fractions.
 TARGET = {("compute", 1): 0.01, ("compute", 2): 0.03, ("memory", 1): 0.05, ("memory", 2): 0.05}
@@ -38,7 +38,7 @@ def measure(out: Path) -> Characterisation:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     path = next(iter(set(out.glob("*/*.json")) - before))
     print(f"{path.name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
-    return mb.load(path)
+    return load(path)
 
 
 def spin(cpu: int, start_s: float, stop_s: float) -> None:

@@ -14,7 +14,7 @@ from microbench.errors import UsageError
 from microbench.operators import Op, op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from microbench.capture import Graph, Step
 
@@ -189,10 +189,8 @@ def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph
     steps = tuple(
         replace(step, op=_remade(step.op, changed[place])) if place in changed else step for place, step in enumerate(graph.steps)
     )
-    count: Callable[[Graph], int] = lambda each: sum(  # noqa: E731 - said twice, needed twice
-        _stored(step.op) for step in each.steps if step.phase == "forward"
-    )
-    share = count(replace(graph, steps=steps)) / max(count(graph), 1)
+    before, after = (sum(_stored(step.op) for step in each if step.phase == "forward") for each in (graph.steps, steps))
+    share = after / max(before, 1)
     copies = 3 if graph.train else 1
     held = copies * graph.parameter_bytes
 
