@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from microbench import units
 from microbench.records import Characterisation
-from microbench.report import page, plots, roofplot, style, summary, view
+from microbench.report import fits, page, plots, roofplot, style, summary, view
 
 _LABELS: dict[plots.PlotName, str] = {
     "roofline": "Roofline: measured compute and bandwidth ceilings over arithmetic intensity",
@@ -52,7 +52,7 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "lines": summary.lines(characterisation),
         "pictures": {name: picture(name, characterisation) for name in _LABELS},
         "ridges": roofplot.ridge_rows(characterisation),
-        "rooflines": page.roofline_rows(characterisation),
+        "rooflines": fits.roofline_rows(characterisation),
         "levels": summary.level_rows(characterisation),
         "costs": [
             (
@@ -65,7 +65,10 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "groups": groups,
         "legend": view.legend(row for group in groups for row in group.rows),
         "side": page.side_rows(characterisation),
-        "operators": page.fit_rows(characterisation),
+        "operators": [fits.HEADING, *(fits.cells(row) for row in fits.fit_rows(characterisation))]
+        if characterisation.fits.operators
+        else [],
+        "operators_say": fits.explained(characterisation),
         "device": page.device_facts(characterisation),
         "features": characterisation.device.features,
         "facts": page.environment_facts(characterisation),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from microbench import units
 from microbench.records import Characterisation
-from microbench.report import page, summary, view
+from microbench.report import fits, page, summary, view
 
 
 def render(characterisation: Characterisation) -> str:
@@ -92,13 +92,11 @@ def _costs(characterisation: Characterisation) -> Iterable[str]:
 
 
 def _operators(characterisation: Characterisation) -> Iterable[str]:
-    fits = page.fit_rows(characterisation)
-    if fits:
+    rows = fits.fit_rows(characterisation)
+    if rows:
         yield "## Operator families calibrated"
-        yield table(
-            ("family", "dtype", "rows", "fixed cost", "terms", "error"),
-            [(fit.family, fit.dtype, str(fit.rows), fit.cost, fit.terms, fit.error) for fit in fits],
-        )
+        yield fits.explained(characterisation)
+        yield table(fits.HEADING, [fits.cells(row) for row in rows])
 
 
 def _findings(characterisation: Characterisation) -> Iterable[str]:

@@ -1,16 +1,14 @@
-"""What the page and the Markdown say beyond the tables of ceilings: method, GPU rows side by side, environment, fits."""
+"""What the page and the Markdown say beyond the tables of ceilings: method, GPU rows side by side, environment."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import quantiles
 
 from microbench import units
 from microbench.data.published import Published, published
 from microbench.environment import FACTS
-from microbench.records import Ceiling, Characterisation, OperatorFit, Proof, RooflineFit
+from microbench.records import Ceiling, Characterisation, Proof
 from microbench.report import summary, view
 from microbench.report.sweeps import plural
 
@@ -51,18 +49,6 @@ class SideRow:
     published: str
     figures: str
     power: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitRow:
-    """What calibration learnt about one operator family."""
-
-    family: str
-    dtype: str
-    rows: int
-    cost: str
-    terms: str
-    error: str
 
 
 def method_rows(characterisation: Characterisation, group: view.Group) -> tuple[MethodRow, ...]:
@@ -237,58 +223,3 @@ def _plain(value: float | str | bool | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def fit_rows(characterisation: Characterisation) -> tuple[FitRow, ...]:
-    """One row for each calibrated operator family."""
-    return tuple(_fit(fit) for fit in characterisation.fits.operators)
-
-
-def _fit(fit: OperatorFit) -> FitRow:
-    return FitRow(
-        family=fit.family if fit.cache == "hot" else f"{fit.family}, cold",
-        dtype=fit.dtype,
-        rows=fit.rows,
-        cost=", ".join(f"{launch} {units.seconds(value)}" for launch, value in fit.cost_s.items()) or view.UNKNOWN,
-        terms=", ".join(f"{name} {units.digits(value, 3)}" for name, value in fit.terms.items()) or view.UNKNOWN,
-        error=residual_text(fit.residuals),
-    )
-
-
-def residual_text(residuals: Sequence[float]) -> str:
-    """The typical and the nine-in-ten error in per cent, from log residuals.
-
-    Examples
-    --------
-    >>> residual_text([])
-    'no residuals'
-    """
-    sizes = sorted(math.expm1(min(abs(value), 20.0)) * 100 for value in residuals if math.isfinite(value))
-    if len(sizes) < 2:
-        return "no residuals"
-    cuts = quantiles(sizes, n=10, method="inclusive")
-    return f"{cuts[4]:.1f} % typical, {cuts[8]:.1f} % in nine of ten"
-
-
-def roofline_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...]:
-    """The fitted rooflines as a table with a heading row; empty without fits."""
-    fits = characterisation.fits.rooflines
-    rows = [tuple(_roofline(fit, level)) for fit in fits for level in fit.bandwidth]
-    return (("fit", "data in", "peak", "bandwidth", "ridge point", "sharpness", "residual (rms, worst)"), *rows) if rows else ()
-
-
-def _roofline(fit: RooflineFit, level: str) -> tuple[str, ...]:
-    ridge = fit.ridge.get(level)
-    residual = view.UNKNOWN
-    if fit.rms_log_residual is not None:
-        worst = f", {100 * fit.worst_log_residual:+.1f} %" if fit.worst_log_residual is not None else ""
-        residual = f"{100 * fit.rms_log_residual:.1f} %{worst}"
-    return (
-        f"{fit.dtype}{' ' + fit.unit if fit.unit else ''}, {plural(fit.threads, 'thread')}",
-        level,
-        units.rate(fit.peak, "FLOP/s"),
-        units.rate(fit.bandwidth[level], "byte/s"),
-        f"{units.digits(ridge, 3)} FLOP/byte" if ridge else view.UNKNOWN,
-        view.UNKNOWN if fit.sharpness is None else units.digits(fit.sharpness, 3),
-        residual,
-    )

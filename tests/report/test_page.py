@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 from pytest_regressions.file_regression import FileRegressionFixture
 
-from microbench.records import Characterisation, Finding
-from microbench.report import html, markdown
+from microbench.records import Characterisation, Device, Finding, Fits, OperatorFit
+from microbench.report import fits, html, markdown, view
 
 VOID = {"meta", "col", "br", "img", "hr", "input", "link"}
 
@@ -108,3 +108,41 @@ def test_markdown_rows_have_as_many_cells_as_their_heading(fake_cpu: Characteris
         for block in markdown.render(characterisation).split("\n\n"):
             if block.startswith("|"):
                 assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.strip().split("\n")}) == 1
+
+
+def test_interval_widths_of_operator_families_are_those_that_predictions_have() -> None:
+    fit = OperatorFit(
+        family="pooling",
+        dtype="f32",
+        rows=34,
+        terms={"peak": 4.59e11, "bandwidth": 8.2e9, "factor.pool": 5.46},
+        correction={"noise": 0.04, "amplitude": 0.03},
+        residuals=(-9.7, 0.7, 12.0),
+        quantile=2.5,
+        quantiles={"avg_pool2d": 5.0},
+    )
+    held = Characterisation(
+        schema="1.0",
+        device=Device(id="0", kind="cpu", name="made up", arch="none"),
+        environment=None,
+        plan=None,
+        fits=Fits(operators=(fit, replace(fit, quantile=None, cache="cold"))),
+    )
+    hot, cold = fits.fit_rows(held)
+    # e^(2.5 x 0.04) and e^(5 x 0.04), then with the spread hypot(0.04, 0.03) far off: not the standardised residuals as per cent.
+    assert (hot.near, hot.far) == ("± 11 % to ± 22 %", "± 13 % to ± 28 %")
+    assert (hot.compute, hot.memory) == ("459 GFLOP/s", "8.20 GB/s")
+    assert (cold.family, cold.near) == ("pooling, cold", "none")
+    for rendered in (html.render(held), markdown.render(held)):
+        assert "459 GFLOP/s" in rendered
+        assert "459000000000" not in rendered
+        assert "factor.pool" not in rendered
+
+
+def test_levels_of_a_fitted_roofline_go_from_near_to_far(fake_cpu: Characterisation) -> None:
+    rows = fits.roofline_rows(fake_cpu)
+    first = [row[1] for row in rows[1:] if row[0] == rows[1][0]]
+    assert first == sorted(first, key=view.NEAR_TO_FAR.index)
+    fit = replace(fake_cpu.fits.rooflines[0], bandwidth={"DRAM": 1e9, "L1": 1e11, "L2": 1e10})
+    shuffled = replace(fake_cpu, fits=replace(fake_cpu.fits, rooflines=(fit,)))
+    assert [row[1] for row in fits.roofline_rows(shuffled)[1:]] == ["L1", "L2", "DRAM"]
