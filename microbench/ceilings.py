@@ -23,7 +23,7 @@ from microbench.stats import AGREEING_ROUNDS, COMPUTE_TOLERANCE, MEMORY_TOLERANC
 
 # What two reads of the clock can be wrong by together, in nanoseconds.
 TIMER_STEP_NS = 40
-# A sample within this of the best was taken in a quiet moment.
+# A round whose median is within this of the best was quiet.
 _QUIET = {"compute": 0.02, "memory": 0.05}
 
 
@@ -109,13 +109,13 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     quiet = _QUIET["compute" if measures == "compute" else "memory"]
     value = max(per_round)
     power = _power(one.rounds)
-    every = np.concatenate([work * case.threads * r.iterations * 1e9 / np.asarray(r.ns, dtype=float) for r in one.rounds])
+    medians = one.medians(work)
     return Ceiling(
         name=f"{sheet.name}.{level}" if measures == "memory" and not fixed_level(sheet.variant) else sheet.name,
         measures=measures,
         backend=sheet.backend,
         rate=_peak(per_round, one, nominal),
-        typical=_typical(one.medians(work)),
+        typical=_typical(medians),
         case=case.key,
         unit=sheet.unit,
         dtype=sheet.dtype,
@@ -129,7 +129,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         operands=sheet.operands,
         rounds=len(one.rounds),
         converged=_converged([each for each, _ in found], sheet),
-        quiet_share=round(float(np.mean(every >= value * (1 - quiet))), 4),
+        quiet_share=round(sum(each >= value * (1 - quiet) for each in medians) / len(medians), 4),
         nominal=nominal,
         advertised=advertised_rate(device, sheet, level),
         clock_hz=clock,
@@ -147,8 +147,8 @@ def _per_clock(value: float, clock: float | None, case: Case, device: Device) ->
 
 
 def _power(rounds: Sequence[Samples]) -> float | None:
-    readings = [watts for r in rounds for watts in r.power_w]
-    return float(np.median(readings)) if readings else None
+    medians = [float(np.median(r.power_w)) for r in rounds if r.power_w]
+    return float(np.median(medians)) if medians else None
 
 
 def _warm_memory(level: str, one: _Series) -> bool:

@@ -47,16 +47,25 @@ def best(samples: Samples, companion: Sheet | None) -> Best:
     fastest = min(range(len(samples.ns)), key=samples.ns.__getitem__)
     if samples.clock_hz:
         return Best(ns=samples.ns[fastest], clock_hz=samples.clock_hz[min(fastest, len(samples.clock_hz) - 1)])
-    pairs = min(len(samples.ns), len(samples.companion_ns))
-    if pairs < 2 or companion is None or not companion.cycles:
+    window = quiet_window(samples)
+    if window is None or companion is None or not companion.cycles:
         return Best(ns=samples.ns[fastest], clock_hz=None)
+    clocked = min(samples.companion_ns[window.start : window.stop])
+    return Best(ns=min(samples.ns[window.start : window.stop]), clock_hz=companion.cycles * samples.companion_iterations * 1e9 / clocked)
+
+
+def quiet_window(samples: Samples) -> range | None:
+    """The indices of the quiet window with the fastest sample; ``None`` where no window is quiet, or there are no pairs."""
+    pairs = min(len(samples.ns), len(samples.companion_ns))
+    if pairs < 2:
+        return None
     first, second = _two_fastest(samples.ns[:pairs])
     clocked, again = _two_fastest(samples.companion_ns[:pairs])
     quiet = (second <= first * (1 + _AGREE)) & (again <= clocked * (1 + _AGREE))
     if not quiet.any():
-        return Best(ns=samples.ns[fastest], clock_hz=None)
+        return None
     chosen = int(np.argmin(np.where(quiet, first, np.inf)))
-    return Best(ns=int(first[chosen]), clock_hz=companion.cycles * samples.companion_iterations * 1e9 / float(clocked[chosen]))
+    return range(chosen, chosen + min(WINDOW, pairs))
 
 
 def _two_fastest(ns: Sequence[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -19,6 +19,7 @@ import msgspec
 from microbench.errors import CannotRun, UsageError
 from microbench.files import check_writable, only_run, slug, stem, write_new
 from microbench.records import Characterisation, Finding, Samples
+from microbench.thinning import EXACT, SAMPLES_PER_ROUND, STEPS, fewer_rounds, thin
 
 if TYPE_CHECKING:
     from microbench.records import Device, Environment, Plan, Sheet
@@ -36,63 +37,15 @@ __all__ = [
     "save",
     "slug",
     "stem",
-    "thin",
     "write_new",
 ]
 
 SCHEMA = "1.0"
 MAX_FILE_BYTES = 2_000_000
-SAMPLES_PER_ROUND = 200
 JOURNAL_SUFFIX = ".partial"
 
 _READ_LIMIT_BYTES = 64_000_000  # far above what is ever written (a journal is not thinned); below what would stall a laptop
 _SCHEMA = re.compile(r"(\d{1,4})\.(\d{1,4})")
-# Where a file would be too large: first fewer samples a round, then fewer rounds a case.
-_THINNING = (
-    *((count, 10**6) for count in (SAMPLES_PER_ROUND, 100, 50, 25, 12, 6, 3, 1)),
-    *((1, rounds) for rounds in (32, 16, 8, 4, 2, 1)),
-)
-
-
-def thin(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
-    """Keep at most ``limit`` timings, evenly spaced, the fastest always among them; ``count`` still says how many were taken.
-
-    The fastest stays because the envelope of a ceiling rests on it: a stored file must give the same ceilings again.
-    """
-    taken = len(samples.ns)
-    if taken <= limit:
-        return samples
-    kept = [0] if limit == 1 else [round(i * (taken - 1) / (limit - 1)) for i in range(limit)]
-    fastest = min(range(taken), key=samples.ns.__getitem__)
-    if fastest not in kept:
-        kept[min(range(limit), key=lambda i: abs(kept[i] - fastest))] = fastest
-
-    def pick(values: tuple[Any, ...]) -> tuple[Any, ...]:
-        # A column shorter than ns (a companion that ran less often) is thinned by its own length.
-        return tuple(values[i] for i in kept) if len(values) == taken else values[:: max(1, -(-len(values) // limit))]
-
-    return replace(
-        samples,
-        ns=pick(samples.ns),
-        companion_ns=pick(samples.companion_ns),
-        clock_hz=pick(samples.clock_hz),
-        power_w=pick(samples.power_w),
-    )
-
-
-def _fewer_rounds(samples: tuple[Samples, ...], limit: int) -> tuple[Samples, ...]:
-    """At most so many rounds of each case, evenly spaced, the round with the fastest timing always among them."""
-    by_case: dict[str, list[Samples]] = {}
-    for each in samples:
-        by_case.setdefault(each.case, []).append(each)
-    kept: set[int] = set()
-    for rounds in by_case.values():
-        best = min(rounds, key=lambda each: min(each.ns) / each.iterations)
-        others = [each for each in rounds if each is not best]
-        step = max(1, -(-len(others) // max(1, limit - 1)))
-        kept.update(id(each) for each in (best, *(others[::step] if limit > 1 else ())))
-    return tuple(each for each in samples if id(each) in kept)
-
 
 _FIELDS = tuple((field.name, field.default) for field in fields(Samples))
 
@@ -126,15 +79,16 @@ def dumps(characterisation: Characterisation) -> bytes:
     """
     data = b""
     longest = max((len(each.ns) for each in characterisation.samples), default=0)
-    for count, rounds in _THINNING:
+    for count, rounds in STEPS:
         if data and rounds > len(characterisation.samples) and count >= longest:
             continue  # it would thin nothing
         samples = tuple(thin(each, count) for each in characterisation.samples)
-        fewer = _fewer_rounds(samples, rounds)
+        fewer = fewer_rounds(samples, rounds)
         findings = characterisation.findings
         if count < SAMPLES_PER_ROUND:
             says = f"the file would have been above {MAX_FILE_BYTES / 1e6:g} MB; it keeps at most {count} samples a case and round"
             says += f" and {rounds} rounds a case" if len(fewer) < len(samples) else ""
+            says += ", and those that the ceilings rest on" if count >= EXACT else ", too few for the ceilings' typical rates"
             remedy = "measure fewer cases at a time with --only"
             findings = (*findings, Finding(code="samples-thinned", severity="info", says=says, remedy=remedy))
         data = _encode(replace(characterisation, samples=fewer, findings=findings))

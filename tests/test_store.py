@@ -382,18 +382,6 @@ def test_check_writable_finds_a_full_disk_before_the_run(tmp_path: Path, monkeyp
 # --- size ------------------------------------------------------------------------------------------------------------------------
 
 
-@given(ns=st.lists(st.integers(1, 10**6), min_size=1, max_size=900), limit=st.integers(1, 300))
-def test_thinning_keeps_the_fastest_the_order_and_the_count(ns: list[int], limit: int) -> None:
-    row = Samples(case="a", round=0, started_s=0, iterations=1, ns=tuple(ns), count=len(ns), companion_ns=tuple(value + 1 for value in ns))
-    kept = store.thin(row, limit)
-    assert len(kept.ns) == min(len(ns), limit)
-    assert min(kept.ns) == min(ns)
-    assert kept.count == len(ns)
-    assert all(b == a + 1 for a, b in zip(kept.ns, kept.companion_ns, strict=True))
-    remaining = iter(ns)
-    assert all(value in remaining for value in kept.ns)
-
-
 def many(cases: int, rounds: int, taken: int) -> tuple[Samples, ...]:
     ns = tuple(1_000_000 + 7919 * i % 99991 for i in range(taken))
     return tuple(

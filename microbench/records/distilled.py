@@ -33,7 +33,8 @@ class Ceiling:
     """A rate that the device was seen to reach (FLOP/s, OP/s or byte/s), with everything that qualifies it.
 
     ``rate`` is the envelope, ``typical`` the median over rounds. ``nominal`` is units x width x FLOP per cycle at the clock
-    seen, ``advertised`` what is printed. ``per_clock`` is per core (CPU) or per SM (CUDA).
+    seen, ``advertised`` what is printed. ``per_clock`` is per core (CPU) or per SM (CUDA). ``quiet_share`` is the share
+    of rounds whose median came close to the envelope.
     """
 
     name: str

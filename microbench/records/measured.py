@@ -208,9 +208,9 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """The raw timings of one case in one round (evenly thinned to 200; ``count`` is how many were taken).
+    """The raw timings of one case in one round (stored thinned, see ``thinning``; ``count`` is how many were taken).
 
-    ``companion_ns`` alternates with ``ns`` sample by sample where the kernel has a companion. ``clock_hz`` has one entry a
+    ``companion_ns`` alternates with the first of ``ns`` sample by sample where the kernel has a companion. ``clock_hz`` has one entry a
     sample where the device stamps cycles. ``started_s`` counts from the start of the run. ``steal_s`` is what the host took from
     the CPUs of this process while the samples were taken, in steps of the kernel's tick (``None``: it doesn't tell). ``stop`` says why
     no more were taken: the budget's number was reached, or samples this long had used up their time.

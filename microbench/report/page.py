@@ -59,7 +59,7 @@ def method_rows(characterisation: Characterisation, group: view.Group) -> tuple[
 def _method(characterisation: Characterisation, row: view.Row) -> MethodRow:
     ceiling = row.ceiling
     sheet = view.sheet_of(characterisation, ceiling)
-    quiet = f", {100 * ceiling.quiet_share:.0f} % of samples quiet" if ceiling.quiet_share is not None else ""
+    quiet = f", {100 * ceiling.quiet_share:.0f} % of rounds quiet" if ceiling.quiet_share is not None else ""
     typical = f"; typical {view.interval_text(ceiling.typical)}" if ceiling.typical else ""
     return MethodRow(
         title=row.title,
