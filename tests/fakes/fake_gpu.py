@@ -17,6 +17,7 @@ from ptx.counts import kept
 
 from microbench.errors import MicrobenchError
 from microbench.kernels import cuda_code
+from microbench.proof import sass
 
 HERE = Path(__file__).parent
 
@@ -131,11 +132,27 @@ class FakeMachine:
         here["LD_LIBRARY_PATH"] += f":{os.environ.get('LD_LIBRARY_PATH', '')}"
         here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
         if self.nvrtc:
-            folder = build("fake_nvrtc.cpp", f"libnvrtc.so.{self.nvrtc.partition('.')[0]}")
             here |= {"MB_FAKE_NVRTC": self.nvrtc, "MB_FAKE_CUBINS": str(cuda_code.installed())}
-            here["LD_LIBRARY_PATH"] += f":{folder}"
+            here["PYTHONPATH"] = f"{self._wheels()}{os.pathsep}{here['PYTHONPATH']}"
         here.pop("CUDA_VISIBLE_DEVICES", None)
         return here | more
+
+    def _wheels(self) -> Path:
+        """A folder of packages with the fake NVRTC where a wheel has the real one, and nothing else of the vendor's but a disassembler.
+
+        A real NVRTC that is installed beside it would be found first, and would ask the fake driver for what it has not.
+        """
+        library = f"libnvrtc.so.{self.nvrtc.partition('.')[0]}"
+        vendor = self.folder / "wheels" / "nvidia"
+        (vendor / "cu" / "lib").mkdir(parents=True, exist_ok=True)
+        (vendor / "__init__.py").touch()  # a package that has this file hides all other parts of its name
+        links = {vendor / "cu" / "lib" / library: build("fake_nvrtc.cpp", library) / library}
+        if (tool := sass.nvdisasm()) is not None:
+            links[vendor / "cu" / "bin"] = tool.parent
+        for link, real in links.items():
+            link.unlink(missing_ok=True)
+            link.symlink_to(real)
+        return vendor.parent
 
     def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Start this Python with arguments."""
