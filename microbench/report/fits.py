@@ -48,8 +48,8 @@ def explained(characterisation: Characterisation) -> str:
     held = " or ".join(f"{100 * share:g} %" for share in shares)
     return (
         "Fixed cost and roofs are those that the family's own timings approach. "
-        f"The interval of a prediction is meant to hold {held} of fresh shapes, and widens from shapes beside those timed to shapes far off; "
-        "'microbench validate' tests it."
+        f"The interval of a prediction is meant to hold {held} of fresh shapes, and widens from shapes beside those timed to shapes "
+        "far off; 'microbench validate' tests it."
     )
 
 

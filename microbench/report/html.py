@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from microbench import units
 from microbench.records import Characterisation
-from microbench.report import fits, page, plots, roofplot, style, summary, view
+from microbench.report import fits, page, plots, roofplot, side, style, summary, view
 
 _LABELS: dict[plots.PlotName, str] = {
     "roofline": "Roofline: measured compute and bandwidth ceilings over arithmetic intensity",
@@ -64,7 +64,7 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         ],
         "groups": groups,
         "legend": view.legend(row for group in groups for row in group.rows),
-        "side": page.side_rows(characterisation),
+        **_side(characterisation),
         "operators": [fits.HEADING, *(fits.cells(row) for row in fits.fit_rows(characterisation))]
         if characterisation.fits.operators
         else [],
@@ -76,6 +76,14 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "method": page.METHOD,
         "methods": [(group.title, page.method_rows(characterisation, group)) for group in groups],
     }
+
+
+def _side(characterisation: Characterisation) -> dict[str, Any]:
+    """The rows side by side, without the columns that nobody knows anything about."""
+    rows, kind = side.side_rows(characterisation), characterisation.device.kind
+    shown = side.columns(rows)
+    cells = [{name: getattr(row, name) for name in ("title", *shown)} for row in rows]
+    return {"side": cells, "side_columns": shown, "side_title": side.TITLES[kind], "side_says": side.SAYS[kind]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from microbench import units
 from microbench.records import Characterisation
-from microbench.report import fits, page, summary, view
+from microbench.report import fits, side, summary, view
 
 
 def render(characterisation: Characterisation) -> str:
@@ -44,13 +44,12 @@ def _summary(characterisation: Characterisation) -> str:
 
 
 def _side(characterisation: Characterisation) -> Iterable[str]:
-    rows = page.side_rows(characterisation)
+    rows = side.side_rows(characterisation)
     if rows:
-        yield "## Burst, sustained, library"
-        yield table(
-            ("what", "burst", "sustained", "power", "library", "nominal", "advertised", "published"),
-            [(row.title, row.burst, row.sustained, row.power, row.library, row.nominal, row.advertised, row.published) for row in rows],
-        )
+        shown = side.columns(rows, without=("highest",))
+        yield f"## {side.TITLES[characterisation.device.kind]}"
+        yield escape(side.SAYS[characterisation.device.kind])
+        yield table(("what", *shown.values()), [(row.title, *(getattr(row, name) for name in shown)) for row in rows])
 
 
 def _ceilings(characterisation: Characterisation) -> Iterable[str]:

@@ -1,12 +1,10 @@
-"""What the page and the Markdown say beyond the tables of ceilings: method, GPU rows side by side, environment."""
+"""What the page and the Markdown say beyond the tables of ceilings: method and environment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from microbench import units
-from microbench.data.published import Published, published
 from microbench.environment import FACTS
 from microbench.records import Ceiling, Characterisation, Proof
 from microbench.report import summary, view
@@ -34,21 +32,6 @@ class MethodRow:
     nominal: str
     proof: str
     case: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SideRow:
-    """One dtype or level of a GPU: burst, sustained and library rate beside nominal, advertised and published figures."""
-
-    title: str
-    burst: str
-    sustained: str
-    library: str
-    nominal: str
-    advertised: str
-    published: str
-    figures: str
-    power: str
 
 
 def method_rows(characterisation: Characterisation, group: view.Group) -> tuple[MethodRow, ...]:
@@ -92,80 +75,6 @@ def _proof(proof: Proof) -> str:
     counts = ", ".join(f"{name} {proof.found.get(name, 0)} of {wanted}" for name, wanted in proof.expected.items())
     details = [detail for detail in (counts, proof.tool, proof.source, proof.reason) if detail]
     return f"{proof.status}{': ' + '; '.join(details) if details else ''}"
-
-
-def side_rows(characterisation: Characterisation, figures: Sequence[Published] | None = None) -> tuple[SideRow, ...]:
-    """One row a dtype, then one a memory level; empty for a CPU without library rates.
-
-    ``figures`` are what others measured on such a device; those known by its name if omitted.
-    """
-    others = figures if figures is not None else published(characterisation.device.name) if characterisation.device.kind == "cuda" else ()
-    ceilings = view.table_ceilings(characterisation)
-    if characterisation.device.kind == "cpu" and not any(ceiling.mode != "peak" for ceiling in ceilings):
-        return ()
-    threads = view.headline_threads(characterisation)
-    if characterisation.device.kind == "cpu":
-        ceilings = tuple(ceiling for ceiling in ceilings if ceiling.threads == threads)
-    compute = view.best_by_dtype([ceiling for ceiling in ceilings if ceiling.measures == "compute"])
-    rows = [
-        _side(best, [ceiling for ceiling in ceilings if ceiling.measures == "compute" and ceiling.dtype == name], others)
-        for name, best in compute.items()
-    ]
-    memory = view.best_by_level([ceiling for ceiling in ceilings if ceiling.measures == "memory"])
-    rows += [
-        _side(best, [ceiling for ceiling in ceilings if ceiling.level == name and ceiling.access == best.access], others)
-        for name, best in memory.items()
-    ]
-    return tuple(rows)
-
-
-def _side(best: Ceiling, rows: Sequence[Ceiling], others: Sequence[Published]) -> SideRow:
-    def fastest(mode: str) -> str:
-        values = [row.rate.value for row in rows if row.mode == mode]
-        return view.rate_text(best, max(values)) if values else view.UNKNOWN
-
-    compute = best.measures == "compute"
-    return SideRow(
-        title=" ".join(word for word in ((best.dtype, best.unit) if compute else (best.level, best.access)) if word),
-        burst=fastest("peak"),
-        sustained=fastest("sustained"),
-        library=fastest("library"),
-        nominal=view.rate_text(best, best.nominal),
-        advertised=view.rate_text(best, best.advertised),
-        published="; ".join(_figure(best, figure) for figure in others if _same_thing(best, figure)) or view.UNKNOWN,
-        figures=_figures(best, [figure for figure in others if _same_thing(best, figure)]),
-        power=_power(rows),
-    )
-
-
-def _figures(best: Ceiling, figures: Sequence[Published]) -> str:
-    """Others' figures without their sources: the highest of each mode."""
-    highest = {figure.mode: figure.value for figure in sorted(figures, key=lambda figure: figure.value)}
-    return ", ".join(f"{view.rate_text(best, value)} {mode}" for mode, value in sorted(highest.items(), reverse=True)) or view.UNKNOWN
-
-
-def _same_thing(best: Ceiling, figure: Published) -> bool:
-    """Whether somebody's figure is about what this ceiling is about; unknown details on either side do not part them."""
-    if figure.measures != best.measures:
-        return False
-    pairs = [(figure.dtype, best.dtype), (figure.unit, best.unit), (figure.accumulator, best.accumulator)]
-    if figure.measures == "memory":
-        pairs = [(figure.level, best.level), (figure.access, best.access)]
-    return all(theirs is None or ours is None or theirs == ours for theirs, ours in pairs)
-
-
-def _figure(best: Ceiling, figure: Published) -> str:
-    note = f"; {figure.note}" if figure.note else ""
-    return f"{view.rate_text(best, figure.value)} {figure.mode} ({figure.source}{note})"
-
-
-def _power(rows: Sequence[Ceiling]) -> str:
-    """What the sustained rate that is shown draws, and the energy of one operation there."""
-    row = max((row for row in rows if row.mode == "sustained"), key=lambda row: row.rate.value, default=None)
-    if row is None or row.power_w is None:
-        return view.UNKNOWN
-    energy = f", {units.digits(row.energy_per_op_j * 1e12, 3)} pJ/{view.rate_unit(row).removesuffix('/s')}" if row.energy_per_op_j else ""
-    return f"{row.power_w:.0f} W{energy}"
 
 
 def device_facts(characterisation: Characterisation) -> tuple[tuple[str, str], ...]:

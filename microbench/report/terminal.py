@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich import box
@@ -13,11 +14,13 @@ from rich.text import Text
 
 from microbench import units
 from microbench.records import Characterisation, Finding
-from microbench.report import page, summary, view
+from microbench.report import side, summary, view
 from microbench.report.sweeps import plural
 
 # Below this width the median and the clock leave the table of ceilings; --csv and the page have them.
 WIDE = 100
+# What leaves the table of published figures first where it finds no room.
+_LEFT_OUT_FIRST = ("power", "of_burst", "sustained", "nominal")
 PIPE_WIDTH = 120
 _SEVERITY = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -75,21 +78,27 @@ def show_ceilings(characterisation: Characterisation, out: Console, *, every_var
 
 
 def show_side(characterisation: Characterisation, out: Console) -> None:
-    """Print a GPU's rates beside advertised and published ones; a column that is unknown in every row is left out."""
-    rows = page.side_rows(characterisation) if characterisation.device.kind == "cuda" else ()
-    columns = {"sustained": "sustained", "power": "power", "library": "library", "nominal": "nominal", "advertised": "advertised"}
-    columns["figures"] = "published (highest)"
-    known = {field: name for field, name in columns.items() if any(getattr(row, field) != view.UNKNOWN for row in rows)}
-    if not known:
+    """Print burst and library beside what others have; columns that nobody knows, or that find no room, are left out."""
+    rows = side.side_rows(characterisation)
+    known = side.columns(rows, without=("sources",))
+    for name in _LEFT_OUT_FIRST:
+        if 2 + sum(2 + _width(rows, field, heading) for field, heading in {"title": "", **known}.items()) > out.width:
+            known.pop(name, None)
+    if not known.keys() - {"burst"}:
         return
-    table = _table("Is this card normal?")
-    table.add_column("what")
-    for name in ("burst", *known.values()):
-        table.add_column(name, justify="right", overflow="fold")
+    table = _table(side.TITLES[characterisation.device.kind])
+    table.add_column("what", no_wrap=True)
+    for heading in known.values():
+        table.add_column(heading.replace("of published", "of\npublished"), justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(row.title, Text(row.burst, style="bold"), *(getattr(row, field) for field in known))
+        table.add_row(row.title, *(Text(getattr(row, name), style="bold" if name == "burst" else "") for name in known))
     out.print()
     out.print(table)
+
+
+def _width(rows: Sequence[side.SideRow], field: str, heading: str) -> int:
+    """Columns of text, of a heading that may be broken once."""
+    return max(len(text) for text in (heading.removeprefix("of "), *(getattr(row, field) for row in rows)))
 
 
 def show_levels(characterisation: Characterisation, out: Console) -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from microbench.data.published import Published
 from microbench.records import Characterisation, Cost, Estimate
 from microbench.report import page, roofplot, summary, view
 
@@ -50,36 +49,6 @@ def test_ridge_points_are_peak_over_bandwidth(fake_cpu: Characterisation) -> Non
     table = {row[0]: dict(zip(heading[1:], row[1:], strict=True)) for row in rows}
     # f32 0.985 x 307.2 GFLOP/s over DRAM 2 x 12.4 x 0.94 GB/s
     assert table["f32"]["DRAM"] == "13.0"
-
-
-def test_gpu_rows_stand_side_by_side_with_published_figures(fake_cuda: Characterisation) -> None:
-    figure = Published(
-        gpu="H100 SXM5 80GB",
-        measures="compute",
-        value=750e12,
-        mode="library",
-        source="a made-up paper",
-        dtype="bf16",
-        unit="matrix",
-        accumulator="f32",
-    )
-    row = next(row for row in page.side_rows(fake_cuda, [figure]) if row.title.startswith("bf16"))
-    assert (row.burst, row.sustained, row.library) == ("925.9 TFLOP/s", "733.2 TFLOP/s", "695.6 TFLOP/s")
-    assert row.published == "750.0 TFLOP/s library (a made-up paper)"
-    assert row.power == "698 W, 0.952 pJ/FLOP"
-
-
-def test_the_power_shown_is_that_of_the_sustained_rate_shown(fake_cuda: Characterisation) -> None:
-    slower = [
-        replace(
-            row, name="fma.bf16.random", unit="vector", rate=Estimate(value=1e12, low=1e12, high=1e12), power_w=400.0, energy_per_op_j=4e-10
-        )
-        for row in fake_cuda.ceilings
-        if row.mode == "sustained" and row.dtype == "bf16"
-    ]
-    assert slower
-    rows = page.side_rows(replace(fake_cuda, ceilings=(*slower, *fake_cuda.ceilings)), [])
-    assert next(row for row in rows if row.title.startswith("bf16")).power == "698 W, 0.952 pJ/FLOP"
 
 
 def test_unknown_facts_are_dashes(fake_cpu: Characterisation) -> None:

@@ -1,0 +1,233 @@
+"""Side by side: burst, sustained and library rates beside nominal, advertised and published ones, one row a dtype and unit.
+
+A row holds what can be compared: on a GPU plain cores and tensor cores are apart, and so are accumulators, memory levels and accesses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+from microbench import units
+from microbench.data import gpus
+from microbench.data.published import Published, published
+from microbench.dtypes import DTYPES
+from microbench.records import Ceiling, Characterisation, Cost
+from microbench.report import view
+
+TITLES = {"cuda": "Is this card normal?", "cpu": "Hand-written loops beside the library"}
+SAYS = {
+    "cuda": (
+        "Burst: a hand-written loop on exact operands. Sustained: random operands after power and heat settle. "
+        "Library: the best matrix product a user can get, and its share of the burst. Nominal: computed at the clock seen. "
+        "Advertised: printed by the maker. Published: the highest that others measured, of bursts where there are any; the share is ours "
+        "over theirs, and below 100 % is good for a latency. Plain and tensor are the cores, in brackets the format of the sums."
+    ),
+    "cpu": (
+        "Burst: a hand-written loop on exact operands. Library: the best matrix product a user can get, whatever unit it ran on, and its "
+        "share of the burst; it stands beside the fastest unit of its dtype. Nominal: computed at the clock seen. In brackets: the format "
+        "of the sums."
+    ),
+}
+_HEADINGS = {
+    "burst": "burst",
+    "sustained": "sustained",
+    "power": "power, sustained",
+    "library": "library",
+    "of_burst": "of burst",
+    "nominal": "nominal",
+    "advertised": "advertised",
+    "highest": "published",
+    "normal": "of published",
+    "sources": "published by",
+}
+# How the copies between host and device are called here, and in the table of published figures.
+_LINKS = {"h2d.pinned": ("host", "read", "host to device"), "d2h.pinned": ("host", "write", "device to host")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideRow:
+    """One dtype and unit, or one memory level and access: every field is text, ``–`` where the fact is unknown."""
+
+    title: str
+    burst: str = view.UNKNOWN
+    sustained: str = view.UNKNOWN
+    power: str = view.UNKNOWN
+    library: str = view.UNKNOWN
+    of_burst: str = view.UNKNOWN
+    nominal: str = view.UNKNOWN
+    advertised: str = view.UNKNOWN
+    highest: str = view.UNKNOWN
+    normal: str = view.UNKNOWN
+    sources: str = view.UNKNOWN
+
+
+def columns(rows: Sequence[SideRow], without: Iterable[str] = ()) -> dict[str, str]:
+    """Heading by field, of the fields that are known in some row."""
+    known = {field.name for field in fields(SideRow) if any(getattr(row, field.name) != view.UNKNOWN for row in rows)}
+    return {name: heading for name, heading in _HEADINGS.items() if name in known and name not in without}
+
+
+def side_rows(characterisation: Characterisation, figures: Sequence[Published] | None = None) -> tuple[SideRow, ...]:
+    """One row a dtype, unit and accumulator, then memory, links and latencies; empty for a CPU without library rates.
+
+    ``figures`` are what others measured on such a device; those known by its name if omitted.
+    """
+    others = known_figures(characterisation) if figures is None else tuple(figures)
+    held = view.table_ceilings(characterisation)
+    compute = [ceiling for ceiling in held if ceiling.measures == "compute"]
+    if characterisation.device.kind == "cpu":
+        if not any(ceiling.mode != "peak" for ceiling in held):
+            return ()
+        threads = view.headline_threads(characterisation)
+        return tuple(_compute_rows([ceiling for ceiling in compute if ceiling.threads == threads], others, "cpu"))
+    return (
+        *_compute_rows(compute, others, "cuda"),
+        *_memory_rows([ceiling for ceiling in held if ceiling.measures == "memory"], others),
+        *_link_rows([ceiling for ceiling in held if ceiling.measures == "link"], others),
+        *_latency_rows(characterisation, others),
+    )
+
+
+def known_figures(characterisation: Characterisation) -> tuple[Published, ...]:
+    """What others measured on such a GPU; nothing for a slice of one, whose share of the card nobody published."""
+    device = characterisation.device
+    row = gpus.find(device.name) if device.kind == "cuda" else None
+    return published(device.name) if row is not None and device.units_by_kind.get("sm", row.sms) == row.sms else ()
+
+
+def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], kind: str) -> Iterable[SideRow]:
+    keys: dict[tuple[str, str | None, str | None], list[Ceiling]] = {}
+    for ceiling in sorted(ceilings, key=lambda ceiling: (ceiling.unit is None, -ceiling.rate.value)):
+        if ceiling.dtype:
+            keys.setdefault(_home(ceiling, list(keys)), []).append(ceiling)
+    for key in sorted(keys, key=lambda key: (tuple(DTYPES).index(key[0]), -keys[key][0].rate.value)):
+        dtype, unit, accumulator = key
+        # Half precision is the one format whose matrix units sum in itself or in a wider one.
+        sums = accumulator or (dtype if (dtype, unit) == ("f16", "matrix") else None)
+        title = " ".join(word for word in (dtype, _unit_words(unit, kind)) if word) + (f" ({sums})" if sums else "")
+        alike = [figure for figure in others if figure.measures == "compute" and _same_unit(figure, key)]
+        yield _row(title, keys[key], alike)
+
+
+def _home(ceiling: Ceiling, keys: Sequence[tuple[str, str | None, str | None]]) -> tuple[str, str | None, str | None]:
+    """The row of a ceiling: a library says not which unit it ran on, and stands beside the fastest that can have made its result."""
+    own = (str(ceiling.dtype), _class(ceiling.unit), ceiling.accumulator if ceiling.accumulator != ceiling.dtype else None)
+    if ceiling.unit is not None:
+        return own
+    fitting = [key for key in keys if key[0] == own[0]]
+    exact = [key for key in fitting if key[2] == own[2]]
+    return (exact or fitting or [own])[0]
+
+
+def _class(unit: str | None) -> str | None:
+    """A lane of a GPU runs scalar code and data sheets count all lanes together: plain units are one, matrix units the other."""
+    return None if unit is None else "matrix" if unit == "matrix" else "plain"
+
+
+def _unit_words(unit: str | None, kind: str) -> str:
+    words = {"cuda": {"plain": "plain", "matrix": "tensor"}, "cpu": {"plain": "vector", "matrix": "matrix"}}
+    return words[kind].get(unit or "", "")
+
+
+def _same_unit(figure: Published, key: tuple[str, str | None, str | None]) -> bool:
+    dtype, unit, accumulator = key
+    if figure.dtype != dtype or unit is None:
+        return figure.dtype == dtype
+    return unit == _class(figure.unit) and (figure.accumulator is None or figure.accumulator == (accumulator or dtype))
+
+
+def _memory_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> Iterable[SideRow]:
+    """Reads of every level, and the other accesses where there is something to compare them with."""
+    for level in view.NEAR_TO_FAR:
+        for access in view.ACCESSES:
+            rows = [ceiling for ceiling in ceilings if (ceiling.level, ceiling.access) == (level, access)]
+            alike = [figure for figure in others if figure.measures == "memory" and (figure.level, figure.access) == (level, access)]
+            if rows and (access == "read" or alike):
+                yield _row(f"{level} {access}", sorted(rows, key=lambda row: -row.rate.value), alike)
+
+
+def _link_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> Iterable[SideRow]:
+    for ceiling in ceilings:
+        variant = ceiling.variant or ""
+        level, access, title = _LINKS.get(variant, ("peer", "copy", f"copy {variant}") if variant.startswith("peer") else ("", "", ""))
+        alike = [figure for figure in others if figure.measures == "memory" and (figure.level, figure.access) == (level, access)]
+        if level:
+            yield _row(title, [ceiling], alike)
+
+
+def _latency_rows(characterisation: Characterisation, others: Sequence[Published]) -> Iterable[SideRow]:
+    """Load-to-use latencies that somebody published; theirs are in cycles, here at the highest clock seen."""
+    clock = max((ceiling.clock_hz for ceiling in characterisation.ceilings if ceiling.clock_hz), default=None)
+    ladder: dict[str, Cost] = {}
+    for cost in view.ladder(characterisation):
+        # Near and far halves of a cache are extremes; others publish what lies between.
+        if cost.level and (cost.level not in ladder or cost.name == f"load_to_use.{cost.level}"):
+            ladder[cost.level] = cost
+    for level, cost in ladder.items():
+        theirs = [figure for figure in others if figure.measures == "latency_cycles" and figure.level == level]
+        if theirs and clock:
+            longest = max(figure.value for figure in theirs)
+            yield SideRow(
+                title=f"{level} latency",
+                burst=units.seconds(cost.seconds.value),
+                highest=units.seconds(longest / clock),
+                normal=_share(cost.seconds.value, longest / clock),
+                sources="; ".join(f"{figure.value:g} cycles, here at {view.clock_text(clock)} ({_source(figure)})" for figure in theirs),
+            )
+
+
+def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> SideRow:
+    """A row of ceilings, fastest first, and of published figures about the same thing."""
+    first = rows[0]
+    best = {mode: max((row.rate.value for row in rows if row.mode == mode), default=None) for mode in ("peak", "sustained", "library")}
+
+    def known(value: Callable[[Ceiling], float | None]) -> float | None:
+        return next((found for row in rows if row.mode == "peak" and (found := value(row)) is not None), None)
+
+    def beside(value: float | None) -> str:
+        """With the prefix of the first figure of the row, which alone carries the unit."""
+        return view.UNKNOWN if value is None else units.like(value, unit_of)
+
+    compared = _compared(best, alike)
+    unit_of = best["peak"] or first.rate.value
+    return SideRow(
+        title=title,
+        burst=view.rate_text(first, best["peak"]),
+        sustained=beside(best["sustained"]) if best["peak"] else view.rate_text(first, best["sustained"]),
+        power=_power(rows),
+        library=beside(best["library"]) if best["peak"] else view.rate_text(first, best["library"]),
+        of_burst=_share(best["library"], best["peak"]),
+        nominal=beside(known(lambda row: row.nominal)),
+        advertised=beside(known(lambda row: row.advertised)),
+        highest=f"{beside(compared.value)}{' lib.' if compared.mode == 'library' else ''}" if compared else view.UNKNOWN,
+        normal=_share(best[compared.mode], compared.value) if compared else view.UNKNOWN,
+        sources="; ".join(f"{view.rate_text(first, figure.value)} {_word(figure)} ({_source(figure)})" for figure in alike) or view.UNKNOWN,
+    )
+
+
+def _compared(best: dict[str, float | None], figures: Sequence[Published]) -> Published | None:
+    """The published figure to hold ours against: the highest burst, or library rate, of which we have the like; else the highest."""
+    by_mode = sorted(figures, key=lambda figure: (best[figure.mode] is not None, figure.mode == "peak", figure.value))
+    return by_mode[-1] if by_mode else None
+
+
+def _share(value: float | None, of: float | None) -> str:
+    return view.UNKNOWN if value is None or not of else f"{100 * value / of:.0f} %"
+
+
+def _word(figure: Published) -> str:
+    return "library" if figure.mode == "library" else "burst"
+
+
+def _source(figure: Published) -> str:
+    return f"{figure.source}; {figure.note}" if figure.note else figure.source
+
+
+def _power(rows: Sequence[Ceiling]) -> str:
+    """What the sustained rate that is shown draws, and the energy of one operation there."""
+    row = max((row for row in rows if row.mode == "sustained"), key=lambda row: row.rate.value, default=None)
+    if row is None or row.power_w is None:
+        return view.UNKNOWN
+    energy = f", {units.digits(row.energy_per_op_j * 1e12, 3)} pJ/{view.rate_unit(row).removesuffix('/s')}" if row.energy_per_op_j else ""
+    return f"{row.power_w:.0f} W{energy}"
