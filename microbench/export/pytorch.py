@@ -1,10 +1,10 @@
 """PyTorch: one importable file with the device's figures, the eager estimator's context and the two estimation callables.
 
-Fields and units were checked in the released wheel torch 2.13.0: ``_inductor/analysis/device_info.py`` (``DeviceInfo``: TFLOP/s
-by dtype, GB/s, GB; ``tops_sparsity_factor`` divides every dtype), ``_inductor/utils.py`` (``get_device_tflops`` asks the table only where
-a GPU is present, ``get_gpu_dram_gbps`` asks the driver), ``utils/_runtime_estimation.py`` (``flops_to_ns`` halves FLOP and takes 0.75 of
-the peak, the scheduler does neither; the file measures that factor on the torch it finds) and ``_inductor/comms.py``
-(``estimate_op_runtime`` in milliseconds).
+Fields and units were checked in the released wheels torch 2.13.0 and 2.11.0: ``_inductor/analysis/device_info.py`` (``DeviceInfo``:
+TFLOP/s by dtype, GB/s, GB; ``tops_sparsity_factor``, which 2.11 has not, divides every dtype), ``_inductor/utils.py``
+(``get_device_tflops`` asks the table only where a GPU is present, ``get_gpu_dram_gbps`` asks the driver),
+``utils/_runtime_estimation.py`` (2.13 halves FLOP and takes 0.75 of the peak, 2.11 takes it for PFLOP/s on top, the scheduler does none
+of it; the file measures that factor on the torch it finds) and ``_inductor/comms.py`` (``estimate_op_runtime`` in milliseconds).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DTYPES = {torch_name: name for name, torch_name in _NAMES.items()} | {"torch.tf
 _FIGURES = re.compile(r"# figures begin\n.*?# figures end\n", re.DOTALL)
 
 
-@writes("pytorch", says="PyTorch device figures and runtime-estimation callables", suffix=".py", checked="torch 2.13.0")
+@writes("pytorch", says="PyTorch device figures and runtime-estimation callables", suffix=".py", checked="torch 2.13.0 and 2.11.0")
 def write(request: Request) -> Exported:
     """Write achieved rates: torch knows no efficiency, and its own derating is taken out when the file is used."""
     c, to = request.characterisation, request.to

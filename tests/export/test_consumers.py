@@ -153,7 +153,7 @@ def test_torch_table_holds_dense_figures_and_is_left_as_it_was(torch_file: Modul
     with torch_file.installed("inductor"):
         entry = device_info.lookup_device_info("Fake X100 SXM 80GB")
         assert entry is not None
-        assert entry.tops[torch.bfloat16] / entry.tops_sparsity_factor == pytest.approx(750)
+        assert entry.tops[torch.bfloat16] / getattr(entry, "tops_sparsity_factor", 1) == pytest.approx(750)  # torch 2.11 has none
         assert entry.dram_bw_gbs == pytest.approx(2100)
     assert device_info.lookup_device_info("Fake X100 SXM 80GB") is None
 

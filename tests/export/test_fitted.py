@@ -70,8 +70,9 @@ def test_export_of_a_twenty_row_fit_beats_torch_s_own_entry(tmp_path: Path, monk
 
     entry = lookup_device_info("NVIDIA A100")
     assert entry is not None
+    sparsity = getattr(entry, "tops_sparsity_factor", 1)  # torch 2.11 has none, and dense figures for this device
     with monkeypatch.context() as patch:
-        patch.setattr(estimation, "get_device_tflops", lambda dtype: entry.tops[dtype] / entry.tops_sparsity_factor)
+        patch.setattr(estimation, "get_device_tflops", lambda dtype: entry.tops[dtype] / sparsity)
         patch.setattr(estimation, "get_gpu_dram_gbps", lambda: entry.dram_bw_gbs)
         own = error(estimated(sizes), measured)
     assert ours < own / 2

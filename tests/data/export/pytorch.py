@@ -96,20 +96,19 @@ def installed(target: str = "eager") -> Iterator[None]:
     places = [(module, name) for module in modules for name in replaced if hasattr(module, name)]
     before = [getattr(module, name) for module, name in places]
     table: dict[str, Any] = known._device_mapping  # noqa: SLF001 - the table has no public way in
-    key, missing = NAME.upper(), object()
-    entry = table.get(key, missing)
+    mine = dict.fromkeys((NAME, NAME.upper()))  # torch 2.13 looks names up in capitals, torch 2.11 as the driver spells them
+    entries = {key: table[key] for key in mine if key in table}
     try:
-        table[key] = device_info(scale)
+        table.update(dict.fromkeys(mine, device_info(scale)))
         for module, name in places:
             setattr(module, name, replaced[name])
         yield
     finally:
         for (module, name), value in zip(places, before, strict=True):
             setattr(module, name, value)
-        if entry is missing:
+        for key in mine:
             table.pop(key, None)
-        else:
-            table[key] = entry
+        table.update(entries)
 
 
 def _with_cost(nanoseconds: Callable[..., float]) -> Callable[..., float]:
