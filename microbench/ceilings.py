@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from microbench.clock import Best, Round, comparable, counting, judged
+from microbench.clock import Best, Round, converged, counting, judged
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import advertised_rate, bus_rate, nominal_rate
 from microbench.partitions import halves
 from microbench.plan_cuda import fixed_level
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
-from microbench.stats import AGREEING_ROUNDS, COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, envelope, median_interval, rounds_agree
+from microbench.stats import AGREEING_ROUNDS, envelope, median_interval
 
 # What two reads of the clock can be wrong by together, in nanoseconds.
 TIMER_STEP_NS = 40
@@ -128,7 +128,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         mode=case.mode,
         operands=sheet.operands,
         rounds=len(one.rounds),
-        converged=_converged([each for each, _ in found], sheet),
+        converged=converged([each for each, _ in found], sheet),
         quiet_share=round(sum(each >= value * (1 - quiet) for each in medians) / len(medians), 4),
         nominal=nominal,
         advertised=advertised_rate(device, sheet, level),
@@ -172,19 +172,6 @@ def _typical(medians: Sequence[float]) -> Estimate:
     return Estimate(
         value=value, low=low, high=high, confidence=round(confidence, 4) if 0 < confidence < 1 else None, basis="median over rounds"
     )
-
-
-def _converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
-    """Three rounds agree, per clock where turbo moves the rate; a compute kernel's fastest is within 1.5 % of what the ports can do.
-
-    A library's loop has no clock of its own, so its rounds are held to what turbo leaves of them.
-    """
-    by_ports = sheet.measures == "compute" and sheet.backend != "torch"
-    tolerance = COMPUTE_TOLERANCE if by_ports else MEMORY_TOLERANCE
-    if not rounds_agree(comparable(rounds), tolerance):
-        return False
-    fastest = max(rounds, key=lambda each: each.rate)
-    return not by_ports or fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE
 
 
 def _throttled(rounds: Sequence[Samples]) -> float | None:

@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 
 from microbench.nominal import nominal_rate
 from microbench.records import Case, Device, Samples, Sheet
+from microbench.stats import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, SHAPE_TOLERANCE, rounds_agree
 
 # Pairs in a window: long enough for two quiet moments of either loop, short enough (some ms) for one step of turbo.
 WINDOW = 16
+# Curves (sweeps by chase, mixed intensity) are fitted over many points, none of which must be a peak.
+SHAPES = ("latency", "intensity", "cost")
 # Undisturbed readings of one clock agree within some tenths of a per cent; steps of turbo are 2.5 % and more.
 _AGREE = 0.003
 
@@ -147,3 +150,17 @@ def counting(rounds: Sequence[Round], threads: int, timed_clock: bool) -> list[i
     limit = above_nominal(threads)
     plausible = [i for i in known if (rounds[i].share or 0.0) <= limit]
     return plausible if 2 * len(plausible) >= len(known) else known
+
+
+def converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
+    """Whether the rounds that count tell a peak: when the loop may stop, and what a ceiling says of itself.
+
+    Three of them agree, per clock where turbo moves the rate, and a compute kernel's fastest is within 1.5 % of what the ports can do.
+    A library's loop has no clock of its own, so its rounds are held to what turbo leaves of them, as those of memory are.
+    """
+    by_ports = sheet.measures == "compute" and sheet.backend != "torch"
+    tolerance = COMPUTE_TOLERANCE if by_ports else SHAPE_TOLERANCE if sheet.measures in SHAPES else MEMORY_TOLERANCE
+    if not rounds_agree(comparable(rounds), tolerance):
+        return False
+    fastest = max(rounds, key=lambda each: each.rate)
+    return not by_ports or fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from microbench.clock import Round, bound, comparable, counting, judged
+from microbench.clock import SHAPES, Round, bound, converged, counting, judged
 from microbench.disturbance import Steal
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Pairing, Prepared
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
-from microbench.stats import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, rounds_agree, thin
+from microbench.stats import thin
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,6 @@ TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
 LAST_CHASED_PASS_BYTES = 16 * 2**20
 LINE_BYTES = 64
-# Curves (sweeps by chase, mixed intensity) are fitted over many points, none of which must be a peak.
-_SHAPES = ("latency", "intensity", "cost")
-SHAPE_TOLERANCE = 0.06
 # A converged case is still visited now and then, so that a late quiet moment can raise it.
 REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
@@ -167,17 +164,12 @@ class Loop:
             return True
         spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (deadline_s - state.ended_s[0])
         proven_by_ports = any(each.share is not None for each in state.rounds)
-        state.converged = self._converged(state) and (spread or proven_by_ports or state.sheet.measures in _SHAPES)
+        state.converged = self._converged(state) and (spread or proven_by_ports or state.sheet.measures in SHAPES)
         return not state.converged or self.round % REVISIT_EVERY == 0
 
     def _converged(self, state: _State) -> bool:
-        measures = state.sheet.measures
-        rounds = [state.rounds[i] for i in counting(state.rounds, state.case.threads, state.companion is not None)]
-        if measures != "compute":
-            return rounds_agree(comparable(rounds), SHAPE_TOLERANCE if measures in _SHAPES else MEMORY_TOLERANCE)
-        agree = rounds_agree(comparable(rounds), COMPUTE_TOLERANCE)
-        fastest = max(rounds, key=lambda each: each.rate)
-        return agree and (fastest.share is None or fastest.share >= 1 - PORTS_TOLERANCE)
+        counted = counting(state.rounds, state.case.threads, state.companion is not None)
+        return converged([state.rounds[i] for i in counted], state.sheet)
 
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
         """Blocks of one clock licence, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 AGREEING_ROUNDS = 3
 COMPUTE_TOLERANCE = 0.01
 MEMORY_TOLERANCE = 0.03
+SHAPE_TOLERANCE = 0.06
 # Agreement of rounds below what the ports can do means that something held all of them down alike.
 PORTS_TOLERANCE = 0.015
 

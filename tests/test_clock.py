@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from fake_backend import fake_device
 
-from microbench.clock import WINDOW, Round, best, bound, comparable, counting
+from microbench.clock import WINDOW, Round, best, bound, comparable, converged, counting
 from microbench.records import Case, Samples, Sheet
 
 COMPANION = Sheet(name="clock.v512", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
@@ -82,3 +82,28 @@ def test_cycles_stamped_by_the_device_come_first() -> None:
 def test_without_a_companion_the_clock_is_unknown_and_the_fastest_sample_is_taken() -> None:
     found = best(burst((2, 1), (3.0, 3.0)), None)
     assert (found.ns, found.clock_hz) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("measures", "backend", "spread", "enough"),
+    [
+        ("compute", "native", 0.009, True),
+        ("compute", "native", 0.02, False),
+        ("compute", "torch", 0.02, True),  # turbo moves a library's rate, and nothing tells its clock
+        ("compute", "torch", 0.04, False),
+        ("memory", "native", 0.02, True),
+        ("memory", "native", 0.04, False),
+        ("latency", "native", 0.05, True),
+        ("latency", "native", 0.07, False),
+    ],
+)
+def test_three_rounds_must_agree_as_closely_as_their_kind_repeats(measures: str, backend: str, spread: float, enough: bool) -> None:
+    kernel = Sheet(name="a.f32", measures=measures, backend=backend, device_kind="cpu", says="")  # type: ignore[arg-type]
+    found = [Round(rate=100.0), Round(rate=100.0 * (1 - spread)), Round(rate=100.0), Round(rate=50.0)]
+    assert converged(found, kernel) is enough
+
+
+def test_rounds_that_agree_below_the_ports_have_not_converged() -> None:
+    kernel = Sheet(name="fma.f32", measures="compute", backend="native", device_kind="cpu", says="")
+    assert not converged([Round(rate=1.0, share=0.98)] * 3, kernel)
+    assert converged([Round(rate=1.0, share=0.99)] * 3, kernel)
