@@ -18,13 +18,18 @@ def digits(value: float, significant: int = 4) -> str:
 
     Examples
     --------
-    >>> digits(153.0321), digits(0.0123456), digits(1219)
-    ('153.0', '0.01235', '1219')
+    >>> digits(153.0321), digits(0.0123456), digits(1219), digits(9.996, 3)
+    ('153.0', '0.01235', '1219', '10.0')
     """
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
-    decimals = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    decimals = max(0, significant - 1 - math.floor(math.log10(abs(_rounded(value, significant)))))
     return f"{value:.{decimals}f}"
+
+
+def _rounded(value: float, significant: int) -> float:
+    """What is left of a number in so many significant digits: 9.996 has three as 10.0, and not as 10.00."""
+    return float(f"{value:.{significant - 1}e}")
 
 
 def prefixed(value: float, unit: str, significant: int = 4) -> str:
@@ -32,11 +37,11 @@ def prefixed(value: float, unit: str, significant: int = 4) -> str:
 
     Examples
     --------
-    >>> prefixed(153.03e9, "FLOP/s"), prefixed(2.7e9, "Hz", 3)
-    ('153.0 GFLOP/s', '2.70 GHz')
+    >>> prefixed(153.03e9, "FLOP/s"), prefixed(2.7e9, "Hz", 3), prefixed(999.99e9, "B/s")
+    ('153.0 GFLOP/s', '2.70 GHz', '1.000 TB/s')
     """
     for scale, prefix in _PREFIXES:
-        if abs(value) >= scale:
+        if abs(_rounded(value, significant)) >= scale:
             return f"{digits(value / scale, significant)} {prefix}{unit}"
     return f"{digits(value, significant)} {unit}"
 
@@ -46,18 +51,17 @@ def rate(value: float, unit: str, significant: int = 4) -> str:
     return prefixed(value, "B/s" if unit == "byte/s" else unit, significant)
 
 
-def size(value_bytes: float) -> str:
-    """Format a capacity with binary prefixes (1 KiB = 1024 B).
+def size(value_bytes: float, significant: int = 4) -> str:
+    """Format a capacity with binary prefixes (1 KiB = 1024 B), without zeros at the end.
 
     Examples
     --------
-    >>> size(32768), size(37486592), size(96)
-    ('32 KiB', '35.75 MiB', '96 B')
+    >>> size(32768), size(37486592), size(96), size(84_557_168, 3)
+    ('32 KiB', '35.75 MiB', '96 B', '80.6 MiB')
     """
-    for scale, unit in _BINARY:
-        if value_bytes >= scale:
-            return f"{value_bytes / scale:.4g} {unit}"
-    return f"{value_bytes:.4g} B"
+    scale, unit = next(((scale, unit) for scale, unit in _BINARY if value_bytes >= scale), (1, "B"))
+    text = digits(value_bytes / scale, significant)
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {unit}"
 
 
 def seconds(value: float, significant: int = 3) -> str:
@@ -69,7 +73,7 @@ def seconds(value: float, significant: int = 3) -> str:
     ('105 ns', '2.50 s')
     """
     for scale, unit in _TIMES:
-        if abs(value) >= scale:
+        if abs(_rounded(value, significant)) >= scale:
             return f"{digits(value / scale, significant)} {unit}"
     return f"{digits(value / 1e-12, significant)} ps" if value else "0 s"
 
@@ -117,5 +121,5 @@ def like(value: float, reference: float, significant: int = 4) -> str:
     >>> like(998e9, 1.02e12), like(152.6e9, 153.0e9)
     ('0.9980', '152.6')
     """
-    scale = next((scale for scale, _ in _PREFIXES if abs(reference) >= scale), 1.0)
+    scale = next((scale for scale, _ in _PREFIXES if abs(_rounded(reference, significant)) >= scale), 1.0)
     return digits(value / scale, significant)

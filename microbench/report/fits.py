@@ -99,18 +99,19 @@ def width_text(width: float) -> str:
 def roofline_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...]:
     """The fitted rooflines as a table with a heading row, levels from near to far; empty without fits."""
     fits = characterisation.fits.rooflines
-    rows = [tuple(_roofline(fit, level)) for fit in fits for level in view.NEAR_TO_FAR if level in fit.bandwidth]
+    gpu = characterisation.device.kind == "cuda"
+    rows = [_roofline(fit, level, gpu=gpu) for fit in fits for level in view.NEAR_TO_FAR if level in fit.bandwidth]
     return (("fit", "data in", "peak", "bandwidth", "ridge point", "sharpness", "residual (rms, worst)"), *rows) if rows else ()
 
 
-def _roofline(fit: RooflineFit, level: str) -> tuple[str, ...]:
+def _roofline(fit: RooflineFit, level: str, *, gpu: bool) -> tuple[str, ...]:
     ridge = fit.ridge.get(level)
     residual = view.UNKNOWN
     if fit.rms_log_residual is not None:
         worst = f", {100 * math.expm1(fit.worst_log_residual):+.1f} %" if fit.worst_log_residual is not None else ""
         residual = f"{100 * math.expm1(fit.rms_log_residual):.1f} %{worst}"
     return (
-        f"{fit.dtype}{' ' + fit.unit if fit.unit else ''}, {plural(fit.threads, 'thread')}",
+        f"{fit.dtype}{' ' + fit.unit if fit.unit else ''}, {'whole device' if gpu else plural(fit.threads, 'thread')}",
         level,
         units.rate(fit.peak, "FLOP/s"),
         units.rate(fit.bandwidth[level], "byte/s"),

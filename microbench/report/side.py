@@ -47,9 +47,16 @@ _LINKS = {"h2d.pinned": ("host", "read", "host to device"), "d2h.pinned": ("host
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideRow:
-    """One dtype and unit, or one memory level and access: every field is text, ``–`` where the fact is unknown."""
+    """One dtype and unit, or one memory level and access, as text, ``–`` where a fact is unknown.
+
+    ``ratio`` is ours over
+    published, ``reached`` the library's rate over the burst.
+    """
 
     title: str
+    measures: str
+    ratio: float | None = None
+    reached: float | None = None
     burst: str = view.UNKNOWN
     sustained: str = view.UNKNOWN
     power: str = view.UNKNOWN
@@ -170,6 +177,8 @@ def _latency_rows(characterisation: Characterisation, others: Sequence[Published
             longest = max(figure.value for figure in theirs)
             yield SideRow(
                 title=f"{level} latency",
+                measures="latency",
+                ratio=cost.seconds.value * clock / longest,
                 burst=units.seconds(cost.seconds.value),
                 highest=units.seconds(longest / clock),
                 normal=_share(cost.seconds.value, longest / clock),
@@ -190,9 +199,13 @@ def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> Sid
         return view.UNKNOWN if value is None else units.like(value, unit_of)
 
     compared = _compared(best, alike)
+    ours = best[compared.mode] if compared else None
     unit_of = best["peak"] or first.rate.value
     return SideRow(
         title=title,
+        measures=first.measures,
+        ratio=ours / compared.value if compared and ours else None,
+        reached=best["library"] / best["peak"] if best["library"] and best["peak"] else None,
         burst=view.rate_text(first, best["peak"]),
         sustained=beside(best["sustained"]) if best["peak"] else view.rate_text(first, best["sustained"]),
         power=_power(rows),
@@ -201,7 +214,7 @@ def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> Sid
         nominal=beside(known(lambda row: row.nominal)),
         advertised=beside(known(lambda row: row.advertised)),
         highest=f"{beside(compared.value)}{' lib.' if compared.mode == 'library' else ''}" if compared else view.UNKNOWN,
-        normal=_share(best[compared.mode], compared.value) if compared else view.UNKNOWN,
+        normal=_share(ours, compared.value) if compared else view.UNKNOWN,
         sources="; ".join(f"{view.rate_text(first, figure.value)} {_word(figure)} ({_source(figure)})" for figure in alike) or view.UNKNOWN,
     )
 

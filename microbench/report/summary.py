@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from microbench import units
 from microbench.records import Characterisation, LevelSeen
-from microbench.report import view
+from microbench.report import side, view
 from microbench.report.sweeps import plural
 
 # What has no end that a sweep could find.
 _FAR = ("DRAM", "host", "peer")
+# Letters of a finding that the last line quotes.
+_LONGEST = 90
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +113,45 @@ def _range(level: LevelSeen | None) -> str:
     if level is None:
         return view.UNKNOWN
     if level.name in _FAR:
-        return f"from {units.size(level.low_bytes)}"
-    return f"to {units.size(level.high_bytes)}"
+        return f"from {units.size(level.low_bytes, 3)}"
+    return f"to {units.size(level.high_bytes, 3)}"
 
 
 def _device(characterisation: Characterisation) -> str:
-    return f"{title(characterisation)}; {when(characterisation)}"
+    return "; ".join(part for part in (_named(characterisation), _clocks(characterisation), when(characterisation)) if part)
+
+
+def _named(characterisation: Characterisation) -> str:
+    """The device with what it has of units and memory."""
+    device = characterisation.device
+    names = {"sm": "SM", "core": "core", "thread": "thread"}
+    counts = {kind: device.units_by_kind[kind] for kind in names if device.units_by_kind.get(kind)}
+    if counts.get("thread") == counts.get("core"):
+        counts.pop("thread", None)
+    has = [plural(count, names[kind]) for kind, count in counts.items()]
+    has += [units.size(device.memory_bytes, 3)] if device.memory_bytes else []
+    return ", ".join([title(characterisation), *has])
+
+
+def _clocks(characterisation: Characterisation) -> str:
+    """The clocks seen under compute loops: rates follow them."""
+    seen = [ceiling.clock_hz for ceiling in view.headline(characterisation, "compute") if ceiling.clock_hz]
+    if not seen:
+        return ""
+    low, high = view.clock_text(min(seen)), view.clock_text(max(seen))
+    return f"clock seen {low}" if low == high else f"clock seen {units.like(min(seen), max(seen), 3)} to {high}"
+
+
+def _reached(characterisation: Characterisation) -> str:
+    """What libraries make of the instruction peaks."""
+    shares = [100 * row.reached for row in side.side_rows(characterisation) if row.reached]
+    return f"; matrix products of the library reach {_span(shares)} %" if shares else ""
+
+
+def _normal(characterisation: Characterisation, measures: str) -> str:
+    """How ours compare with what others published of such a device."""
+    ratios = [100 * row.ratio for row in side.side_rows(characterisation) if row.measures == measures and row.ratio]
+    return f"; {_span(ratios)} % of the highest published" if ratios else ""
 
 
 def _compute(characterisation: Characterisation) -> str:
@@ -125,7 +161,7 @@ def _compute(characterisation: Characterisation) -> str:
     parts = [f"{name} {view.rate_text(ceiling, ceiling.rate.value)}" for name, ceiling in best.items()]
     shares = [100 * ceiling.rate.value / ceiling.nominal for ceiling in best.values() if ceiling.nominal]
     share = f"; {_span(shares)} % of nominal at the clock seen" if shares else ""
-    return _on_threads(characterisation, parts) + share
+    return _on_threads(characterisation, parts) + share + _reached(characterisation) + _normal(characterisation, "compute")
 
 
 def _span(numbers: list[float]) -> str:
@@ -141,7 +177,7 @@ def _bandwidth(characterisation: Characterisation) -> str:
     if not parts:
         return "not measured"
     triad = f"; DRAM triad {units.rate(far.rate.value, 'byte/s', 3)}" if far else ""
-    return f"read {_on_threads(characterisation, parts)}{triad}"
+    return f"read {_on_threads(characterisation, parts)}{triad}{_normal(characterisation, 'memory')}{_ridge(characterisation)}"
 
 
 def _latency(characterisation: Characterisation) -> str:
@@ -160,7 +196,7 @@ def _short_lived(characterisation: Characterisation) -> str:
         found = [level for level in characterisation.fits.levels if level.name == row.name and level.name not in _FAR]
         least = min(found, key=lambda level: level.high_bytes, default=None)
         if least and least.advertised_bytes and least.high_bytes < 0.6 * least.advertised_bytes:
-            told, seen = units.size(least.advertised_bytes), units.size(least.high_bytes)
+            told, seen = units.size(least.advertised_bytes), units.size(least.high_bytes, 3)
             return f"; of {told} {least.name} advertised, a {least.seen_by} sees {seen}"
     return ""
 
@@ -171,9 +207,17 @@ def _trust(characterisation: Characterisation) -> str:
         return "no ceiling was measured"
     steady = sum(row.ceiling.converged for row in shown)
     proven = sum(row.ceiling.proof.status == "proven" for row in shown)
-    loud = [finding for finding in characterisation.findings if finding.severity != "info"]
-    told = plural(len(loud), "finding") if loud else "no warnings"
-    return f"{steady} of {plural(len(shown), 'ceiling')} converged, {proven} proven against machine code; {told}{_ridge(characterisation)}"
+    counts = Counter(finding.severity for finding in characterisation.findings)
+    told = ", ".join(plural(counts[severity], severity) for severity in ("error", "warning") if counts[severity]) or "no warnings"
+    return f"{steady} of {plural(len(shown), 'ceiling')} converged, {proven} proven against machine code; {told}{_worst(characterisation)}"
+
+
+def _worst(characterisation: Characterisation) -> str:
+    """The first of the findings that weigh most, whole where it is short."""
+    first = next((finding.says for finding in view.sorted_findings(characterisation) if finding.severity != "info"), "").rstrip(".")
+    if not first:
+        return ""
+    return f": {first}" if len(first) <= _LONGEST else f": {first[:_LONGEST].rsplit(' ', 1)[0]} …"
 
 
 def _ridge(characterisation: Characterisation) -> str:
@@ -182,7 +226,7 @@ def _ridge(characterisation: Characterisation) -> str:
     peak, dram = compute.get("f32"), memory.get("DRAM")
     if peak is None or dram is None:
         return ""
-    return f"; f32 is compute-bound above {units.digits(peak.rate.value / dram.rate.value, 3)} FLOP/byte from DRAM"
+    return f"; f32 is compute-bound above {units.digits(peak.rate.value / dram.rate.value, 3)} FLOP/byte of DRAM reads"
 
 
 def _on_threads(characterisation: Characterisation, parts: Iterable[str]) -> str:

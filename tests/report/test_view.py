@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from microbench import units
 from microbench.records import Characterisation, Cost, Estimate
-from microbench.report import page, roofplot, summary, view
+from microbench.report import fits, page, roofplot, summary, view
 
 
 def test_titles_are_unique_within_a_group(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
@@ -38,6 +39,42 @@ def test_the_summary_has_five_lines_whatever_is_missing(
 ) -> None:
     for characterisation in (fake_cpu, fake_cuda, bare):
         assert [line.about for line in summary.lines(characterisation)] == ["Device", "Compute", "Bandwidth", "Latency", "Trust"]
+
+
+def test_the_summary_names_units_clock_and_what_the_library_reaches(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
+    device, compute, bandwidth, _, trust = (line.says for line in summary.lines(fake_cpu))
+    assert "2 cores, 24 GiB; clock seen 2.40 to 3.10 GHz" in device
+    assert "library" not in compute
+    assert "f32 is compute-bound above 13.0 FLOP/byte of DRAM reads" in bandwidth
+    assert "1 error, 2 warnings: objdump was not found" in trust
+    device, compute, *_ = (line.says for line in summary.lines(fake_cuda))
+    assert "132 SMs, 80 GiB" in device
+    assert "matrix products of the library reach 75 %" in compute
+
+
+def test_the_summary_says_whether_a_card_is_like_others(fake_cuda: Characterisation) -> None:
+    known = replace(fake_cuda, device=replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3"))
+    assert "% of the highest published" not in summary.lines(fake_cuda)[1].says
+    # FP32 59.10 of 59.1, and the library's BF16 695.6 of 821 TFLOP/s.
+    assert summary.lines(known)[1].says.endswith("85 to 100 % of the highest published")
+
+
+@pytest.mark.parametrize(
+    ("value", "significant", "text"),
+    [(9.996, 3, "10.0 B/s"), (999.96e9, 4, "1.000 TB/s"), (999.4e9, 4, "999.4 GB/s"), (0.99999, 4, "1.000 B/s")],
+)
+def test_numbers_have_as_many_digits_as_asked_for_after_rounding(value: float, significant: int, text: str) -> None:
+    assert units.prefixed(value, "B/s", significant) == text
+    assert f"{units.like(value, value, significant)}" == text.split(maxsplit=1)[0]
+
+
+def test_seen_sizes_have_three_digits_and_no_exponent() -> None:
+    assert [units.size(value, 3) for value in (84_557_168, 1_047_552, 1_000_000, 2**28)] == ["80.6 MiB", "1023 KiB", "977 KiB", "256 MiB"]
+
+
+def test_a_roofline_of_a_gpu_counts_no_threads_of_the_host(fake_cpu: Characterisation) -> None:
+    gpu = replace(fake_cpu, device=replace(fake_cpu.device, kind="cuda"))
+    assert {row[0].rpartition(", ")[2] for row in fits.roofline_rows(gpu)[1:]} == {"whole device"}
 
 
 def test_the_summary_says_that_a_cache_is_smaller_than_advertised(fake_cpu: Characterisation) -> None:
