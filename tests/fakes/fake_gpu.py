@@ -84,8 +84,8 @@ class FakeGpu:
 
 
 def build(name: str, library: str, without: tuple[str, ...] = ()) -> Path:
-    """Compile a fake library once, without some functions; the folder that holds it belongs on the library path."""
-    key = "-".join((Path(name).stem, *without, ""))
+    """Compile a fake library once from ``name``*.cpp, without some functions; the folder that holds it belongs on the library path."""
+    key = "-".join((name, *without, ""))
     key += "-".join(str(path.stat().st_mtime_ns) for path in sorted(HERE.glob("fake_*.[ch]pp")))
     folder = Path(tempfile.gettempdir()) / f"microbench-fakes-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,8 +93,9 @@ def build(name: str, library: str, without: tuple[str, ...] = ()) -> Path:
     if not out.exists():
         gone = [f"-D{function}={function}_gone" for function in without]
         part = folder / f"{library}.{os.getpid()}"
+        sources = sorted(HERE.glob(f"{name}*.cpp"))
         subprocess.run(
-            ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *gone, "-o", part, HERE / name], check=True
+            ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *gone, "-o", part, *sources], check=True
         )
         part.rename(out)
     return folder
@@ -128,7 +129,7 @@ class FakeMachine:
         lines = [f"driver {self.driver}", f"counts {table}", *(line for gpu in self.gpus for line in gpu.lines()), *self.extra]
         script.write_text("\n".join(lines) + "\n")
         here = os.environ | {"MB_FAKE_GPU": str(script), "XDG_CACHE_HOME": str(self.folder / "cache"), "TERM": "dumb"}
-        here["LD_LIBRARY_PATH"] = f"{build('fake_cuda.cpp', 'libcuda.so.1', self.without)}:{build('fake_nvml.cpp', 'libnvidia-ml.so.1')}"
+        here["LD_LIBRARY_PATH"] = f"{build('fake_cuda', 'libcuda.so.1', self.without)}:{build('fake_nvml', 'libnvidia-ml.so.1')}"
         here["LD_LIBRARY_PATH"] += f":{os.environ.get('LD_LIBRARY_PATH', '')}"
         here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
         if self.nvrtc:
@@ -146,7 +147,7 @@ class FakeMachine:
         vendor = self.folder / "wheels" / "nvidia"
         (vendor / "cu" / "lib").mkdir(parents=True, exist_ok=True)
         (vendor / "__init__.py").touch()  # a package that has this file hides all other parts of its name
-        links = {vendor / "cu" / "lib" / library: build("fake_nvrtc.cpp", library) / library}
+        links = {vendor / "cu" / "lib" / library: build("fake_nvrtc", library) / library}
         if (tool := sass.nvdisasm()) is not None:
             links[vendor / "cu" / "bin"] = tool.parent
         for link, real in links.items():
