@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from microbench.devices.cuda import describe
-from microbench.nominal import advertised_rate, bus_rate
+from microbench.nominal import advertised_rate, bus_rate, named
 from microbench.records import Device, Sheet
 
 CARD = Device(id="1", kind="cuda", name="NVIDIA H100 80GB HBM3", arch="sm_90a", units_by_kind={"sm": 132})
@@ -21,6 +21,12 @@ def test_a_known_card_is_bounded_by_its_bus_and_shows_what_its_sheet_prints() ->
     assert advertised_rate(CARD, sheet(unit="matrix", dtype="f16"), None) == pytest.approx(989e12)
     assert advertised_rate(CARD, sheet(unit="matrix", dtype="i8"), None) is None
     assert advertised_rate(CARD, sheet(measures="memory", access="read"), "DRAM") == pytest.approx(3.35e12)
+
+
+def test_int8_of_a_b300_is_the_token_rate_that_was_published() -> None:
+    rates = {row.name: row.rate for row in named("B300").rows}
+    assert rates["matrix i8 (i32 accumulator)"] == pytest.approx(0.15e15, rel=0.1)
+    assert rates["matrix i8 (i32 accumulator)"] == pytest.approx(2 * rates["vector f32"], rel=0.1)  # type: ignore[operator]
 
 
 def test_a_slice_is_not_held_to_the_whole_card() -> None:

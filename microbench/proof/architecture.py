@@ -74,8 +74,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(target="sm_100a", flop_per_clock=_plain(64, 128, 256, 256) | _tensor(4096, 128)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384, "utcimma": 16384}, latency=_LATENCY,
                      dram_bytes=29, shared_capacity=228 << 10),
-        # INT8 of sm_103a is a slow unit (the compiler pads its loop); 1024 is assumed, no source was found, and no nominal comes from it.
-        Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(4096, 4, i8=1024)
+        # INT8 of sm_103a is a slow unit (the compiler pads its loop): 0.15 POPS dense on a B300 and 0.165 on a GB300, whose FP32 is 75 and
+        # 80 TFLOP/s (Verda, "GB300 NVL72 architecture", after table 3 of NVIDIA's Blackwell architecture brief), so twice the FP32 rate.
+        Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(4096, 4, i8=512)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384}, latency=_SLOW_F64,
                      dram_bytes=29, shared_capacity=228 << 10),
         Architecture(target="sm_120f", flop_per_clock=_plain(2, 128, 128, 128, 128) | _tensor(1024, 4, 2048, 4096),

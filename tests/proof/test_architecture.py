@@ -13,7 +13,7 @@ MMA = {("f16", "f16"): "hmma.f16.f16", ("f16", "f32"): "hmma.f16.f32", ("bf16", 
 _LARGE = (("f16", "f32"), ("bf16", "f32"), ("tf32", "f32"), ("f8e4m3", "f32"), ("i8", "i32"), ("f64", "f64"))
 HOPPER = dict(zip(_LARGE, ("hgmma", "hgmma", "hgmma.tf32", "qgmma", "igmma", "dmma"), strict=True))
 BLACKWELL = dict(zip(_LARGE, ("utchmma", "utchmma", "utchmma.tf32", "utcqmma", "utcimma", "dmma"), strict=True))
-MATRIX = {"sm_90a": HOPPER, "sm_100a": BLACKWELL, "sm_103a": BLACKWELL}
+MATRIX = {"sm_90a": HOPPER, "sm_100a": BLACKWELL, "sm_103a": BLACKWELL | {("i8", "i32"): "imma"}}
 
 
 @pytest.mark.parametrize("target", ARCHITECTURES)
