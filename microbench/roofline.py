@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from microbench import units
 from microbench.dtypes import dtype as parse_dtype
 from microbench.errors import UsageError
 from microbench.levels import level_of_case
-from microbench.records import Case, Ceiling, Characterisation, Device, LevelSeen, RooflineFit, RoofPoint, Samples, Sheet
+from microbench.records import Case, Ceiling, Characterisation, Device, Finding, LevelSeen, RooflineFit, RoofPoint, Samples, Sheet
 
 # The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
 _SHARPNESS = (1.0, 40.0)
@@ -124,7 +125,7 @@ def fit_rooflines(
     soft loss, since interference only ever lowers a point.
     """
     points: dict[tuple[str, str, int], dict[tuple[str, float], float]] = defaultdict(dict)
-    units: dict[str, Sheet] = {}
+    through: dict[tuple[str, str, int], Sheet] = {}
     for sample in samples:
         case = cases.get(sample.case)
         sheet = sheets.get(case.kernel) if case else None
@@ -134,15 +135,37 @@ def fit_rooflines(
         if level is None:
             continue
         rate = sheet.work.flop * case.threads * sample.iterations * 1e9 / min(sample.ns)
-        curve = points[sheet.dtype, sheet.variant.split(".")[0], case.threads]
-        key = (level, sheet.work.intensity)
-        curve[key] = max(curve.get(key, 0.0), rate)
-        units[sheet.dtype] = sheet
-    fits = [_fit(dtype, units[dtype], threads, curve) for (dtype, _, threads), curve in points.items() if len(curve) >= _MIN_POINTS]
-    return sorted(fits, key=lambda fit: (fit.dtype, fit.threads))
+        shape = (sheet.dtype, sheet.variant.split(".")[0], case.threads)
+        at = (level, sheet.work.intensity)
+        points[shape][at] = max(points[shape].get(at, 0.0), rate)
+        through[shape] = sheet
+    fits = [_fit(through[shape], shape, curve) for shape, curve in points.items() if len(curve) >= _MIN_POINTS]
+    return sorted(fits, key=lambda fit: (fit.dtype, fit.threads, fit.variant))
 
 
-def _fit(dtype: str, sheet: Sheet, threads: int, curve: Mapping[tuple[str, float], float]) -> RooflineFit:
+def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> list[Finding]:
+    """Say which measured rooflines end below the chip's own peak, their instructions not being the way to it, and what to plan with."""
+    found = []
+    for fit in (fit for fit in fits if fit.legacy):
+        same = [c for c in ceilings if c.measures == "compute" and c.mode == "peak" and (c.dtype, c.unit) == (fit.dtype, fit.unit)]
+        best = max(same, key=lambda ceiling: ceiling.rate.value, default=None)
+        if best is None or "legacy" in best.variant:
+            continue
+        level = "DRAM" if "DRAM" in fit.bandwidth else min(fit.bandwidth, key=lambda name: fit.bandwidth[name])
+        peak, turn = units.rate(fit.peak, "FLOP/s"), units.digits(fit.ridge[level], 3)
+        reached, ridge = units.rate(best.rate.value, "FLOP/s"), units.digits(best.rate.value / fit.bandwidth[level], 3)
+        says = (
+            f"the intensity sweep of {fit.dtype} on {fit.unit} units goes through {fit.variant}, the legacy path of this chip: it ends at "
+            f"{peak} and turns at {turn} FLOP/byte from {level}; {best.name} reaches {reached}, which this memory feeds from {ridge} "
+            "FLOP/byte on"
+        )
+        remedy = "plan with the ceiling and its ridge point; the sweep shows how arithmetic and traffic overlap near the corner"
+        found.append(Finding(code="legacy-roofline", severity="info", says=says, remedy=remedy))
+    return found
+
+
+def _fit(sheet: Sheet, shape: tuple[str, str, int], curve: Mapping[tuple[str, float], float]) -> RooflineFit:
+    dtype, variant, threads = shape
     names = sorted({level for level, _ in curve})
     index = np.array([names.index(level) for level, _ in curve])
     log_intensity = np.log([intensity for _, intensity in curve])
@@ -179,4 +202,6 @@ def _fit(dtype: str, sheet: Sheet, threads: int, curve: Mapping[tuple[str, float
         sharpness=math.exp(solved.x[-1]),
         rms_log_residual=float(np.sqrt(np.mean(residuals**2))),
         worst_log_residual=float(residuals[np.argmax(np.abs(residuals))]),
+        variant=variant,
+        legacy="legacy" in sheet.variant.split("."),
     )

@@ -28,7 +28,7 @@ from microbench.plan import BUDGETS, Selection, lacking, limited, make_plan
 from microbench.proof import prove
 from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
 from microbench.report.progress import Progress, Quiet, Step
-from microbench.roofline import fit_rooflines
+from microbench.roofline import fit_rooflines, legacy_paths
 from microbench.sweep_edge import edges
 
 log = logging.getLogger(__name__)
@@ -307,6 +307,7 @@ def _assemble(
             *findings,
             *run_findings(replace(distilled, ceilings=ceilings), samples, this.planned()),
             *edges(samples, cases, sheets),
+            *legacy_paths(rooflines, ceilings),
         ),
     )
 

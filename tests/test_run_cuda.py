@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,20 +68,41 @@ def test_an_l2_that_answers_alike_has_no_far_part_and_a_finding_says_so(tmp_path
     assert "200 to 200 ns" in said[0]
 
 
-ROOFS = {"f64": 2e9, "f32": 20e9, "f16": 40e9, "bf16": 40e9}
+ROOFS = {
+    ("f64", "dfma"): ("mix_f64", 2e9),
+    ("f32", "ffma"): ("mix_f32", 20e9),
+    ("f16", "hfma2"): ("mix_f16x2", 40e9),
+    ("bf16", "bfma2"): ("mix_bf16x2", 40e9),
+    ("f16", "mma_sync"): ("mix_mma_f16", 300e9),
+    ("bf16", "mma_sync"): ("mix_mma_bf16", 280e9),
+}
 
 
-def test_a_roofline_is_fitted_per_dtype_and_finds_the_roofs_it_was_given(tmp_path: Path) -> None:
-    symbols = {"f64": "f64", "f32": "f32", "f16": "f16x2", "bf16": "bf16x2"}
-    peaks = {f"mix_{symbols[dtype]}_{fmas}": ROOFS[dtype] for dtype in ROOFS for fmas in (2**power for power in range(9))}
+def test_a_roofline_is_fitted_per_dtype_and_unit_and_finds_the_roofs_it_was_given(tmp_path: Path) -> None:
+    peaks = {f"{symbol}_{1 << power}": peak for symbol, peak in ROOFS.values() for power in range(9)}
     held = run(FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), "--only", "mix.*", "--time-limit", "8s")[2]
     assert held is not None
-    found = {fit.dtype: fit for fit in held.fits.rooflines}
+    found = {(fit.dtype, fit.variant): fit for fit in held.fits.rooflines}
     assert set(found) == set(ROOFS)
-    for dtype, peak in ROOFS.items():
-        assert found[dtype].peak == pytest.approx(peak, rel=0.02), dtype
-        assert found[dtype].bandwidth["DRAM"] == pytest.approx(GPU.dram, rel=0.02), dtype
+    for key, (_, peak) in ROOFS.items():
+        assert found[key].peak == pytest.approx(peak, rel=0.02), key
+        assert found[key].bandwidth["DRAM"] == pytest.approx(GPU.dram, rel=0.02), key
+        assert (found[key].unit == "matrix") == found[key].legacy == (key[1] == "mma_sync")
     assert {sample.checked for sample in held.samples} == {True}
+
+
+def test_a_roofline_by_the_legacy_path_says_where_the_chips_own_path_turns(tmp_path: Path) -> None:
+    peaks = {f"mix_mma_bf16_{1 << power}": 300e9 for power in range(9)} | {"wgmma_bf16_m64n256k16_ss": 480e9}
+    only = ("--only", "mix.bf16.f32.*", "--only", "wgmma.bf16.*.ss")
+    held = run(FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), *only)[2]
+    assert held is not None
+    (says,) = [finding.says for finding in held.findings if finding.code == "legacy-roofline"]
+    told = re.search(r"bf16 on matrix units goes through mma_sync, the legacy path of this chip: it ends at ([\d.]+) GFLOP/s", says)
+    reached = re.search(r"ss reaches ([\d.]+) GFLOP/s, which this memory feeds from ([\d.]+) FLOP/byte on", says)
+    assert told is not None
+    assert reached is not None
+    numbers = [float(word) for word in (told[1], *reached.groups())]
+    assert numbers == [pytest.approx(300, rel=0.01), pytest.approx(480, rel=0.01), pytest.approx(120, rel=0.02)]
 
 
 def test_every_ceiling_carries_the_proof_of_the_cubin_that_ran(tmp_path: Path) -> None:

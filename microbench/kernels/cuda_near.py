@@ -1,4 +1,4 @@
-"""Operands and results of the kernels near one SM: shared memory, L1, pointer chases; and of the mixed-intensity stream."""
+"""Operands and results of the kernels near one SM: shared memory, L1, pointer chases; and of the mixed-intensity streams."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from microbench.kernels.cuda_formats import decode, encode, pack, per_word, unpack
 from microbench.kernels.cuda_rows import CudaRow
-from microbench.kernels.cuda_tensor import Compute
+from microbench.kernels.cuda_tensor import Compute, fragment_b, operand
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
@@ -108,6 +108,40 @@ def turns(dtype: str) -> NDArray[np.uint32]:
     count = per_word(dtype)
     words: NDArray[np.uint32] = np.ascontiguousarray(pack(dtype, encode(dtype, np.repeat([1.0, -1.0], count)))).view(np.uint32)
     return words
+
+
+def _tiles(dtype: str) -> list[NDArray[np.float64]]:
+    """Two matrices B (16 x 8) of small integers, with which the tensor cores' mixed-intensity kernel multiplies in turn."""
+    return [operand(dtype, "exact", (16, 8), 60 + chain) for chain in range(2)]
+
+
+def multiplied(dtype: str, elements: NDArray[np.uint32], mmas: int) -> NDArray[np.uint32]:
+    """Bits (n, 4) that a warp's lanes add up when 32 elements at a time are a fragment A (16 x 16) of so many products.
+
+    Even products multiply with the first B, odd ones with the second; each has an FP32 accumulator that starts at zero.
+    """
+    group, place = np.arange(32) >> 2, np.arange(32) & 3
+    values = decode(dtype, unpack(dtype, elements)).reshape(-1, 32, 4, 2)
+    a = np.empty((len(values), 16, 16))
+    for register in range(4):
+        for half in range(2):
+            a[:, group + 8 * (register % 2), 8 * (register // 2) + 2 * place + half] = values[:, :, register, half]
+    total = np.zeros((len(values), 32, 4), dtype=np.uint32)
+    for first, b in enumerate(_tiles(dtype)[:mmas]):
+        d = (a @ b) * len(range(first, mmas, 2)) + 0.0  # a zero is a positive one
+        for word in range(4):
+            found = d[:, group + 8 * (word // 2), 2 * place + word % 2]
+            total[:, :, word] += found.astype(np.float32).view(np.uint32)
+    return total.reshape(-1, 4)
+
+
+def mixed_by(row: CudaRow) -> tuple[str, NDArray[np.uint32]]:
+    """What lies behind `in2` of a mixed-intensity kernel: a name for it, and its words."""
+    dtype = row.dtype or "f32"
+    if row.unit != "matrix":
+        return f"turns.{dtype}", turns(dtype)
+    words = np.concatenate([fragment_b(dtype, tile) for tile in _tiles(dtype)])
+    return f"tiles.{dtype}", np.ascontiguousarray(words.T.astype(np.uint32))
 
 
 VALUES: dict[str, Callable[[CudaRow, str], Compute]] = {"shared": shared}

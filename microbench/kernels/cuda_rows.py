@@ -109,6 +109,11 @@ def _bulk(what: Access, loads: int, stores: int) -> CudaRow:
 _BULK = (_bulk("read", 1, 0), _bulk("write", 0, 1), _bulk("copy", 1, 1))
 
 
+def _legacy(targets: tuple[str, ...]) -> tuple[str, ...]:
+    """Targets on which another instruction than mma.sync feeds the tensor cores."""
+    return tuple(target for target in targets if target in ("sm_90a", "sm_100a", "sm_103a"))
+
+
 def _mma(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaRow:
     dtype, accumulator, shape = name.split(".")
     chains = fields.pop("chains", 8)
@@ -133,7 +138,7 @@ def _mma(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaRow
         chains=chains,
         operands=("exact", "random"),
         targets=targets,
-        legacy=tuple(target for target in targets if target in ("sm_90a", "sm_100a", "sm_103a")),
+        legacy=_legacy(targets),
         **fields,
     )
 
@@ -300,9 +305,40 @@ def _mix(dtype: str, fmas: int) -> CudaRow:
     )
 
 
+def _mix_mma(dtype: str, mmas: int) -> CudaRow:
+    targets = TARGETS[1:]
+    return CudaRow(
+        name=f"mix.{dtype}.f32.mma{mmas}",
+        family="intensity",
+        symbol=f"mix_mma_{dtype}_{mmas}",
+        says=f"{mmas} products by mma.sync in {dtype} for each 16-byte load, {8 * mmas} FLOP a byte",
+        measures="intensity",
+        targets=targets,
+        layout="stream",
+        threads=256,
+        limiter="mixed",
+        unit="matrix",
+        dtype=dtype,
+        accumulator="f32",
+        access="read",
+        variant=f"mma_sync.mma{mmas}",
+        blocks_per_sm=0,
+        math=f"hmma.{dtype}.f32",
+        math_count=2 * mmas,
+        flop_per_math=4096,
+        chains=4 if mmas > 1 else 2,
+        loads=2,
+        access_bytes=16,
+        tile=512,
+        operands=("exact",),
+        legacy=_legacy(targets),
+    )
+
+
 _MIX = (
     *(_mix("f32", 1 << power) for power in range(9)),
     *(_mix(dtype, 1 << power) for dtype in ("f64", "f16", "bf16") for power in range(0, 9, 2)),
+    *(_mix_mma(dtype, 1 << power) for dtype in ("f16", "bf16") for power in range(0, 9, 2)),
 )
 
 

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microbench.errors import CannotRun
-from microbench.kernels.cuda_near import mixed, turns
+from microbench.kernels.cuda_near import mixed, mixed_by, multiplied
 from microbench.kernels.cuda_row import packed
 from microbench.kernels.cuda_rows import CudaRow
 from microbench.kernels.cuda_station import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, timing
 from microbench.kernels.cuda_values import (
     ELEMENT_BYTES,
-    MIXED_ELEMENTS,
     PATTERN_ELEMENTS,
     SCALE,
     Walk,
@@ -96,10 +95,10 @@ class Arena:
 
 
 @cache
-def _turned(dtype: str, fmas: int) -> NDArray[np.uint32]:
-    """What the mixed loop leaves of its pattern; computed once, since every working set repeats the same one."""
-    unique = mixed(dtype, pattern("mix", 0)[:MIXED_ELEMENTS], fmas)
-    return unique[np.arange(PATTERN_ELEMENTS) % MIXED_ELEMENTS]
+def _left_of_mix(row: CudaRow) -> NDArray[np.uint32]:
+    """What a mixed loop leaves of its pattern; computed once, since every working set repeats the same one."""
+    leaves = multiplied if row.unit == "matrix" else mixed
+    return leaves(row.dtype or "f32", pattern("mix", 0), int(row.symbol.rpartition("_")[2]))
 
 
 class StreamJob:
@@ -123,7 +122,7 @@ class StreamJob:
         self._wrong = False
         self.least = BULK_STAGES if row.space == "bulk" else 1
         # What a read adds up: the elements as they are, or as the mixed loop leaves them.
-        self._summed = _turned(row.dtype or "f32", int(row.symbol.rpartition("_")[2])) if held == "mix" else self._sources[0]
+        self._summed = _left_of_mix(row) if held == "mix" else self._sources[0]
         stage.station.arena.users += 1
         try:
             self._fill()
@@ -136,8 +135,8 @@ class StreamJob:
         for name, words in zip(self._names, self._sources, strict=True):
             arena.want(name, self._repeats * ELEMENT_BYTES if self.access == "write" else size + ELEMENT_BYTES, words)
         if row.measures == "intensity":
-            words = turns(row.dtype or "f32")
-            arena.want(f"turns.{row.dtype}", words.nbytes, words)
+            name, words = mixed_by(row)
+            arena.want(name, words.nbytes, words)
         arena.want("out", self.stage.blocks * self._left if self.access == "read" else size, None)
 
     @property
@@ -159,7 +158,7 @@ class StreamJob:
             arena["out"].write(b"\xff" * size, at)
         if self.access == "triad":
             arena[self._names[1]].write(np.asarray([0, 0, 0, SCALE], dtype=np.float32).tobytes(), self.count * ELEMENT_BYTES)
-        second = f"turns.{stage.row.dtype}" if stage.row.measures == "intensity" else self._names[-1]
+        second = mixed_by(stage.row)[0] if stage.row.measures == "intensity" else self._names[-1]
         where = {"out": arena["out"].address, "in": arena[self._names[0]].address, "in2": arena[second].address}
         seen = stage.launch(
             packed(

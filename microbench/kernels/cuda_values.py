@@ -21,7 +21,10 @@ Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
 PATTERN_ELEMENTS = 65521  # 16-byte elements, a prime: no power-of-two stride finds the same data again
-MIXED_ELEMENTS = 8191  # a prime after which the pattern of the mixed-intensity kernels repeats: their results are foreseen one by one
+# The mixed-intensity kernels have a pattern of their own, short enough to foresee what becomes of each element. A product on the tensor
+# cores takes 32 of them, a prime number of which make the pattern.
+MIXED_GROUPS = 251
+MIXED_ELEMENTS = 32 * MIXED_GROUPS
 ELEMENT_BYTES = 16
 SCALE = 3.0  # of the triad
 _RANDOM_SEED = 20_000
@@ -142,21 +145,19 @@ def _dot(a: Any, y: Array) -> Array:
 
 
 def pattern(dtype: str | None, seed: int) -> NDArray[np.uint32]:
-    """Return `PATTERN_ELEMENTS` elements of four words that streams repeat.
+    """Return the elements of four words that streams repeat, `PATTERN_ELEMENTS` of them, `MIXED_ELEMENTS` for ``mix``.
 
     Mixed bits; floats of small integers for the triad (``f32``); for the mixed-intensity kernels (``mix``) words that are ordinary
-    numbers in every format that these read them in: each 16-bit half lies between 1 and 4 as FP16, between 2^-7 and 2^9 as BF16, and so
-    do words as FP32; pairs of words stay below 2^65 as FP64. One buffer then serves all formats.
+    numbers in every format that these read them in, so that one buffer serves all: signs and seven bits of mantissa in one binade, each
+    16-bit half between 1 and 1.125 as FP16 and between 2^-7 and 2^-6 as BF16, words likewise as FP32, pairs about 2^-60 as FP64. Sums of
+    products with small integers then stay exact in FP32, which is what the tensor cores add up.
     """
-    words = np.arange(PATTERN_ELEMENTS * 4, dtype=np.uint64) + np.uint64(seed * 7919)
-    if dtype == "mix":
-        words %= np.uint64(MIXED_ELEMENTS * 4)
+    words = np.arange((MIXED_ELEMENTS if dtype == "mix" else PATTERN_ELEMENTS) * 4, dtype=np.uint64) + np.uint64(seed * 7919)
     mixed = (words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(29)
     if dtype == "f32":
         return ((mixed % 127).astype(np.float32) - 63).view(np.uint32).reshape(-1, 4)
     if dtype == "mix":
-        high = np.where(mixed & 0x40004000 == 0, 0x3C003C00, 0x40004000)  # the top exponent bits of both halves, in both or in none
-        return (mixed & np.uint64(0x83FF83FF) | high.astype(np.uint64)).astype(np.uint32).reshape(-1, 4)
+        return (mixed & np.uint64(0x807F807F) | np.uint64(0x3C003C00)).astype(np.uint32).reshape(-1, 4)
     return mixed.astype(np.uint32).reshape(-1, 4)
 
 
@@ -183,11 +184,11 @@ class Walk:
 def read_sum(walk: Walk, block: int, threads: int, source: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Sum what each thread of a block reads, word by word, wrapping: (threads, 4)."""
     # Positions repeat; counting them once each keeps a long launch cheap to check.
-    starts, times = np.unique(walk.visited(block) % PATTERN_ELEMENTS, return_counts=True)
+    starts, times = np.unique(walk.visited(block) % len(source), return_counts=True)
     offsets = np.arange(walk.tile, dtype=np.int64)
     total = np.zeros((threads, 4), dtype=np.uint32)
     for at in range(0, starts.size, 64):
-        elements = source[(starts[at : at + 64, None] + offsets) % PATTERN_ELEMENTS]
+        elements = source[(starts[at : at + 64, None] + offsets) % len(source)]
         weighted = elements * times[at : at + 64, None, None].astype(np.uint32)
         total += weighted.sum(axis=0, dtype=np.uint32).reshape(-1, threads, 4).sum(axis=0, dtype=np.uint32)
     return total

@@ -31,6 +31,7 @@ class RooflineFit:
 
     ``bandwidth`` and ``ridge`` are keyed by level (byte/s, FLOP/byte). ``sharpness`` is the exponent of the smooth minimum
     ``(peak^-p + (bandwidth x intensity)^-p)^(-1/p)``; infinite overlap is a large p. ``residuals`` are ln(measured / fitted).
+    ``variant`` names the instructions that the sweep went through; where that is not the way to the chip's peak, ``legacy`` is true.
     """
 
     dtype: str
@@ -43,6 +44,8 @@ class RooflineFit:
     sharpness: float | None = None
     rms_log_residual: float | None = None
     worst_log_residual: float | None = None
+    variant: str = ""
+    legacy: bool = False
 
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)

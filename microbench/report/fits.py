@@ -106,12 +106,13 @@ def roofline_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], 
 
 def _roofline(fit: RooflineFit, level: str, *, gpu: bool) -> tuple[str, ...]:
     ridge = fit.ridge.get(level)
+    where = "whole device" if gpu else plural(fit.threads, "thread")
     residual = view.UNKNOWN
     if fit.rms_log_residual is not None:
         worst = f", {100 * math.expm1(fit.worst_log_residual):+.1f} %" if fit.worst_log_residual is not None else ""
         residual = f"{100 * math.expm1(fit.rms_log_residual):.1f} %{worst}"
     return (
-        f"{fit.dtype}{' ' + fit.unit if fit.unit else ''}, {'whole device' if gpu else plural(fit.threads, 'thread')}",
+        f"{' '.join(filter(None, (fit.dtype, fit.unit, fit.variant)))}{', the legacy path' * fit.legacy}, {where}",
         level,
         units.rate(fit.peak, "FLOP/s"),
         units.rate(fit.bandwidth[level], "byte/s"),

@@ -285,10 +285,10 @@ def _measured(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> No
                     point.intensity,
                     point.rate,
                     _MARKERS.get(point.level, "o"),
-                    color=colour,
+                    color=style.PAPER if fit.legacy else colour,
                     markersize=4.6,
-                    markeredgecolor=style.PAPER,
-                    markeredgewidth=0.7,
+                    markeredgecolor=colour if fit.legacy else style.PAPER,
+                    markeredgewidth=1.1 if fit.legacy else 0.7,
                     zorder=6,
                 )
     if not levels:
@@ -296,6 +296,11 @@ def _measured(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> No
     handles = [
         Line2D([], [], linestyle="", marker=_MARKERS.get(level, "o"), color=style.MUTED, markersize=5, label=level)
         for level in sorted(levels, key=view.NEAR_TO_FAR.index)
+    ]
+    legacy = sorted({fit.variant for fit in chosen.fits if fit.legacy})
+    handles += [
+        Line2D([], [], linestyle="", marker="o", color=style.PAPER, markeredgecolor=style.MUTED, markersize=5, label=f"by {name} (legacy)")
+        for name in legacy
     ]
     dtypes = ", ".join(dict.fromkeys(fit.dtype for fit in chosen.fits if fit.points))
     # A GPU's sweep is one of the whole device, as all that it shows.

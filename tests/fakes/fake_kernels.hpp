@@ -51,6 +51,17 @@ inline Word4 mixed(const std::string& symbol, Word4 v, const void* ab) {
   return v;
 }
 
+// The words that 32 elements add to the sums of 32 threads: turned one by one, or multiplied together.
+inline std::vector<Word4> mixed_group(const std::string& symbol, const Word4* from, const void* in2) {
+  if (starts(symbol, "mix_mma")) {
+    const auto end = symbol.rfind('_');
+    return products(symbol.substr(8, end - 8), from, static_cast<const Word4*>(in2), std::stoi(symbol.substr(end + 1)));
+  }
+  std::vector<Word4> left;
+  for (std::size_t lane = 0; lane < 32; ++lane) left.push_back(mixed(symbol, from[lane], in2));
+  return left;
+}
+
 inline void stream(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
   auto* out = reinterpret_cast<Word4*>(p.pointer(0));
   const auto* in = reinterpret_cast<const Word4*>(p.pointer(8));
@@ -64,19 +75,22 @@ inline void stream(const std::string& symbol, const Parameters& p, unsigned bloc
         std::memcpy(out + (b * 8 + i % 8) * tile, in + (first + b * tile + i * step) % count, tile * 16);
     return;
   }
-  // The product's patterns repeat; every distinct word is turned once, by this kernel with its a and b.
-  static std::map<std::string, std::map<Word4, Word4>> known_words;
-  auto& turned = known_words[mix ? symbol + std::string(reinterpret_cast<const char*>(in2), starts(symbol, "mix_f64") ? 16 : 8) : symbol];
+  // The product's patterns repeat; every distinct group of elements is worked out once, by this kernel with its second operand.
+  static std::map<std::string, std::map<std::string, std::vector<Word4>>> known_groups;
+  const std::size_t second = starts(symbol, "mix_mma") ? 512 : starts(symbol, "mix_f64") ? 16 : 8;
+  auto& groups = known_groups[mix ? symbol + std::string(reinterpret_cast<const char*>(in2), second) : symbol];
   for (std::uint64_t b = 0; b < blocks; ++b) {
     std::vector<Word4> sums(threads, Word4{0, 0, 0, 0});
     std::uint64_t at = (first + b * tile) % count;
     for (std::uint64_t i = 0; i < iterations; ++i, at = (at + step) % count) {
       for (std::uint64_t e = 0; e < tile; ++e) {
         if (mix) {
-          auto known = turned.find(in[at + e]);
-          if (known == turned.end()) known = turned.emplace(in[at + e], mixed(symbol, in[at + e], in2)).first;
-          const Word4& left = known->second;
-          for (std::size_t w = 0; w < 4; ++w) sums[e % threads][w] += left[w];
+          if (e % 32 != 0) continue;
+          const std::string key(reinterpret_cast<const char*>(in + at + e), 512);
+          auto known = groups.find(key);
+          if (known == groups.end()) known = groups.emplace(key, mixed_group(symbol, in + at + e, in2)).first;
+          for (std::size_t lane = 0; lane < 32; ++lane)
+            for (std::size_t w = 0; w < 4; ++w) sums[(e + lane) % threads][w] += known->second[lane][w];
         } else if (starts(symbol, "read")) {
           for (int w = 0; w < 4; ++w) sums[e % threads][static_cast<std::size_t>(w)] += in[at + e][static_cast<std::size_t>(w)];
         } else if (starts(symbol, "write")) {

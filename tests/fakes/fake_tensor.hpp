@@ -2,6 +2,7 @@
 // Operands repeat with period two or add up linearly, so two trips are worked out and the rest is arithmetic.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -141,6 +142,30 @@ void multiply_fragments(const std::string& symbol, const Parameters& p, unsigned
     }
   }
   for (unsigned block = 1; block < blocks; ++block) std::memcpy(out + block * out_words, out, out_words * sizeof(Word));
+}
+
+// What a warp adds up of 32 elements that are the fragment A (16 x 16) of so many products with two B (16 x 8) in turn, four words a lane.
+inline std::vector<Word4> products(const std::string& kind, const Word4* elements, const Word4* lanes_of_b, int count) {
+  const Format f = format(kind);
+  auto half = [&](std::uint32_t word, std::size_t j) { return value(f, word >> (16 * j)); };
+  std::vector<Word4> left(32, Word4{0, 0, 0, 0});
+  double a[16][16], b[16][8];
+  for (std::size_t lane = 0; lane < 32; ++lane)
+    for (std::size_t r = 0; r < 4; ++r)
+      for (std::size_t j = 0; j < 2; ++j) a[lane / 4 + 8 * (r & 1)][8 * (r >> 1) + 2 * (lane % 4) + j] = half(elements[lane][r], j);
+  for (int chain = 0; chain < std::min(count, 2); ++chain) {
+    for (std::size_t lane = 0; lane < 32; ++lane)
+      for (std::size_t r = 0; r < 2; ++r)
+        for (std::size_t j = 0; j < 2; ++j)
+          b[8 * r + 2 * (lane % 4) + j][lane / 4] = half(lanes_of_b[lane][static_cast<std::size_t>(2 * chain) + r], j);
+    for (std::size_t lane = 0; lane < 32; ++lane)
+      for (std::size_t word = 0; word < 4; ++word) {
+        double sum = 0;
+        for (std::size_t k = 0; k < 16; ++k) sum += a[lane / 4 + 8 * (word >> 1)][k] * b[k][2 * (lane % 4) + (word & 1)];
+        left[lane][word] += as_bits(static_cast<float>(0 + sum * ((count + 1 - chain) / 2)));
+      }
+  }
+  return left;
 }
 
 // A tile in shared memory by its descriptor: no swizzle, offsets in units of 16 bytes in bits 16 (along K) and 32 (along M or N).

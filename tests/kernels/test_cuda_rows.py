@@ -46,7 +46,8 @@ def test_every_target_has_its_peaks() -> None:
 
 def test_mma_sync_is_the_legacy_path_on_hopper_and_data_centre_blackwell() -> None:
     for row in ROWS:
-        wanted = {"sm_90a", "sm_100a", "sm_103a"} & set(row.targets) if row.family == "mma" else set()
+        through_it = row.family == "mma" or row.variant.startswith("mma_sync.")
+        wanted = {"sm_90a", "sm_100a", "sm_103a"} & set(row.targets) if through_it else set()
         assert set(row.legacy) == wanted
 
 
@@ -75,18 +76,21 @@ def test_the_mixed_kernels_span_the_ridge_of_every_part() -> None:
     found: dict[str, list[float]] = {}
     for row in ROWS:
         if row.measures == "intensity":
-            found.setdefault(str(row.dtype), []).append(row.flop / row.bytes_read)
+            found.setdefault(" ".join(filter(None, (row.dtype, row.accumulator))), []).append(row.flop / row.bytes_read)
     assert found == {
         "f32": [0.5 * 2**power for power in range(9)],
         "f64": [0.25 * 4**power for power in range(5)],
         "f16": [4.0**power for power in range(5)],
         "bf16": [4.0**power for power in range(5)],
+        "f16 f32": [8 * 4.0**power for power in range(5)],
+        "bf16 f32": [8 * 4.0**power for power in range(5)],
     }
 
 
 def test_the_mixed_kernels_of_a_dtype_are_one_variant_so_that_a_roofline_is_fitted_to_them() -> None:
-    for dtype in ("f64", "f32", "f16", "bf16"):
-        assert len({row.variant.split(".")[0] for row in ROWS if row.measures == "intensity" and row.dtype == dtype}) == 1
+    mixed = [row for row in ROWS if row.measures == "intensity"]
+    shapes = {(row.dtype, row.unit, row.variant.split(".")[0]) for row in mixed}
+    assert len(shapes) == len({(dtype, variant) for dtype, _, variant in shapes}) == 6
 
 
 def test_parameters_are_packed_at_natural_offsets() -> None:

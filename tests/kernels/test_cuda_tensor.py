@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ptx import fragments
 
-from microbench.kernels import cuda_near, cuda_tensor
+from microbench.kernels import cuda_near, cuda_tensor, cuda_values
 from microbench.kernels.cuda_formats import SIGN_MASK, decode, encode, pack, unpack
 from microbench.kernels.cuda_rows import ROWS, CudaRow
 
@@ -188,3 +188,25 @@ def test_a_chase_meets_every_node_once_a_round() -> None:
     assert at == 0
     assert sorted(seen) == list(range(97))
     assert seen == order.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+def test_sums_of_the_mixed_kernel_on_tensor_cores_are_exact_in_fp32_in_whatever_order(dtype: str) -> None:
+    elements = cuda_values.pattern("mix", 0)
+    values = decode(dtype, unpack(dtype, elements))
+    tiles = cuda_near._tiles(dtype)
+    assert all(np.array_equal(tile, np.rint(tile)) and np.abs(tile).sum(axis=0).min() > 0 for tile in tiles)
+    step = np.abs(np.diff(np.unique(np.abs(values)))).min()
+    most = np.abs(values).max() * max(np.abs(tile).sum(axis=0).max() for tile in tiles) * 128  # of 256 products half go to one accumulator
+    assert most / step < 1 << 24
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16"])
+@pytest.mark.parametrize("mmas", [1, 4, 256])
+def test_any_two_lanes_exchanged_change_what_the_mixed_kernel_leaves(dtype: str, mmas: int) -> None:
+    elements = cuda_values.pattern("mix", 0)[:32]
+    right = cuda_near.multiplied(dtype, elements, mmas)
+    for lane in range(31):
+        swapped = elements.copy()
+        swapped[[lane, lane + 1]] = swapped[[lane + 1, lane]]
+        assert not np.array_equal(cuda_near.multiplied(dtype, swapped, mmas), right), lane

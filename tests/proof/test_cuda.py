@@ -11,6 +11,7 @@ from ptx import toolchain
 
 from microbench.kernels.cuda_rows import FAMILIES, TARGETS, CudaRow, rows_for
 from microbench.proof import cuda, golden, sass
+from microbench.proof.architecture import ARCHITECTURES
 
 BUILDS = [(family, target) for family, targets in FAMILIES.items() for target in targets]
 ROWS = [(row, target) for target in TARGETS for row in rows_for(target) if row.limiter != "none"]
@@ -74,6 +75,30 @@ def test_the_reviewed_margins_are_what_their_arithmetic_says() -> None:
         rows, columns, fetched, port = (int(word) for word in re.findall(r"(\d+) x 32|(\d+) / 128 = (\d+)", why) for word in word if word)
         assert ((rows + columns) * 32, fetched // 128) == (fetched, port)
         assert margin == pytest.approx(128 / port, abs=0.01)
+
+
+@needs_nvdisasm
+@needs_cubins
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_mixed_kernel_is_bound_by_memory_at_its_lowest_intensity_and_by_arithmetic_at_its_highest(target: str) -> None:
+    shapes: dict[str, list[CudaRow]] = {}
+    for row in rows_for(target):
+        if row.measures == "intensity":
+            shapes.setdefault(row.math, []).append(row)
+    assert len(shapes) == (3 if target == "sm_75" else 6)
+    for rows in shapes.values():
+        lowest, highest = min(rows, key=lambda row: row.flop), max(rows, key=lambda row: row.flop)
+        cycles = {}
+        for row in (lowest, highest):
+            found = examined("intensity", target)[row.symbol]
+            assert found is not None
+            blocks = cuda.bytes_in_flight(row, found) // (row.loads * row.access_bytes * row.threads)
+            dram = blocks * row.bytes_read / ARCHITECTURES[target].dram_bytes
+            cycles[row] = (cuda.bounds(row, found)["compute"], dram)
+            pipe = found.math * cuda.math_cycles(row, target)
+            assert row is lowest or pipe >= 0.95 * max(float(found.loop), pipe), row.name
+        assert cycles[lowest][1] > cycles[lowest][0] or ARCHITECTURES[target].flop_per_clock[lowest.math] < 8, lowest.name
+        assert cycles[highest][0] > cuda.MARGIN * cycles[highest][1], highest.name
 
 
 @needs_nvdisasm

@@ -235,7 +235,41 @@ def _added(kind: str, to: Array, what: Array, sign: float) -> Array:
     return bits if kind == "f64" else bits.astype(np.uint32)
 
 
+def _multiplied(kind: str, elements: Array, tiles: Array, mmas: int) -> Array:
+    """What each warp of 32 elements leaves: products with both tiles in turn, an accumulator each, whose bits are added."""
+    left = np.zeros((len(elements), 4), dtype=np.uint32)
+    opcode = f"mma.sync.aligned.m16n8k16.row.col.f32.{kind}.{kind}.f32"
+    for at in range(0, len(elements), 32):
+        a = [elements[at : at + 32, register].astype(np.uint64) for register in range(4)]
+        for chain in range(min(mmas, 2)):
+            b, d = [tiles[:, 2 * chain + register].astype(np.uint64) for register in range(2)], [np.zeros(32, dtype=np.uint64)] * 4
+            for _ in range(chain, mmas, 2):
+                d = fragments.multiply(opcode, a, b, d)
+            left[at : at + 32] += np.stack(d, axis=1).astype(np.uint32)
+    return left
+
+
+def _mix_of_tensor_cores(row: CudaRow) -> Case:
+    count, kind = 5 * row.tile, str(row.dtype)
+    random = np.random.default_rng(7)
+    values = random.integers(-8, 9, size=(count, 8)).astype(np.float64) / 8
+    elements = np.stack([fragments.encode(kind, values[:, 2 * word : 2 * word + 2]) for word in range(4)], axis=1).astype(np.uint32)
+    small = random.integers(-2, 3, size=(32, 8)).astype(np.float64)
+    tiles = np.stack([fragments.encode(kind, small[:, 2 * word : 2 * word + 2]) for word in range(4)], axis=1).astype(np.uint32)
+    left_of = _multiplied(kind, elements, tiles, int(row.symbol.rpartition("_")[2]))
+    out = np.full((row.threads * BLOCKS, 4), 0xFFFFFFFF, dtype=np.uint32)
+
+    def expected(iterations: int, block: int) -> Array:
+        left = out.copy()
+        left[block * row.threads : (block + 1) * row.threads] = _sums(row, left_of, _starts(row, count, iterations, block))
+        return left.reshape(-1).view(np.uint8)
+
+    return Case({"out": out, "in": elements, "in2": tiles}, {"count": count, "first": row.tile, "step": 2 * row.tile}, expected)
+
+
 def _mix(row: CudaRow, kind: str) -> Case:
+    if row.unit == "matrix":
+        return _mix_of_tensor_cores(row)
     count = 5 * row.tile
     kind = {"f16": "f16x2", "bf16": "bf16x2"}.get(str(row.dtype), str(row.dtype))
     elements = _mixable(count)
