@@ -12,13 +12,13 @@ DATA = Path(__file__).parent.parent / "data"
 
 @pytest.fixture(scope="session")
 def fake_cpu() -> Characterisation:
-    """A made-up CPU; tests/data/make_fakes.py writes the file."""
+    """A made-up CPU; tests/data/make_fake_cpu.py writes the file."""
     return msgspec.json.decode((DATA / "fake-cpu.json").read_bytes(), type=Characterisation)
 
 
 @pytest.fixture(scope="session")
 def fake_cuda() -> Characterisation:
-    """A made-up GPU; tests/data/make_fakes.py writes the file."""
+    """A made-up GPU; tests/data/make_fake_cuda.py writes the file."""
     return msgspec.json.decode((DATA / "fake-cuda.json").read_bytes(), type=Characterisation)
 
 
