@@ -4,7 +4,8 @@ Usage: python benchmarks/repeatability.py [--runs 10] [--spin] [--out DIR] [--ma
 
 Prints, per ceiling, how many runs converged and the spread (highest over lowest, less one) over those; with --spin, every compute
 ceiling of a disturbed run against the quiet ones, and the finding that names the disturbance. Where turbo moves the clock from
-run to run, rates move with it; the columns per clock tell what the measurement itself adds.
+run to run, rates move with it; the columns per clock (each run's round that did most in a cycle) tell what the measurement itself
+adds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from microbench.clock import counting, judged
 from microbench.records import Ceiling, Characterisation
 from microbench.store import load
 
@@ -50,14 +52,14 @@ def spin(cpu: int, start_s: float, stop_s: float) -> None:
         pass
 
 
-def table(runs: list[Characterisation]) -> Iterator[tuple[Key, list[Ceiling]]]:
-    """Group the native peak ceilings of all runs by name and threads."""
-    grouped: dict[Key, list[Ceiling]] = defaultdict(list)
+def table(runs: list[Characterisation]) -> Iterator[tuple[Key, list[tuple[Characterisation, Ceiling]]]]:
+    """Group the native peak ceilings of all runs, each beside its run, by name and threads."""
+    grouped: dict[Key, list[tuple[Characterisation, Ceiling]]] = defaultdict(list)
     for run in runs:
         for ceiling in run.ceilings:
             if ceiling.mode == "peak":
-                grouped[ceiling.name, ceiling.threads].append(ceiling)
-    yield from sorted(grouped.items(), key=lambda item: (item[1][0].measures, item[0][1], item[0][0]))
+                grouped[ceiling.name, ceiling.threads].append((run, ceiling))
+    yield from sorted(grouped.items(), key=lambda item: (item[1][0][1].measures, item[0][1], item[0][0]))
 
 
 def spread(values: list[float]) -> float:
@@ -65,38 +67,49 @@ def spread(values: list[float]) -> float:
     return max(values) / min(values) - 1 if len(values) > 1 else 0.0
 
 
+def most_per_clock(run: Characterisation, ceiling: Ceiling) -> float | None:
+    """The most that a round of the ceiling's case did in a cycle of the clock it ran at; ``None`` where nothing tells the clock."""
+    assert run.plan is not None
+    case = next(case for case in run.plan.cases if case.key == ceiling.case)
+    sheets = {sheet.name: sheet for sheet in run.sheets}
+    sheet = sheets[case.kernel]
+    companion = sheets.get(sheet.companion or "")
+    rounds = [judged(samples, case, run.device, sheet, companion)[0] for samples in run.samples if samples.case == case.key]
+    known = [rounds[i] for i in counting(rounds, case.threads, companion is not None)]
+    return max((each.rate / each.clock_hz for each in known if each.clock_hz), default=None)
+
+
 def repeatability(runs: list[Characterisation]) -> list[str]:
-    """Markdown rows: ceiling, runs, flagged, spread over the converged, target, verdict."""
-    heads = "ceiling", "threads", "runs", "not converged", "spread of the others", "spread per clock", "target", "met", "met per clock"
+    """Markdown rows: ceiling, runs, flagged, spreads over the converged and over all, per clock, target, verdicts."""
+    heads = "ceiling", "threads", "runs", "not converged", "spread of the others", "of all", "per clock", "target", "met", "met per clock"
     rows = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for (name, threads), ceilings in table(runs):
+    for (name, threads), found in table(runs):
+        ceilings = [ceiling for _, ceiling in found]
         level = ceilings[0].level
         if level not in (None, "L2", "DRAM"):
             continue
-        good = [ceiling for ceiling in ceilings if ceiling.converged] if level is None else ceilings
-        flagged = len(ceilings) - len([ceiling for ceiling in ceilings if ceiling.converged])
+        good = [(run, ceiling) for run, ceiling in found if ceiling.converged]
+        flagged = len(found) - len(good)
         target = TARGET[ceilings[0].measures, min(2, threads)]
         flags = level is not None or flagged <= FLAGGED_AT_MOST
-        rates = spread([ceiling.rate.value for ceiling in good])
-        clocked = [ceiling.per_clock for ceiling in good if ceiling.per_clock]
+        rates = spread([ceiling.rate.value for _, ceiling in good])
+        clocked = [most for run, ceiling in good if (most := most_per_clock(run, ceiling))]
         per_clock = spread(clocked) if level != "DRAM" and clocked else None
-        cells = [name, threads, len(ceilings), flagged, f"{rates:.2%}", "" if per_clock is None else f"{per_clock:.2%}", f"{target:.0%}"]
-        cells += [
-            "yes" if rates <= target and flags else "no",
-            "" if per_clock is None else "yes" if per_clock <= target and flags else "no",
-        ]
+        cells = [name, threads, len(found), flagged, f"{rates:.2%}", f"{spread([ceiling.rate.value for ceiling in ceilings]):.2%}"]
+        cells += ["" if per_clock is None else f"{per_clock:.2%}", f"{target:.0%}", "yes" if rates <= target and flags else "no"]
+        cells += ["" if per_clock is None else "yes" if per_clock <= target and flags else "no"]
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return rows
 
 
 def disturbed(quiet: list[Characterisation], beside: Characterisation) -> list[str]:
     """Markdown rows: compute ceilings beside a spinning process over the best quiet run, and the findings."""
-    best = {key: max(ceilings, key=lambda c: c.rate.value) for key, ceilings in table(quiet)}
+    best = {key: max((ceiling for _, ceiling in found), key=lambda c: c.rate.value) for key, found in table(quiet)}
     rows = ["| ceiling | threads | disturbed / quiet | per clock | met per clock |", "| --- " * 5 + "|"]
-    for (name, threads), ceilings in table([beside]):
-        if ceilings[0].measures != "compute" or (name, threads) not in best:
+    for (name, threads), [(_, ceiling), *_] in table([beside]):
+        if ceiling.measures != "compute" or (name, threads) not in best:
             continue
-        ceiling, quiet_best = ceilings[0], best[name, threads]
+        quiet_best = best[name, threads]
         ratio = ceiling.rate.value / quiet_best.rate.value
         per_clock = ceiling.per_clock / quiet_best.per_clock if ceiling.per_clock and quiet_best.per_clock else None
         worst = per_clock if per_clock is not None else ratio

@@ -156,8 +156,18 @@ def level_of(working_set: int, threads: int, levels: Sequence[LevelSeen], device
             continue
         total = working_set if level.name in ("L1", "L2") else working_set * threads
         if level.name == "DRAM" or total <= level.high_bytes * _SLACK:
-            return level.name
+            return None if _helped(working_set, level.name, device) else level.name
     return None
+
+
+def _helped(working_set: int, level: str, device: Device) -> bool:
+    """Whether a core's own cache before this level still answers part of a cyclic walk.
+
+    No cache replaces strictly the oldest line, so a walk through less than twice its size finds some lines left: on a plateau of
+    many per cent that goes unseen, in a ceiling it does not.
+    """
+    before = device.level({"L2": "L1", "L3": "L2"}.get(level, "")) if device.kind == "cpu" else None
+    return before is not None and working_set < 2 * (before.capacity_bytes or 0)
 
 
 def _level_by_advertised(working_set: int, threads: int, device: Device) -> str | None:
@@ -165,5 +175,5 @@ def _level_by_advertised(working_set: int, threads: int, device: Device) -> str 
     for name, capacity in advertised:
         total = working_set if name in ("L1", "L2") else working_set * threads
         if total <= capacity:
-            return name
+            return None if _helped(working_set, name, device) else name
     return "DRAM" if working_set >= 2 * max((capacity for _, capacity in advertised), default=0) else None

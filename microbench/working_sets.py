@@ -46,7 +46,8 @@ def _around_levels(device: Device) -> dict[str, tuple[int, ...]]:
         # Half the cache leaves room for the stack; three quarters loses least to the loop's restarts.
         sets["L1"] = (_grain(l1 * 3 // 4), _grain(l1 // 2))
     if l2:
-        sets["L2"] = (_grain(l2 * 3 // 8), _grain(l2 * 3 // 4))
+        # Addresses of a guest's pages are another system's choice: a set beyond half the cache may crowd some of its sets.
+        sets["L2"] = tuple(dict.fromkeys((_grain(max(l2 * 3 // 16, 2 * (l1 or 0))), _grain(l2 * 3 // 8))))
     if l3:
         # A shared last level behaves smaller than it is: small multiples of the level before it.
         below = l2 or l1 or MIB

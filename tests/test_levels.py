@@ -91,6 +91,16 @@ def test_two_sets_that_each_fit_the_second_level_are_not_the_third() -> None:
     assert level_of(900 * KIB, 2, levels, fake_device()) == "L2"
 
 
+def test_a_set_of_less_than_two_first_levels_is_no_view_of_the_second() -> None:
+    # No cache replaces strictly the oldest line, so part of such a walk is answered before it reaches the second level.
+    first = fake_device().level("L1")
+    assert first is not None
+    assert first.capacity_bytes is not None
+    for levels in (find_levels(stream(300e9, 100e9, 25e9, 10e9, 8 * MIB), fake_device(), "stream"), []):
+        assert level_of(first.capacity_bytes * 3 // 2, 1, levels, fake_device()) is None
+        assert level_of(first.capacity_bytes * 2, 1, levels, fake_device()) == "L2"
+
+
 def test_page_walks_beyond_the_last_level_are_not_the_last_level() -> None:
     def latency(size: int) -> float:
         return (
