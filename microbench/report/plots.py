@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,11 +13,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from microbench import units
 from microbench.records import Characterisation, LevelSeen
-from microbench.report import roofplot, style, view
+from microbench.report import bars, roofplot, style, view
 from microbench.report.sweeps import Curve, chases, names, streams
 
 PlotName = Literal["roofline", "working-set", "latency", "compute"]
 MOST_CURVES = 3
+# A stream leaves the lower left corner free, a chase the lower right.
+_FREE_CORNER = {"stream": (0.012, "left"), "chase": (0.988, "right")}
 
 
 def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
@@ -30,6 +32,8 @@ def caption(name: PlotName, characterisation: Characterisation) -> tuple[str, st
     """Title and subtitle of a picture, which stand in it or, on a page, beside it."""
     if name == "roofline":
         return roofplot.caption(characterisation)
+    if name == "compute":
+        return bars.caption(characterisation)
     return _WORKING_SET_OF_GPU if name == "working-set" and characterisation.device.kind == "cuda" else _CAPTIONS[name]
 
 
@@ -55,7 +59,7 @@ def svg(name: PlotName, characterisation: Characterisation, layout: style.Layout
 def _roofline(characterisation: Characterisation, layout: style.Layout) -> Figure:
     height = (5.1 if layout.narrow else 5.8) + layout.top
     made = style.figure(layout.width, height)
-    left, right = (0.13, 0.985) if layout.narrow else (0.07, 0.77)
+    left, right = (0.155, 0.985) if layout.narrow else (0.07, 0.77)
     ax = made.add_axes((left, 0.6 / height, right - left, (height - 0.6 - layout.top) / height))
     roofplot.draw(ax, characterisation, layout)
     return made
@@ -74,7 +78,6 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
     left, width = (0.19, 0.765) if layout.narrow else (0.095, 0.76 if any(len(curves) > 1 for _, curves in shown) else 0.885)
     axes = [made.add_axes((left, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, width, 2.75 / height)) for row in range(len(shown))]
     sizes = [size for _, curves in shown for curve in curves for size, _ in curve.points]
-    place = style.inside_labels if layout.narrow else style.margin_labels
     gpu = characterisation.device.kind == "cuda"
     for ax, (by, curves) in zip(axes, shown, strict=True):
         common, own = names(curves, gpu=gpu)
@@ -82,7 +85,11 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
         _size_axis(ax, sizes, 4 if layout.narrow else 2)
         _shade(ax, characterisation, by, style.SMALL - 1.2 if layout.narrow else style.SMALL)
         _mark_advertised(ax, characterisation)
-        place(ax, [(curve.points[-1][1], own[index], style.SERIES[index], False) for index, curve in enumerate(curves) if own[index]])
+        labels = [(curve.points[-1][1], own[index], style.SERIES[index], False) for index, curve in enumerate(curves) if own[index]]
+        if layout.narrow:
+            _name_in_corner(ax, by, labels)
+        else:
+            style.margin_labels(ax, labels)
     for ax in axes[:-1]:
         ax.tick_params(labelbottom=False)
     axes[-1].set_xlabel("Working set" if gpu else "Working set of each thread")
@@ -114,9 +121,16 @@ def _panel(ax: Axes, by: str, curves: Sequence[Curve], common: str) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_text(value).replace(".0 ", " ")))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_ylabel("Read bandwidth" if by == "stream" else "Load-to-use latency")
-    # A stream leaves the lower left corner free, a chase the lower right.
-    x, ha = (0.012, "left") if by == "stream" else (0.988, "right")
+    x, ha = _FREE_CORNER[by]
     ax.text(x, 0.03, common, transform=ax.transAxes, ha=ha, va="bottom", fontsize=style.SMALL, color=style.MUTED)
+
+
+def _name_in_corner(ax: Axes, by: str, labels: Sequence[tuple[float, str, str, bool]]) -> None:
+    """Name the curves in the corner that they leave free, one above another, highest on top."""
+    x, ha = _FREE_CORNER[by]
+    for rank, (_, text, colour, _) in enumerate(sorted(labels), start=1):
+        place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": ha, "va": "bottom"}
+        ax.annotate(text, (x, 0.03), (0, 12.5 * rank), fontsize=style.SMALL, color=colour, **place)
 
 
 def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
@@ -231,63 +245,6 @@ def _latency(characterisation: Characterisation, layout: style.Layout) -> Figure
     return made
 
 
-def _compute(characterisation: Characterisation, layout: style.Layout) -> Figure | None:
-    rows = [row for group in view.groups(characterisation) for row in group.rows if row.ceiling.measures == "compute"]
-    if not any(row.ceiling.nominal for row in rows):
-        return None
-    many = len({row.ceiling.threads for row in rows}) > 1 and characterisation.device.kind == "cpu"
-    height = 0.5 + layout.top + 0.22 * len(rows)
-    made = style.figure(layout.width, height)
-    ax = made.add_axes((0.22, 0.5 / height, 0.63 if layout.narrow else 0.58, 0.22 * len(rows) / height))
-    style.dress(ax)
-    for index, row in enumerate(rows):
-        _bar(ax, index, row, layout)
-    ax.axvline(100, color=style.INK, linewidth=1.2, zorder=5)
-    shares = [_per_cent(row.ceiling.rate.value, row.ceiling.nominal) for row in rows if row.ceiling.nominal]
-    ax.set_xlim(0, max([110.0, *(share * 1.08 for share in shares)]))
-    ax.set_ylim(len(rows) - 0.4, -0.6)
-    style.name_rows(ax, [f"{row.title}{f', {row.ceiling.threads}T' if many else ''}" for row in rows], style.SMALL - layout.narrow)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
-    if layout.headed:
-        style.heading(ax, *_CAPTIONS["compute"])
-    return made
-
-
-def _per_cent(value: float, nominal: float) -> float:
-    """A share for the axis; far above 100 % is a fault that the text beside the bar tells, and the axis stays readable."""
-    return min(100 * value / nominal, 300.0)
-
-
-def _bar(ax: Axes, index: int, row: view.Row, layout: style.Layout) -> None:
-    ceiling = row.ceiling
-    colour = style.DTYPE_COLOURS.get(ceiling.dtype or "", style.INK)
-    text = row.share if layout.narrow else f"{row.rate}, nominal unknown"
-    if ceiling.nominal:
-        ax.barh(
-            index,
-            _per_cent(ceiling.rate.value, ceiling.nominal),
-            height=0.66,
-            color=colour,
-            alpha=1 if ceiling.converged else 0.45,
-            zorder=3,
-        )
-        if ceiling.typical:
-            at = _per_cent(ceiling.typical.value, ceiling.nominal)
-            ax.plot([at, at], [index - 0.33, index + 0.33], color=style.PAPER, linewidth=1.6, zorder=4)
-        if not layout.narrow:
-            text = f"{units.like(ceiling.rate.value, ceiling.nominal)} of {view.rate_text(ceiling, ceiling.nominal)}"
-    ax.annotate(
-        text,
-        (1, index),
-        (8, 0),
-        xycoords=ax.get_yaxis_transform(),
-        textcoords="offset points",
-        va="center",
-        fontsize=style.SMALL,
-        color=style.INK,
-    )
-
-
 _CAPTIONS: dict[PlotName, tuple[str, str]] = {
     "working-set": (
         "What a stream and a chase see of each memory level",
@@ -296,10 +253,6 @@ _CAPTIONS: dict[PlotName, tuple[str, str]] = {
     "latency": (
         "What waiting costs",
         "Load-to-use latency of each level found (blue) and other fixed costs (ochre), with their intervals; logarithmic",
-    ),
-    "compute": (
-        "Compute ceilings beside nominal",
-        "Bar: best round as a share of nominal at the clock seen. Line in it: typical (median over rounds). Pale: not converged.",
     ),
 }
 _WORKING_SET_OF_GPU = (
@@ -310,5 +263,5 @@ _FIGURES: dict[PlotName, Callable[[Characterisation, style.Layout], Figure | Non
     "roofline": _roofline,
     "working-set": _working_set,
     "latency": _latency,
-    "compute": _compute,
+    "compute": bars.draw,
 }

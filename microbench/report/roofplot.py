@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from microbench import units
 from microbench.records import Ceiling, Characterisation, RooflineFit
-from microbench.report import style, summary, view
+from microbench.report import side, style, summary, view
 from microbench.report.sweeps import plural
 
 # More thin roofs than this hide the thick ones.
@@ -27,6 +27,8 @@ _COINCIDE = 0.02
 _LONGEST = 31
 # Points between two slopes that a label along one of them needs.
 _LABEL_GAP = 14.0
+# Points between the axis and a label along a slope.
+_LABEL_LEAD = 12.0
 _MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
 
 
@@ -85,7 +87,10 @@ def caption(characterisation: Characterisation) -> tuple[str, str]:
     """Title and subtitle of the picture."""
     started = summary.moment(characterisation.environment.started) if characterisation.environment else "fitted, not measured here"
     where = view.threads_text(characterisation, view.headline_threads(characterisation))
-    return (summary.title(characterisation), f"Measured ceilings, {where} · {started} · numbers at the dots: ridge points in FLOP/byte")
+    return (
+        summary.title(characterisation),
+        f"Measured ceilings, {where} · {started} · dots: ridge points in FLOP/byte, memory-bound left of them, compute-bound right",
+    )
 
 
 def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> None:
@@ -124,7 +129,7 @@ def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = st
         return
     if layout.narrow:
         chosen = replace(chosen, roofs=chosen.thick)
-    _frame(ax, chosen)
+    _frame(ax, chosen, layout)
     _slopes(ax, chosen)
     _roofs(ax, chosen, layout)
     _measured(ax, chosen, layout, gpu=characterisation.device.kind == "cuda")
@@ -149,18 +154,27 @@ def _thin(best: dict[str, Ceiling], compute: tuple[Ceiling, ...]) -> Iterable[Ro
     bounds = (main.rate.value / _FARTHEST_THIN, 0.97 * main.rate.value) if main else (0.0, 0.0)
     peaks = [ceiling for ceiling in compute if main and ceiling.dtype == main.dtype and ceiling.mode == "peak"]
     slower = [ceiling for ceiling in peaks if bounds[0] < ceiling.rate.value < bounds[1]]
-    seen: set[tuple[str | None, str]] = set()
-    library = [ceiling for ceiling in compute if ceiling.mode == "library"]
-    for ceiling in sorted(slower, key=lambda ceiling: -ceiling.rate.value)[: MOST_THIN - bool(library)] + library[:1]:
-        if (ceiling.unit, ceiling.variant) not in seen:
-            seen.add((ceiling.unit, ceiling.variant))
+    seen: set[tuple[str | None, ...]] = set()
+    library = _libraries(compute, main)
+    for ceiling in sorted(slower, key=lambda ceiling: -ceiling.rate.value)[: MOST_THIN - len(library)] + library:
+        if (ceiling.dtype, ceiling.unit, ceiling.variant) not in seen:
+            seen.add((ceiling.dtype, ceiling.unit, ceiling.variant))
             yield Roof(label=_roof_label(ceiling), rate=ceiling.rate.value, colour=style.MUTED, thick=False, dtype=str(ceiling.dtype))
+
+
+def _libraries(compute: Iterable[Ceiling], main: Ceiling | None) -> list[Ceiling]:
+    """What a user can get: the library's rate of the main dtype, and its highest."""
+    rates = sorted((ceiling for ceiling in compute if ceiling.mode == "library"), key=lambda ceiling: -ceiling.rate.value)
+    own = [ceiling for ceiling in rates if main and ceiling.dtype == main.dtype]
+    return [*rates[:1], *(ceiling for ceiling in own[:1] if ceiling is not rates[0])]
 
 
 def _shape(ceiling: Ceiling) -> str | None:
     if ceiling.mode == "library":
         return "library"
-    return ceiling.unit if ceiling.backend in ("cuda", "triton") else ceiling.variant or ceiling.unit
+    if ceiling.backend in ("cuda", "triton"):
+        return side.unit_words(ceiling.unit, "cuda")
+    return ceiling.variant or ceiling.unit
 
 
 def _roof_label(ceiling: Ceiling) -> str:
@@ -168,11 +182,13 @@ def _roof_label(ceiling: Ceiling) -> str:
     return f"{' '.join(word for word in words if word)}  {view.rate_text(ceiling, ceiling.rate.value)}"
 
 
-def _frame(ax: Axes, chosen: Scene) -> None:
+def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     bandwidths = [value for _, value in chosen.bandwidth.values()]
     rates = [roof.rate for roof in chosen.roofs]
     points = [point for fit in chosen.fits for point in fit.points if style.drawable(point.intensity)]
-    left = min([min(rates) / max(bandwidths) / 4, *(point.intensity / 1.4 for point in points if point.intensity > 0)])
+    # The labels along the slopes end before the first point.
+    room = 26.0 if layout.narrow else 8.0
+    left = min([min(rates) / max(bandwidths) / 4, *(point.intensity / room for point in points if point.intensity > 0)])
     right = max([max(rates) / min(bandwidths) * 5, *(1.4 * point.intensity for point in points)])
     ax.set_xscale("log", base=10)
     ax.set_yscale("log", base=10)
@@ -193,13 +209,14 @@ def _slopes(ax: Axes, chosen: Scene) -> None:
     angle = math.degrees(math.atan2(decade[1] - origin[1], decade[0] - origin[0]))
     slopes = sorted(chosen.bandwidth.values(), key=lambda pair: -pair[1])
     per_decade = math.cos(math.radians(angle)) * (decade[1] - origin[1]) * 72 / ax.figure.dpi
+    lead = _LABEL_LEAD * ax.figure.dpi / 72 / (decade[0] - origin[0])
     gaps = [math.inf, *(per_decade * math.log10(upper / lower) for (_, upper), (_, lower) in pairwise(slopes)), math.inf]
     for index, (label, value) in enumerate(slopes):
         ax.plot([left, top / value], [value * left, top], color=style.INK, linewidth=1.3, zorder=2, solid_capstyle="round")
         above = gaps[index] >= _LABEL_GAP
         # Squeezed from both sides, a label moves along its line, past the ends of its neighbours' labels.
         squeezed = not above and gaps[index + 1] < _LABEL_GAP
-        start = left * 10 ** ((0.05 + 1.15 * squeezed * (index % 2 + 1) / 2) * 0.9)
+        start = left * 10 ** (lead + 1.03 * squeezed * (index % 2 + 1) / 2)
         if start * value < top:
             _along(ax, label, (start, start * value), angle, above=above or squeezed)
 
@@ -219,6 +236,8 @@ def _along(ax: Axes, label: str, at: tuple[float, float], angle: float, *, above
         color=style.INK,
         va="bottom" if above else "top",
         ha="left",
+        zorder=3,
+        bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.7, "pad": 0.2},
     )
 
 

@@ -112,7 +112,7 @@ def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], kind
         dtype, unit, accumulator = key
         # Half precision is the one format whose matrix units sum in itself or in a wider one.
         sums = accumulator or (dtype if (dtype, unit) == ("f16", "matrix") else None)
-        title = " ".join(word for word in (dtype, _unit_words(unit, kind)) if word) + (f" ({sums})" if sums else "")
+        title = " ".join(word for word in (dtype, unit_words(unit, kind)) if word) + (f" ({sums})" if sums else "")
         alike = [figure for figure in others if figure.measures == "compute" and _same_unit(figure, key)]
         yield _row(title, keys[key], alike)
 
@@ -132,9 +132,16 @@ def _class(unit: str | None) -> str | None:
     return None if unit is None else "matrix" if unit == "matrix" else "plain"
 
 
-def _unit_words(unit: str | None, kind: str) -> str:
+def unit_words(unit: str | None, kind: str) -> str:
+    """What a kind of unit is called on a device of that kind.
+
+    Examples
+    --------
+    >>> unit_words("scalar", "cuda"), unit_words("matrix", "cuda"), unit_words("scalar", "cpu")
+    ('plain', 'tensor', 'vector')
+    """
     words = {"cuda": {"plain": "plain", "matrix": "tensor"}, "cpu": {"plain": "vector", "matrix": "matrix"}}
-    return words[kind].get(unit or "", "")
+    return words[kind].get(_class(unit) or "", "")
 
 
 def _same_unit(figure: Published, key: tuple[str, str | None, str | None]) -> bool:

@@ -138,7 +138,7 @@ def test_roofs_that_coincide_share_a_label(fake_cuda: Characterisation) -> None:
     drawn = plots.svg("roofline", of_gpu(fake_cuda)) or ""
     assert ">f8e4m3, f8e5m2  1.843 PFLOP/s<" in drawn  # the slower of the two
     assert "f8e4m3 matrix" not in drawn
-    assert ">bf16 matrix  925.9 TFLOP/s<" in drawn  # nothing coincides with it
+    assert ">bf16 tensor  925.9 TFLOP/s<" in drawn  # nothing coincides with it
 
 
 def test_operations_and_unlike_units_keep_their_own_labels() -> None:
@@ -163,3 +163,81 @@ def test_a_gpus_working_set_curve_speaks_of_the_device_and_not_of_threads(fake_c
     drawn = plots.svg("working-set", of_gpu(fake_cuda)) or ""
     assert "read.i32.u4, as many blocks as fit" in drawn
     assert "thread" not in drawn
+
+
+def with_library(characterisation: Characterisation, share: float) -> Characterisation:
+    rows = [row for row in characterisation.ceilings if (row.measures, row.dtype, row.mode) == ("compute", "f32", "peak")]
+    peak = max(rows, key=lambda row: row.rate.value)
+    rate = Estimate(value=share * peak.rate.value, low=share * peak.rate.value, high=share * peak.rate.value)
+    fast = replace(
+        peak, name="gemm", unit=None, variant=None, backend="torch", mode="library", rate=rate, nominal=None, typical=None, case="gemm[]@2"
+    )
+    other = replace(fast, dtype="f64", rate=replace(rate, value=rate.low * 0.5, low=rate.low * 0.5), case="gemm64[]@2")
+    return replace(characterisation, ceilings=(other, *characterisation.ceilings, fast))
+
+
+def test_the_library_bar_is_a_share_of_the_fastest_units_nominal(fake_cpu: Characterisation) -> None:
+    made = plots.figure("compute", with_library(fake_cpu, 0.5))
+    assert made is not None
+    texts = [text.get_text() for text in made.axes[0].texts]
+    # Half of 302.6 GFLOP/s, of the 307.2 that 512 bit could do.
+    assert "151.3 of 307.2 GFLOP/s" in texts
+    assert not any("unknown" in text for text in texts)
+
+
+def test_bars_show_the_headline_threads_only(fake_cpu: Characterisation) -> None:
+    made = plots.figure("compute", fake_cpu)
+    assert made is not None
+    labels = [label.get_text() for label in made.axes[0].get_yticklabels()]
+    assert len(labels) == len(set(labels)) == len({row.name for row in fake_cpu.ceilings if row.measures == "compute" and row.threads == 2})
+
+
+def test_the_thin_roofs_hold_the_library_of_the_main_dtype(fake_cpu: Characterisation) -> None:
+    drawn = plots.svg("roofline", with_library(fake_cpu, 0.5)) or ""
+    assert ">f32 library  151.3 GFLOP/s<" in drawn
+
+
+@pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
+def test_labels_along_slopes_stand_between_the_axis_and_the_first_point(layout: style.Layout, fake_cpu: Characterisation) -> None:
+    made = plots.figure("roofline", fake_cpu, layout)
+    assert made is not None
+    ax = made.axes[0]
+    boxes = [text.get_window_extent() for text in ax.texts if " read " in text.get_text()]
+    assert len(boxes) == 4
+    assert all(box.x0 > ax.get_window_extent().x0 for box in boxes)
+    first = min(point.intensity for fit in fake_cpu.fits.rooflines for point in fit.points)
+    assert all(box.x1 < ax.transData.transform((first, 1e9))[0] for box in boxes)
+
+
+@pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
+def test_names_of_curves_stand_clear_of_the_names_of_levels(layout: style.Layout, fake_cpu: Characterisation) -> None:
+    made = plots.figure("working-set", fake_cpu, layout)
+    assert made is not None
+    for ax in made.axes:
+        levels = [text.get_window_extent() for text in ax.texts if "\n" in text.get_text()]
+        curves = [text.get_window_extent() for text in ax.texts if text.get_text().endswith(("pages", "thread", "threads"))]
+        assert levels
+        assert curves
+        assert not any(level.overlaps(curve) for level in levels for curve in curves)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_captions_fit_beside_the_pictures(name: plots.PlotName, fake_cpu: Characterisation) -> None:
+    made = plots.figure(name, fake_cpu)
+    assert made is not None
+    headings = [text for ax in made.axes for text in ax.texts if text.get_text() in plots.caption(name, fake_cpu)]
+    assert len(headings) == 2
+    assert all(text.get_window_extent().x1 <= made.bbox.width for text in headings)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
+def test_labels_of_axes_are_whole(name: plots.PlotName, layout: style.Layout, fake_cpu: Characterisation) -> None:
+    made = plots.figure(name, fake_cpu, layout)
+    assert made is not None
+    made.draw_without_rendering()
+    for ax in made.axes:
+        for label in (ax.xaxis.label, ax.yaxis.label):
+            box = label.get_window_extent()
+            assert box.x0 >= 0
+            assert box.y0 >= 0
