@@ -1,0 +1,7 @@
+"""A pytest plugin (``-p no_torch``): PyTorch counts as not installed, for one with CUDA asks a fake driver for what it has not."""
+
+from __future__ import annotations
+
+import sys
+
+sys.modules["torch"] = None  # type: ignore[assignment]
