@@ -16,7 +16,7 @@ import numpy as np
 from microbench.clock import Best, Round, converged, counting, judged
 from microbench.levels import find_levels, level_of_case, sweep
 from microbench.nominal import advertised_rate, bus_rate, nominal_rate
-from microbench.partitions import halves
+from microbench.partitions import Halves, halves, rises_beyond_half
 from microbench.plan_cuda import fixed_level
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
 from microbench.stats import AGREEING_ROUNDS, envelope, median_interval
@@ -81,7 +81,7 @@ def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], 
             identity = (ceiling.name, ceiling.threads, ceiling.mode)
             if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
                 highest[identity] = ceiling
-    sides, doubts = _sides(series)
+    sides, doubts = _sides(series, device)
     costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series), *sides]
     return Distilled(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
 
@@ -208,17 +208,15 @@ def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[C
     return [*costs, *(_load_to_use(one, str(fixed_level(one.sheet.variant))) for one in own)]
 
 
-def _sides(series: Sequence[_Series]) -> tuple[list[Cost], list[Finding]]:
-    """Latency of the near and of the far part of a divided L2, from chases of single lines; a finding where there are no two parts."""
+def _sides(series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
+    """Latency of the near and of the far part of a divided L2, from chases of single lines; a finding where these are no two groups."""
     lines = [one for one in series if "line" in one.case.params]
     if not lines:
         return [], []
     seen = {_best_load(one): one for one in lines}
     found = halves([_best_load(one) for one in lines])
     if found.why_not is not None:
-        says = f"L2 shows no near and far part: {len(lines)} lines answer in {found.near[0] * 1e9:.0f} to {found.near[-1] * 1e9:.0f} ns; "
-        remedy = "none needed; a divided L2 that keeps copies in both parts looks so too, and its sweep rises beyond half its size"
-        return [], [Finding(code="one-l2", severity="info", says=says + found.why_not, remedy=remedy)]
+        return _one_group(found, series, device)
     costs = []
     for side, values in (("near", found.near), ("far", found.far)):
         middle = values[len(values) // 2]
@@ -226,6 +224,35 @@ def _sides(series: Sequence[_Series]) -> tuple[list[Cost], list[Finding]]:
         seconds = Estimate(value=middle, low=values[0], high=values[-1], basis=basis)
         costs.append(Cost(name=f"load_to_use.L2.{side}", level="L2", seconds=seconds, case=seen[middle].case.key))
     return costs, []
+
+
+def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
+    """What single lines that answer alike mean: one L2, or one whose parts keep copies, which sets beyond half of it tell apart."""
+    says = f"L2 shows no near and far part: {len(found.near)} lines answer in {found.near[0] * 1e9:.0f} to {found.near[-1] * 1e9:.0f} ns; "
+    level = device.level("L2")
+    capacity = (level.capacity_bytes if level else None) or 0
+    sets = {int(one.case.params["working_set"]): one for one in series if "line" in one.sheet.params and "working_set" in one.case.params}
+    risen = rises_beyond_half({size: _best_load(one) for size, one in sets.items()}, capacity) if capacity else None
+    if risen is None:
+        chased = any(capacity / 2 < size < capacity for size in sets)
+        seen = "sets beyond half of it take no longer" if chased else "no set beyond half of it was chased"
+        remedy = "none needed; a multiprocessor that is as far from all of L2 sees one part, whatever the chip has"
+        return [], [Finding(code="one-l2", severity="info", says=f"{says}{found.why_not}, and {seen}", remedy=remedy)]
+    within, beyond = risen
+    says += (
+        f"sets below half of its {capacity / 2**20:.3g} MiB take {within * 1e9:.0f} ns a load too, but sets beyond half up to "
+        f"{beyond * 1e9:.0f} ns: so behaves a divided L2 that keeps copies of the far part's lines nearby while they fit"
+    )
+    remedy = "data that every multiprocessor reads have half of L2; the latency of the far part alone is longer than what those sets take"
+    middle = found.near[len(found.near) // 2]
+    basis = f"median of {len(found.near)} lines, each its best round; low and high: the fastest and slowest of them"
+    near = Estimate(value=middle, low=found.near[0], high=found.near[-1], basis=basis)
+    line = next(one for one in series if "line" in one.case.params and _best_load(one) == middle)
+    size = next(size for size, one in sets.items() if _best_load(one) == beyond)
+    return [
+        Cost(name="load_to_use.L2.near", level="L2", seconds=near, case=line.case.key),
+        replace(_load_to_use(sets[size], "L2"), name="load_to_use.L2.beyond_half"),
+    ], [Finding(code="l2-copies", severity="info", says=says, remedy=remedy)]
 
 
 def _load_to_use(one: _Series, level: str) -> Cost:

@@ -17,7 +17,7 @@ def run_findings(distilled: Distilled, samples: Sequence[Samples], planned: Sequ
         *_wrong(samples),
         *_loose(distilled.ceilings),
         *distilled.findings,
-        *_levels(distilled),
+        *_levels(distilled, gpu=any(sheet.device_kind == "cuda" for sheet in planned)),
         *_clocks(distilled),
         *_unproven(distilled.ceilings),
         *_unverified(planned),
@@ -69,8 +69,9 @@ def _loose(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
         yield Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment")
 
 
-def _levels(distilled: Distilled) -> Iterator[Finding]:
-    """Where the last cache, which neighbours may share, behaves smaller than it is advertised."""
+def _levels(distilled: Distilled, *, gpu: bool) -> Iterator[Finding]:
+    """Where the last cache, which neighbours may share and a GPU may fill with copies, behaves smaller than it is advertised."""
+    why = "a divided L2 fills up with copies, one in each part" if gpu else "neighbours share it"
     last = max((level.advertised_bytes or 0 for level in distilled.levels), default=0)
     for level in distilled.levels:
         if level.advertised_bytes == last and level.high_bytes * 2 <= last:
@@ -79,7 +80,7 @@ def _levels(distilled: Distilled) -> Iterator[Finding]:
                 f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees it only up to "
                 f"{level.high_bytes / 2**20:.3g} MiB{reuse}"
             )
-            yield Finding(code="level-smaller", severity="info", says=says, remedy="neighbours share it; plan with the size seen")
+            yield Finding(code="level-smaller", severity="info", says=says, remedy=f"{why}; plan with the size seen")
 
 
 def _clocks(distilled: Distilled) -> Iterator[Finding]:

@@ -1,14 +1,18 @@
-"""Whether the last cache has a near and a far part, from latencies of single lines.
+"""Whether the last cache has a near and a far part, from latencies of single lines, and of sets beyond half of its size.
 
 A large chip splits its L2; a line then answers sooner where its home lies on the multiprocessor's own side. The plan chases single lines,
 each in an allocation of its own, with one warp. What they say is believed only where it cannot be one group of lines that merely
 vary: two clusters, each of several lines, further apart than they are wide.
+
+A divided cache may also keep copies: each line has one home, whose part answers for coherence, and the part on the reader's side holds
+what was read of the other (the vendor's counters call it traffic of the L2 fabric). Then every single line answers from nearby, and what
+lies far shows only where home lines and copies no longer fit together, beyond half of the cache's size.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +26,9 @@ LEAST_GAP = 1.5
 LEAST_SHARE = 0.2
 # The way across the chip is a good part of the whole way; clusters closer than this are neighbouring slices.
 LEAST_RATIO = 1.1
+# Shares of the cache: sets that fit one half for certain, and sets that fit the whole but not one half.
+_WELL_BELOW = 0.4
+_BEYOND = (0.55, 0.9)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,35 @@ def halves(latencies: Sequence[float]) -> Halves:
     else:
         return Halves(near=tuple(near), far=tuple(far))
     return Halves(near=tuple(ranked), why_not=why)
+
+
+def rises_beyond_half(latencies: Mapping[int, float], capacity: int) -> tuple[float, float] | None:
+    """Latency of sets well below half of a cache, and the highest of sets between half and all of it, if the one is clearly longer.
+
+    Parameters
+    ----------
+    latencies
+        Load-to-use latency in seconds by working set in bytes.
+    capacity
+        The cache's size in bytes.
+
+    Returns
+    -------
+    ``None`` where there are no such sets, or where those beyond half take less than `LEAST_RATIO` times as long.
+
+    Examples
+    --------
+    >>> rises_beyond_half({10 << 20: 150e-9, 18 << 20: 151e-9, 40 << 20: 190e-9}, 50 << 20)
+    (1.51e-07, 1.9e-07)
+    >>> rises_beyond_half({10 << 20: 150e-9, 40 << 20: 152e-9}, 50 << 20) is None
+    True
+    """
+    within = sorted(latency for size, latency in latencies.items() if size <= _WELL_BELOW * capacity)
+    beyond = [latency for size, latency in latencies.items() if _BEYOND[0] * capacity < size < _BEYOND[1] * capacity]
+    if not within or not beyond:
+        return None
+    middle = within[len(within) // 2]
+    return (middle, max(beyond)) if max(beyond) >= LEAST_RATIO * middle else None
 
 
 def _mean(values: Sequence[float]) -> float:

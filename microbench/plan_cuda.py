@@ -22,6 +22,8 @@ HEADLINE = "bf16"  # the one format whose rate under power and heat every run me
 OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2, 1), "thorough": (0, 8, 4, 2, 1)}
 PER_OCTAVE = {"quick": 1, "default": 2, "thorough": 4}
 QUICK_STREAMS = ("u4", "u8", "bulk")
+# Shares of the last cache: beyond half of it, where one that keeps copies in both of its parts has room for them no more.
+BEYOND_HALF = (5 / 8, 3 / 4, 7 / 8)
 LINES = {"quick": 24, "default": 32, "thorough": 64}  # single lines of the last cache, to see whether it has a near and a far part
 
 
@@ -32,6 +34,7 @@ class Sets:
     dram: int
     l2: tuple[int, ...]
     beyond_l1: int
+    beyond_half: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, device: Device) -> Sets:
@@ -39,7 +42,9 @@ class Sets:
         caches = {name: level.capacity_bytes for name in ("L1", "L2") if (level := device.level(name)) is not None}
         l2, l1 = caches.get("L2") or UNKNOWN_CACHE, caches.get("L1") or LEAST_SET // 2
         affordable = max(LEAST_SET, (device.memory_bytes or 1 << 62) // SHARE_OF_MEMORY)
-        return cls(dram=min(max(LAST_CACHES * l2, LEAST_SET), affordable), l2=(l2 * 3 // 8, l2 // 4), beyond_l1=2 * l1)
+        dram = min(max(LAST_CACHES * l2, LEAST_SET), affordable)
+        halves = tuple(size for share in BEYOND_HALF if (size := round(share * l2 / 1024) * 1024) <= affordable)
+        return cls(dram=dram, l2=(l2 * 3 // 8, l2 // 4), beyond_l1=2 * l1, beyond_half=halves if caches.get("L2") else ())
 
 
 def sweep(low: int, high: int, per_octave: int) -> list[int]:
@@ -100,6 +105,8 @@ def _by_level(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str
         for size in sweep(low, sets.dram, steps):
             yield _case(sheet, "peak", {"working_set": size}), "sweep"
         if "line" in sheet.params:
+            for size in sets.beyond_half:
+                yield _case(sheet, "peak", {"working_set": size}), "sweep"
             for line in range(LINES[budget]):
                 yield Case(kernel=sheet.name, params={"line": line}, threads=1, scope="device", mode="peak"), "L2"
         return

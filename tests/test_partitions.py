@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microbench.partitions import LEAST_LINES, halves
+from microbench.partitions import LEAST_LINES, halves, rises_beyond_half
 
 
 def lines(near: float, far: float, count: int, spread: float, seed: int) -> list[float]:
@@ -59,3 +59,12 @@ def test_a_split_keeps_every_line_and_does_not_depend_on_the_clock(seen: list[fl
     assert (found.why_not is None) == bool(found.far)
     assert not found.far or max(found.near) <= min(found.far)
     assert len(scaled.near) == pytest.approx(len(found.near), abs=len(seen) if found.why_not or scaled.why_not else 0)
+
+
+def test_only_sets_between_half_and_all_of_the_cache_can_show_copies() -> None:
+    capacity = 50 << 20
+    flat = dict.fromkeys((4 << 20, 12 << 20, 19 << 20), 150e-9)
+    assert rises_beyond_half(flat | {49 << 20: 400e-9, 60 << 20: 500e-9, 24 << 20: 300e-9}, capacity) is None
+    assert rises_beyond_half(flat | {31 << 20: 160e-9, 37 << 20: 164e-9}, capacity) is None
+    assert rises_beyond_half(flat | {31 << 20: 160e-9, 43 << 20: 185e-9}, capacity) == (150e-9, 185e-9)
+    assert rises_beyond_half({31 << 20: 160e-9, 43 << 20: 185e-9}, capacity) is None

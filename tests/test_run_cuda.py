@@ -59,6 +59,22 @@ def test_a_divided_l2_shows_its_near_and_its_far_part(tmp_path: Path) -> None:
     assert not [finding for finding in held.findings if finding.code == "one-l2"]
 
 
+def test_a_divided_l2_that_keeps_copies_shows_beyond_half_its_size(tmp_path: Path) -> None:
+    gpu = FakeGpu(name="FAKE COPIES", l2_bytes=4 << 20, latency=(1 << 15, 30, 148, 500), latency_far=253, keeps_copies=True)
+    held = run(FakeMachine(folder=tmp_path, gpus=(gpu,)), "--only", "chase.i32.c*")[2]
+    assert held is not None
+    costs = {cost.name: cost.seconds.value for cost in held.costs}
+    assert "load_to_use.L2.far" not in costs
+    assert costs["load_to_use.L2.near"] == pytest.approx(148e-9, rel=0.01)
+    assert costs["load_to_use.L2"] == pytest.approx(148e-9, rel=0.05)
+    # Seven eighths of L2: half of the lines are far, and a seventh of those find room for a copy.
+    assert costs["load_to_use.L2.beyond_half"] == pytest.approx((148 + (148 + 6 * 253) / 7) / 2 * 1e-9, rel=0.02)
+    assert costs["load_to_use.DRAM"] == pytest.approx(500e-9, rel=0.01)
+    (found,) = [finding for finding in held.findings if finding.code in ("one-l2", "l2-copies")]
+    assert found.code == "l2-copies"
+    assert "sets below half of its 4 MiB take 148 ns a load too, but sets beyond half up to 19" in found.says
+
+
 def test_an_l2_that_answers_alike_has_no_far_part_and_a_finding_says_so(tmp_path: Path) -> None:
     held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)), "--only", "chase.i32.cg")[2]
     assert held is not None
@@ -66,6 +82,7 @@ def test_an_l2_that_answers_alike_has_no_far_part_and_a_finding_says_so(tmp_path
     said = [finding.says for finding in held.findings if finding.code == "one-l2"]
     assert len(said) == 1
     assert "200 to 200 ns" in said[0]
+    assert "sets beyond half of it take no longer" in said[0]
 
 
 ROOFS = {

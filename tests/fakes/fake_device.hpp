@@ -34,6 +34,7 @@ struct Gpu {
   double shared = 60e9;                                                              // byte/s of all shared memories and L1s
   double latency_l1 = 30, latency_l2 = 200, latency_dram = 500, l1_bytes = 1 << 15;  // ns per load; bytes of one L1
   double latency_far = 0;                                                            // ns per load of the far lines of L2; 0: none is far
+  int copies = 0;                                                                    // far lines are kept in the near part too
   double plain = 20e9, tensor = 1e12;                                                // FLOP/s of kernels without a rate of their own
   double launch_ns = 2500, graph_ns = 1200;
   double host_copy = 2e9;  // byte/s each way
@@ -132,6 +133,8 @@ inline void read_script() {
       words >> gpu->l1_bytes >> gpu->latency_l1 >> gpu->latency_l2 >> gpu->latency_dram;
     else if (key == "latency_far")
       words >> gpu->latency_far;
+    else if (key == "copies")
+      words >> gpu->copies;
     else if (key == "launch_ns")
       words >> gpu->launch_ns;
     else if (key == "graph_ns")

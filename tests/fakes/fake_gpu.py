@@ -39,6 +39,7 @@ class FakeGpu:
     tensor: float = 1e12
     latency: tuple[int, float, float, float] = (1 << 15, 30, 200, 500)
     latency_far: float = 0  # of every other line of L2, by chance; 0: one L2 that answers alike
+    keeps_copies: bool = False  # lines of the far part are also kept in the near one, as far as they fit
     launch_ns: float = 2500
     graph_ns: float = 1200
     host_copy: float = 2e9
@@ -76,6 +77,7 @@ class FakeGpu:
             ),
             "latency " + " ".join(f"{value:g}" for value in self.latency),
             f"memory {self.memory}",
+            f"copies {int(self.keeps_copies)}",
             f"step_ns {self.step_ns}",
             f"hungry {self.hungry:.17g}",
             *(f"peak {symbol} {rate:.17g}" for symbol, rate in self.peaks.items()),

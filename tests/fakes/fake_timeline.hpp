@@ -1,6 +1,7 @@
 // Streams, events and graphs of the FAKE driver on a virtual clock, and the time that a launch takes there.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -108,11 +109,14 @@ inline double chased(Gpu& g, const std::string& symbol, const Parameters& p, std
   if (set <= g.l1_bytes && symbol != "chase_cg") return static_cast<double>(steps) * g.latency_l1;
   if (set > g.attributes[38]) return static_cast<double>(steps) * g.latency_dram;
   if (g.latency_far <= 0) return static_cast<double>(steps) * g.latency_l2;
+  // Copies have what the near part's own lines, half of the set, leave of it; single lines and small sets find room there.
+  const double half = g.attributes[38] / 2.0, own = set / 2;
+  const double copied = g.copies ? std::clamp((half - own) / own, 0.0, 1.0) : 0.0;
   double ns = 0;
   std::uint64_t at = p.pointer(8);
   for (std::uint64_t i = 0; i < steps; ++i) {
     at = *reinterpret_cast<const std::uint64_t*>(at);
-    ns += far(at) ? g.latency_far : g.latency_l2;
+    ns += far(at) ? copied * g.latency_l2 + (1 - copied) * g.latency_far : g.latency_l2;
   }
   return ns;
 }
