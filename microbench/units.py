@@ -123,3 +123,15 @@ def like(value: float, reference: float, significant: int = 4) -> str:
     """
     scale = next((scale for scale, _ in _PREFIXES if abs(_rounded(reference, significant)) >= scale), 1.0)
     return digits(value / scale, significant)
+
+
+def like_seconds(value: float, reference: float, significant: int = 3) -> str:
+    """Format a duration in the unit that ``reference`` would get, and leave the unit away.
+
+    Examples
+    --------
+    >>> like_seconds(1.39e-9, 1.35e-9), like_seconds(8.79e-7, 1.03e-6)
+    ('1.39', '0.879')
+    """
+    scale = next((scale for scale, _ in _TIMES if abs(_rounded(reference, significant)) >= scale), _TIMES[-1][0])
+    return digits(value / scale, significant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from microbench import units
 from microbench.records import Characterisation
-from microbench.report import fits, page, plots, roofplot, side, style, summary, view
+from microbench.report import fits, page, plots, roofplot, side, style, summary, view, words
 
 _LABELS: dict[plots.PlotName, str] = {
     "roofline": "Roofline: measured compute and bandwidth ceilings over arithmetic intensity",
@@ -53,16 +53,10 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "pictures": {name: picture(name, characterisation) for name in _LABELS},
         "ridges": roofplot.ridge_rows(characterisation),
         "rooflines": fits.roofline_rows(characterisation),
-        "levels": summary.level_rows(characterisation),
-        "costs": [
-            (
-                view.cost_title(cost),
-                units.seconds(cost.seconds.value),
-                f"{units.seconds(cost.seconds.low)} – {units.seconds(cost.seconds.high)}",
-            )
-            for cost in view.ladder(characterisation)
-        ],
-        "groups": groups,
+        "levels": _levels(characterisation),
+        "costs": _costs(characterisation),
+        "groups": [_best_first(group) for group in groups],
+        "words": words.explained([row for group in groups for row in group.rows]),
         "legend": view.legend(row for group in groups for row in group.rows),
         **_side(characterisation),
         "operators": [fits.HEADING, *(fits.cells(row) for row in fits.fit_rows(characterisation))]
@@ -79,11 +73,33 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
 
 
 def _side(characterisation: Characterisation) -> dict[str, Any]:
-    """The rows side by side, without the columns that nobody knows anything about."""
+    """The rows side by side without the columns that nobody knows anything about, and their sources."""
     rows, kind = side.side_rows(characterisation), characterisation.device.kind
-    shown = side.columns(rows)
-    cells = [{name: getattr(row, name) for name in ("title", *shown)} for row in rows]
-    return {"side": cells, "side_columns": shown, "side_title": side.TITLES[kind], "side_says": side.SAYS[kind]}
+    shown = side.columns(rows, without=("sources",))
+    return {
+        "side": [("what", *shown.values()), *((row.title, *(getattr(row, name) for name in shown)) for row in rows)] if rows else [],
+        "side_title": side.TITLES[kind],
+        "side_says": side.SAYS[kind],
+        "sources": [(row.title, row.sources) for row in rows if row.sources != view.UNKNOWN],
+    }
+
+
+def _levels(characterisation: Characterisation) -> list[tuple[str, ...]]:
+    rows = [astuple(level) for level in summary.level_rows(characterisation)]
+    return [("level", "advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "reused within"), *rows] if rows else []
+
+
+def _costs(characterisation: Characterisation) -> list[tuple[str, ...]]:
+    return [
+        (view.cost_title(cost), units.seconds(cost.seconds.value), view.cost_interval(cost), words.of_cost(characterisation, cost))
+        for cost in view.ladder(characterisation)
+    ]
+
+
+def _best_first(group: view.Group) -> tuple[str, tuple[view.Row, ...], tuple[view.Row, ...]]:
+    """A group's title, its best variants, and the slower ones, which the page folds away."""
+    best = view.best_variants(group).rows
+    return group.title, best, tuple(row for row in group.rows if row not in best)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,7 @@ def _costs(characterisation: Characterisation) -> Iterable[str]:
             (
                 view.cost_title(cost),
                 units.seconds(cost.seconds.value),
-                f"{units.seconds(cost.seconds.low)} – {units.seconds(cost.seconds.high)}",
+                view.cost_interval(cost),
             )
             for cost in costs
         ]

@@ -26,11 +26,11 @@ GRID = "#e6eaee"
 SHADES = ("#eef4fa", "#f8f3e8")
 
 BLUE = "#0067a5"
-VERMILLION = "#c44e00"
+VERMILLION = "#bd4a00"
 GREEN = "#007a5a"
 PURPLE = "#8e4585"
 OCHRE = "#946300"
-SKY = "#1f83b8"
+SKY = "#007992"
 RED = "#a3263a"
 OLIVE = "#5f6b00"
 

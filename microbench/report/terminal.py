@@ -128,7 +128,7 @@ def show_costs(characterisation: Characterisation, out: Console) -> None:
         table.add_row(
             view.cost_title(cost),
             units.seconds(cost.seconds.value),
-            f"{units.seconds(cost.seconds.low)} – {units.seconds(cost.seconds.high)}",
+            view.cost_interval(cost),
         )
     out.print()
     out.print(table)

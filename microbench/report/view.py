@@ -133,10 +133,22 @@ def sheet_of(characterisation: Characterisation, ceiling: Ceiling) -> Sheet | No
 
 def ladder(characterisation: Characterisation) -> tuple[Cost, ...]:
     """Load-to-use latencies from near to far, one a level and name, then the other costs, cheapest first."""
-    shown = [cost for cost in characterisation.costs if not is_sweep_point(cost.level, cost.case) and cost.seconds.value > 0]
+    # A first touch has a working set too, and is no point of a sweep.
+    costs = {sheet.name for sheet in characterisation.sheets if sheet.measures == "cost"}
+    shown = [
+        cost
+        for cost in characterisation.costs
+        if cost.seconds.value > 0 and (not is_sweep_point(cost.level, cost.case) or (cost.case or "").partition("[")[0] in costs)
+    ]
     return tuple(
         sorted(shown, key=lambda cost: (cost.level is None, NEAR_TO_FAR.index(cost.level) if cost.level else 0, cost.seconds.value))
     )
+
+
+def cost_interval(cost: Cost) -> str:
+    """Low and high in the unit of the value, for example ``1.35 – 1.39``."""
+    low, high = (units.like_seconds(end, cost.seconds.value) for end in (cost.seconds.low, cost.seconds.high))
+    return f"{low} – {high}"
 
 
 def cost_title(cost: Cost) -> str:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 from pytest_regressions.file_regression import FileRegressionFixture
 
-from microbench.records import Characterisation, Device, Finding, Fits, OperatorFit
-from microbench.report import fits, html, markdown, view
+from microbench.records import Characterisation, Cost, Device, Estimate, Finding, Fits, OperatorFit
+from microbench.report import fits, html, markdown, side, style, view, words
 
 VOID = {"meta", "col", "br", "img", "hr", "input", "link"}
 
@@ -146,3 +149,112 @@ def test_levels_of_a_fitted_roofline_go_from_near_to_far(fake_cpu: Characterisat
     fit = replace(fake_cpu.fits.rooflines[0], bandwidth={"DRAM": 1e9, "L1": 1e11, "L2": 1e10})
     shuffled = replace(fake_cpu, fits=replace(fake_cpu.fits, rooflines=(fit,)))
     assert [row[1] for row in fits.roofline_rows(shuffled)[1:]] == ["L1", "L2", "DRAM"]
+
+
+class Tables(HTMLParser):
+    """Records what stands around and in every table: regions, header cells with their scope, first cells of body rows, headings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.regions: list[dict[str, str | None]] = []
+        self.tables = 0
+        self.scopes: list[str | None] = []
+        self.firsts: list[str] = []
+        self.headings: list[int] = []
+        self.cells: list[str] = []
+        self.row = False
+        self.cell = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        facts = dict(attrs)
+        if facts.get("role") == "region":
+            self.regions.append(facts)
+        self.tables += tag == "table"
+        if tag == "th":
+            self.scopes.append(facts.get("scope"))
+        if self.row and tag in ("th", "td"):
+            self.firsts.append(tag)
+        self.row = tag == "tr"
+        self.cell = tag in ("th", "td")
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+
+    def handle_data(self, data: str) -> None:
+        if self.cell:
+            self.cells.append(data)
+
+
+@pytest.mark.parametrize("name", ["fake_cpu", "fake_cuda", "bare"])
+def test_tables_can_be_read_aloud_and_scrolled_by_keyboard(name: str, request: pytest.FixtureRequest) -> None:
+    page = Tables()
+    page.feed(html.render(request.getfixturevalue(name)))
+    assert len(page.regions) == page.tables
+    assert all(region.get("tabindex") == "0" and region.get("aria-label") for region in page.regions)
+    assert set(page.scopes) <= {"col", "row"}
+    assert set(page.firsts) <= {"th"}
+    assert all(after - before <= 1 for before, after in itertools.pairwise(page.headings))
+
+
+def test_every_published_figure_names_its_source_below_the_table(fake_cuda: Characterisation) -> None:
+    card = replace(fake_cuda, device=replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3"))
+    page = Tables()
+    rendered = html.render(card)
+    page.feed(rendered)
+    assert {"published", "of published"} <= set(page.cells)
+    below = rendered[rendered.index(">Published by<") :]
+    for row in side.side_rows(card):
+        if row.highest != view.UNKNOWN:
+            assert str(Markup.escape(row.sources)) in below
+            assert row.sources not in page.cells
+
+
+def test_text_contrasts_with_the_page_in_the_light_and_in_the_dark() -> None:
+    sheet = (Path(html.__file__).parent / "templates" / "page.html.jinja").read_text(encoding="utf-8")
+    themes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", body)) for body in re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)]
+    assert len(themes) == 2
+    for colours in themes:
+        for name in ("ink", "muted", *(name for value, name in style.VARIABLES.items() if value in style.DTYPE_COLOURS.values())):
+            assert min(contrast(colours[name], colours[behind]) for behind in ("page", "paper")) >= 4.5, name
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio by the formula of the web accessibility guidelines: lighter over darker relative luminance, each + 0.05."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_words_in_the_names_of_ceilings_are_explained(fake_cuda: Characterisation) -> None:
+    one = next(row for row in fake_cuda.ceilings if row.measures == "compute")
+    spoken = ("v512", "v128_nt", "rep", "amx", "vex256", "m64n256k16.ss", "m16n8k8.legacy", "half2", "u8", "bulk", "h2d.pinned")
+    held = replace(fake_cuda, ceilings=tuple(replace(one, name=word, variant=word, case=f"{word}[]@1") for word in spoken))
+    listed = " ".join(name for name, _ in words.explained([row for group in view.groups(held) for row in group.rows]))
+    for variant in spoken:
+        for word in re.split(r"[._]", variant):
+            assert word in listed or word.startswith("m"), word
+    assert "m…n…k…" in listed
+    assert "triton" not in listed
+
+
+def test_a_first_touch_is_a_cost_although_it_has_a_working_set(fake_cpu: Characterisation) -> None:
+    sheet = replace(fake_cpu.sheets[0], name="first_touch", measures="cost", says="touches one page that was never used")
+    touched = Cost(
+        name="first_touch.4k", seconds=Estimate(value=7e-7, low=7e-7, high=8e-7), case="first_touch[pages=4k;working_set=16777216]@1"
+    )
+    held = replace(fake_cpu, sheets=(*fake_cpu.sheets, sheet), costs=(*fake_cpu.costs, touched))
+    assert touched in view.ladder(held)
+    assert "touches one page that was never used" in html.render(held)
+    assert len(view.ladder(held)) == len(view.ladder(fake_cpu)) + 1
+
+
+def test_slower_variants_are_folded_away_but_there(fake_cpu: Characterisation) -> None:
+    rendered = html.render(fake_cpu)
+    assert re.search(r"<summary>\d+ slower variants</summary>", rendered)
+    for group in view.groups(fake_cpu):
+        for row in group.rows:
+            assert f'<th scope="row">{Markup.escape(row.title)}</th><td><b>{row.rate}</b>' in rendered
