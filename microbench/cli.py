@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich_click as click
+from click.core import ParameterSource
 from click.exceptions import Exit
 
-from microbench import __version__
+from microbench import __version__, interrupts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
 
 if TYPE_CHECKING:
@@ -77,15 +77,36 @@ def cli(verbose: bool) -> None:
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
     """Measure this machine: ceilings, costs, memory levels, roofline."""
-    from microbench.commands import dry_run, run_once
+    from microbench.commands import dry_run, repeat, run_once
 
+    _check_alone(context)
     request = _request(options)
     if options["dry_run"]:
-        dry_run(request)
+        dry_run(request, options["json_path"], options["csv_path"])
         return
     if options["repeat"] > 1:
-        context.exit(_repeat(options["repeat"]))
+        context.exit(repeat(options["repeat"]))
     context.exit(INTERRUPTED if run_once(request, options["json_path"], options["csv_path"]) else 0)
+
+
+# What an option decides by itself, and those that would have no effect beside it.
+_ALONE = {
+    "resume": (
+        "goes on with the plan of the interrupted run",
+        ("device", "quick", "thorough", "only", "dtype", "level", "time_limit", "repeat", "seed", "dry_run"),
+    ),
+    "repeat": ("leaves the files of each run below --out", ("json_path", "csv_path", "dry_run")),
+}
+
+
+def _check_alone(context: click.Context) -> None:
+    """Refuse options that contradict each other: silence would let the user believe in both."""
+    given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    for name, (does, others) in _ALONE.items():
+        beside = [other for other in others if other in given]
+        if name in given and beside and (name != "repeat" or context.params["repeat"] > 1):
+            says = f"--{beside[0].removesuffix('_path').replace('_', '-')}"
+            raise UsageError(f"--{name} {does}, so that {says} has no place beside it; leave one of them out")
 
 
 def _request(options: dict[str, Any]) -> Request:
@@ -103,29 +124,6 @@ def _request(options: dict[str, Any]) -> Request:
         resume=options["resume"],
         out=options["out"],
     )
-
-
-def _repeat(times: int) -> int:
-    """Noise between processes is not noise within one: each repetition gets a process of its own."""
-    arguments = [sys.executable, "-P", "-m", "microbench", *_without_repeat(sys.argv[1:])]
-    for _ in range(times):
-        code = subprocess.run(arguments, check=False).returncode  # noqa: S603 - our own command line again
-        if code:
-            return code
-    return 0
-
-
-def _without_repeat(arguments: list[str]) -> list[str]:
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        if skip:
-            skip = False
-        elif argument == "--repeat":
-            skip = True
-        elif not argument.startswith("--repeat="):
-            kept.append(argument)
-    return kept
 
 
 @cli.command("list")
@@ -287,9 +285,10 @@ def validate(**options: Any) -> None:
 
 def main() -> NoReturn:
     """Run the command line; every refusal is one sentence and an exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.listen()
     _open_streams()
     code = _carry_out()
+    interrupts.ignore()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -310,8 +309,9 @@ def _carry_out() -> int:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted before anything was measured")
+    except (KeyboardInterrupt, click.Abort) as stop:
+        heard = stop.__context__ if isinstance(stop, click.Abort) else stop  # click makes the one of the other
+        _say(str(heard or "") or "interrupted")
         code = INTERRUPTED
     except BrokenPipeError:
         code = _unread(0)
@@ -319,11 +319,29 @@ def _carry_out() -> int:
         if not isinstance(stop.__context__, BrokenPipeError):  # rich exits by itself when its reader has gone
             raise
         code = _unread(0)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT):
-            raise
-        code = _unwritten(error)
+    except (OSError, MemoryError, ImportError) as error:
+        code = _refused(error)
     return code if isinstance(code, int) else 0
+
+
+# What writing to an output may fail with, which has no name to tell.
+_OUTPUT_FAULTS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
+
+
+def _refused(error: OSError | MemoryError | ImportError) -> int:
+    """What the machine denied us: no fault of this program, so a sentence and no traceback (but with ``--verbose``)."""
+    logging.getLogger(__name__).info("", exc_info=error)
+    if isinstance(error, MemoryError):
+        says = "there is not enough memory (a limit of this process, or of the machine); free some, raise the limit, or ask for less"
+    elif isinstance(error, ImportError):
+        says = f"a package that this needs cannot be imported: {error}; install it again, 'microbench doctor' says which are here"
+    elif error.errno in _OUTPUT_FAULTS and not error.filename:
+        return _unwritten(error)
+    else:
+        where = f"{error.filename}: " if error.filename else ""
+        says = f"the system refused: {where}{error.strerror or error}; 'microbench doctor' tells what is wrong with this machine"
+    _say(says)
+    return CannotRun.exit_code
 
 
 def _open_streams() -> None:
@@ -352,4 +370,5 @@ def _unwritten(error: OSError) -> int:
 
 
 def _say(sentence: str) -> None:
-    click.echo(f"microbench: {sentence}", err=True)
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        click.echo(f"microbench: {' '.join(sentence.splitlines())}", err=True)

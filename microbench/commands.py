@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from microbench import report as reports
 from microbench import store, units
 from microbench.devices import probe
+from microbench.errors import UsageError
 from microbench.files import write_new
 from microbench.frames import ceiling_rows
+from microbench.interrupts import Interrupted
+from microbench.recording import go_on
 from microbench.records import Characterisation, Finding
 from microbench.report import terminal
 from microbench.report.progress import progress
@@ -20,7 +26,7 @@ from microbench.tables import Row, as_csv, emit
 _SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
 
 
-def dry_run(request: Request) -> None:
+def dry_run(request: Request, json_path: str | None, csv_path: str | None) -> None:
     """Print the plan and measure nothing."""
     device, kernels, plan = plan_for(request)
     rows: list[Row] = [
@@ -28,15 +34,78 @@ def dry_run(request: Request) -> None:
         for case in plan.cases
     ]
     limit, rounds = units.seconds(plan.budget.time_limit_s), plan.budget.min_rounds
-    emit(rows, f"{device.name}: {len(plan.cases)} cases, at most {limit}, at least {rounds} rounds")
+    emit(rows, f"{device.name}: {len(plan.cases)} cases, at most {limit}, at least {rounds} rounds", json_path, csv_path)
 
 
 def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
     """Measure, show, leave JSON, PNG and HTML; tell whether the run was interrupted."""
-    outcome = carry_out(request, progress())
-    _show(outcome.characterisation, json_path, csv_path)
-    _leave(outcome)
+    check_places(json_path, csv_path)
+    try:
+        outcome = carry_out(request, progress())
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop) or "interrupted before anything was measured") from None
+    try:
+        try:
+            _show(outcome.characterisation, json_path, csv_path)
+        finally:  # a reader of the table that has had enough, or an output that is full, costs no file
+            _leave(outcome)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the result is in {outcome.path}, and 'microbench report' shows it") from None
+    if outcome.journal is not None:
+        sys.stderr.write(f"microbench: interrupted; {go_on(outcome.journal)}\n")
     return outcome.interrupted
+
+
+def check_places(json_path: str | None, csv_path: str | None, *others: Path | None) -> None:
+    """Make sure that data can be written where the user wants it: before measuring, not after.
+
+    Raises
+    ------
+    UsageError
+        If a place cannot be used, or two outputs claim the same.
+    """
+    if json_path == "-" and csv_path == "-":
+        raise UsageError("--json - and --csv - both claim stdout; write one of them to a file")
+    reports.check(*(path for path in (json_path, csv_path) if path != "-"), *others)
+
+
+def repeat(times: int) -> int:
+    """Run the same command line so many times, each in a fresh process: noise between processes is not noise within one."""
+    arguments = [sys.executable, "-P", "-m", "microbench", *without_repeat(sys.argv[1:])]
+    for _ in range(times):
+        code = _followed(arguments)
+        if code:
+            return code
+    return 0
+
+
+def _followed(arguments: Sequence[str]) -> int:
+    """Run a command to its end, and hand on to it each signal that should end us; it knows best how to stop.
+
+    It has a process group of its own, so that a Ctrl-C from the terminal reaches it once, through us, and not twice.
+    """
+    with subprocess.Popen(arguments, process_group=0) as child:  # noqa: S603 - our own command line again
+        while True:
+            try:
+                code = child.wait()
+            except KeyboardInterrupt:
+                child.send_signal(signal.SIGINT)
+            else:
+                return code if code >= 0 else 128 - code
+
+
+def without_repeat(arguments: Sequence[str]) -> list[str]:
+    """Leave --repeat out of a command line."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--repeat":
+            skip = True
+        elif not argument.startswith("--repeat="):
+            kept.append(argument)
+    return kept
 
 
 def _show(characterisation: Characterisation, json_path: str | None, csv_path: str | None) -> None:
@@ -56,13 +125,11 @@ def _leave(outcome: Outcome) -> None:
     """Pictures and page beside the JSON; their names on stderr."""
     if outcome.path is None:
         return
-    written = [outcome.path]
+    sys.stderr.write(f"{outcome.path}\n")
     if outcome.characterisation.ceilings:
         page, picture = outcome.path.with_suffix(".html"), outcome.path.with_suffix(".png")
-        reports.write(outcome.characterisation, html=page, png=picture)
-        written += [picture, page]
-    for path in written:
-        sys.stderr.write(f"{path}\n")
+        for path in reports.write(outcome.characterisation, html=page, png=picture):
+            sys.stderr.write(f"{path}\n")
 
 
 def compare(old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> int:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from microbench import __version__, store, units
+from microbench import __version__, interrupts, store
 from microbench.ceilings import distil
 from microbench.devices import probe
 from microbench.disturbance import Disturbance
-from microbench.dtypes import DTYPES
 from microbench.environment import environment_facts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
 from microbench.findings import left_out, run_findings
@@ -26,8 +25,9 @@ from microbench.kernels import Kernel, registry
 from microbench.measure import Loop
 from microbench.plan import BUDGETS, Selection, lacking, limited, make_plan
 from microbench.proof import prove
-from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
-from microbench.report.progress import Progress, Quiet, Step
+from microbench.recording import Recorder, go_on, plan_of
+from microbench.records import Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
+from microbench.report.progress import Progress, Quiet
 from microbench.roofline import fit_rooflines, legacy_paths
 from microbench.sweep_edge import edges
 
@@ -54,58 +54,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run leaves: the characterisation, where it was saved, and whether it was cut short."""
+    """What a run leaves: the characterisation, where it was saved, and, if it was cut short, the journal to go on from."""
 
     characterisation: Characterisation
     path: Path | None = None
     interrupted: bool = False
-
-
-class _Recorder:
-    """Keeps samples in memory and in the journal; a journal that cannot be written costs a finding, not the run."""
-
-    def __init__(self, journal: store.Journal | None, progress: Progress, this: _Run) -> None:
-        self.samples = list(this.held.samples) if this.held else []
-        self.findings: list[Finding] = []
-        self.journal = journal
-        self.progress = progress
-        self.limit_s = this.plan.budget.time_limit_s
-        self.sheets = this.sheets()
-        self.started = time.monotonic()
-
-    def sampled(self, samples: Samples) -> None:
-        self.samples.append(samples)
-        if self.journal is None:
-            return
-        try:
-            self.journal.append(samples)
-        except CannotRun as error:
-            self.journal = None
-            remedy = "free space there; this run goes on in memory"
-            self.findings.append(Finding(code="journal-lost", severity="warning", says=str(error), remedy=remedy))
-
-    def progressed(self, case: Case, round_index: int, best: float) -> None:
-        elapsed = time.monotonic() - self.started
-        self.progress.update(
-            Step(
-                case=case.key,
-                round=round_index + 1,
-                fraction=min(1.0, elapsed / self.limit_s),
-                remaining_s=max(0.0, self.limit_s - elapsed),
-                best=_best(self.sheets[case.kernel], best),
-            )
-        )
-
-
-def _best(sheet: Sheet, iterations_per_s: float) -> str:
-    """The best so far in words: a rate, or a time for what is a cost."""
-    if sheet.measures == "latency":
-        return units.seconds(1 / (iterations_per_s * max(1, sheet.loads)))
-    if sheet.measures in ("memory", "link") and sheet.work.bytes:
-        return units.rate(iterations_per_s * sheet.work.bytes, "byte/s")
-    if sheet.work.flop and sheet.dtype:
-        return units.rate(iterations_per_s * sheet.work.flop, DTYPES[sheet.dtype].rate_unit)
-    return units.seconds(1 / iterations_per_s)
+    journal: Path | None = None
 
 
 def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan]:
@@ -131,8 +85,8 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
         held = store.read_journal(request.resume)
         request = replace(request, device=_same_device(held, request))
     device, kernels, plan = plan_for(request)
-    if held is not None and held.plan is not None:
-        plan = held.plan
+    if held is not None:
+        plan = plan_of(held, str(request.resume), kernels)
     with store.only_run(device):
         return _run(request, _Run(device=device, kernels=kernels, plan=plan, held=held), progress or Quiet())
 
@@ -152,6 +106,14 @@ class _Run:
         }
         return {name: self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels}
 
+    def whole(self, request: Request) -> bool:
+        """Tell whether nothing narrower or shorter than a budget was asked for, now or when the journal was begun."""
+        if self.held is None:
+            return request.selection == Selection() and request.time_limit_s is None
+        budget = BUDGETS[self.plan.budget.name]
+        full = make_plan(self.device, self.kernels, Selection(), budget)
+        return self.plan.budget == budget and len(self.plan.cases) == len(full.cases)
+
     def planned(self) -> tuple[Sheet, ...]:
         """The sheets of the plan's kernels alone."""
         wanted = {case.kernel for case in self.plan.cases}
@@ -169,69 +131,92 @@ def _same_device(held: Characterisation, request: Request) -> str:
 
 
 def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
-    disturbance = Disturbance()
-    started = datetime.now(UTC)
-    environment = Environment(started=started.isoformat(timespec="seconds"), seconds=0.0, microbench=__version__, facts=_facts(this.device))
-    sheets = this.sheets()
-    journal = _journal(request, this, environment, sheets)
-    recorder = _Recorder(journal, progress, this)
+    """Measure, distil, store. Signals are heard while measuring, which ends it; the seconds that make a file of it are not cut short."""
+    with interrupts.held() as signals:
+        disturbance = Disturbance()
+        environment = Environment(started=_now(), seconds=0.0, microbench=__version__, facts=_facts(this.device))
+        recorder = Recorder(_journal(request, this, environment), progress, this.sheets(), this.plan.budget.time_limit_s)
+        recorder.hold(this.held.samples if this.held else ())
+        clock = time.monotonic()
+        try:
+            findings, interrupted = _measured(request, this, recorder, signals)
+            environment = replace(
+                environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()}
+            )
+            characterisation = _assemble(this, environment, recorder.samples, [*findings, *disturbance.findings()])
+            if not (interrupted or signals.came):
+                characterisation = _with_operators(request, this, characterisation, signals)
+            return _save(request, characterisation, recorder.journal, interrupted or signals.came)
+        except interrupts.Interrupted:
+            raise
+        except KeyboardInterrupt:  # the second signal
+            raise interrupts.Interrupted(_left(recorder)) from None
+
+
+def _measured(request: Request, this: _Run, recorder: Recorder, signals: interrupts.Held) -> tuple[list[Finding], bool]:
+    """Check and measure; what is to be said of it, and whether it was interrupted."""
     loop = Loop(this.device, this.kernels, this.plan, recorder)
     loop.resume(recorder.samples)
-    progress.start(len(this.plan.cases), this.plan.budget.time_limit_s)
     interrupted = False
-    clock = time.monotonic()
     doubted: list[Doubt] = []
+    recorder.progress.start(len(this.plan.cases), this.plan.budget.time_limit_s)
     try:
-        if this.device.kind == "cuda":
-            recorder.findings += left_out(lacking(this.kernels, request.selection), this.planned())
-        recorder.findings += _check(this)
-        doubted = _measure(loop, this, sheets, recorder)
+        with signals.heard():
+            if this.device.kind == "cuda":
+                recorder.findings += left_out(lacking(this.kernels, request.selection), this.planned())
+            recorder.findings += _check(this)
+            doubted = _measure(loop, this, recorder)
     except KeyboardInterrupt:
         interrupted = True
-        if not recorder.samples:
-            if journal is not None:
-                journal.discard()
-            raise
     finally:
-        progress.done()
+        recorder.progress.done()
         loop.close()
+    findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted)]
     if not recorder.samples:
-        _nothing_measured(journal, [*recorder.findings, *loop.findings])
-    findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted), *disturbance.findings()]
-    environment = replace(environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()})
-    characterisation = _assemble(this, environment, recorder.samples, sheets, findings)
-    if not interrupted:
-        characterisation, interrupted = _with_operators(request, this, characterisation)
-    if interrupted:
-        characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(recorder.journal)))
-    return _save(request, characterisation, recorder.journal, interrupted)
+        _nothing_measured(recorder.journal, findings, interrupted)
+    return findings, interrupted
 
 
-def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding]) -> None:
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _left(recorder: Recorder) -> str:
+    """What a run that was stopped at once leaves."""
+    if recorder.journal is None or not recorder.samples:
+        return "interrupted, nothing was saved"
+    return f"interrupted before the result was saved; {go_on(recorder.journal.path)}"
+
+
+def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding], interrupted: bool) -> None:
     """Refuse to store a file without a single sample; the first reason, which may have caused the others, speaks for them."""
     if journal is not None:
         journal.discard()
+    if interrupted:
+        raise interrupts.Interrupted("interrupted before anything was measured")
     reasons = [finding.says for finding in findings if finding.code in ("not-checked", "not-measured")]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     raise CannotRun(f"nothing could be measured: {reasons[0] if reasons else 'no case was ready in time'}{more}")
 
 
-def _with_operators(request: Request, this: _Run, made: Characterisation) -> tuple[Characterisation, bool]:
+def _with_operators(request: Request, this: _Run, made: Characterisation, signals: interrupts.Held) -> Characterisation:
     """Calibrate operators where a library was measured: not where the user asked for something narrower or shorter."""
     libraries = any(kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in this.kernels.values())
-    if not libraries or request.selection != Selection() or request.time_limit_s is not None:
-        return made, False
+    if not libraries or not this.whole(request):
+        return made
     from microbench.calibrate import calibrate
 
     try:
-        found = calibrate(this.device, made.ceilings, this.plan.budget.name, request.seed + 1)
+        with signals.heard():
+            found = calibrate(this.device, made.ceilings, this.plan.budget.name, request.seed + 1)
     except KeyboardInterrupt:
-        return made, True
+        signals.came = True
+        return made
     except MicrobenchError as error:
         finding = Finding(code="no-operators", severity="warning", says=f"operators were not calibrated: {error}")
-        return replace(made, findings=(*made.findings, finding)), False
+        return replace(made, findings=(*made.findings, finding))
     fits = replace(made.fits, operators=found.fits, timings=found.timings, reuse=found.reuse, models=found.models)
-    return replace(made, fits=fits, costs=(*made.costs, *found.costs), findings=(*made.findings, *found.findings)), False
+    return replace(made, fits=fits, costs=(*made.costs, *found.costs), findings=(*made.findings, *found.findings))
 
 
 def _facts(device: Device) -> dict[str, Value | None]:
@@ -243,13 +228,13 @@ def _facts(device: Device) -> dict[str, Value | None]:
     return environment_facts() | {f"gpu_{name}": value for name, value in cuda.facts(device.index).items()}
 
 
-def _journal(request: Request, this: _Run, environment: Environment, sheets: dict[str, Sheet]) -> store.Journal | None:
+def _journal(request: Request, this: _Run, environment: Environment) -> store.Journal | None:
     if request.resume is not None:
         return store.Journal.resume(request.resume)[0]
     if request.out is None:
         return None
     path = request.out / f"{store.stem(this.device, environment.started)}{store.JOURNAL_SUFFIX}"
-    return store.Journal.create(path, store.journal_header(this.device, this.plan, environment, tuple(sheets.values())))
+    return store.Journal.create(path, store.journal_header(this.device, this.plan, environment, tuple(this.sheets().values())))
 
 
 def _check(this: _Run) -> list[Finding]:
@@ -267,9 +252,9 @@ def _check(this: _Run) -> list[Finding]:
     return found
 
 
-def _measure(loop: Loop, this: _Run, sheets: dict[str, Sheet], recorder: _Recorder) -> list[Doubt]:
+def _measure(loop: Loop, this: _Run, recorder: Recorder) -> list[Doubt]:
     """Measure, then let the gate send implausible cases back until the time is up; return what still looks wrong."""
-    limit = this.plan.budget.time_limit_s
+    limit, sheets = this.plan.budget.time_limit_s, this.sheets()
     loop.run(this.plan.cases, limit * _GATE_AT, this.plan.budget.min_rounds)
     cases = {case.key: case for case in this.plan.cases}
     doubted: list[Doubt] = []
@@ -282,9 +267,8 @@ def _measure(loop: Loop, this: _Run, sheets: dict[str, Sheet], recorder: _Record
     return doubted
 
 
-def _assemble(
-    this: _Run, environment: Environment, samples: Sequence[Samples], sheets: dict[str, Sheet], findings: Sequence[Finding]
-) -> Characterisation:
+def _assemble(this: _Run, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding]) -> Characterisation:
+    sheets = this.sheets()
     distilled = distil(samples, this.plan, sheets, this.device)
     cases = {case.key: case for case in this.plan.cases}
     proofs = prove(tuple(sheets.values()), this.device)
@@ -320,6 +304,8 @@ def _interrupted(journal: store.Journal | None) -> Finding:
 
 
 def _save(request: Request, characterisation: Characterisation, journal: store.Journal | None, interrupted: bool) -> Outcome:
+    if interrupted:
+        characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(journal)))
     out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)
     if out is None:
         return Outcome(characterisation=characterisation, interrupted=interrupted)
@@ -331,7 +317,8 @@ def _save(request: Request, characterisation: Characterisation, journal: store.J
         path = store.save(characterisation, elsewhere)
     if journal is not None:
         journal.close() if interrupted else journal.discard()
-    return Outcome(characterisation=characterisation, path=path, interrupted=interrupted)
+    kept = journal.path if journal is not None and interrupted else None
+    return Outcome(characterisation=characterisation, path=path, interrupted=interrupted, journal=kept)
 
 
 def run(  # noqa: PLR0913 - the command line's options under the same names

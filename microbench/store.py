@@ -307,7 +307,12 @@ def read_journal(path: str | Path) -> Characterisation:
     UsageError
         If it is no journal, or a line other than the last is damaged.
     """
-    head, *lines = _read(Path(path)).split(b"\n")
+    path = Path(path)
+    if path.suffix == ".json":
+        journal = path.with_suffix(JOURNAL_SUFFIX)
+        remedy = f"its journal is {journal}" if journal.exists() else "its run ended and left none; start anew without --resume"
+        raise UsageError(f"{path} is a result, and a run goes on from its journal: {remedy}")
+    head, *lines = _read(path).split(b"\n")
     if not lines:
         raise UsageError(f"{path} is no journal of a run that got as far as measuring: start anew without --resume")
     opened = loads(head, str(path))

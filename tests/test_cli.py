@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from microbench.cli import _without_repeat, cli
+from microbench.cli import cli
+from microbench.commands import without_repeat
 from microbench.errors import UsageError
 
 
@@ -84,8 +85,8 @@ def test_json_on_stdout_takes_the_tables_place(tmp_path: Path) -> None:
 
 
 def test_repeat_is_left_out_of_the_repeated_command_line() -> None:
-    assert _without_repeat(["run", "--repeat", "3", "--quick"]) == ["run", "--quick"]
-    assert _without_repeat(["run", "--repeat=3", "--seed", "1"]) == ["run", "--seed", "1"]
+    assert without_repeat(["run", "--repeat", "3", "--quick"]) == ["run", "--quick"]
+    assert without_repeat(["run", "--repeat=3", "--seed", "1"]) == ["run", "--seed", "1"]
 
 
 def test_refusals_reach_the_caller_as_sentences() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from microbench import cli
+from microbench.interrupts import ENDING
 
 FILES = Path(__file__).parent / "data"
 GOOD = FILES / "fake-cpu.json"
@@ -30,7 +31,7 @@ Said = tuple[int, str, str]
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
     """Run a command in this process."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in ENDING}
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["microbench", *map(str, arguments)])
@@ -40,7 +41,8 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         return int(stop.value.code or 0), out, err
 
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def environment(tmp_path: Path, **extra: str) -> dict[str, str]:
@@ -257,9 +259,9 @@ def test_an_old_locale_prints_all_the_same(tmp_path: Path) -> None:
     assert out
 
 
-def _interrupted(tmp_path: Path, number: int) -> Said:
+def _interrupted(tmp_path: Path, number: int, *more: str) -> Said:
     """Start a long run, wait until it has samples on disk, send a signal."""
-    command = [sys.executable, "-m", "microbench", *LONG, "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "microbench", *LONG, *more, "--out", str(tmp_path / "out")]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment(tmp_path), text=True, **pipes) as running:
         give_up = time.monotonic() + 100
@@ -273,7 +275,7 @@ def _interrupted(tmp_path: Path, number: int) -> Said:
     return running.returncode, out, err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, number: signal.Signals, said: Callable[..., Said]) -> None:
     code, _, err = _interrupted(tmp_path, number)
     assert code == 130, err
@@ -281,13 +283,35 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, number: signal.Sig
     stored = list((tmp_path / "out").rglob("*.json"))
     assert len(stored) == 1
     assert said("report", stored[0])[0] == 0
+    assert {path.suffix for path in (tmp_path / "out").glob("*/*")} == {".json", ".png", ".html", ".partial"}
+    assert f"microbench run --resume {stored[0].with_suffix('.partial')}" in err
+
+
+def test_an_interrupted_repetition_keeps_what_it_has(tmp_path: Path) -> None:
+    code, _, err = _interrupted(tmp_path, signal.SIGTERM, "--repeat", "2")
+    assert code == 130, err
+    assert len(list((tmp_path / "out").rglob("*.json"))) == 1
+
+
+def test_an_interrupt_before_measuring_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "microbench", *LONG, "--out", str(tmp_path / "out")]
+    with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and not (tmp_path / "out").exists():
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    one_sentence(err)
+    if "before anything was measured" in err:
+        assert not [path for path in tmp_path.rglob("*") if path.suffix in (".partial", ".json", ".tmp")]
 
 
 def test_a_killed_run_goes_on_from_its_journal(tmp_path: Path, said: Callable[..., Said]) -> None:
     assert _interrupted(tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
     journal = next((tmp_path / "out").rglob("*.partial"))
     assert not list((tmp_path / "out").rglob("*.json"))
-    code, _, err = process(tmp_path, *SMALL, "--resume", journal, "--out", tmp_path / "out")
+    code, _, err = process(tmp_path, "run", "--resume", journal, "--out", tmp_path / "out")
     assert code == 0, err
     assert said("report", next((tmp_path / "out").rglob("*.json")))[0] == 0
 
@@ -305,6 +329,56 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     assert code == 3
     assert "another microbench run" in err
     one_sentence(err)
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_a_place_that_data_cannot_go_to_is_refused_before_measuring(tmp_path: Path, option: str) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    for place in (taken, tmp_path, tmp_path / "none" / "x"):
+        code, out, err = process(tmp_path, *SMALL, "--out", tmp_path / "out", option, place)
+        assert (code, out) == (2, "")
+        one_sentence(err)
+    assert taken.read_text() == "mine"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--resume", "x.partial", "--quick"),
+        ("--resume", "x.partial", "--only", "fma*"),
+        ("--resume", "x.partial", "--dry-run"),
+        ("--repeat", "2", "--json", "-"),
+        ("--repeat", "2", "--dry-run"),
+        ("--json", "-", "--csv", "-"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    code, out, err = process(tmp_path, "run", *arguments, "--out", tmp_path / "out")
+    assert (code, out) == (2, "")
+    one_sentence(err)
+
+
+def test_a_dry_run_writes_its_plan_where_it_was_asked_to(said: Callable[..., Said]) -> None:
+    code, out, _ = said("run", "--device", "cpu", "--dry-run", "--only", "fma.f64.scalar", "--json", "-")
+    assert code == 0
+    assert json.loads(out)[0]["case"] == "fma.f64.scalar[]@1"
+
+
+@pytest.mark.parametrize("stdout", ["/dev/full", "closed pipe"])
+def test_a_table_that_cannot_be_printed_costs_no_file(tmp_path: Path, stdout: str) -> None:
+    command = [sys.executable, "-m", "microbench", *SMALL, "--out", str(tmp_path / "out")]
+    if stdout == "closed pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open(stdout, os.O_WRONLY)
+    done = subprocess.run(command, env=environment(tmp_path), stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    os.close(writing)
+    assert done.returncode == (0 if stdout == "closed pipe" else 3), done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.suffix for path in (tmp_path / "out").glob("*/*")} == {".json", ".png", ".html"}
 
 
 def test_one_core_is_enough(tmp_path: Path) -> None:

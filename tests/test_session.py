@@ -93,6 +93,56 @@ def test_an_interrupt_before_the_first_sample_leaves_nothing_behind(machine: Cal
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("step", ["prove", "fit_rooflines", "run_findings"])
+def test_an_interrupt_after_measuring_waits_until_the_file_is_saved(
+    machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    done = getattr(session, step)
+
+    def slow(*arguments: Any, **more: Any) -> Any:
+        monkeypatch.setattr(session, step, done)
+        signal.raise_signal(signal.SIGINT)
+        return done(*arguments, **more)
+
+    machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
+    monkeypatch.setattr(session, step, slow)
+    outcome = carry_out(request(tmp_path))
+    assert outcome.interrupted
+    assert outcome.path is not None
+    assert store.load(outcome.path).ceilings
+    assert outcome.journal is not None
+    assert outcome.journal.exists()
+
+
+def test_a_second_interrupt_does_not_wait_and_tells_where_the_samples_are(
+    machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def impatient(*_arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
+    monkeypatch.setattr(session, "prove", impatient)
+    with pytest.raises(KeyboardInterrupt, match=r"--resume .*\.partial"):
+        carry_out(request(tmp_path))
+    journal = next(tmp_path.glob("*/*.partial"))
+    assert store.read_journal(journal).samples
+
+
+def test_only_the_journal_of_a_plan_that_can_be_carried_out_is_resumed(machine: Callable[..., None], tmp_path: Path) -> None:
+    interrupted(machine, tmp_path)
+    journal, result = next(tmp_path.glob("*/*.partial")), next(tmp_path.glob("*/*.json"))
+    machine(fake_kernel("fma.f32.v256", lambda _call: FAST))
+    with pytest.raises(UsageError, match=r"has fma\.f32\.v128, which cannot run here now"):
+        carry_out(request(None, resume=journal))
+    with pytest.raises(UsageError, match=r"is a result, and a run goes on from its journal: its journal is .*\.partial"):
+        carry_out(request(None, resume=result))
+    machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
+    journal.write_text(journal.read_text().replace('"case":"fma.f32.v128[]@1"', '"case":"fma.f32.v64[]@1"'))
+    with pytest.raises(UsageError, match="has samples of"):
+        carry_out(request(None, resume=journal))
+
+
 def test_resume_goes_on_where_the_interrupt_came(machine: Callable[..., None], tmp_path: Path) -> None:
     before = interrupted(machine, tmp_path).characterisation
     journal = next(tmp_path.glob("*/*.partial"))
