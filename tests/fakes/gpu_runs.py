@@ -10,14 +10,16 @@ from microbench import store
 from microbench.records import Characterisation
 
 ONLY = ("fma.f32", "fma.f64", "read.i32.u4", "read.i32.shared", "chase.i32.ca", "launch.*")
-# Runs the command line with whatever NVRTC this machine has put out of sight.
-WITHOUT_NVRTC = """
+# The command line where PyTorch is not installed, with the NVRTC that the machine has or without any.
+COMMAND = """
 import sys
-from microbench import cli
+import no_torch
+from microbench import __main__
 from microbench.kernels import nvrtc
-nvrtc.libraries = lambda: []
+if not {nvrtc}:
+    nvrtc.libraries = lambda: []
 sys.argv[0] = "microbench"
-cli.main()
+__main__.main()
 """
 
 
@@ -31,8 +33,7 @@ def run(
 ) -> tuple[int, str, Characterisation | None]:
     """Run quickly; exit code, everything that was said, and what was stored. A traceback is a failure whatever is tested."""
     out = machine.folder / "out"
-    start = ("-m", "microbench") if nvrtc else ("-c", WITHOUT_NVRTC)
-    command = (*start, "run", "--device", device, "--quick", "--time-limit", f"{seconds}s", "--out", str(out))
+    command = ("-c", COMMAND.format(nvrtc=nvrtc), "run", "--device", device, "--quick", "--time-limit", f"{seconds}s", "--out", str(out))
     done = machine.run(*command, *(arguments or chosen(ONLY)), **more)
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said[-3000:]

@@ -1,4 +1,4 @@
-"""A pytest plugin (``-p no_torch``): PyTorch counts as not installed, for one with CUDA asks a fake driver for what it has not."""
+"""Imported first (in pytest: ``-p no_torch``), PyTorch counts as not installed: one with CUDA asks a fake driver for what it has not."""
 
 from __future__ import annotations
 
