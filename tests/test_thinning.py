@@ -15,31 +15,17 @@ from microbench.clock import WINDOW, best
 from microbench.records import Budget, Case, Characterisation, Plan, Samples, Sheet, Work
 from microbench.thinning import EXACT, thin
 
-CLOCK = Sheet(name="clock.v128", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
+
+def sheet(name: str, measures: str, **facts: object) -> Sheet:
+    return Sheet(**{"name": name, "measures": measures, "backend": "native", "device_kind": "cpu", "says": "", **facts})  # type: ignore[arg-type]
+
+
+CLOCK = sheet("clock.v128", "clock", cycles=3)
 SHEETS = (
-    Sheet(
-        name="fma.f32.v128",
-        measures="compute",
-        backend="native",
-        device_kind="cpu",
-        says="",
-        dtype="f32",
-        work=Work(flop=1000),
-        companion=CLOCK.name,
-    ),
-    Sheet(
-        name="read.f32.v128",
-        measures="memory",
-        access="read",
-        backend="native",
-        device_kind="cpu",
-        says="",
-        dtype="f32",
-        work=Work(bytes_read=1024),
-        companion=CLOCK.name,
-    ),
-    Sheet(name="fma.f32", measures="compute", backend="cuda", device_kind="cuda", says="", dtype="f32", work=Work(flop=1000)),
-    Sheet(name="cost.barrier", measures="cost", backend="native", device_kind="cpu", says=""),
+    sheet("fma.f32.v128", "compute", dtype="f32", work=Work(flop=1000), companion=CLOCK.name),
+    sheet("read.f32.v128", "memory", access="read", dtype="f32", work=Work(bytes_read=1024), companion=CLOCK.name),
+    sheet("fma.f32", "compute", backend="cuda", device_kind="cuda", dtype="f32", work=Work(flop=1000)),
+    sheet("cost.barrier", "cost"),
     CLOCK,
 )
 CASES = (

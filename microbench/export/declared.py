@@ -6,7 +6,7 @@ import ast
 import json
 import math
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +78,40 @@ def table(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{where} is {_short(value)}; a table of keys is needed there")
     return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One number of a format: its key, what it declares, and how much of the SI unit one of the format's units is."""
+
+    key: str
+    quantity: Quantity
+    scale: float
+    unit: str
+    dtype: str | None = None
+
+
+def devices_of(document: Any, section: str, fields: Iterable[Field]) -> list[Declared] | None:
+    """Read a mapping of devices to flat entries; ``None`` where the document has no such section.
+
+    Raises
+    ------
+    UsageError
+        If an entry is no table, or one of its fields no number.
+    """
+    if not (isinstance(document, dict) and isinstance(document.get(section), dict)):
+        return None
+    found = []
+    wanted = tuple(fields)
+    for device, entry in document[section].items():
+        row = table(entry, f"{section}.{device}")
+        for field in wanted:
+            if field.key in row:
+                value = number(row[field.key], f"{device}.{field.key}")
+                where, stated = f"{section}.{device}.{field.key}", f"{value:g} {field.unit}"
+                si = value * field.scale
+                found.append(Declared(device=str(device), quantity=field.quantity, value=si, where=where, stated=stated, dtype=field.dtype))
+    return found
 
 
 def _short(value: object) -> str:

@@ -97,6 +97,11 @@ def bandwidth(c: Characterisation, *accesses: str, level: str = "DRAM") -> Rate 
     return None
 
 
+def link(c: Characterisation) -> Rate | None:
+    """Byte/s between devices, or where there is only one, between it and the host."""
+    return next(filter(None, (bandwidth(c, "read", "copy", "write", level=level) for level in ("peer", "host"))), None)
+
+
 def fixed_cost(c: Characterisation, *modes: str) -> float | None:
     """Seconds that one operator pays whatever its size, for the first of the launch modes that was calibrated."""
     for mode in modes:

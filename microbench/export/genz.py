@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from microbench.export import Exported, Request, reads, writes
-from microbench.export.declared import Declared, number, table
-from microbench.export.figures import bandwidth, need_bandwidth, need_capacity, need_compute, plain, tidy, unmeasured
+from microbench.export.declared import Declared, Field, devices_of
+from microbench.export.figures import link, need_bandwidth, need_capacity, need_compute, plain, tidy, unmeasured
 from microbench.records import Finding
 
 _GIB = 2**30
@@ -24,9 +24,9 @@ def write(request: Request) -> Exported:
     c, to = request.characterisation, request.to
     dtype, rate = need_compute(c, to, "bf16", "f16")
     memory, capacity = need_bandwidth(c, to, "read", "copy", "triad"), need_capacity(c, to)
-    link = bandwidth(c, "read", "copy", "write", level="peer") or bandwidth(c, "read", "copy", "write", level="host")
+    between = link(c)
     findings = []
-    if link is None:
+    if between is None:
         findings.append(unmeasured(to, "no link was measured; 1 stands for ICN and one device never asks", "set ICN and ICN_LL by hand"))
     lines = [
         f'"""{plain(c.device.name)}, measured by microbench.',
@@ -42,7 +42,7 @@ def write(request: Request) -> Exported:
         f'        "Flops": {tidy(rate.peak / 1e12)},',
         f'        "Memory_size": {tidy(capacity / _GIB)},',
         f'        "Memory_BW": {tidy(memory.peak / _GIB)},',
-        f'        "ICN": {tidy(link.value / _GIB) if link else 1},',
+        f'        "ICN": {tidy(between.value / _GIB) if between else 1},',
         '        "real_values": True,',
         "    },",
         "}",
@@ -52,23 +52,14 @@ def write(request: Request) -> Exported:
     return Exported(text="\n".join(lines) + "\n", findings=tuple(findings))
 
 
+_FIELDS = (
+    Field(key="Flops", quantity="compute", scale=1e12, unit="TFLOP/s", dtype="bf16"),
+    Field(key="Memory_BW", quantity="bandwidth", scale=_GIB, unit="GiB/s"),
+    Field(key="Memory_size", quantity="capacity", scale=_GIB, unit="GiB"),
+)
+
+
 @reads("genz")
 def read(document: Any) -> list[Declared] | None:
     """Read ``system_configs`` in the binary units that the consumer applies, whatever was meant."""
-    if not (isinstance(document, dict) and isinstance(document.get("system_configs"), dict)):
-        return None
-    found = []
-    for device, entry in document["system_configs"].items():
-        row, name = table(entry, f"system_configs.{device}"), str(device)
-        for key, scale, quantity, dtype, unit in (
-            ("Flops", 1e12, "compute", "bf16", "TFLOP/s"),
-            ("Memory_BW", _GIB, "bandwidth", None, "GiB/s"),
-            ("Memory_size", _GIB, "capacity", None, "GiB"),
-        ):
-            if key in row:
-                value, where = number(row[key], f"{name}.{key}"), f"system_configs.{name}.{key}"
-                stated = f"{value:g} {unit}"
-                found.append(
-                    Declared(device=name, quantity=quantity, value=value * scale, where=where, stated=stated, dtype=dtype)  # type: ignore[arg-type]
-                )
-    return found
+    return devices_of(document, "system_configs", _FIELDS)

@@ -13,7 +13,7 @@ from typing import Any
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.aiconfigurator import slug
 from microbench.export.declared import Declared, number, text
-from microbench.export.figures import bandwidth, compute, need_bandwidth, need_capacity, need_compute, tidy, unmeasured
+from microbench.export.figures import compute, link, need_bandwidth, need_capacity, need_compute, tidy, unmeasured
 from microbench.records import Finding
 
 _TFLOPS = {"f16": "peak_fp16_TFLOPS", "i8": "peak_i8_TFLOPS", "i4": "peak_i4_TFLOPS"}
@@ -25,7 +25,7 @@ def write(request: Request) -> Exported:
     c, to = request.characterisation, request.to
     dtype, half = need_compute(c, to, "bf16", "f16")
     memory, capacity = need_bandwidth(c, to, "read", "copy", "triad"), need_capacity(c, to)
-    peer = bandwidth(c, "read", "copy", "write", level="peer") or bandwidth(c, "read", "copy", "write", level="host")
+    peer = link(c)
     config: dict[str, Any] = {
         "name": slug(c.device.name).replace("_", "-"),
         "mem_per_GPU_in_GB": tidy(capacity / 1e9),

@@ -11,7 +11,7 @@ from typing import Any
 
 from microbench.export import Exported, Request, reads, writes
 from microbench.export.aiconfigurator import slug
-from microbench.export.declared import Declared, number, table
+from microbench.export.declared import Declared, Field, devices_of
 from microbench.export.figures import compute, need_bandwidth, need_compute, plain, tidy, unmeasured
 
 _DTYPES = {"FP16": "f16", "INT8": "i8"}
@@ -47,21 +47,13 @@ def write(request: Request) -> Exported:
     return Exported(text="\n".join(lines) + "\n", findings=tuple(findings))
 
 
+_FIELDS = (
+    *(Field(key=key, quantity="compute", scale=1, unit="OP/s", dtype=dtype) for key, dtype in _DTYPES.items()),
+    Field(key="bandwidth", quantity="bandwidth", scale=1, unit="byte/s"),
+)
+
+
 @reads("llm-viewer")
 def read(document: Any) -> list[Declared] | None:
     """Read ``hardware_params``."""
-    if not (isinstance(document, dict) and isinstance(document.get("hardware_params"), dict)):
-        return None
-    found = []
-    for device, entry in document["hardware_params"].items():
-        row = table(entry, f"hardware_params.{device}")
-        for key, dtype in _DTYPES.items():
-            if key in row:
-                value, where = number(row[key], f"{device}.{key}"), f"hardware_params.{device}.{key}"
-                found.append(
-                    Declared(device=str(device), quantity="compute", value=value, where=where, stated=f"{value:g} OP/s", dtype=dtype)
-                )
-        if "bandwidth" in row:
-            rate, where = number(row["bandwidth"], f"{device}.bandwidth"), f"hardware_params.{device}.bandwidth"
-            found.append(Declared(device=str(device), quantity="bandwidth", value=rate, where=where, stated=f"{rate:g} byte/s"))
-    return found
+    return devices_of(document, "hardware_params", _FIELDS)

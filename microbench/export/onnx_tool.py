@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from microbench.export import Exported, Request, reads, writes
-from microbench.export.declared import Declared, number, table
+from microbench.export.declared import Declared, Field, devices_of
 from microbench.export.figures import bandwidth, compute, need_bandwidth, need_compute, plain, tidy
 
 _DTYPES = {"FP32": "f32", "FP16": "f16", "INT8": "i8"}
@@ -40,20 +40,13 @@ def write(request: Request) -> Exported:
     return Exported(text="\n".join(lines) + "\n")
 
 
+_FIELDS = (
+    *(Field(key=key, quantity="compute", scale=1e9, unit="GFLOP/s", dtype=dtype) for key, dtype in _DTYPES.items()),
+    Field(key="Bandwidth", quantity="bandwidth", scale=1e9, unit="GB/s"),
+)
+
+
 @reads("onnx-tool")
 def read(document: Any) -> list[Declared] | None:
     """Read ``Devices``."""
-    if not (isinstance(document, dict) and isinstance(document.get("Devices"), dict)):
-        return None
-    found = []
-    for device, entry in document["Devices"].items():
-        row, name = table(entry, f"Devices.{device}"), str(device)
-        for key, dtype in _DTYPES.items():
-            if key in row:
-                value, where = number(row[key], f"{name}.{key}"), f"Devices.{name}.{key}"
-                stated = f"{value:g} GFLOP/s"
-                found.append(Declared(device=name, quantity="compute", value=value * 1e9, where=where, stated=stated, dtype=dtype))
-        if "Bandwidth" in row:
-            rate, where = number(row["Bandwidth"], f"{name}.Bandwidth"), f"Devices.{name}.Bandwidth"
-            found.append(Declared(device=name, quantity="bandwidth", value=rate * 1e9, where=where, stated=f"{rate:g} GB/s"))
-    return found
+    return devices_of(document, "Devices", _FIELDS)

@@ -13,9 +13,9 @@ def models() -> Mapping[str, tuple[Callable[[], Any], str]]:
         "convnet 1-10-20": (_convnet, "32x1x28x28:f32"),
         "resnet18": (_resnet18, "1x3x224x224:f32"),
         "mobilenet-like": (_depthwise_net, "1x3x128x128:f32"),
-        "vit block": (lambda: _block(384, 6, False), "1x197x384:f32"),
-        "gpt block": (lambda: _block(512, 8, True), "1x128x512:f32"),
-        "gpt block, kv cache": (lambda: _cached_block(512, 8, 256), "1x1x512:f32"),
+        "vit block": (lambda: _block(384, 6), "1x197x384:f32"),
+        "gpt block": (lambda: _block(512, 8, causal=True), "1x128x512:f32"),
+        "gpt block, kv cache": (lambda: _block(512, 8, held=256), "1x1x512:f32"),
         "lstm 128": (_lstm, "4x32x64:f32"),
     }
 
@@ -68,7 +68,9 @@ def _depthwise_net() -> Any:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 100))
 
 
-def _block(width: int, heads: int, causal: bool) -> Any:
+def _block(width: int, heads: int, *, causal: bool = False, held: int = 0) -> Any:
+    """A transformer block; ``held`` tokens' keys and values are there already."""
+    import torch
     from torch import nn
 
     class Block(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -77,43 +79,19 @@ def _block(width: int, heads: int, causal: bool) -> Any:
             self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
             self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
             self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+            for name in ("keys", "values") if held else ():
+                self.register_buffer(name, torch.randn(1, heads, held, width // heads))
 
         def forward(self, x: Any) -> Any:
             b, length, _ = x.shape
             q, k, v = self.qkv(self.first(x)).reshape(b, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+            if held:
+                k, v = (torch.cat([getattr(self, name), new], 2) for name, new in (("keys", k), ("values", v)))
             mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
             x = x + self.out(mixed.transpose(1, 2).reshape(b, length, width))
             return x + self.feed(self.second(x))
 
     return Block()
-
-
-def _cached_block(width: int, heads: int, held: int) -> Any:
-    import torch
-    from torch import nn
-
-    class Cached(nn.Module):  # type: ignore[misc, unused-ignore]
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
-            self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-            self.feed = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-            self.register_buffer("keys", torch.randn(1, heads, held, width // heads))
-            self.register_buffer("values", torch.randn(1, heads, held, width // heads))
-
-        def _grown(self, k: Any, v: Any) -> tuple[Any, Any]:
-            held_keys: Any = self.keys
-            held_values: Any = self.values
-            return torch.cat([held_keys, k], 2), torch.cat([held_values, v], 2)
-
-        def forward(self, x: Any) -> Any:
-            b, length, _ = x.shape
-            q, k, v = self.qkv(self.first(x)).reshape(b, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-            mixed = nn.functional.scaled_dot_product_attention(q, *self._grown(k, v))
-            x = x + self.out(mixed.transpose(1, 2).reshape(b, length, width))
-            return x + self.feed(self.second(x))
-
-    return Cached()
 
 
 def _lstm() -> Any:
