@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,9 @@ from microbench.records import Ceiling, Characterisation, Estimate, Finding, Ope
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from microbench.capture import Graph
     from microbench.features import Features
+    from microbench.model_time import ModelTime
     from microbench.operators.table import Batch
 
 Floats = npt.NDArray[np.float64]
@@ -274,26 +276,35 @@ def limiter(compute: Floats, memory: Floats, cost: Floats, levels: npt.NDArray[n
     return found
 
 
-def predict(what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> list[Prediction]:
-    """Predict operators one by one.
+@overload
+def predict(what: Graph, calibration: Characterisation) -> ModelTime: ...
+@overload
+def predict(what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> list[Prediction]: ...
+def predict(what: Graph | Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> ModelTime | list[Prediction]:
+    """Predict operators one by one, or a captured model as a whole.
 
     Parameters
     ----------
     what
-        An operator or its expression, or several, or a table.
+        An operator or its expression, or several, or a table, or what ``capture`` made of a model.
     calibration
         The measured or fitted device.
 
     Returns
     -------
-    list of Prediction
-        In the order asked; rows of a table that could not be read are left out.
+    list of Prediction or ModelTime
+        Operators in the order asked, rows of a table that could not be read left out; one ``ModelTime`` for a captured model.
 
     Raises
     ------
     UsageError
         If an expression is wrong or the calibration lacks what is needed.
     """
+    from microbench.capture import Graph
+    from microbench.model_time import predict_model
+
+    if isinstance(what, Graph):
+        return predict_model(what, calibration)
     if isinstance(what, Table):
         table, names = what, [""] * what.size
     else:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+import microbench as mb
 from microbench.capture import Graph, Step
 from microbench.fit import fit
 from microbench.model_time import predict_model
@@ -49,3 +50,8 @@ def test_the_interval_of_a_model_is_the_largest_error_of_measured_ones(calibrati
     few = predict_model(_graph(1), replace(calibration, fits=replace(calibration.fits, models={"a": 0.1}))).latency
     assert few.basis is not None
     assert "operators" in few.basis
+
+
+def test_predict_takes_a_captured_model_as_well_as_operators(calibration: Characterisation) -> None:
+    assert mb.predict(_graph(1), calibration).latency == predict_model(_graph(1), calibration).latency
+    assert len(mb.predict(_graph(1).operators, calibration)) == STEPS
