@@ -18,6 +18,8 @@ from microbench.store import SCHEMA
 if TYPE_CHECKING:
     import io
 
+    import pandas as pd
+
 _CASE = "fitted from rows"
 # Rows whose work takes so long by the nominal figures that no launch hides a wrong unit, and how many of them must agree.
 LARGE_S = 2e-5
@@ -47,13 +49,15 @@ def nominal_of(name: str) -> Nominal:
     return Nominal(peak=peak, bandwidth=row.memory_bandwidth, units=float(row.sms), caches=((float(row.l2_bytes), None),), kind="cuda")
 
 
-def fit(rows: Table | str | Path | io.TextIOBase, nominal: Nominal | str | None = None, name: str = "fitted rows") -> Characterisation:
+def fit(
+    rows: Table | str | Path | io.TextIOBase | pd.DataFrame, nominal: Nominal | str | None = None, name: str = "fitted rows"
+) -> Characterisation:
     """Fit a device from operator rows that somebody measured.
 
     Parameters
     ----------
     rows
-        A table, or the path of a CSV with columns op,dtype,params,seconds[,launch][,cache][,pass].
+        A table, also of pandas, or the path of a CSV with columns op,dtype,params,seconds[,launch][,cache][,pass].
     nominal
         Figures known beforehand, or the name of a GPU of the nominal table.
     name

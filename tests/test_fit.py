@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from microbench.errors import UsageError
@@ -37,6 +38,12 @@ def test_forty_rows_of_a_roofline_machine_predict_fresh_shapes_within_a_tenth() 
     assert _error(columns.predicted, exact) < 0.10
     inside = (columns.low <= exact) & (exact <= columns.high)
     assert inside.mean() > 0.75
+
+
+def test_a_table_of_pandas_is_read_like_the_file_it_would_be() -> None:
+    text = "op,dtype,params,seconds\n" + "\n".join(f"relu,f32,size={2**place},{1e-6 + 2.0**place * 1e-10!r}" for place in range(8, 24))
+    frame = pd.read_csv(io.StringIO(text))
+    assert fit(frame).fits.operators == fit(io.StringIO(text)).fits.operators
 
 
 def test_three_bad_rows_in_forty_do_not_spoil_the_fit_and_are_named() -> None:

@@ -6,6 +6,7 @@ A wrong row costs only itself: it is remembered with its sentence, and the rest 
 from __future__ import annotations
 
 import csv
+import io
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,6 @@ from microbench.operators import core
 from microbench.operators.core import Op, Operator, Shape
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Iterable, Sequence
 
 Ints = npt.NDArray[np.int64]
@@ -119,13 +119,13 @@ def table_of(operators: Iterable[Op], seconds: Sequence[float] | None = None) ->
     return Table(size=len(listed), batches=tuple(batches))
 
 
-def read_rows(source: str | Path | io.TextIOBase, *, need_seconds: bool = False) -> Table:
+def read_rows(source: str | Path | io.TextIOBase | pd.DataFrame, *, need_seconds: bool = False) -> Table:
     """Read operator rows from CSV.
 
     Parameters
     ----------
     source
-        A path, or an open text file.
+        A path, an open text file, or a table of pandas.
     need_seconds
         Whether rows without a measured time are faults.
 
@@ -153,7 +153,9 @@ def _unit_hint(missing: str, columns: Iterable[str]) -> str:
     return f" (column {other[0][:40]!r} is no column in seconds; convert it)" if missing == "seconds" and other else ""
 
 
-def _read_frame(source: str | Path | io.TextIOBase) -> pd.DataFrame:
+def _read_frame(source: str | Path | io.TextIOBase | pd.DataFrame) -> pd.DataFrame:
+    if isinstance(source, pd.DataFrame):  # one way of reading: what a file of this table would say
+        source = io.StringIO(source.to_csv(index=False))
     try:
         with warnings.catch_warnings():
             # Rows longer than the header would be cut with no more than a warning.
