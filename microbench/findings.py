@@ -64,8 +64,12 @@ def _wrong(samples: Sequence[Samples]) -> Iterator[Finding]:
 def _loose(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
     loose = [ceiling for ceiling in ceilings if not ceiling.converged and ceiling.measures == "compute"]
     if loose:
-        names = _first([f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})" for ceiling in loose])
-        says = f"{len(loose)} compute ceilings did not converge: {names}; the core may be shared with a neighbour"
+        gpu = any(ceiling.backend in ("cuda", "triton") for ceiling in loose)
+        names = _first(
+            [ceiling.name if gpu else f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})" for ceiling in loose]
+        )
+        why = "something else may use the GPU, or its clock may move" if gpu else "the core may be shared with a neighbour"
+        says = f"{len(loose)} compute ceilings did not converge: {names}; {why}"
         yield Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment")
 
 

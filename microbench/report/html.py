@@ -51,6 +51,7 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "schema": characterisation.schema,
         "lines": summary.lines(characterisation),
         "pictures": {name: picture(name, characterisation) for name in _LABELS},
+        "no_roofline": roofplot.missing(characterisation),
         "ridges": roofplot.ridge_rows(characterisation),
         "rooflines": fits.roofline_rows(characterisation),
         "levels": _levels(characterisation),
@@ -74,12 +75,12 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
 
 def _side(characterisation: Characterisation) -> dict[str, Any]:
     """The rows side by side without the columns that nobody knows anything about, and their sources."""
-    rows, kind = side.side_rows(characterisation), characterisation.device.kind
+    rows = side.side_rows(characterisation)
     shown = side.columns(rows, without=("sources",))
     return {
         "side": [("what", *shown.values()), *((row.title, *(getattr(row, name) for name in shown)) for row in rows)] if rows else [],
-        "side_title": side.TITLES[kind],
-        "side_says": side.SAYS[kind],
+        "side_title": side.title(rows, characterisation.device.kind),
+        "side_says": side.SAYS[characterisation.device.kind],
         "sources": [(row.title, row.sources) for row in rows if row.sources != view.UNKNOWN],
     }
 

@@ -47,7 +47,7 @@ def _side(characterisation: Characterisation) -> Iterable[str]:
     rows = side.side_rows(characterisation)
     if rows:
         shown = side.columns(rows, without=("highest",))
-        yield f"## {side.TITLES[characterisation.device.kind]}"
+        yield f"## {side.title(rows, characterisation.device.kind)}"
         yield escape(side.SAYS[characterisation.device.kind])
         yield table(("what", *shown.values()), [(row.title, *(getattr(row, name) for name in shown)) for row in rows])
 

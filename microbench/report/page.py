@@ -17,7 +17,7 @@ METHOD = (
     "Typical is the median over rounds, with an order-statistic interval: what one gets at a moment taken at random.\n"
     "Nominal is units x width x FLOP per cycle x the clock seen, and the clock comes from a companion loop whose critical path is a chain "
     "of known length. An FMA counts as 2 FLOP. Bytes are those the kernel asks for; write-allocate traffic is not counted.\n"
-    "Converged means that the three best rounds agree and that the rate per clock is what the ports can issue. "
+    "Converged means that the three best rounds agree and that the rate per clock is what the units can issue. "
     "Proven means that the loop that ran was disassembled and its instructions per iteration equal the data sheet's."
 ).splitlines()
 

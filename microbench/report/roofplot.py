@@ -87,10 +87,15 @@ def caption(characterisation: Characterisation) -> tuple[str, str]:
     """Title and subtitle of the picture."""
     started = summary.moment(characterisation.environment.started) if characterisation.environment else "fitted, not measured here"
     where = view.threads_text(characterisation, view.headline_threads(characterisation))
-    return (
-        summary.title(characterisation),
-        f"Measured ceilings, {where} · {started} · dots: ridge points in FLOP/byte, memory-bound left of them, compute-bound right",
-    )
+    dots = "" if missing(characterisation) else " · dots: ridge points in FLOP/byte, memory-bound left of them, compute-bound right"
+    return (summary.title(characterisation), f"Measured ceilings, {where} · {started}{dots}")
+
+
+def missing(characterisation: Characterisation) -> str:
+    """Why there is no roofline to draw; empty where there is one."""
+    chosen = scene(characterisation)
+    what = "compute" if not chosen.roofs else "memory" if not chosen.bandwidth else ""
+    return f"No {what} ceiling was measured, so there is no roofline to draw." if what else ""
 
 
 def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> None:
@@ -113,12 +118,11 @@ def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = st
     ax.set_xlabel("Arithmetic intensity, FLOP/byte")
     ax.set_ylabel("Rate, FLOP/s or OP/s")
     style.dress(ax)
-    if not chosen.roofs or not chosen.bandwidth:
-        missing = "compute" if not chosen.roofs else "memory"
+    if says := missing(characterisation):
         ax.text(
             0.5,
             0.5,
-            f"No {missing} ceiling was measured,\nso there is no roofline to draw.",
+            says.replace(", ", ",\n"),
             transform=ax.transAxes,
             ha="center",
             va="center",

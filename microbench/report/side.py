@@ -15,7 +15,6 @@ from microbench.dtypes import DTYPES
 from microbench.records import Ceiling, Characterisation, Cost
 from microbench.report import view
 
-TITLES = {"cuda": "Is this card normal?", "cpu": "Hand-written loops beside the library"}
 SAYS = {
     "cuda": (
         "Burst: a hand-written loop on exact operands. Sustained: random operands after power and heat settle. "
@@ -67,6 +66,13 @@ class SideRow:
     highest: str = view.UNKNOWN
     normal: str = view.UNKNOWN
     sources: str = view.UNKNOWN
+
+
+def title(rows: Sequence[SideRow], kind: str) -> str:
+    """What the rows can answer: without anybody's figures they cannot say whether a card is normal."""
+    if kind == "cpu":
+        return "Hand-written loops beside the library"
+    return "Is this card normal?" if any(row.ratio for row in rows) else "Burst, sustained, library, nominal"
 
 
 def columns(rows: Sequence[SideRow], without: Iterable[str] = ()) -> dict[str, str]:

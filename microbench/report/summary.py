@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from microbench import units
-from microbench.records import Characterisation, LevelSeen
+from microbench.dtypes import DTYPES
+from microbench.records import Ceiling, Characterisation, LevelSeen
 from microbench.report import side, view
 from microbench.report.sweeps import plural
 
@@ -155,13 +156,23 @@ def _normal(characterisation: Characterisation, measures: str) -> str:
 
 
 def _compute(characterisation: Characterisation) -> str:
-    best = view.best_by_dtype(view.headline(characterisation, "compute"))
+    ceilings = view.headline(characterisation, "compute")
+    best = view.best_by_dtype(ceilings)
     if not best:
-        return "not measured"
+        return _libraries(characterisation, ceilings) or "not measured"
     parts = [f"{name} {view.rate_text(ceiling, ceiling.rate.value)}" for name, ceiling in best.items()]
     shares = [100 * ceiling.rate.value / ceiling.nominal for ceiling in best.values() if ceiling.nominal]
     share = f"; {_span(shares)} % of nominal at the clock seen" if shares else ""
     return _on_threads(characterisation, parts) + share + _reached(characterisation) + _normal(characterisation, "compute")
+
+
+def _libraries(characterisation: Characterisation, ceilings: tuple[Ceiling, ...]) -> str:
+    """What libraries reach, where no instruction peak was measured."""
+    best: dict[str, Ceiling] = {}
+    for ceiling in sorted(ceilings, key=lambda ceiling: ceiling.rate.value):
+        best[ceiling.dtype or ""] = ceiling
+    parts = [f"{name} {view.rate_text(best[name], best[name].rate.value)}" for name in DTYPES if name in best]
+    return f"library {_on_threads(characterisation, parts)}; no instruction peak was measured" if parts else ""
 
 
 def _span(numbers: list[float]) -> str:
@@ -209,7 +220,9 @@ def _trust(characterisation: Characterisation) -> str:
     proven = sum(row.ceiling.proof.status == "proven" for row in shown)
     counts = Counter(finding.severity for finding in characterisation.findings)
     told = ", ".join(plural(counts[severity], severity) for severity in ("error", "warning") if counts[severity]) or "no warnings"
-    return f"{steady} of {plural(len(shown), 'ceiling')} converged, {proven} proven against machine code; {told}{_worst(characterisation)}"
+    failed = sum(row.ceiling.proof.status == "failed" for row in shown)
+    against = f"{proven} proven against machine code" + (f", {failed} failed that proof" if failed else "")
+    return f"{steady} of {plural(len(shown), 'ceiling')} converged, {against}; {told}{_worst(characterisation)}"
 
 
 def _worst(characterisation: Characterisation) -> str:

@@ -86,7 +86,7 @@ def show_side(characterisation: Characterisation, out: Console) -> None:
             known.pop(name, None)
     if not known.keys() - {"burst"}:
         return
-    table = _table(side.TITLES[characterisation.device.kind])
+    table = _table(side.title(rows, characterisation.device.kind))
     table.add_column("what", no_wrap=True)
     for heading in known.values():
         table.add_column(heading.replace("of published", "of\npublished"), justify="right", no_wrap=True)

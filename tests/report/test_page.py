@@ -258,3 +258,16 @@ def test_slower_variants_are_folded_away_but_there(fake_cpu: Characterisation) -
     for group in view.groups(fake_cpu):
         for row in group.rows:
             assert f'<th scope="row">{Markup.escape(row.title)}</th><td><b>{row.rate}</b>' in rendered
+
+
+def test_a_page_without_a_roofline_says_why_instead_of_drawing_empty_axes(fake_cpu: Characterisation) -> None:
+    computed = replace(fake_cpu, ceilings=tuple(row for row in fake_cpu.ceilings if row.measures == "compute"))
+    rendered = html.render(computed)
+    assert "No memory ceiling was measured, so there is no roofline to draw." in rendered
+    assert 'aria-label="Roofline' not in rendered
+    assert 'aria-label="Roofline' in html.render(fake_cpu)
+
+
+def test_a_card_of_which_nobody_published_is_not_called_normal(fake_cuda: Characterisation) -> None:
+    assert ">Is this card normal?<" not in html.render(fake_cuda)
+    assert ">Is this card normal?<" in html.render(replace(fake_cuda, device=replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3")))

@@ -52,6 +52,19 @@ def test_the_summary_names_units_clock_and_what_the_library_reaches(fake_cpu: Ch
     assert "matrix products of the library reach 75 %" in compute
 
 
+def test_the_summary_of_libraries_alone_says_what_they_reach(fake_cuda: Characterisation) -> None:
+    alone = replace(fake_cuda, ceilings=tuple(row for row in fake_cuda.ceilings if row.mode == "library"))
+    says = summary.lines(alone)[1].says
+    assert "bf16 695.6 TFLOP/s" in says
+    assert "no instruction peak was measured" in says
+
+
+def test_the_summary_counts_failed_proofs(fake_cpu: Characterisation) -> None:
+    failed = replace(fake_cpu.ceilings[0], proof=replace(fake_cpu.ceilings[0].proof, status="failed"))
+    assert "1 failed that proof" in summary.lines(replace(fake_cpu, ceilings=(failed, *fake_cpu.ceilings[1:])))[4].says
+    assert "failed" not in summary.lines(fake_cpu)[4].says
+
+
 def test_the_summary_says_whether_a_card_is_like_others(fake_cuda: Characterisation) -> None:
     known = replace(fake_cuda, device=replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3"))
     assert "% of the highest published" not in summary.lines(fake_cuda)[1].says
