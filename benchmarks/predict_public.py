@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from microbench.families import Nominal, evaluate, fit_family
+from microbench.evaluate import evaluate
+from microbench.families import Nominal, fit_family
 from microbench.features import Features, describe, join
 from microbench.operators import OPERATORS, Batch
 from microbench.physics import PRODUCTS, TILED, WINOGRAD

@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from microbench.environment import Machine, allowed, environment_findings
+from microbench.environment import environment_findings
+from microbench.machine import Machine, allowed
 from microbench.records import Finding, Value
 
 # Below these shares of the run the envelope over rounds does not notice.

@@ -18,9 +18,10 @@ from pathlib import Path
 from microbench import nominal, units
 from microbench.devices import probe
 from microbench.disturbance import STEAL_SHARE, Steal
-from microbench.environment import FACTS, Machine, allowed, environment_facts
+from microbench.environment import FACTS, environment_facts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
 from microbench.files import check_writable
+from microbench.machine import Machine, allowed
 from microbench.records import Finding, Severity, Value
 
 OURS = "microbench-roofline"

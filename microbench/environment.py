@@ -1,7 +1,7 @@
 """What the numbers are measured under: one small function per fact, each tolerant of a machine that does not tell.
 
 No host name, user, path, serial or other identity is read. A fact that is bad for measuring becomes a finding with a remedy; nothing is
-changed. `Machine` takes the root of the file system, so that recorded machines can be examined like the one at hand.
+changed.
 """
 
 from __future__ import annotations
@@ -9,54 +9,15 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from microbench import units
+from microbench.machine import Machine, allowed, cpu_list
 from microbench.records import Finding, Value
 
-Read = Callable[["Machine"], Value | None]
-Judge = Callable[[Value, "Machine"], Finding | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """The pseudo files of a running system, or of a recorded one."""
-
-    root: Path = field(default_factory=lambda: Path("/"))
-
-    def text(self, path: str) -> str | None:
-        """Read a small file without its line end; ``None`` where it is missing, unreadable or empty."""
-        try:
-            return (self.root / path).read_text(encoding="utf-8", errors="replace").strip() or None
-        except OSError:
-            return None
-
-    def number(self, path: str) -> int | None:
-        """Read a file that holds one integer; ``None`` otherwise."""
-        text = self.text(path)
-        return int(text) if text is not None and re.fullmatch(r"-?\d{1,18}", text) else None
-
-    def texts(self, pattern: str) -> list[str]:
-        """Read all files of a pattern, in order of their names."""
-        try:
-            paths = sorted(self.root.glob(pattern))
-        except OSError:
-            return []
-        return [text for path in paths if (text := self.text(str(path.relative_to(self.root)))) is not None]
-
-    def entry(self, path: str, key: str) -> str | None:
-        """Read the value of the first line ``key: value`` of a file."""
-        for line in (self.text(path) or "").splitlines():
-            name, colon, value = line.partition(":")
-            if colon and name.strip() == key:
-                return value.strip() or None
-        return None
-
-    def kibibytes(self, key: str) -> int | None:
-        """Read an entry of /proc/meminfo, in bytes."""
-        match = re.fullmatch(r"(\d{1,15}) kB", self.entry("proc/meminfo", key) or "")
-        return int(match[1]) * 1024 if match else None
+Read = Callable[[Machine], Value | None]
+Judge = Callable[[Value, Machine], Finding | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,27 +170,6 @@ def mitigations(machine: Machine) -> Value | None:
 
 
 # --- what this process may use -----------------------------------------------------------------------------------------------------
-
-
-def cpu_list(text: str) -> list[int]:
-    """Expand the kernel's list of CPUs.
-
-    Examples
-    --------
-    >>> cpu_list("0-2,7")
-    [0, 1, 2, 7]
-    """
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,6})(?:-(\d{1,6}))?\s*", part)
-        if match:
-            found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return found
-
-
-def allowed(machine: Machine) -> list[int]:
-    """CPUs that this process may run on."""
-    return cpu_list(machine.entry("proc/self/status", "Cpus_allowed_list") or "")
 
 
 def _one_cpu(value: Value, _: Machine) -> Finding | None:

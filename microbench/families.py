@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -19,10 +18,9 @@ from scipy.optimize import least_squares
 from threadpoolctl import threadpool_limits
 
 from microbench import local, physics
-from microbench.errors import UsageError
 from microbench.features import Features, describe, join
 from microbench.operators.table import Table
-from microbench.physics import PRODUCTS, Prior
+from microbench.physics import NOISE, PRODUCTS, Prior
 from microbench.records import Finding, OperatorFit
 
 Floats = npt.NDArray[np.float64]
@@ -34,8 +32,6 @@ ROWS_FOR_INTERVAL = 9
 ROWS_FOR_FIT = 5
 # With so many rows the 90 % quantile is known to a few points, and an operator need not share that of its family.
 ROWS_FOR_CODE = 30
-# Width (ln) at which a residual stops counting as noise in the physics fit and starts counting as an outlier.
-NOISE = 0.12
 # Shares of printed peak and bandwidth that good GPU kernels reach; families that are not products are corrected by their factor.
 REACHED, MOSTLY_REACHED = {"bmm": (0.9, 0.55), "convolution": (0.9, 0.65)}, (0.9, 0.85)
 # Rows that name the same operator twice and differ by more than this factor contradict each other.
@@ -60,17 +56,6 @@ class Nominal:
     caches: tuple[tuple[float, float | None], ...] = ()
     kind: Literal["cpu", "cuda"] | None = None
     measured: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluated:
-    """What a fit says about rows: ln seconds, half-width (ln, infinite where there is no interval), and the terms in seconds."""
-
-    log_seconds: Floats
-    half_width: Floats
-    cost: Floats
-    compute: Floats
-    memory: Floats
 
 
 def prior_of(nominal: Nominal, features: Features, seconds: Floats, dtype: str) -> Prior:
@@ -261,47 +246,6 @@ def _learn_anew(features: Features, seconds: Floats, given: tuple[Nominal, str, 
         off = np.log(seconds[outside]) - np.log(physics.terms(form, theta, test)[0]) - mean
         scores[outside] = off / spread
     return scores
-
-
-@lru_cache(maxsize=64)
-def _loaded(key: tuple[Any, ...]) -> local.Correction:
-    codes, scale, correction, points = key
-    grid = np.asarray(points, dtype=np.float64)
-    return local.Correction(
-        codes=codes,
-        scale=np.asarray(scale),
-        apart=correction[2],
-        amplitude=correction[0],
-        noise=correction[1],
-        positions=grid[:, :-1],
-        alpha=grid[:, -1],
-    )
-
-
-def evaluate(made: OperatorFit, features: Features) -> Evaluated:
-    """Predict rows of the family that a fit belongs to."""
-    theta = {name: math.log(value) for name, value in made.terms.items()}
-    theta |= {f"cost.{launch}": math.log(value) for launch, value in made.cost_s.items()}
-    try:
-        total, cost, compute, memory = physics.terms(made.form, theta, features)
-    except (KeyError, ValueError) as error:
-        says = f"the calibration's fit of {made.family} {made.dtype} cannot be evaluated ({error}); fit or measure it again"
-        raise UsageError(says) from None
-    log_seconds = np.log(total)
-    spread = np.full(len(features), made.correction.get("noise", NOISE))
-    if made.points and len(made.scale) != features.coordinates.shape[1]:
-        # A file of a version that looked at other coordinates: its physics holds, what it corrected is doubt.
-        spread = np.hypot(spread, made.correction.get("amplitude", NOISE))
-    elif made.points:
-        shrunk = tuple(made.correction[name] for name in ("amplitude", "noise", "apart"))
-        mean, spread = _loaded((made.codes, made.scale, shrunk, made.points)).at(features.coordinates, features.code)
-        log_seconds = log_seconds + mean
-    quantile = np.full(len(features), np.inf if made.quantile is None else made.quantile)
-    for name in set(features.code.tolist()) if made.quantiles else ():
-        if name in made.quantiles:
-            quantile[features.code == name] = made.quantiles[name]
-    width = quantile * spread
-    return Evaluated(log_seconds=log_seconds, half_width=width, cost=cost, compute=compute, memory=memory)
 
 
 def fit_table(table: Table, nominal: Nominal | None = None) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:

@@ -35,6 +35,9 @@ LANES = 16
 # Width, in ln(working set), over which one level gives way to the next.
 BLEND = 0.4
 
+# Width (ln) at which a residual stops counting as noise and starts counting as an outlier.
+NOISE = 0.12
+
 PRODUCTS = ("matmul", "bmm", "linear", "convolution", "attention", "recurrent")
 
 # Parameters that no datasheet tells, with means and spreads in ln: where 300 rows each of public tables of three GPUs put them.

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microbench.errors import UsageError
-from microbench.families import evaluate
+from microbench.evaluate import evaluate
 from microbench.features import describe
 from microbench.operators import Op, Table, table_of
 from microbench.operators.core import parse

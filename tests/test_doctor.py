@@ -11,8 +11,8 @@ import pytest
 
 from microbench import commands, doctor
 from microbench.doctor import examine
-from microbench.environment import Machine
 from microbench.errors import CannotRun, UsageError
+from microbench.machine import Machine
 from microbench.records import Finding
 
 Answer = Callable[[str], str]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from microbench import disturbance
 from microbench.disturbance import Disturbance, Steal, Switches, cpu_time
-from microbench.environment import FACTS, Machine, allowed, cpu_list, environment_facts, environment_findings
+from microbench.environment import FACTS, environment_facts, environment_findings
+from microbench.machine import Machine, allowed, cpu_list
 
 Recorded = dict[str, str]
 Place = Callable[[Recorded], Machine]
