@@ -13,11 +13,12 @@ _CLOCK_DRIFT = 0.015
 
 def run_findings(distilled: Distilled, samples: Sequence[Samples], planned: Sequence[Sheet]) -> list[Finding]:
     """Everything that the user should know about the numbers before trusting them, the worst first."""
+    gpu = any(sheet.device_kind == "cuda" for sheet in planned)
     found = [
-        *_wrong(samples),
+        *_wrong(samples, gpu=gpu),
         *_loose(distilled.ceilings),
         *distilled.findings,
-        *_levels(distilled, gpu=any(sheet.device_kind == "cuda" for sheet in planned)),
+        *_levels(distilled, gpu=gpu),
         *_clocks(distilled),
         *_unproven(distilled.ceilings),
         *_unverified(planned),
@@ -53,11 +54,12 @@ def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _wrong(samples: Sequence[Samples]) -> Iterator[Finding]:
+def _wrong(samples: Sequence[Samples], *, gpu: bool) -> Iterator[Finding]:
     wrong = sorted({sample.case for sample in samples if sample.checked is False})
     if wrong:
         says = f"{len(wrong)} cases computed a wrong result in a timed launch, first {wrong[0]}; their rates mean nothing"
-        remedy = "microbench doctor; report the processor and the compiler"
+        card = "check the card's memory and power (nvidia-smi -q -d ECC,PERFORMANCE); without such a fault, report it with this file"
+        remedy = card if gpu else "microbench doctor; report the processor and the compiler"
         yield Finding(code="wrong-result", severity="error", says=says, remedy=remedy)
 
 

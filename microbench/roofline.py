@@ -155,7 +155,7 @@ def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> li
         peak, turn = units.rate(fit.peak, "FLOP/s"), units.digits(fit.ridge[level], 3)
         reached, ridge = units.rate(best.rate.value, "FLOP/s"), units.digits(best.rate.value / fit.bandwidth[level], 3)
         says = (
-            f"the intensity sweep of {fit.dtype} on {fit.unit} units goes through {fit.variant}, the legacy path of this chip: it ends at "
+            f"the intensity sweep of {fit.dtype} on the tensor cores goes through {fit.variant}, the legacy path of this chip: it ends at "
             f"{peak} and turns at {turn} FLOP/byte from {level}; {best.name} reaches {reached}, which this memory feeds from {ridge} "
             "FLOP/byte on"
         )

@@ -114,7 +114,7 @@ def test_a_roofline_by_the_legacy_path_says_where_the_chips_own_path_turns(tmp_p
     held = run(FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), *only)[2]
     assert held is not None
     (says,) = [finding.says for finding in held.findings if finding.code == "legacy-roofline"]
-    told = re.search(r"bf16 on matrix units goes through mma_sync, the legacy path of this chip: it ends at ([\d.]+) GFLOP/s", says)
+    told = re.search(r"bf16 on the tensor cores goes through mma_sync, the legacy path of this chip: it ends at ([\d.]+) GFLOP/s", says)
     reached = re.search(r"ss reaches ([\d.]+) GFLOP/s, which this memory feeds from ([\d.]+) FLOP/byte on", says)
     assert told is not None
     assert reached is not None

@@ -9,6 +9,7 @@ from microbench import units
 from microbench.dtypes import DTYPES
 from microbench.records import Characterisation, OperatorFit, RooflineFit
 from microbench.report import view
+from microbench.report.side import unit_words
 from microbench.report.sweeps import plural
 
 # Wider than this (ln), an interval is a factor and no percentage.
@@ -111,8 +112,9 @@ def _roofline(fit: RooflineFit, level: str, *, gpu: bool) -> tuple[str, ...]:
     if fit.rms_log_residual is not None:
         worst = f", {100 * math.expm1(fit.worst_log_residual):+.1f} %" if fit.worst_log_residual is not None else ""
         residual = f"{100 * math.expm1(fit.rms_log_residual):.1f} %{worst}"
+    unit = unit_words(fit.unit, "cuda") if gpu else fit.unit
     return (
-        f"{' '.join(filter(None, (fit.dtype, fit.unit, fit.variant)))}{', the legacy path' * fit.legacy}, {where}",
+        f"{' '.join(filter(None, (fit.dtype, unit, fit.variant)))}{', the legacy path' * fit.legacy}, {where}",
         level,
         units.rate(fit.peak, "FLOP/s"),
         units.rate(fit.bandwidth[level], "byte/s"),

@@ -237,15 +237,15 @@ def _added(kind: str, to: Array, what: Array, sign: float) -> Array:
 
 def _multiplied(kind: str, elements: Array, tiles: Array, mmas: int) -> Array:
     """What each warp of 32 elements leaves: products with both tiles in turn, an accumulator each, whose bits are added."""
-    left = np.zeros((len(elements), 4), dtype=np.uint32)
     opcode = f"mma.sync.aligned.m16n8k16.row.col.f32.{kind}.{kind}.f32"
-    for at in range(0, len(elements), 32):
-        a = [elements[at : at + 32, register].astype(np.uint64) for register in range(4)]
-        for chain in range(min(mmas, 2)):
-            b, d = [tiles[:, 2 * chain + register].astype(np.uint64) for register in range(2)], [np.zeros(32, dtype=np.uint64)] * 4
-            for _ in range(chain, mmas, 2):
-                d = fragments.multiply(opcode, a, b, d)
-            left[at : at + 32] += np.stack(d, axis=1).astype(np.uint32)
+    a = [elements[:, register].astype(np.uint64) for register in range(4)]
+    left = np.zeros((len(elements), 4), dtype=np.uint32)
+    for chain in range(min(mmas, 2)):
+        b = [np.tile(tiles[:, 2 * chain + register].astype(np.uint64), len(elements) // 32) for register in range(2)]
+        d = [np.zeros(len(elements), dtype=np.uint64)] * 4
+        for _ in range(chain, mmas, 2):
+            d = fragments.multiply(opcode, a, b, d)
+        left += np.stack(d, axis=1).astype(np.uint32)
     return left
 
 

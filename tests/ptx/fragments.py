@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -107,11 +107,20 @@ def _places_c(i: int) -> tuple[Array, Array]:
 _WIDTHS = {"f64": 64, "tf32": 32, "f16": 16, "bf16": 16, "e2m1": 4}
 
 
-def _matrix(words: list[Array], kind: str, size: tuple[int, int], places: Callable[[int], tuple[Array, Array]]) -> Array:
+def _matrix(words: list[Array], kind: str, shape: tuple[int, int, int], which: str) -> Array:
+    """A or B of one warp; a kernel multiplies the same ones many times, so they are put together once."""
+    return _put_together(np.stack(words).tobytes(), words[0].dtype.str, kind, shape, which)
+
+
+@lru_cache(maxsize=512)
+def _put_together(held: bytes, stored: str, kind: str, shape: tuple[int, int, int], which: str) -> Array:
+    words = np.frombuffer(held, dtype=stored).reshape(-1, 32)
+    width = _WIDTHS.get(kind, 8)
+    size, places = ((shape[0], shape[2]), _places_a) if which == "a" else ((shape[2], shape[1]), _places_b)
     elements = np.concatenate([decode(kind, word).reshape(32, -1) for word in words], axis=1)
     matrix = np.full(size, np.nan)
     for i in range(elements.shape[1]):
-        matrix[places(i)] = elements[:, i]
+        matrix[places(shape, width, i)] = elements[:, i]
     if np.isnan(matrix).any():
         raise ValueError(f"fragments of {kind} leave holes in {size}")
     return matrix
@@ -119,21 +128,23 @@ def _matrix(words: list[Array], kind: str, size: tuple[int, int], places: Callab
 
 def matrix_a(shape: tuple[int, int, int], kind: str, words: list[Array]) -> Array:
     """A of one warp from its registers."""
-    return _matrix(words, kind, (shape[0], shape[2]), lambda i: _places_a(shape, _WIDTHS.get(kind, 8), i))
+    return _matrix(words, kind, shape, "a")
 
 
 def multiply(opcode: str, a: list[Array], b: list[Array], c: list[Array]) -> list[Array]:
-    """Registers of D = A x B + C of one warp from its registers."""
+    """Registers of D = A x B + C of one or more whole warps from their registers."""
     found = SHAPE.search(opcode)
     assert found is not None
     shape = (int(found[1]), int(found[2]), int(found[3]))
     words = opcode.split(".")[:-1] if "block_scale" in opcode else opcode.split(".")
     accumulator, kind = words[-1], words[-2]
-    left = matrix_a(shape, kind, a)
-    right = _matrix(b, kind, (shape[2], shape[1]), lambda i: _places_b(shape, _WIDTHS.get(kind, 8), i))
-    sums = np.concatenate([decode(accumulator, word).reshape(32, -1) for word in c], axis=1)
+    warps = [slice(at, at + 32) for at in range(0, len(c[0]), 32)]
+    left = np.stack([matrix_a(shape, kind, [word[warp] for word in a]) for warp in warps])
+    right = np.stack([_matrix([word[warp] for word in b], kind, shape, "b") for warp in warps])
+    sums = np.concatenate([decode(accumulator, word).reshape(len(c[0]), -1) for word in c], axis=1)
     product = left @ right
-    result = np.stack([sums[:, i] + product[_places_c(i)] for i in range(sums.shape[1])], axis=1)
+    places = [_places_c(i) for i in range(sums.shape[1])]
+    result = np.stack([sums[:, i] + product[:, row, column].reshape(-1) for i, (row, column) in enumerate(places)], axis=1)
     if accumulator == "f16":
         return [encode("f16", result[:, at : at + 2]) for at in range(0, result.shape[1], 2)]
     return [encode(accumulator, result[:, i]) for i in range(result.shape[1])]

@@ -312,14 +312,11 @@ def _matrix(m: Machine, s: Statement, lanes: Array) -> None:
     m.counts["flop"] += 2 * rows * columns * depth * len(warps)
     if "block_scale" in s.opcode and any((m.value(s.operands[at]) != 0x38383838).any() for at in (4, 6)):
         raise NotImplementedError("block scales other than one")
-    a, b, c = ([m.value(word) for word in _vector(operand)] for operand in s.operands[1:4])
-    for warp in warps:
-        these = slice(32 * warp, 32 * warp + 32)
-        result = fragments.multiply(s.opcode, [x[these] for x in a], [x[these] for x in b], [x[these] for x in c])
-        mask = np.zeros(m.threads, dtype=bool)
-        mask[these] = True
-        for name, bits in zip(_vector(s.operands[0]), result, strict=True):
-            m.put(name, np.tile(bits, m.threads // 32), mask)
+    a, b, c = ([m.value(word)[lanes] for word in _vector(operand)] for operand in s.operands[1:4])
+    for name, bits in zip(_vector(s.operands[0]), fragments.multiply(s.opcode, a, b, c), strict=True):
+        spread = np.zeros(m.threads, dtype=np.uint64)
+        spread[lanes] = bits
+        m.put(name, spread, lanes)
 
 
 def _elect(m: Machine, s: Statement, lanes: Array) -> None:
