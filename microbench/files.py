@@ -26,6 +26,7 @@ def slug(device: Device) -> str:
 
     Examples
     --------
+    >>> from microbench.records import Device
     >>> slug(Device(id="1", kind="cuda", name="NVIDIA H100 80GB HBM3", arch="sm_90a"))
     'nvidia-h100-80gb-hbm3'
     """

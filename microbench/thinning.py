@@ -25,13 +25,12 @@ def thin(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
     """Keep at most ``limit`` timings; ``count`` still says how many were taken.
 
     The fastest is always that of all timings; what the companions tell is too from five timings on, and the median from ``EXACT``.
-    Companions stay only where they tell the clock, and the timings that alternated with
-    them come first; apart from that the order stays.
+    Companions stay only where they tell the clock, and the timings that alternated with them come first; apart from that the order stays.
 
     Examples
     --------
     >>> thin(Samples(case="a", round=0, started_s=0.0, iterations=1, count=6, ns=(9, 4, 5, 6, 3, 7)), 4).ns
-    (4, 5, 6, 3)
+    (9, 5, 6, 3)
     """
     taken = len(samples.ns)
     if taken <= limit and len(samples.power_w) <= limit:
