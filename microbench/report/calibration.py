@@ -1,54 +1,119 @@
-"""The calibration plot: predicted over measured seconds, one colour per family."""
+"""The calibration plot: predicted over measured seconds, all operators together and the error of each family."""
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from microbench import units
 from microbench.files import write_new
+from microbench.report import style
+from microbench.report.sweeps import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+# A prediction within this factor is drawn inside the band.
+WITHIN = 1.25
+# Errors beyond this factor stand at the edge, as triangles.
+_FARTHEST = 4.0
+_ROW_INCHES = 0.27
+_LEAST_INCHES = 4.2
+
 
 def draw_calibration(measured: Any, predicted: Any, families: Sequence[str], path: Path) -> None:
-    """Draw measured against predicted time, and the error over time below, and write a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Draw measured against predicted time, and beside it the error family by family, and write a PNG.
 
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    FigureCanvasAgg(figure)
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    Parameters
+    ----------
+    measured, predicted
+        Seconds, one a row.
+    families
+        The family of each row; a family needs no colour of its own, since it has a line of its own.
+    path
+        Where to write; nothing there is overwritten.
+    """
+    with style.settings("calibration"):
+        made = figure(np.asarray(measured), np.asarray(predicted), families)
+    write_new(path, style.png(made, "calibration"))
+
+
+def figure(measured: Any, predicted: Any, families: Sequence[str]) -> Any:
+    """Make the picture."""
     names = list(dict.fromkeys(families))
-    labels = np.asarray(families, dtype=object)
-    from matplotlib import colormaps
-
-    colours = colormaps["tab20"].resampled(max(len(names), 2))
-    for place, name in enumerate(names):
-        chosen = labels == name
-        style = {"s": 14, "color": colours(place), "alpha": 0.8, "linewidths": 0}
-        upper.scatter(measured[chosen] * 1e6, predicted[chosen] * 1e6, label=name, **style)
-        lower.scatter(measured[chosen] * 1e6, predicted[chosen] / measured[chosen], **style)
-    ends = np.array([measured.min(), measured.max()]) * 1e6
-    upper.plot(ends, ends, color="0.3", linewidth=1)
-    upper.set(xscale="log", yscale="log", ylabel="predicted (µs)")
-    lower.axhline(1, color="0.3", linewidth=1)
-    for factor in (0.8, 1.25):
-        lower.axhline(factor, color="0.6", linewidth=0.8, linestyle="--")
-    lower.set(yscale="log", xlabel="measured (µs)", ylabel="predicted / measured")
-    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
-
+    inches = max(_LEAST_INCHES, _ROW_INCHES * len(names))
+    height = inches + 1.45
+    made = style.figure(12.0, height)
+    bottom, tall = 0.6 / height, inches / height
+    together = made.add_axes((0.065, bottom, 0.36, tall))
+    apart = made.add_axes((0.6, bottom, 0.25, tall))
     ratio = predicted / measured
-    lower.set_ylim(min(0.3, 0.9 * float(ratio.min())), max(3.3, 1.1 * float(ratio.max())))
-    lower.yaxis.set_major_locator(FixedLocator([0.5, 0.8, 1, 1.25, 2]))
-    lower.yaxis.set_major_formatter(ScalarFormatter())
-    lower.yaxis.set_minor_formatter(NullFormatter())
-    upper.legend(fontsize=8, ncols=2, loc="upper left", frameon=False)
-    for axes in (upper, lower):
-        axes.grid(visible=True, alpha=0.25)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    write_new(path, buffer.getvalue())
+    _scatter(together, measured, predicted)
+    _strips(apart, ratio, (names, np.asarray(families, dtype=object)))
+    error = np.median(np.abs(ratio - 1))
+    inside = np.mean((ratio <= WITHIN) & (ratio >= 1 / WITHIN))
+    says = (
+        f"{plural(len(ratio), 'operator')}: median error {100 * error:.1f} %, {100 * inside:.0f} % within a factor of {WITHIN:g} (shaded)"
+    )
+    style.heading(together, "Predicted against measured time", says)
+    return made
+
+
+def _scatter(ax: Any, measured: Any, predicted: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    style.dress(ax)
+    ax.set(xscale="log", yscale="log")
+    both = np.concatenate([measured, predicted])
+    ends = np.array([both.min() / 1.5, both.max() * 1.5])
+    ax.fill_between(ends, ends / WITHIN, ends * WITHIN, color=style.SHADES[0], linewidth=0, zorder=0)
+    ax.plot(ends, ends, color=style.FAINT, linewidth=1, zorder=1)
+    ax.scatter(measured, predicted, s=9, color=style.BLUE, alpha=0.45, linewidths=0, zorder=3)
+    ax.set(xlim=ends, ylim=ends, xlabel="measured", ylabel="predicted")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(base=10, numticks=9))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _strips(ax: Any, ratio: Any, families: tuple[Sequence[str], Any]) -> None:
+    """One line a family: its errors as points, the median as a bar across; beside it rows and median error."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+
+    names, labels = families
+    style.dress(ax)
+    ax.set_xscale("log")
+    ax.set_xlim(1 / _FARTHEST / 1.08, _FARTHEST * 1.08)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.axvspan(1 / WITHIN, WITHIN, color=style.SHADES[0], linewidth=0, zorder=0)
+    ax.axvline(1, color=style.FAINT, linewidth=1, zorder=1)
+    scatter = np.random.default_rng(0).uniform(-0.24, 0.24, len(ratio))
+    for row, name in enumerate(names):
+        chosen = labels == name
+        _strip(ax, row, ratio[chosen], scatter[chosen])
+    ax.set_yticks(range(len(names)), list(names))
+    ax.tick_params(axis="y", labelcolor=style.INK, length=0)
+    ax.grid(visible=False, axis="y")
+    ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1 / WITHIN, 1, WITHIN, 2, 4]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("predicted / measured")
+    ax.annotate("median error, rows", (1, 1), (8, 4), xycoords="axes fraction", textcoords="offset points", **_small(style.MUTED))
+
+
+def _strip(ax: Any, row: int, ratio: Any, scatter: Any) -> None:
+    for marker, shown in (("<", ratio < 1 / _FARTHEST), ("o", np.abs(np.log(ratio)) <= np.log(_FARTHEST)), (">", ratio > _FARTHEST)):
+        size = 9 if marker == "o" else 26
+        at = np.clip(ratio[shown], 1 / _FARTHEST, _FARTHEST)
+        ax.scatter(at, row + scatter[shown], s=size, marker=marker, color=style.BLUE, alpha=0.45, linewidths=0, zorder=3)
+    middle = np.clip(np.median(ratio), 1 / _FARTHEST, _FARTHEST)
+    ax.plot([middle, middle], [row - 0.34, row + 0.34], color=style.VERMILLION, linewidth=2, zorder=4)
+    text = f"{100 * np.median(np.abs(ratio - 1)):.1f} %, {len(ratio)}"
+    place: dict[str, Any] = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+    ax.annotate(text, (1, row), (8, 0), **place, **_small(style.INK))
+
+
+def _small(colour: str) -> dict[str, Any]:
+    return {"fontsize": style.SMALL, "color": colour, "annotation_clip": False}

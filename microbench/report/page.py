@@ -65,7 +65,8 @@ def _nominal(ceiling: Ceiling) -> str:
         return "no nominal rate is known"
     clock = f" at {view.clock_text(ceiling.clock_hz)}" if ceiling.clock_hz else ""
     unit = "byte" if ceiling.measures != "compute" else "OP" if view.rate_unit(ceiling) == "OP/s" else "FLOP"
-    per_clock = f"; {units.digits(ceiling.per_clock)} {unit} a cycle seen" if ceiling.per_clock else ""
+    each = "SM" if ceiling.backend in ("cuda", "triton") else "core"
+    per_clock = f"; {units.digits(ceiling.per_clock)} {unit} a cycle and {each} seen" if ceiling.per_clock else ""
     return f"{view.rate_text(ceiling, ceiling.nominal)}{clock}{per_clock}"
 
 
