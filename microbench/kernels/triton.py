@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from microbench.dtypes import DTYPES
@@ -24,7 +24,9 @@ TURNS = 32
 FMAS = (1, 4, 16, 64)
 KINDS: dict[Access, int] = {"read": 0, "write": 1, "copy": 2, "triad": 3}
 ARRAYS: dict[Access, tuple[int, int]] = {"read": (1, 0), "write": (0, 1), "copy": (1, 1), "triad": (2, 1)}
-PROGRAMS = {"dot": 2, "fma": 8, "stream": 8, "mix": 8}  # a multiprocessor
+MIXED = (128, 64)  # rows and depth of the FP16 tile that the mixed products load
+PRODUCTS = ((16, 1), (64, 1), (64, 4), (64, 16))  # their columns, and products a tile: columns x products FLOP a byte
+PROGRAMS = {"dot": 2, "fma": 8, "stream": 8, "mix": 8, "mix_dot": 4}  # a multiprocessor
 _UNITS: dict[str, Unit] = {"dot": "matrix", "fma": "scalar", "mix": "scalar"}
 DEFAULT_BYTES = 256 << 20
 CHECK_BYTES = 1 << 20
@@ -72,6 +74,18 @@ def kernels(device: Device) -> Iterator[Kernel]:
         work = Work(flop=4 * fmas * BLOCK, bytes_read=8 * BLOCK)
         sheet = _sheet(f"mix.f32.fma{fmas}.triton", "intensity", "f32", work, reason)
         yield _kernel(device, sheet, lambda params, fmas=fmas: MixJob(device, fmas, _size(params)))  # type: ignore[misc]
+    yield from _mixed_products(device, capability, reason)
+
+
+def _mixed_products(device: Device, capability: int, reason: str | None) -> Iterator[Kernel]:
+    half = next(each for each in DOTS if each.dtype == "f16")
+    lacks = None if capability in half.targets else f"Triton has no matrix instruction for f16 on {device.arch}"
+    rows, depth = MIXED
+    for columns, products in PRODUCTS:
+        work = Work(flop=2 * rows * columns * depth * products, bytes_read=2 * rows * depth)
+        name = f"mix.f16.f32.dot{columns * products}.triton"
+        sheet = replace(_sheet(name, "intensity", "f16", work, reason or lacks), unit="matrix", accumulator="f32")
+        yield _kernel(device, sheet, lambda params, n=columns, p=products: MixDotJob(device, n, p, _size(params)))  # type: ignore[misc]
 
 
 def _size(params: Mapping[str, Value]) -> int:
@@ -308,3 +322,47 @@ class MixJob(Job):
                 y = y - x
             expected += x + y
         return bool((self["out"][:BLOCK].cpu() == expected).all())
+
+
+class MixDotJob(Job):
+    """Mixed intensity of `tl.dot`: each FP16 tile that is read is multiplied with one B so many times."""
+
+    def __init__(self, device: Device, columns: int, products: int, working_set: int, place: str | None = None) -> None:
+        super().__init__(device, "mix_dot", place)
+        self.columns, self.products = columns, products
+        rows, depth = MIXED
+        self.blocks = max(1, working_set // (2 * rows * depth))
+        elements = self.torch.arange(self.blocks * rows * depth, device=self.place, dtype=self.torch.int32)
+        self.make("one", (elements % 5 - 2).half())
+        self.make("two", _small(self.torch, 3, depth, columns).half())
+        self.make("out", self.torch.zeros((self.programs, rows, columns)))
+
+    def launch(self, iterations: int) -> None:
+        """Start the stream."""
+        rows, depth = MIXED
+        self["out"].fill_(-1)
+        self.code.mix_dot[(self.programs,)](
+            self["out"],
+            self["one"],
+            self["two"],
+            self.blocks,
+            iterations,
+            PRODUCTS=self.products,
+            M=rows,
+            N=self.columns,
+            K=depth,
+            num_warps=4,
+        )
+
+    def right(self, iterations: int) -> bool:
+        """Look at the first program's sums, as far as they are exact."""
+        rows, depth = MIXED
+        if iterations * self.products * depth * 4 >= 1 << 24:
+            return True
+        two = self["two"].cpu().double()
+        # Tiles repeat after five, so that a long launch is foreseen from how often each of them was met.
+        starts = [i * self.programs % self.blocks * rows * depth % 5 for i in range(iterations)]
+        lane = self.torch.arange(rows * depth).reshape(rows, depth)
+        tiles = {start: ((start + lane) % 5 - 2).double() for start in set(starts)}
+        expected = sum(starts.count(start) * self.products * (tile @ two) for start, tile in tiles.items())
+        return bool((self["out"][0].cpu().double() == expected).all())

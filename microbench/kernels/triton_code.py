@@ -77,4 +77,19 @@ def mix(out, one, turn, blocks, iterations, FMAS: tl.constexpr, BLOCK: tl.conste
     tl.store(out + program * BLOCK + lane, sums)
 
 
+@triton.jit
+def mix_dot(out, one, two, blocks, iterations, PRODUCTS: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+    """Stream tiles A through so many products with one B each, and add up the results."""
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    row, column, depth = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
+    right = tl.load(two + depth[:, None] * N + column[None, :])
+    sums = tl.zeros((M, N), dtype=tl.float32)
+    for i in range(iterations):
+        at = ((program + i * programs) % blocks) * (M * K)
+        left = tl.load(one + at + row[:, None] * K + depth[None, :])
+        for _ in tl.static_range(PRODUCTS):
+            sums = tl.dot(left, right, sums, input_precision="ieee")
+    tl.store(out + program * M * N + row[:, None] * N + column[None, :], sums)
+
+
 SUMS = {"f64": tl.float64, "i8": tl.int32}

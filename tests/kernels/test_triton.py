@@ -33,11 +33,12 @@ interpreter._patch_lang_tensor = squeezed
 from microbench.kernels import triton as own
 from microbench.records import Device
 device = Device(id="1" * 16, kind="cuda", name="invented", arch="sm_90a", units_by_kind={"sm": 1})
-own.PROGRAMS.update(dot=1, fma=2, stream=2, mix=2)
+own.PROGRAMS.update(dot=1, fma=2, stream=2, mix=2, mix_dot=2)
 jobs = {f"dot.{each.dtype}": own.DotJob(device, each, "cpu") for each in own.DOTS if each.dtype in ("f16", "tf32", "i8", "f64")}
 jobs["fma"] = own.FmaJob(device, "cpu")
 jobs |= {access: own.StreamJob(device, access, 5 * 4096 * 4 * 2, "cpu") for access in own.ARRAYS}
 jobs |= {f"mix.{fmas}": own.MixJob(device, fmas, 5 * 4096 * 8, "cpu") for fmas in (1, 4)}
+jobs |= {f"mix_dot.{n * p}": own.MixDotJob(device, n, p, 7 * 2 * 128 * 64, "cpu") for n, p in own.PRODUCTS[:3]}
 found = {}
 for name, job in jobs.items():
     job.launch(3)
@@ -57,7 +58,7 @@ def in_a_process(code: str, seconds: int, **more: str) -> object:
 def test_every_kernel_leaves_exact_values_in_the_interpreter_and_a_wrong_one_shows() -> None:
     found = in_a_process(VALUES, 300, TRITON_INTERPRET="1")
     assert isinstance(found, dict)
-    assert len(found) == 11
+    assert len(found) == 14
     assert {name: right for name, (right, _) in found.items() if not right} == {}
     # A write's and a copy's looked-at block is the last one, which one wrong word elsewhere does not touch.
     assert [name for name, (_, spoilt) in found.items() if spoilt and name not in ("write", "copy", "triad")] == []
@@ -77,6 +78,11 @@ if what in pointer:
     sums = {"f64": "*fp64", "i8": "*i32"}.get(what, "*fp32")
     fixed = {"M": m, "N": n, "K": k, "PRECISION": each.precision, "SUMS": code.SUMS.get(what, code.tl.float32)}
     function, signature, warps = code.dot, {"out": sums, "a": pointer[what], "b": pointer[what], "iterations": "i32"}, 4
+elif what == "mix_dot":
+    m, k = own.MIXED
+    fixed = {"PRODUCTS": 4, "M": m, "N": 64, "K": k}
+    function, warps = code.mix_dot, 4
+    signature = {"out": "*fp32", "one": "*fp16", "two": "*fp16", "blocks": "i32", "iterations": "i32"}
 elif what == "fma":
     fixed = {"TURNS": own.TURNS, "BLOCK": own.PAIRS}
     function, signature, warps = code.fma, {"out": "*fp32", "a": "*fp32", "iterations": "i32"}, 4
@@ -115,6 +121,19 @@ def test_streams_move_128_bits_at_a_time(target: int, access: str, loads: int, s
     assert len(re.findall(r"ld\.global\.v4", ptx)) >= loads * own.BLOCK // (8 * 32 * 4)
     assert len(re.findall(r"st\.global\.v4", ptx)) >= stores
     assert not re.search(r"ld\.global\.b32", ptx)
+
+
+@pytest.mark.parametrize(
+    ("target", "matrix"), [(80, r"mma\.sync\S*m16n8k16"), (90, r"wgmma\.mma_async\S*m64n64k16"), (100, r"tcgen05\.mma\S*kind::f16")]
+)
+def test_every_mixed_product_is_in_the_loop_and_its_tile_is_loaded_128_bits_at_a_time(target: int, matrix: str, tmp_path: Path) -> None:
+    ptx = str(
+        in_a_process(AHEAD.replace("sys.argv[1]", str(target)).replace("sys.argv[2]", "'mix_dot'"), 120, TRITON_CACHE_DIR=str(tmp_path))
+    )
+    # FLOP of one instruction of a warp, of the four warps of a group, of a block.
+    flop = {80: 4 * 2 * 16 * 8 * 16, 90: 2 * 64 * 64 * 16, 100: 2 * 128 * 64 * 16}[target]
+    assert len(re.findall(matrix, ptx)) * flop == 4 * 2 * 128 * 64 * 64
+    assert len(re.findall(r"ld\.global\.v4|cp\.async\.cg\S*", ptx)) >= 128 * 64 * 2 // (128 * 16)
 
 
 def test_the_vector_loop_holds_every_multiply_add(tmp_path: Path) -> None:
