@@ -146,8 +146,9 @@ def compare(old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> int:
     elif form == "github":
         sys.stdout.write(shown.as_github(result, failed))
     else:
-        emit(shown.readable(result), f"{result.new} against {result.old}")
-        sys.stdout.write("\n".join(shown.summary(result)) + "\n")
+        from microbench.report.terminal import console
+
+        shown.show(result, console())
         for finding in (*result.findings, *failed):
             sys.stderr.write(_told(finding))
     return 1 if failed else 0

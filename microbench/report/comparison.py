@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from microbench import units
-from microbench.compare import Comparison
+from microbench.compare import Change, Comparison
 from microbench.dtypes import DTYPES
 from microbench.records import Finding
+from microbench.report.summary import moment
+from microbench.report.sweeps import plural
 
 Row = dict[str, str | int | float | bool | None]
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 _ROWS_IN_A_SUMMARY = 10
+_LARGEST = 5
+_STYLES = {"slower": "red", "faster": "green", "same": ""}
 
 
 def rows(comparison: Comparison) -> list[Row]:
@@ -35,27 +45,92 @@ def rows(comparison: Comparison) -> list[Row]:
     ]
 
 
-def readable(comparison: Comparison) -> list[Row]:
-    """The same rows with units and prefixes, for a terminal."""
-    return [
-        {
-            "row": change.name,
-            "old": _quantity(change.name, change.group, change.old),
-            "new": _quantity(change.name, change.group, change.new),
-            "speed": f"{100 * (change.ratio.value - 1):+.1f} %",
-            "between": f"{100 * (change.ratio.low - 1):+.1f} and {100 * (change.ratio.high - 1):+.1f} %",
-            "verdict": change.verdict if change.converged else f"{change.verdict} (unsettled)",
-        }
-        for change in comparison.changes
-    ]
+def show(comparison: Comparison, out: Console) -> None:
+    """Print the verdict on each kind of row, then the rows that changed; without any, those that differ most."""
+    out.print(Text(heading(comparison), style="bold"))
+    out.print()
+    table = _table()
+    for column in ("kind", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for column in ("speed, %", "between, %", "rows", "slower", "faster", "scatter, %"):
+        table.add_column(column, justify="right")
+    for group in comparison.groups:
+        counts = Counter(change.verdict for change in comparison.changes if change.group == group.name)
+        table.add_row(
+            group.name,
+            Text(group.verdict, style=_STYLES[group.verdict]),
+            _speed(group.ratio.value),
+            f"{_speed(group.ratio.low)} to {_speed(group.ratio.high)}",
+            *(str(count) for count in (group.rows, counts["slower"], counts["faster"])),
+            f"{100 * group.scatter:.1f}",
+        )
+    out.print(table)
+    _show_rows(comparison, out)
+    for line in _only_in_one(comparison):
+        out.print(line)
 
 
-def _quantity(name: str, group: str, value: float) -> str:
-    if group == "cost":
+def _show_rows(comparison: Comparison, out: Console) -> None:
+    changed = [change for change in comparison.changes if change.verdict != "same"]
+    shown = changed or sorted(comparison.changes, key=lambda change: -abs(change.ratio.value - 1))[:_LARGEST]
+    out.print()
+    out.print(Text("Rows that changed" if changed else "No row changed by more than noise; those that differ most", style="bold"))
+    table = _table()
+    table.add_column("row", no_wrap=True)
+    for column in ("old, new", "speed, %", "between, %"):
+        table.add_column(column, justify="right", overflow="fold")
+    table.add_column("verdict")
+    for change in shown:
+        row = readable(change)
+        table.add_row(*row[:-1], Text(row[-1], style=_STYLES[change.verdict]))
+    out.print(table)
+    if not all(change.converged for change in shown):
+        out.print(Text("?  not settled in one of the files: its interval is wider", style="dim"))
+    left = len(comparison.changes) - len(shown)
+    if left:
+        out.print(
+            Text(f"{plural(left, 'row')} not shown {'are' if left > 1 else 'is'} the same within noise; --format json has all", style="dim")
+        )
+
+
+def heading(comparison: Comparison) -> str:
+    """New against old, with moments as people write them and the device once if it is one.
+
+    Examples
+    --------
+    >>> old, new = "A, 2026-11-21T10:00:00+00:00", "A, 2026-11-22T10:00:00+00:00"
+    >>> heading(Comparison(old=old, new=new, same_device=True, changes=(), groups=()))
+    'A: 2026-11-22 10:00 UTC against 2026-11-21 10:00 UTC'
+    """
+    (new, _, late), (old, _, early) = (text.rpartition(", ") for text in (comparison.new, comparison.old))
+    if new and new == old:
+        return f"{new}: {moment(late)} against {moment(early)}"
+    return " against ".join(f"{name}, {moment(started)}" if name else moment(started) for name, started in ((new, late), (old, early)))
+
+
+def readable(change: Change) -> tuple[str, ...]:
+    """A row with units and prefixes: name, old and new, change of speed, its interval, verdict."""
+    new = _quantity(change, change.new)
+    like = units.like_seconds if change.group == "cost" else units.like
+    both = f"{like(change.old, change.new)}, {new}"
+    verdict = change.verdict if change.converged else f"{change.verdict} ?"
+    return (change.name, both, _speed(change.ratio.value), f"{_speed(change.ratio.low)} to {_speed(change.ratio.high)}", verdict)
+
+
+def _speed(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.1f}"
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="dim", collapse_padding=True, padding=(0, 1), pad_edge=False)
+
+
+def _quantity(change: Change, value: float) -> str:
+    if change.group == "cost":
         return units.seconds(value)
-    words = name.replace(" ", ".").split(".")
-    whole = group == "compute" and any(word in DTYPES and DTYPES[word].kind == "int" for word in words)
-    return units.rate(value, "byte/s" if group != "compute" else "OP/s" if whole else "FLOP/s")
+    words = change.name.replace(" ", ".").split(".")
+    whole = change.group == "compute" and any(word in DTYPES and DTYPES[word].kind == "int" for word in words)
+    return units.rate(value, "byte/s" if change.group != "compute" else "OP/s" if whole else "FLOP/s")
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -65,6 +140,11 @@ def summary(comparison: Comparison) -> list[str]:
         f"{100 * (group.ratio.high - 1):+.1f} %) over {group.rows} rows, which scatter by {100 * group.scatter:.1f} %"
         for group in comparison.groups
     ]
+    return [*lines, *_only_in_one(comparison)]
+
+
+def _only_in_one(comparison: Comparison) -> list[str]:
+    lines = []
     for word, names in (("only in the new file", comparison.added), ("only in the old file", comparison.missing)):
         if names:
             more = f" and {len(names) - _ROWS_IN_A_SUMMARY} more" if len(names) > _ROWS_IN_A_SUMMARY else ""

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import io
 import json
 
-from microbench.compare import compare, exceeded
+import pytest
+from rich.console import Console
+
+from microbench.compare import Comparison, compare, exceeded
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate
-from microbench.report.comparison import as_github, as_json, readable, summary
+from microbench.report.comparison import as_github, as_json, readable, show, summary
 
 
 def ceiling(name: str, rate: float, dtype: str) -> Ceiling:
@@ -20,12 +24,44 @@ def characterisation(rate: float, *extra: str) -> Characterisation:
 
 
 def test_rows_carry_the_unit_of_their_kind_and_slowest_comes_first() -> None:
-    rows = readable(compare(characterisation(100e9), characterisation(50e9)))
-    assert [(row["row"], row["new"], row["verdict"]) for row in rows] == [
-        ("fma.f32 x1", "50.00 GFLOP/s", "slower"),
-        ("dot.i8 x1", "4.000 TOP/s", "same"),
-        ("launch", "4.00 µs", "same"),
+    rows = [readable(change) for change in compare(characterisation(100e9), characterisation(50e9)).changes]
+    assert [(row[0], row[1], row[2], row[-1]) for row in rows] == [
+        ("fma.f32 x1", "100.0, 50.00 GFLOP/s", "-50.0", "slower"),
+        ("dot.i8 x1", "4.000, 4.000 TOP/s", "+0.0", "same"),
+        ("launch", "4.00, 4.00 µs", "+0.0", "same"),
     ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_the_verdict_on_each_kind_and_then_only_what_changed(width: int) -> None:
+    text = shown(compare(characterisation(100e9), characterisation(50e9)), width)
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith(("compute", "cost"))] == [
+        ["compute", "slower"],
+        ["cost", "same"],
+    ]
+    changed = text[text.index("Rows that changed") :]
+    assert "fma.f32 x1" in changed
+    assert "dot.i8" not in changed
+    assert "2 rows not shown are the same" in changed
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+def test_a_terminal_says_that_nothing_changed() -> None:
+    text = shown(compare(characterisation(1e9, *(f"row{i}" for i in range(9))), characterisation(1e9, *(f"row{i}" for i in range(9)))), 100)
+    assert "No row changed by more than noise" in text
+    assert "7 rows not shown are the same" in text
+
+
+def test_names_of_rows_stay_whole_on_a_narrow_terminal() -> None:
+    name = "write.f32.v128_nt.DRAM"
+    assert f"{name} x1" in shown(compare(characterisation(1e9, name), characterisation(1e9, name)), 80)
+
+
+def shown(comparison: Comparison, width: int) -> str:
+    out = Console(width=width, file=io.StringIO(), highlight=False)
+    show(comparison, out)
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
 
 
 def test_summary_names_rows_of_one_file() -> None:
