@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -132,7 +133,9 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     listed = [inputs] if isinstance(inputs, str | torch.Tensor) else list(inputs)
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
-        with fake:
+        with fake, warnings.catch_warnings():
+            # Models warn of what is slow or doubtful when they run, and torch of looking at tensors without data: nothing runs here.
+            warnings.simplefilter("ignore")
             if isinstance(model, torch.nn.Module):
                 with FakeCopyMode(fake):
                     made = copy.deepcopy(model)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,7 @@ Cell = str | int | float | bool | None
 Row = Mapping[str, Cell]
 
 _PIPE_WIDTH = 160
+_FEW_ROWS = 3
 
 
 def emit(rows: Sequence[Row], title: str, json_path: str | None = None, csv_path: str | None = None) -> None:
@@ -57,16 +59,27 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def show(rows: Sequence[Row], title: str) -> None:
-    """Print rows as a table; columns that are empty throughout are left out."""
+    """Print rows as a table; columns that are empty throughout are left out. A few rows that are too wide are printed as columns."""
     columns = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, "") for row in rows)]
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
+    table = _table(title)
     for name in columns:
         numbers = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(row.get(name))) for name in columns))
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
+    if len(rows) <= _FEW_ROWS and Measurement.get(console, console.options.update(max_width=10**6), table).maximum > console.width:
+        table = _table(title)
+        table.add_column(columns[0])
+        for row in rows:
+            table.add_column(Text(_cell(row.get(columns[0]))), overflow="fold")
+        for name in columns[1:]:
+            table.add_row(name, *(Text(_cell(row.get(name))) for row in rows))
     console.print(table)
+
+
+def _table(title: str) -> Table:
+    return Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
 
 
 def _cell(value: Cell) -> str:
