@@ -12,6 +12,7 @@ import numpy as np
 
 from microbench import streams
 from microbench.families import Nominal, fit_table
+from microbench.kernels.torch_import import import_torch
 from microbench.operators import Op, table_of
 from microbench.records import Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
 from microbench.rounds import Effort, Floats, Rounds, measure, middle
@@ -79,9 +80,7 @@ def nominal_of(device: Device, ceilings: Sequence[Ceiling]) -> Nominal:
 def use_all_threads(device: Device) -> None:
     """Let torch use every processor this process may run on: what a user gets without setting anything."""
     if device.kind == "cpu":
-        import torch
-
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        import_torch().set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def calibrate(device: Device, ceilings: Sequence[Ceiling], budget: str = "default", seed: int = SEED) -> Calibrated:
@@ -140,13 +139,12 @@ def predict_models(names: Iterable[str], calibration: Characterisation) -> dict[
 
 def module_cost(place: str) -> tuple[Cost, ...]:
     """What the host pays per module around an operator: a chain of the smallest modules against the operator alone."""
-    import torch
-
     from microbench.kernels.torch_models import module_chain
     from microbench.kernels.torch_operators import call_of, timer
     from microbench.model_time import MODULE_COST
     from microbench.operators import op
 
+    torch = import_torch()
     clock, chain, alone = timer(place), module_chain(CHAIN, place), call_of(op("relu", size=8), place)
     with torch.inference_mode():
         for call in (chain, alone):

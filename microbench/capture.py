@@ -20,7 +20,7 @@ from typing import Any
 from microbench.aten import VIEWS, operators_of
 from microbench.dtypes import DTYPES
 from microbench.dtypes import dtype as find_dtype
-from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.errors import MicrobenchError, UsageError
 from microbench.operators import Op, op
 
 _INPUT = re.compile(r"(?P<sizes>\d+(?:x\d+)*)(?::(?P<dtype>[A-Za-z0-9_.]+))?")
@@ -123,12 +123,13 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     CannotRun
         If torch is not installed.
     """
-    try:
-        import torch
-        from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
-    except ImportError:
-        raise CannotRun("torch is not installed, and capturing a model needs it; pip install 'microbench-roofline[torch]'") from None
     import copy
+
+    from microbench.kernels.torch_import import import_torch
+
+    import_torch()
+    import torch
+    from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
     listed = [inputs] if isinstance(inputs, str | torch.Tensor) else list(inputs)
     fake = FakeTensorMode(allow_non_fake_inputs=True)

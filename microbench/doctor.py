@@ -9,6 +9,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -151,6 +152,11 @@ def torch_and_triton(_: Patient) -> Iterator[Finding]:
         says = "torch is not installed: no library ceilings, no capture of models"
         yield _say("torch", "info", says, f"pip install '{OURS}[torch]'")
         return
+    broken = _broken("torch")
+    if broken is not None:
+        says = f"torch {torch} is installed but cannot be imported ({broken}): no library ceilings, no capture of models"
+        yield _say("torch", "warning", says, f"pip install --force-reinstall '{OURS}[torch]'")
+        return
     pinned = [match[1] for row in _requirements("torch") if (match := re.match(r"triton\s*\(?==\s*([0-9][\w.]*)", row))]
     if triton is None:
         says = f"torch {torch}, but triton is not installed: no Triton kernels"
@@ -178,6 +184,17 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _broken(name: str) -> str | None:
+    """Why a module cannot be imported, tried in a process of its own; ``None`` where it can, or where nobody knows."""
+    command = [sys.executable, "-P", "-c", f"import {name}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=60)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    last = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
+    return last[0][:200] if done.returncode else None
 
 
 def _requirements(name: str) -> list[str]:

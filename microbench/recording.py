@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import shlex
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from microbench import store, units
 from microbench.dtypes import DTYPES
 from microbench.errors import CannotRun, UsageError
+from microbench.kernels import Kernel
+from microbench.kernels.torch_import import import_torch
 from microbench.records import Case, Characterisation, Finding, Plan, Samples, Sheet
 from microbench.report.progress import Progress, Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-    from microbench.kernels import Kernel
 
 
 class Recorder:
@@ -101,3 +102,25 @@ def plan_of(held: Characterisation, name: str, kernels: Mapping[str, Kernel]) ->
     if alien is not None:
         raise UsageError(f"{name} has samples of {alien[:80]}, which its plan does not have: start anew without --resume")
     return plan
+
+
+def without_broken(plan: Plan, kernels: Mapping[str, Kernel]) -> tuple[Plan, tuple[Finding, ...]]:
+    """A plan without the kernels of a library that is installed but cannot be imported, and one finding for all of them.
+
+    Raises
+    ------
+    CannotRun
+        If nothing is left.
+    """
+    library = {case.kernel for case in plan.cases if kernels[case.kernel].sheet.backend in ("torch", "triton")}
+    if not library:
+        return plan, ()
+    try:
+        import_torch()
+    except CannotRun as error:
+        cases = tuple(case for case in plan.cases if case.kernel not in library)
+        if not cases:
+            raise
+        says = f"{len(library)} kernels of PyTorch were left out: {error}"
+        return replace(plan, cases=cases), (Finding(code="library-broken", severity="warning", says=says, remedy="microbench doctor"),)
+    return plan, ()

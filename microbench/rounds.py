@@ -167,11 +167,10 @@ class _Library:
 
 
 def _library(place: str) -> _Library:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise CannotRun("torch is not installed; pip install 'microbench-roofline[torch]'")
     from microbench.kernels import torch_operators
+    from microbench.kernels.torch_import import import_torch
+
+    import_torch()
 
     return _Library(prepare=lambda operator: torch_operators.call_of(operator, place), clock=torch_operators.timer(place))
 

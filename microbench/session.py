@@ -25,7 +25,7 @@ from microbench.kernels import Kernel, registry
 from microbench.measure import Loop
 from microbench.plan import BUDGETS, Selection, lacking, limited, make_plan
 from microbench.proof import prove
-from microbench.recording import Recorder, go_on, plan_of
+from microbench.recording import Recorder, go_on, plan_of, without_broken
 from microbench.records import Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
 from microbench.report.progress import Progress, Quiet
 from microbench.roofline import fit_rooflines, legacy_paths
@@ -87,8 +87,9 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     device, kernels, plan = plan_for(request)
     if held is not None:
         plan = plan_of(held, str(request.resume), kernels)
+    plan, left = without_broken(plan, kernels)
     with store.only_run(device):
-        return _run(request, _Run(device=device, kernels=kernels, plan=plan, held=held), progress or Quiet())
+        return _run(request, _Run(device=device, kernels=kernels, plan=plan, held=held, left=left), progress or Quiet())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class _Run:
     kernels: dict[str, Kernel]
     plan: Plan
     held: Characterisation | None
+    left: tuple[Finding, ...] = ()
 
     def sheets(self) -> dict[str, Sheet]:
         """The sheets of the plan's kernels and of their clock companions."""
@@ -171,7 +173,7 @@ def _measured(request: Request, this: _Run, recorder: Recorder, signals: interru
     finally:
         recorder.progress.done()
         loop.close()
-    findings = [*recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted)]
+    findings = [*this.left, *recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted)]
     if not recorder.samples:
         _nothing_measured(recorder.journal, findings, interrupted)
     return findings, interrupted

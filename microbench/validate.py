@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from microbench.calibrate import fitted, model_calls, module_cost, nominal_of, place_of, predict_models, use_all_threads
 from microbench.devices import probe
-from microbench.errors import CannotRun, UsageError
+from microbench.errors import UsageError
 from microbench.families import CONFIDENCE
+from microbench.kernels.torch_import import import_torch
 from microbench.operators import Op, Table, table_of
 from microbench.predict import plain, predict_table, roofs
 from microbench.records import Characterisation, Finding, Fits
@@ -318,14 +319,11 @@ def model_rows(models: Sequence[GradedModel]) -> list[Row]:
 
 def command(options: dict[str, Any]) -> None:
     """Do what the command line asks: measure, grade, show, write."""
-    from importlib.util import find_spec
-
     from microbench import store
     from microbench.predicting import told
     from microbench.tables import emit
 
-    if find_spec("torch") is None:
-        raise CannotRun("validate measures PyTorch operators, and torch is not installed; pip install 'microbench-roofline[torch]'")
+    import_torch()
     calibration = store.load(options["calibration"]) if options["calibration"] else None
     started = time.monotonic()
     found = validate(probe(options["device"]), calibration, options["seed"], options["time_limit"] or 60.0)

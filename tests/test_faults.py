@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -379,6 +380,29 @@ def test_a_table_that_cannot_be_printed_costs_no_file(tmp_path: Path, stdout: st
     assert done.returncode == (0 if stdout == "closed pipe" else 3), done.stderr
     assert "Traceback" not in done.stderr
     assert {path.suffix for path in (tmp_path / "out").glob("*/*")} == {".json", ".png", ".html"}
+
+
+@pytest.mark.parametrize("says", ["OSError('libcudart.so.13: cannot open shared object file')", "RuntimeError('another ABI')"])
+def test_a_broken_torch_costs_its_kernels_and_not_the_run(tmp_path: Path, says: str) -> None:
+    (tmp_path / "broken" / "torch").mkdir(parents=True)
+    (tmp_path / "broken" / "torch" / "__init__.py").write_text(f"raise {says}")
+    path = os.pathsep.join([str(tmp_path / "broken"), *sys.path])
+    out = tmp_path / "out"
+    code, _, err = process(
+        tmp_path, "run", "--only", "gemm.f32*", "--only", "fma.f64.scalar", "--time-limit", "1s", "--out", out, PYTHONPATH=path
+    )
+    assert code == 0, err
+    made = json.loads(next(out.rglob("*.json")).read_text())
+    assert {ceiling["name"] for ceiling in made["ceilings"]} == {"fma.f64.scalar"}
+    assert [finding["code"] for finding in made["findings"]].count("library-broken") == 1
+    for arguments in (("run", "--only", "gemm.f32*", "--out", out), ("validate", "--time-limit", "1s")):
+        code, _, err = process(tmp_path, *arguments, PYTHONPATH=path)
+        assert code == 3
+        one_sentence(err)
+    if importlib.util.find_spec("torch") is not None:
+        _, out, _ = process(tmp_path, "doctor", "--json", "-", PYTHONPATH=path)
+        told = {row["check"]: row for row in json.loads(out)}
+        assert "cannot be imported" in told["torch"]["says"]
 
 
 def test_one_core_is_enough(tmp_path: Path) -> None:

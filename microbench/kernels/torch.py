@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from microbench.dtypes import DTYPES
 from microbench.errors import CannotRun
 from microbench.kernels import Kernel
+from microbench.kernels.torch_import import import_torch
 from microbench.records import Device, Finding, Sheet, Timing, Value, Work
 
 if TYPE_CHECKING:
@@ -166,9 +167,7 @@ class _Timed:
     """What products and copies share: a clock for the device they run on, and the number of threads."""
 
     def __init__(self, device: Device, dtype: str, threads: int) -> None:
-        import torch
-
-        self.torch: Any = torch
+        self.torch = import_torch()
         self.device, self.dtype, self.threads = device, dtype, threads
         self.place = _place(device)
 
@@ -370,8 +369,7 @@ def _neighbours(shape: Shape) -> Iterable[Shape]:
 
 def check_gemm(device: Device, dtype: str) -> str | None:
     """Compare a small product with the same one in float64; ``None`` where it is right."""
-    import torch
-
+    torch = import_torch()
     m, n, k = CHECKED
     a, b = operands(torch, dtype, CHECKED, _place(device))
     found = product(torch, dtype, a, b)().double().cpu()

@@ -151,10 +151,10 @@ class Job:
     """What the Triton kernels share: a grid that fills the device, events around a launch, and a look at the result."""
 
     def __init__(self, device: Device, kind: str, place: str | None = None) -> None:
-        import torch
-
         from microbench.kernels import triton_code
+        from microbench.kernels.torch_import import import_torch
 
+        torch = import_torch()
         if place is None and not torch.cuda.is_available():
             raise CannotRun("this PyTorch cannot use the GPU (torch.cuda.is_available() is false); install one that matches the driver")
         self.torch: Any = torch

@@ -8,6 +8,7 @@ A prefetch moves no operand, and an address computation touches no memory; a mem
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -305,8 +306,28 @@ def find_tool(machine: str) -> str | None:
 
 
 def _reads(tool: str, machine: str) -> bool:
-    listed = subprocess.run([tool, "-i"], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)  # noqa: S603
+    try:
+        listed = _asked(tool, "-i")
+    except OSError:
+        return False
     return {"x86_64": "elf64-x86-64", "aarch64": "elf64-littleaarch64"}[machine] in listed.stdout
+
+
+def _asked(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run binutils apart from the terminal: in one narrower than 21 columns ``objdump -i`` never ends, and its Ctrl-C is for us.
+
+    Raises
+    ------
+    OSError
+        If it cannot be started or does not end.
+    """
+    plain = {**os.environ, "LC_ALL": "C", "COLUMNS": "80"}
+    try:
+        return subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S, env=plain, start_new_session=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"{Path(command[0]).name} took longer than {_TIMEOUT_S} s") from error
 
 
 def disassemble(binary: Path, tool: str, wanted: Callable[[str], bool] = bool) -> dict[str, list[Instruction]]:
@@ -317,12 +338,7 @@ def disassemble(binary: Path, tool: str, wanted: Callable[[str], bool] = bool) -
     OSError
         If objdump fails or cannot be started.
     """
-    try:
-        done = subprocess.run(  # noqa: S603
-            [tool, "-d", "-w", str(binary)], capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError(f"objdump took longer than {_TIMEOUT_S} s") from error
+    done = _asked(tool, "-d", "-w", str(binary))
     if done.returncode:
         raise OSError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"objdump ended with {done.returncode}")
     return read(done.stdout, wanted)
@@ -339,8 +355,8 @@ def prove_binary(sheets: Sequence[Sheet], binary: Path) -> dict[str, Proof]:
     try:
         families = {_family(sheet.symbol) for sheet in sheets if sheet.symbol}
         functions = disassemble(binary, tool, lambda name: _family(name) in families)
+        version = _asked(tool, "--version")
     except OSError as error:
         return {sheet.name: _unproven(sheet, f"objdump failed: {error}") for sheet in sheets}
-    version = subprocess.run([tool, "--version"], capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)  # noqa: S603
     named = version.stdout.splitlines()[0] if version.stdout else "objdump"
     return {sheet.name: prove_loop(sheet, functions, machine, named) for sheet in sheets}

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -280,3 +281,25 @@ def test_every_loop_is_what_its_sheet_says_under_clang_too(native_sheets: list[S
         if found.status != "proven":
             wrong[row.name] = found.reason
     assert wrong == {}
+
+
+@needs_binutils
+@x86_only
+def test_a_narrow_terminal_keeps_objdump_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "1")  # objdump -i would print its tables forever
+    monkeypatch.setattr(objdump, "_TIMEOUT_S", 20)
+    assert objdump.find_tool("x86_64") is not None
+
+
+@pytest.mark.parametrize("script", ["no program at all", "#!/bin/sh\nexec sleep 60\n", "#!/bin/sh\nkill -9 $$\n"])
+def test_an_objdump_that_does_not_work_proves_nothing_and_fails_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    tool = tmp_path / "objdump"
+    tool.write_text(script)
+    tool.chmod(0o755)
+    monkeypatch.setattr(objdump, "_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(objdump.shutil, "which", lambda name: str(tool) if name == "objdump" else None)
+    found = objdump.prove_binary([sheet()], Path(sys.executable).resolve())["triad.f32.v512"]
+    assert found.status == "unproven"
+    assert "objdump" in (found.reason or "")
