@@ -102,19 +102,23 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
     found = one.found(device)
     per_round = [work * each.rate for each, _ in found]
+    # What lasts is the middle, throttled samples included; the fastest moment of the fastest round is a peak.
+    sustained = case.mode == "sustained"
     clocks = [fastest.clock_hz for _, fastest in found]
-    clock = clocks[int(np.argmax(per_round))]
+    told = [hz for each in one.rounds for hz in each.clock_hz]
+    clock = float(np.median(told)) if sustained and told else clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
     nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else bus_rate(device, level)
     quiet = _QUIET["compute" if measures == "compute" else "memory"]
-    value = max(per_round)
     power = _power(one.rounds)
     medians = one.medians(work)
+    rate = _typical(medians) if sustained else _peak(per_round, one, nominal)
+    value = rate.value
     return Ceiling(
         name=f"{sheet.name}.{level}" if measures == "memory" and not fixed_level(sheet.variant) else sheet.name,
         measures=measures,
         backend=sheet.backend,
-        rate=_peak(per_round, one, nominal),
+        rate=rate,
         typical=_typical(medians),
         case=case.key,
         unit=sheet.unit,
@@ -135,7 +139,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         clock_hz=clock,
         per_clock=_per_clock(value, clock, case, device),
         power_w=power,
-        energy_per_op_j=power / value if power and case.mode == "sustained" and measures == "compute" else None,
+        energy_per_op_j=power / value if power and sustained and measures == "compute" else None,
         throttled_share=_throttled(one.rounds),
     )
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fake_backend import KIB, fake_device
 
@@ -67,6 +69,20 @@ def test_typical_is_the_median_of_medians() -> None:
     made = distilled(rounds(case, (1000, 1000, 1000), (1250, 1250, 9000), (2000, 2000, 2000)), case).ceilings[0]
     assert made.typical is not None
     assert made.typical.value == pytest.approx(1e6 * 1e9 / 1250)
+
+
+def test_a_sustained_rate_is_what_lasts_and_a_peak_the_fastest_moment() -> None:
+    facts = {"kernel": "fma.f32.v128", "threads": 1}
+    took = [(1_000_000, 1_250_000, 1_250_000, 1_250_000)] * 5  # the first sample of each round before the clock fell
+    clocks = {"clock_hz": (2e9, 1.6e9, 1.6e9, 1.6e9), "throttled": 3, "power_w": (700.0,)}
+    found = {}
+    for mode in ("peak", "sustained"):
+        case = Case(mode=mode, **facts)  # type: ignore[arg-type]
+        (found[mode],) = distilled([replace(each, **clocks) for each in rounds(case, *took)], case).ceilings
+    assert found["peak"].rate.value == pytest.approx(1e9)
+    assert found["sustained"].rate.value == found["sustained"].typical.value == pytest.approx(0.8e9)  # type: ignore[union-attr]
+    assert (found["peak"].clock_hz, found["sustained"].clock_hz) == (2e9, 1.6e9)
+    assert found["sustained"].energy_per_op_j == pytest.approx(700 / 0.8e9)
 
 
 def test_clock_comes_from_the_companion_and_bounds_the_interval() -> None:

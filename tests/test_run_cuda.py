@@ -151,6 +151,8 @@ def test_a_thorough_run_tells_watts_and_joules_of_every_format_that_it_sustains(
         assert (ceiling.mode, ceiling.operands) == ("sustained", "random")
         assert ceiling.power_w == pytest.approx(300, rel=0.05), ceiling.name
         assert ceiling.energy_per_op_j == pytest.approx(300 / ceiling.rate.value, rel=0.05), ceiling.name
+    # Launches so long that the card does not rest between them.
+    assert min(min(samples.ns) for samples in held.samples) >= 20_000_000
 
 
 def test_a_throttling_gpu_is_reported_as_throttled_not_dropped(tmp_path: Path) -> None:

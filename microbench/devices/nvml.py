@@ -70,9 +70,13 @@ def facts(uuid: bytes) -> dict[str, Value | None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One look at the sensors: watts, degrees Celsius, hertz, and why the clock is held down (empty where it is not)."""
+    """One look at the sensors: watts, degrees Celsius, hertz, and why the clock is held down (empty where it is not).
+
+    ``power_w`` is averaged over a window that `Sensors.restart` begins, ``power_now_w`` what the card reads at this moment.
+    """
 
     power_w: float | None = None
+    power_now_w: float | None = None
     temperature_c: float | None = None
     clock_hz: float | None = None
     energy_j: float | None = None
@@ -106,6 +110,11 @@ class Sensors:
         except (bindings.NVMLError, AttributeError):
             return None
 
+    def restart(self) -> None:
+        """Begin a new window: the energy until now went into other kernels."""
+        self._window = self._power = None
+        self.read()
+
     def read(self) -> Reading:
         """Read every sensor once (well under a millisecond)."""
         reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
@@ -116,6 +125,7 @@ class Sensors:
         clock = self._ask("nvmlDeviceGetClockInfo", 1)
         return Reading(
             power_w=self._averaged(energy, None if power is None else power * 1e-3),
+            power_now_w=power * 1e-3 if power else None,
             temperature_c=self._ask("nvmlDeviceGetTemperature", 0),
             clock_hz=clock * 1e6 if clock else None,
             energy_j=None if energy is None else energy * 1e-3,

@@ -20,6 +20,9 @@ from microbench.kernels.cuda_tensor import Compute
 from microbench.kernels.cuda_values import plain
 from microbench.records import Device, Finding, Operands, Sheet, Timing, Value, Work
 
+# Between two launches the host takes some tenths of a millisecond: of such a launch that is 1 %, of a burst's a third.
+LEAST_SUSTAINED_NS = 20_000_000
+
 VALUES: dict[str, Callable[[CudaRow, Any], Compute]] = {
     "plain": plain,
     **cuda_tensor.VALUES,
@@ -169,6 +172,7 @@ class ComputeJob:
         self._whole = False
         self._wrong = False
         self._next = 0
+        self._long = 1  # iterations of a launch that sustains
 
     def _launch(self, iterations: int) -> cuda_stamps.Seen:
         stage = self.stage
@@ -185,9 +189,22 @@ class ComputeJob:
         per_block = min(MOST_ITERATIONS, max(1, -(-iterations // stage.blocks))) | 1
         with stage.station.driving(stage.row.name):
             if self._settle is not None:
-                self._settle.until_steady(lambda: self._launch(per_block), lambda: stage.station.look(float("inf")).power_w)
+                per_block = self._settled(per_block, self._settle)
             seen = self._launch(per_block)
-            return timing(stage.station, seen, per_block * stage.blocks, self._right(per_block))
+            right = self._right(per_block)
+            return timing(stage.station, seen, per_block * stage.blocks, right, settled=self._settle is not None)
+
+    def _settled(self, per_block: int, settle: cuda_stamps.Settling) -> int:
+        """Run until clock and power are steady, by launches so long that the card does not rest between them; iterations of such a one."""
+        station = self.stage.station
+        while self._long < MOST_ITERATIONS // 2:
+            self._long = max(self._long, per_block)
+            took = self._launch(self._long).ns
+            if took >= LEAST_SUSTAINED_NS:
+                break
+            self._long = min(MOST_ITERATIONS, round(self._long * min(16.0, 1.2 * LEAST_SUSTAINED_NS / took))) | 1
+        settle.until_steady(lambda: self._launch(self._long), lambda: station.look(float("inf")).power_w, station.sensors.restart)
+        return self._long
 
     def _right(self, iterations: int) -> bool:
         """All blocks the first time, then another one each time: reading everything back after each sample would cool the device.

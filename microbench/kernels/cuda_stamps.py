@@ -137,7 +137,8 @@ class GateKeeper:
 class Settling:
     """Runs a kernel until clock and power stopped moving, and again after the device had time to cool.
 
-    Under a power cap they oscillate for about 3 s after a cold start.
+    Under a power cap they oscillate for about 3 s after a cold start. Two windows last as long as the energy counter's, so that the power
+    told at their end is of this kernel alone.
     """
 
     window_s: float = 0.5
@@ -148,12 +149,14 @@ class Settling:
     now: Callable[[], float] = time.monotonic
     _last: float = float("-inf")
 
-    def until_steady(self, launch: Callable[[], Seen], power: Callable[[], float | None]) -> None:
-        """Launch until two windows agree, or the time is up."""
+    def until_steady(self, launch: Callable[[], Seen], power: Callable[[], float | None], begin: Callable[[], None]) -> None:
+        """Launch until two windows agree, or the time is up; ``begin`` is called before the first launch, for power to be counted anew."""
         started = self.now()
         if started - self._last < self.idle_s:
             self._last = started
             return
+        begin()
+        started = self.now()
         before: tuple[float | None, float | None] | None = None
         while self.now() - started < self.longest_s:
             until, seen = self.now() + self.window_s, launch()

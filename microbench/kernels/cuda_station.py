@@ -160,8 +160,11 @@ class Stage:
             self.buffers.pop().close()
 
 
-def timing(station: Station, seen: cuda_stamps.Seen, iterations: int, checked: bool | None) -> Timing:
-    """Join a launch's time and clock with what the sensors say."""
+def timing(station: Station, seen: cuda_stamps.Seen, iterations: int, checked: bool | None, *, settled: bool = False) -> Timing:
+    """Join a launch's time and clock with what the sensors say.
+
+    Only a kernel that has run long enough to settle has a second of energy of its own; others have what the card reads at the moment.
+    """
     reading = station.look(time.monotonic())
     return Timing(
         ns=seen.ns,
@@ -169,7 +172,7 @@ def timing(station: Station, seen: cuda_stamps.Seen, iterations: int, checked: b
         checked=checked,
         clock_hz=seen.clock_hz,
         throttled=bool(reading.throttled),
-        power_w=reading.power_w,
+        power_w=reading.power_w if settled else reading.power_now_w,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from microbench.devices import nvml
 from microbench.kernels.cuda_stamps import Seen, Settling
 
 
@@ -27,7 +28,7 @@ class Card:
 
     def settle(self, settling: Settling) -> float:
         before = self.second
-        settling.until_steady(self.launch, lambda: self.power(self.second))
+        settling.until_steady(self.launch, lambda: self.power(self.second), lambda: None)
         return self.second - before
 
 
@@ -60,3 +61,27 @@ def test_samples_that_follow_each_other_settle_once_and_a_pause_settles_again() 
     assert card.settle(settling) == 0
     card.second += 0.3
     assert card.settle(settling) == pytest.approx(1.0, abs=0.05)
+
+
+class Counter:
+    """A FAKE energy counter beside the card: joules since the start, of whatever ran."""
+
+    NVMLError = RuntimeError
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, _: object) -> int:  # noqa: N802 - the library's own name
+        # 700 W went into other kernels for ten seconds; this one takes 300 W.
+        return round(1000 * (700 * min(self.card.second, 10) + 300 * max(0.0, self.card.second - 10)))
+
+
+def test_the_power_of_a_settled_kernel_is_its_own_and_not_that_of_kernels_before_it() -> None:
+    card = Card()
+    sensors = nvml.Sensors(b"0" * 16, card.now)
+    sensors._found = (Counter(card), None)
+    for _ in range(1000):  # looked at while the others ran
+        card.launch()
+        sensors.read()
+    Settling(now=card.now).until_steady(card.launch, lambda: sensors.read().power_w, sensors.restart)
+    assert sensors.read().power_w == pytest.approx(300, rel=0.01)
