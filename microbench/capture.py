@@ -7,6 +7,8 @@ zero. The optimiser step is Adam's, one elementwise pass per parameter.
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
 import logging
 import re
@@ -79,23 +81,39 @@ def parse_input(spec: str) -> tuple[tuple[int, ...], str]:
 
 
 def load_model(spec: str) -> Callable[[], Any]:
-    """Find ``package.module:callable``, which makes a model.
+    """Find ``package.module:callable``, which makes a model; literal arguments may follow in parentheses.
 
     Raises
     ------
     UsageError
-        If it cannot be imported or is not callable.
+        If it cannot be imported or is not callable, or its arguments are no literals.
     """
-    module, colon, name = spec.partition(":")
+    module, colon, called = spec.partition(":")
+    name, bracket, _ = called.partition("(")
     if not colon or not module or not name:
-        raise UsageError(f"{spec[:80]!r} is no model; write MODULE:CALLABLE, for example torchvision.models:resnet18")
+        raise UsageError(
+            f"{spec[:80]!r} is no model; write MODULE:CALLABLE, for example torchvision.models:resnet18 or 'torch.nn:Linear(784, 256)'"
+        )
+    places, names = _literals(called) if bracket else ([], {})
     try:
         made = getattr(importlib.import_module(module), name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's module does at import is one sentence
         raise UsageError(f"{spec[:80]} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
     if not callable(made):
         raise UsageError(f"{spec[:80]} is not callable; name a function or class that makes the model")
-    return made  # type: ignore[no-any-return]
+    return functools.partial(made, *places, **names) if bracket else made
+
+
+def _literals(call: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of ``name(1, key=2.0)``; nothing is evaluated."""
+    try:
+        parsed = ast.parse(call.strip(), mode="eval").body
+        if isinstance(parsed, ast.Call) and isinstance(parsed.func, ast.Name) and all(word.arg for word in parsed.keywords):
+            names = {str(word.arg): ast.literal_eval(word.value) for word in parsed.keywords}
+            return [ast.literal_eval(each) for each in parsed.args], names
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        pass
+    raise UsageError(f"the arguments of {call[:80]!r} are no literals; write NAME(1, 2.5, 'text', key=True) or make a function of it")
 
 
 def _first_line(error: BaseException) -> str:

@@ -143,8 +143,8 @@ def _ceilings(calibration: Characterisation, operators: Sequence[Op]) -> tuple[d
         except UsageError:
             continue
         found.setdefault("peak", bounds.peak)
-        found.setdefault("bandwidth", bounds.bandwidth[-1])
-        ridge[dtype] = bounds.peak / bounds.bandwidth[-1]
+        found.setdefault("bandwidth", bounds.memory.bandwidth[-1])
+        ridge[dtype] = bounds.peak / bounds.memory.bandwidth[-1]
     return found, ridge
 
 

@@ -44,22 +44,29 @@ _COST_NAMES = {"eager": ("launch.eager", "launch"), "graph": ("launch.graph",), 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Roofs:
-    """What the plain roofline of one dtype needs: a peak, bandwidths from the innermost level out, and a cost per launch mode."""
+class Levels:
+    """Memory levels from the innermost out: names, bytes per second, and bytes that each holds for all threads together."""
 
-    peak: float
-    peak_name: str
-    levels: tuple[str, ...]
+    names: tuple[str, ...]
     bandwidth: tuple[float, ...]
     capacity: tuple[float, ...]
-    cost_s: dict[str, float]
 
     def place(self, working_set: Floats, cache: str) -> npt.NDArray[np.int64]:
         """Index of the level that serves a working set: the smallest that holds it, or the outermost where the cache is cold."""
-        last = len(self.levels) - 1
+        last = len(self.names) - 1
         if cache == "cold":
             return np.full(working_set.shape, last, dtype=np.int64)
         return np.minimum(np.searchsorted(np.asarray(self.capacity[:last]), working_set, side="left"), last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofs:
+    """What the plain roofline of one dtype needs: a peak, memory levels, and a cost per launch mode."""
+
+    peak: float
+    peak_name: str
+    memory: Levels
+    cost_s: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +106,29 @@ def roofs(calibration: Characterisation, dtype: str) -> Roofs:
         raise UsageError(
             f"the calibration has no {dtype} compute ceiling (it has {', '.join(known) or 'none'}); run 'microbench run --dtype {dtype}'"
         )
-    found = [
-        (level, _best([row for row in calibration.ceilings if row.measures == "memory" and row.level == level]))
-        for level in ("L1", "L2", "L3", "DRAM")
-    ]
-    levels = [(level, row) for level, row in found if row is not None]
-    if not levels:
+    memory = memory_levels(calibration)
+    if not memory.names:
         raise UsageError("the calibration has no memory ceiling; run 'microbench run' without --only")
     costs = {cost.name: cost.seconds.value for cost in calibration.costs}
     return Roofs(
         peak=peak.rate.value,
         peak_name=peak.name,
-        levels=tuple(level for level, _ in levels),
+        memory=memory,
+        cost_s={launch: next((costs[name] for name in names if name in costs), 0.0) for launch, names in _COST_NAMES.items()},
+    )
+
+
+def memory_levels(calibration: Characterisation) -> Levels:
+    """The levels that have a memory ceiling; none where the calibration has no such ceiling."""
+    found = [
+        (level, _best([row for row in calibration.ceilings if row.measures == "memory" and row.level == level]))
+        for level in ("L1", "L2", "L3", "DRAM")
+    ]
+    levels = [(level, row) for level, row in found if row is not None]
+    return Levels(
+        names=tuple(level for level, _ in levels),
         bandwidth=tuple(row.rate.value for _, row in levels),
         capacity=tuple(_capacity(calibration, level, row.threads) for level, row in levels),
-        cost_s={launch: next((costs[name] for name in names if name in costs), 0.0) for launch, names in _COST_NAMES.items()},
     )
 
 
@@ -133,9 +148,9 @@ def plain(batch: Batch, bounds: Roofs) -> dict[str, Floats]:
     counts = batch.counts()
     flop = counts["flop"].astype(np.float64)
     traffic = counts["bytes_read"].astype(np.float64) + counts["bytes_written"]
-    level = bounds.place(traffic, batch.cache)
+    level = bounds.memory.place(traffic, batch.cache)
     compute = flop / bounds.peak
-    memory = traffic / np.asarray(bounds.bandwidth)[level]
+    memory = traffic / np.asarray(bounds.memory.bandwidth)[level]
     cost = np.full(len(batch), bounds.cost_s[batch.launch])
     return {"flop": flop, "bytes": traffic, "level": level.astype(np.float64), "compute": compute, "memory": memory, "cost": cost}
 
@@ -160,12 +175,15 @@ def predict_table(table: Table, calibration: Characterisation, footprint: float 
     columns |= {name: np.full(table.size, "", dtype=object) for name in ("limiter", "level", "basis")}
     findings: list[Finding] = []
     refused: list[str] = []
+    held = memory_levels(calibration)
+    if not held.names:  # fitted from rows: one memory, as large as need be
+        held = Levels(names=("DRAM",), bandwidth=(float("nan"),), capacity=(0.0,))
     for batch in table.batches:
         made, finding = _fit_for(calibration, batch)
         if finding is not None:
             findings.append(finding)
         try:
-            _fill(columns, batch, _local(made, batch, footprint) if made else _plain(batch, roofs(calibration, batch.dtype)))
+            _fill(columns, batch, _local(made, batch, footprint, held) if made else _plain(batch, roofs(calibration, batch.dtype)))
         except UsageError as error:
             refused.append(str(error))
             findings.append(Finding(code="no-ceiling", severity="error", says=str(error)))
@@ -188,17 +206,22 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
     return chosen, None
 
 
-def _local(made: OperatorFit, batch: Batch, footprint: float) -> dict[str, Any]:
-    """Columns of a calibrated batch, computed in pieces that stay in cache."""
+def _local(made: OperatorFit, batch: Batch, footprint: float, held: Levels) -> dict[str, Any]:
+    """Columns of a calibrated batch, computed in pieces that stay in cache; levels are named by what holds the bytes."""
     size = len(batch)
     columns: dict[str, Any] = {
         name: np.empty(size) for name in ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
     }
-    columns |= {name: np.empty(size, dtype=object) for name in ("limiter", "basis")}
+    columns |= {name: np.empty(size, dtype=object) for name in ("limiter", "level", "basis")}
+    names = np.asarray(held.names, dtype=object)
 
     def fill(start: int) -> None:
         part = slice(start, min(start + PIECE, size))
-        _fill_piece({name: column[part] for name, column in columns.items()}, made, describe(batch.take(part), footprint))
+        features = describe(batch.take(part), footprint)
+        level = held.place(features.bytes, batch.cache)
+        piece = {name: column[part] for name, column in columns.items()}
+        terms = _fill_piece(piece, made, features)
+        piece["level"][:], piece["limiter"][:] = names[level], limiters(held.names, level, terms)
 
     starts = range(0, size, PIECE)
     if len(starts) == 1:
@@ -207,10 +230,11 @@ def _local(made: OperatorFit, batch: Batch, footprint: float) -> dict[str, Any]:
         # numpy lets go of the interpreter inside a piece.
         with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
             list(pool.map(fill, starts))
-    return {**columns, "level": "DRAM"}
+    return columns
 
 
-def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) -> None:
+def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) -> tuple[Floats, Floats, Floats]:
+    """All columns but those that name things; returns the terms compute, memory and cost."""
     # Waves of tiles are counted in single precision: whole numbers to 2^24, the rest to seven digits.
     found = evaluate(made, replace(features, gemm=np.asfortranarray(features.gemm, dtype=np.float32)))
     seconds = np.exp(found.log_seconds)
@@ -226,12 +250,11 @@ def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) 
     if made.quantile is None:
         width = np.full(len(features), np.log(UNCALIBRATED_HIGH))
         basis[:] = f"{made.rows} rows are too few for an interval"
-    names = np.asarray(["compute", "memory:DRAM", "cost"], dtype=object)
     columns["predicted"][:], columns["basis"][:] = seconds, basis
     columns["low"][:], columns["high"][:] = seconds * np.exp(-width), seconds * np.exp(width)
     columns["compute_s"][:], columns["memory_s"][:], columns["cost_s"][:] = found.compute, found.memory, found.cost
     columns["flop"][:], columns["bytes"][:] = features.flop, features.bytes
-    columns["limiter"][:] = names[_largest(found.compute, found.memory, found.cost)]
+    return found.compute, found.memory, found.cost
 
 
 def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
@@ -240,7 +263,7 @@ def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
     seconds = terms["cost"] + np.maximum(terms["compute"], terms["memory"])
     # Work of zero bytes and no launch cost still takes the clock's resolution to notice.
     seconds = np.maximum(seconds, LEAST_SECONDS)
-    levels = np.asarray(bounds.levels, dtype=object)[terms["level"].astype(np.int64)]
+    level = terms["level"].astype(np.int64)
     return {
         "predicted": seconds,
         "low": UNCALIBRATED_LOW * seconds,
@@ -251,8 +274,8 @@ def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
         "cost_s": terms["cost"],
         "flop": terms["flop"],
         "bytes": terms["bytes"],
-        "level": levels,
-        "limiter": limiter(terms["compute"], terms["memory"], terms["cost"], levels),
+        "level": np.asarray(bounds.memory.names, dtype=object)[level],
+        "limiter": limiters(bounds.memory.names, level, (terms["compute"], terms["memory"], terms["cost"])),
     }
 
 
@@ -268,12 +291,11 @@ def _largest(compute: Floats, memory: Floats, cost: Floats) -> npt.NDArray[np.in
     return found
 
 
-def limiter(compute: Floats, memory: Floats, cost: Floats, levels: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
-    """Name the largest term: ``compute``, ``memory:<level>`` or ``cost``."""
-    largest = _largest(compute, memory, cost)
-    found = np.asarray(["compute", "", "cost"], dtype=object)[largest]
-    found[largest == 1] = "memory:" + levels[largest == 1]
-    return found
+def limiters(names: Sequence[str], level: npt.NDArray[np.int64], terms: tuple[Floats, Floats, Floats]) -> npt.NDArray[np.object_]:
+    """Name the largest of the terms compute, memory and cost of each row: ``compute``, ``memory:<level>`` or ``cost``."""
+    said = np.asarray(["compute", "cost", *(f"memory:{name}" for name in names)], dtype=object)
+    chosen: npt.NDArray[np.object_] = said[np.choose(_largest(*terms), [0, 2 + level, 1])]
+    return chosen
 
 
 @overload

@@ -12,7 +12,7 @@ from microbench.errors import CannotRun, UsageError
 from microbench.files import write_new
 from microbench.operators import parse, read_rows
 from microbench.predict import predict, predict_table
-from microbench.tables import Row, emit
+from microbench.tables import Cell, Row, emit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from microbench.model_time import ModelTime
     from microbench.operators import Table
     from microbench.predict import Columns
-    from microbench.records import Characterisation, Finding
+    from microbench.records import Characterisation, Finding, Prediction
 
 NEWEST = Path("results")
+# Rows of the table of a model's longest operators.
+LARGEST = 15
 
 
 def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
@@ -53,32 +55,47 @@ def told(findings: Sequence[Finding]) -> None:
 
 def predict_op(expressions: Sequence[str], calibration: Path | None, paths: tuple[str | None, str | None]) -> None:
     """Predict operators given as expressions."""
-    made = [parse(expression) for expression in expressions]
-    held = calibration_of(calibration)
-    rows: list[Row] = []
-    for row in predict(made, held):
-        work, estimate = row.work, row.seconds
-        rows.append(
-            {
-                "op": row.op,
-                "seconds": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "limiter": row.limiter,
-                "flop": work.flop,
-                "macs": work.flop // 2,
-                "bytes_read": work.bytes_read,
-                "bytes_written": work.bytes_written,
-                "parameters": work.parameters,
-                "intensity": work.intensity,
-                **{f"{name}_s": value for name, value in row.terms.items()},
-                "basis": estimate.basis,
-            }
-        )
     from microbench.operators import table_of
 
+    made = [parse(expression) for expression in expressions]
+    held = calibration_of(calibration)
+    found = predict(made, held)
     told(predict_table(table_of(made), held).findings)
-    emit(rows, f"predicted on {held.device.name}", *paths)
+    rows: list[Row] = [
+        {
+            "op": each.op,
+            "seconds": each.seconds.value,
+            "low": each.seconds.low,
+            "high": each.seconds.high,
+            "limiter": each.limiter,
+            "flop": each.work.flop,
+            "macs": each.work.flop // 2,
+            "bytes_read": each.work.bytes_read,
+            "bytes_written": each.work.bytes_written,
+            "parameters": each.work.parameters,
+            "intensity": each.work.intensity,
+            **{f"{name}_s": value for name, value in each.terms.items()},
+            "basis": each.seconds.basis,
+        }
+        for each in found
+    ]
+    emit(rows, f"predicted on {held.device.name}", *paths, shown=[fact for each in found for fact in _facts(each)])
+
+
+def _facts(row: Prediction) -> list[Row]:
+    """What a person wants to know of one predicted operator: one fact a row."""
+    work, time = row.work, row.seconds
+    terms = ", ".join(f"{name} {units.seconds(value)}" for name, value in row.terms.items())
+    facts: list[tuple[str, str]] = [
+        (row.op, f"{units.seconds(time.value)} ({units.seconds(time.low)} .. {units.seconds(time.high)}, {time.basis})"),
+        ("  limited by", f"{row.limiter} (by the roofline alone: {terms})"),
+        ("  work", f"{units.prefixed(work.flop, 'FLOP')}, {units.prefixed(work.flop / 2, 'MAC')}; {work.parameters:,} parameters"),
+        ("  traffic", f"{units.size(work.bytes_read)} read, {units.size(work.bytes_written)} written"),
+    ]
+    if work.intensity is not None:
+        facts.append(("  arithmetic intensity", f"{units.digits(work.intensity)} FLOP/byte"))
+    facts.append(("  rate", f"{units.prefixed(work.flop / time.value, 'FLOP/s')}, {units.prefixed(work.bytes / time.value, 'B/s')}"))
+    return [{"operator": name, "predicted": value} for name, value in facts]
 
 
 def predict_rows(table: Table, calibration: Characterisation) -> tuple[str, tuple[Finding, ...]]:
@@ -136,12 +153,9 @@ def predict_model_spec(spec: str, inputs: Sequence[str], how: dict[str, Any], pa
     found = predict_model(graph, held)
     told((*_assumed(how), *found.findings))
     rows = step_rows(found)
+    emit(rows, f"{spec}: largest operators", *paths, shown=_largest(rows))
     if "-" in paths:
-        emit(rows, spec, *paths)
         return
-    emit(rows, f"{spec}: largest operators on {held.device.name}", *paths) if any(paths) else emit(
-        _largest(rows), f"{spec}: largest operators"
-    )
     emit(summary(found), f"{spec} on {held.device.name}")
     emit(_batches(make, inputs, how, held), "samples per second")
 
@@ -219,12 +233,32 @@ def _bound(columns: Columns, place: int, intensity: float | None, ridge: float |
     return "compute" if intensity >= ridge else "memory"
 
 
-def _largest(rows: list[Row]) -> list[Row]:
-    def seconds(row: Row) -> float:
-        return float(row["seconds"] or 0.0)
+def _largest(rows: Sequence[Row]) -> list[Row]:
+    """The operators that take longest, alike ones together."""
+    alike: dict[tuple[Cell, Cell], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row["phase"], row["op"]), []).append(row)
 
-    chosen = sorted(rows, key=seconds, reverse=True)[:15]
-    return [{**row, **{name: units.seconds(float(row[name] or 0.0)) for name in ("seconds", "low", "high")}} for row in chosen]
+    def total(found: Sequence[Row], name: str) -> float:
+        return sum(float(row[name] or 0.0) for row in found)
+
+    longest = sorted(alike.values(), key=lambda found: total(found, "seconds"), reverse=True)[:LARGEST]
+    return [
+        {
+            "phase": found[0]["phase"],
+            "op": found[0]["op"],
+            "times": len(found),
+            "FLOP each": units.prefixed(float(found[0]["flop"] or 0), "FLOP", 3),
+            "traffic": units.size(float(found[0]["bytes"] or 0), 3),
+            "FLOP/byte": "" if found[0]["intensity"] is None else units.digits(float(found[0]["intensity"]), 3),
+            "bound": found[0]["bound"],
+            "each": units.seconds(float(found[0]["seconds"] or 0.0)),
+            "low": units.seconds(float(found[0]["low"] or 0.0)),
+            "high": units.seconds(float(found[0]["high"] or 0.0)),
+            "share of all": f"{total(found, 'share'):.1%}",
+        }
+        for found in longest
+    ]
 
 
 def summary(found: ModelTime) -> list[Row]:

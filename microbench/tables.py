@@ -25,8 +25,10 @@ _PIPE_WIDTH = 160
 _FEW_ROWS = 3
 
 
-def emit(rows: Sequence[Row], title: str, json_path: str | None = None, csv_path: str | None = None) -> None:
-    """Print rows as a table, and write them where the user asked.
+def emit(
+    rows: Sequence[Row], title: str, json_path: str | None = None, csv_path: str | None = None, *, shown: Sequence[Row] | None = None
+) -> None:
+    """Print rows as a table, and write them where the user asked; ``shown`` are the rows for people, where those differ.
 
     Raises
     ------
@@ -40,7 +42,7 @@ def emit(rows: Sequence[Row], title: str, json_path: str | None = None, csv_path
     if csv_path is not None:
         _write(csv_path, as_csv(rows))
     if "-" not in (json_path, csv_path):
-        show(rows, title)
+        show(rows if shown is None else shown, title)
 
 
 def as_json(rows: Sequence[Row]) -> str:

@@ -193,7 +193,7 @@ def _datasheet(table: Table, calibration: Characterisation, device: Device) -> F
         counts = batch.counts()
         traffic = counts["bytes_read"].astype(np.float64) + counts["bytes_written"]
         compute = counts["flop"] / (nominal.get(batch.dtype) or bounds.peak)
-        seconds[batch.index] = np.maximum(compute, traffic / (printed or bounds.bandwidth[-1]))
+        seconds[batch.index] = np.maximum(compute, traffic / (printed or bounds.memory.bandwidth[-1]))
     return seconds
 
 

@@ -112,3 +112,12 @@ def test_a_model_that_leaves_the_program_is_one_sentence() -> None:
 
     with pytest.raises(UsageError, match="SystemExit"):
         capture(Leaves, ["16"])
+
+
+def test_a_model_s_literal_arguments_are_passed_on_and_never_evaluated() -> None:
+    made = load_model("torch.nn:Linear(784, 256, bias=False)")()
+    assert tuple(made.weight.shape) == (256, 784)
+    assert made.bias is None
+    for spec in ("torch.nn:Linear(__import__('os'), 2)", "torch.nn:Linear(784,", "torch.nn:Linear(784)(2)", "torch.nn:Linear(*[1])"):
+        with pytest.raises(UsageError, match="are no literals"):
+            load_model(spec)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from microbench.errors import UsageError
+from microbench.families import Nominal
 from microbench.features import describe
+from microbench.fit import fit
 from microbench.operators import op
 from microbench.predict import predict, roofs
 from microbench.predicting import nominal_from
@@ -168,3 +172,13 @@ def test_a_sibling_that_was_not_measured_has_the_wider_interval() -> None:
     relu, tanh = predict([op("relu", size=10**6), op("tanh", size=10**6)], held)
     assert np.log(tanh.seconds.high / tanh.seconds.low) > np.log(relu.seconds.high / relu.seconds.low)
     assert "other elementwise" in str(tanh.seconds.basis)
+
+
+def test_a_calibrated_operator_is_limited_by_the_level_that_holds_its_bytes() -> None:
+    rows = "\n".join(f"add,f32,size={2**place},{1e-7 + 12 * 2.0**place / 1e10}" for place in range(8, 26))
+    known = Nominal(peak={"f32": 1e13}, bandwidth=1e10)
+    held = replace(small_machine(), fits=fit(io.StringIO("op,dtype,params,seconds\n" + rows), known).fits)
+    within, beyond, cold = predict(["add:size=65536", "add:size=16777216", "add:size=65536,cache=cold"], held)
+    assert (within.limiter, beyond.limiter, cold.limiter) == ("memory:L2", "memory:DRAM", "memory:DRAM")
+    assert within.seconds.basis is not None
+    assert within.seconds.basis.startswith("conformal")
