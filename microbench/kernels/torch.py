@@ -1,9 +1,8 @@
 """Library ceilings: the best matrix product and the best copy that a user of PyTorch gets, on a processor or a GPU.
 
-A matrix product's rate depends on its shape, and no shape is best everywhere. Where the case names none, `prepare` looks for one by a
-short guided search: squares that double until they stop paying, then the best square's neighbours, one dimension at a time.
-Operands are random, because that is what users multiply. One iteration is a tile of 16 x 16 x 16, so that the sheet's work does
-not depend on the shape.
+A matrix product's rate depends on its shape, and no shape is best everywhere. Where the case names none, `prepare` looks for one
+(`gemm_search`). Operands are random, because that is what users multiply. One iteration is a tile of 16 x 16 x 16, so that the sheet's
+work does not depend on the shape.
 """
 
 from __future__ import annotations
@@ -12,25 +11,23 @@ import importlib.metadata
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from microbench.dtypes import DTYPES
 from microbench.errors import CannotRun
 from microbench.kernels import Kernel
+from microbench.kernels.gemm_search import TILE, Shape, search
 from microbench.kernels.torch_import import import_torch
 from microbench.records import Device, Finding, Sheet, Timing, Value, Work
 
 if TYPE_CHECKING:
     import torch
 
-Shape = tuple[int, int, int]
-
-TILE = 16
 LINE = 64  # bytes that one iteration of a copy reads, and writes
 SEARCH_S = {"cpu": 0.3, "cuda": 3.0}
-SMALLEST, LARGEST = 256, {"cpu": 4096, "cuda": 16384}
+LARGEST = {"cpu": 4096, "cuda": 16384}
 CHECKED: Shape = (48, 80, 64)  # no two dimensions alike, so that a transposed operand cannot pass
 COPIED_BYTES = 1 << 20
 NO_CUDA = "this PyTorch is built for processors only; install one with CUDA to see what libraries reach on this GPU"
@@ -316,55 +313,6 @@ def product(torch: Any, dtype: str, a: torch.Tensor, b: torch.Tensor) -> Callabl
         return result
 
     return multiply
-
-
-def search(rate: Callable[[Shape], tuple[float, float]], budget_s: float, largest: int) -> Shape:
-    """Find a shape whose rate is near the best.
-
-    Parameters
-    ----------
-    rate
-        Gives FLOP/s of a shape and the seconds that asking took.
-    budget_s
-        Seconds after which no new shape is asked for.
-    largest
-        No dimension grows beyond it.
-
-    Returns
-    -------
-    The shape of the highest rate seen.
-    """
-    seen: dict[Shape, float] = {}
-    spent = last = 0.0
-
-    def ask(shape: Shape) -> bool:
-        nonlocal spent, last
-        if shape in seen or not all(TILE <= size <= largest for size in shape):
-            return False
-        # A product of eight times the work takes at most eight times as long; one that would overrun is not begun.
-        if seen and spent + last * 8 * (math.prod(shape) > max(map(math.prod, seen))) > budget_s:
-            return False
-        seen[shape], last = rate(shape)
-        spent += last
-        return True
-
-    size = SMALLEST
-    while ask((size, size, size)):
-        size *= 2
-    best = max(seen, key=lambda shape: seen[shape])
-    for neighbour in _neighbours(best):
-        if spent >= budget_s:
-            break
-        ask(neighbour)
-    return max(seen, key=lambda shape: seen[shape])
-
-
-def _neighbours(shape: Shape) -> Iterable[Shape]:
-    for factor in (2.0, 0.5, 1.5, 0.75):
-        for axis in range(3):
-            sizes = list(shape)
-            sizes[axis] = int(sizes[axis] * factor) // 128 * 128
-            yield sizes[0], sizes[1], sizes[2]
 
 
 def check_gemm(device: Device, dtype: str) -> str | None:
