@@ -157,7 +157,9 @@ def predict_model_spec(spec: str, inputs: Sequence[str], how: dict[str, Any], pa
     if "-" in paths:
         return
     emit(summary(found), f"{spec} on {held.device.name}")
-    emit(_batches(make, inputs, how, held), "samples per second")
+    batches = _batches(make, inputs, how, held)
+    if batches:
+        emit(batches, "samples per second")
 
 
 def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str = "") -> Graph:

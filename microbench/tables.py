@@ -62,6 +62,9 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 def show(rows: Sequence[Row], title: str) -> None:
     """Print rows as a table; columns that are empty throughout are left out. A few rows that are too wide are printed as columns."""
+    if not rows:
+        sys.stdout.write(f"{title}\n")
+        return
     columns = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, "") for row in rows)]
     console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
     table = _table(title)

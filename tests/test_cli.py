@@ -104,3 +104,8 @@ def test_kernels_of_a_target_that_is_not_here_say_where_their_code_comes_from_an
     assert rows["mma.f16.f16.m16n8k8"]["available"] == "no: only sm_75 has it, and this is sm_90a"
     assert rows["tcgen05.f16.f32.m128n256k16"]["available"] == "no: only sm_100a, sm_103a have it, and this is sm_90a"
     assert {row["source"] for row in lacking.values()} == {"nowhere"}
+
+
+def test_an_empty_folder_of_results_says_how_to_get_one(tmp_path: Path) -> None:
+    assert "microbench run" in CliRunner().invoke(cli, ["list", "results", "--out", str(tmp_path)]).output
+    assert CliRunner().invoke(cli, ["list", "results", "--out", str(tmp_path), "--json", "-"]).output.strip() == "[]"
