@@ -8,8 +8,9 @@ ceiling: the best round is its lowest.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from microbench.stats import AGREEING_ROUNDS, envelope, median_interval
 
 # What two reads of the clock can be wrong by together, in nanoseconds.
 TIMER_STEP_NS = 40
+_Rates = Literal["compute", "memory", "link"]
 # A round whose median is within this of the best was quiet.
 _QUIET = {"compute": 0.02, "memory": 0.05}
 
@@ -75,12 +77,11 @@ def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], 
     ]
     series = [_series(cases[key], sheets, group) for key, group in grouped.items()]
     highest: dict[tuple[str, int, str], Ceiling] = {}
-    for one in series:
-        ceiling = _ceiling(one, device, levels)
-        if ceiling is not None:
-            identity = (ceiling.name, ceiling.threads, ceiling.mode)
-            if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
-                highest[identity] = ceiling
+    for one, measures, level in _rated(series, device, levels):
+        ceiling = _ceiling(one, measures, level, device)
+        identity = (ceiling.name, ceiling.threads, ceiling.mode)
+        if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
+            highest[identity] = ceiling
     sides, doubts = _sides(series, device)
     costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series), *sides]
     return Distilled(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
@@ -91,14 +92,20 @@ def _series(case: Case, sheets: Mapping[str, Sheet], rounds: Sequence[Samples]) 
     return _Series(case=case, sheet=sheet, rounds=tuple(rounds), companion=sheets.get(sheet.companion or ""))
 
 
-def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceiling | None:
+def _rated(series: Sequence[_Series], device: Device, levels: Sequence[LevelSeen]) -> Iterator[tuple[_Series, _Rates, str | None]]:
+    """Yield the cases that are ceilings, with what they measure and, where that is memory, its level."""
+    for one in series:
+        measures = one.sheet.measures
+        if measures in ("compute", "link"):
+            yield one, measures, None
+        elif measures == "memory":
+            level = fixed_level(one.sheet.variant) or level_of_case(one.case, levels, device)
+            if level is not None and not _warm_memory(level, one):
+                yield one, measures, level
+
+
+def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) -> Ceiling:
     sheet, case = one.sheet, one.case
-    measures = sheet.measures
-    if measures not in ("compute", "memory", "link"):
-        return None
-    level = (fixed_level(sheet.variant) or level_of_case(case, levels, device)) if measures == "memory" else None
-    if measures == "memory" and (level is None or _warm_memory(level, one)):
-        return None
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
     found = one.found(device)
     per_round = [work * each.rate for each, _ in found]
@@ -109,7 +116,6 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
     clock = float(np.median(told)) if sustained and told else clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
     nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else bus_rate(device, level)
-    quiet = _QUIET["compute" if measures == "compute" else "memory"]
     power = _power(one.rounds)
     medians = one.medians(work)
     rate = _typical(medians) if sustained else _peak(per_round, one, nominal)
@@ -133,7 +139,7 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         operands=sheet.operands,
         rounds=len(one.rounds),
         converged=converged([each for each, _ in found], sheet),
-        quiet_share=round(sum(each >= value * (1 - quiet) for each in medians) / len(medians), 4),
+        quiet_share=_quiet_share(medians, value, measures),
         nominal=nominal,
         advertised=advertised_rate(device, sheet, level),
         clock_hz=clock,
@@ -142,6 +148,11 @@ def _ceiling(one: _Series, device: Device, levels: Sequence[LevelSeen]) -> Ceili
         energy_per_op_j=power / value if power and sustained and measures == "compute" else None,
         throttled_share=_throttled(one.rounds),
     )
+
+
+def _quiet_share(medians: Sequence[float], value: float, measures: _Rates) -> float:
+    quiet = _QUIET["compute" if measures == "compute" else "memory"]
+    return round(sum(each >= value * (1 - quiet) for each in medians) / len(medians), 4)
 
 
 def _per_clock(value: float, clock: float | None, case: Case, device: Device) -> float | None:
