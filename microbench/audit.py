@@ -230,6 +230,8 @@ def recognise(document: object, name: str) -> tuple[str, list[Declared]]:
             return form, rows
         if rows is not None:
             raise UsageError(f"{name} is a {form} file without any number in it; nothing to check")
+    if isinstance(document, dict) and {"schema", "device", "ceilings"} <= document.keys():
+        raise UsageError(f"{name} was measured, not declared; hold a declaration against it: microbench audit FILE --against {name}")
     raise UsageError(f"{name} is in no known format; known: {', '.join(sorted(readers()))}")
 
 

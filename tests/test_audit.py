@@ -287,3 +287,8 @@ def test_mutilated_exports_parse_or_are_refused(data: st.DataObject) -> None:
 
 def test_json_fixture_is_what_the_simulator_reads() -> None:
     assert json.loads((DATA / "astra_bytes.json").read_text())["roofline-enabled"] == 1
+
+
+def test_a_measured_file_is_what_declarations_are_held_against() -> None:
+    with pytest.raises(UsageError, match=r"--against here\.json"):
+        recognise({"schema": "1.0", "device": {}, "ceilings": []}, "here.json")
