@@ -230,7 +230,8 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
         for row in found.rows
     ]
     facts = ", ".join(f"{key} {value}" for key, value in found.facts.items())
-    emit(rows, f"{found.name}: {facts}", json_path, csv_path)
+    shown = [{name: cell for name, cell in row.items() if name not in ("value", "unit")} for row in rows]
+    emit(rows, f"{found.name}: {facts}", json_path, csv_path, shown=shown)
     for note in found.notes:
         sys.stderr.write(f"note: {note}\n")
 

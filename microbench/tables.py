@@ -8,13 +8,14 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from microbench import units
 from microbench.errors import UsageError
 from microbench.files import write_new
 
@@ -23,6 +24,8 @@ Row = Mapping[str, Cell]
 
 _PIPE_WIDTH = 160
 _FEW_ROWS = 3
+_WIDEST_NAME = 0.4
+_STYLES = {"error": "bold red", "warning": "yellow"}
 
 
 def emit(
@@ -60,38 +63,83 @@ def as_csv(rows: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
-def show(rows: Sequence[Row], title: str) -> None:
-    """Print rows as a table; columns that are empty throughout are left out. A few rows that are too wide are printed as columns."""
+def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
+    """Print rows as a table; columns that are empty throughout are left out.
+
+    Where there is no room, a few rows are printed as columns, and of many what is the same in every row stands below the table.
+    """
     if not rows:
         sys.stdout.write(f"{title}\n")
         return
+    out = to or Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
     columns = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, "") for row in rows)]
-    console = Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
+    wide = _natural_width(rows, columns) > out.width
+    if wide and len(rows) <= _FEW_ROWS:
+        out.print(_turned(rows, columns, title))
+        return
+    same = _same_throughout(rows, columns) if wide else {}
+    shown = [name for name in columns if name not in same]
+    # A name is not broken unless it would leave too little to what is said of it.
+    whole = bool(shown) and _natural_width(rows, shown[:1]) <= _WIDEST_NAME * out.width
     table = _table(title)
-    for name in columns:
+    for name in shown:
         numbers = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
-        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if numbers else "left"
+        table.add_column(_heading(name), justify=justify, overflow="fold", no_wrap=whole and name == shown[0])
     for row in rows:
-        table.add_row(*(Text(_cell(row.get(name))) for name in columns))
-    if len(rows) <= _FEW_ROWS and Measurement.get(console, console.options.update(max_width=10**6), table).maximum > console.width:
-        table = _table(title)
-        table.add_column(columns[0])
-        for row in rows:
-            table.add_column(Text(_cell(row.get(columns[0]))), overflow="fold")
-        for name in columns[1:]:
-            table.add_row(name, *(Text(_cell(row.get(name))) for row in rows))
-    console.print(table)
+        table.add_row(*(Text(_cell(name, row.get(name)), style=_STYLES.get(str(row.get(name)), "")) for name in shown))
+    out.print(table)
+    if same:
+        out.print(Text("in every row: " + ", ".join(f"{_heading(name)} {text}" for name, text in same.items()), style="dim"))
+
+
+def _turned(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:
+    """Rows as columns."""
+    table = _table(title)
+    table.add_column(_heading(columns[0]), no_wrap=True)
+    for row in rows:
+        table.add_column(Text(_cell(columns[0], row.get(columns[0]))), overflow="fold")
+    for name in columns[1:]:
+        table.add_row(_heading(name), *(Text(_cell(name, row.get(name))) for row in rows))
+    return table
 
 
 def _table(title: str) -> Table:
-    return Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    return Table(
+        title=Text(title, style="bold"),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1),
+        collapse_padding=True,
+        header_style="dim",
+    )
 
 
-def _cell(value: Cell) -> str:
+def _natural_width(rows: Sequence[Row], columns: Sequence[str]) -> int:
+    """Columns of text that the table would like to have."""
+    widest = [max(len(_heading(name)), *(len(_cell(name, row.get(name))) for row in rows)) for name in columns]
+    return sum(widest) + 2 * (len(widest) - 1)
+
+
+def _same_throughout(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:
+    """What columns other than the first say in every row."""
+    texts = {name: {_cell(name, row.get(name)) for row in rows} for name in columns[1:]}
+    return {name: found.pop() for name, found in texts.items() if len(found) == 1}
+
+
+def _heading(name: str) -> str:
+    return name.removesuffix("_bytes")
+
+
+def _cell(name: str, value: Cell) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, (int, float)) and name.endswith("_bytes"):
+        return units.size(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
