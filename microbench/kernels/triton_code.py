@@ -8,8 +8,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Otherwise a count of 1, and one that 16 divides, would each be compiled anew in the middle of a measurement.
+COUNTS = ["iterations", "blocks"]
 
-@triton.jit
+
+@triton.jit(do_not_specialize=COUNTS)
 def dot(out, a, b, iterations, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, PRECISION: tl.constexpr, SUMS: tl.constexpr):
     """Add two products in turn, of A and of -A, so that exact operands stay exact; one product more at the end is what is left."""
     row, column, depth = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
@@ -25,7 +28,7 @@ def dot(out, a, b, iterations, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr
     tl.store(out + tl.program_id(0) * M * N + row[:, None] * N + column[None, :], sums)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def fma(out, a, iterations, TURNS: tl.constexpr, BLOCK: tl.constexpr):
     """Turn pairs (x, y) by x += a*y, y += b*x; with a = 1, b = -1 a turn has period six."""
     lane = tl.arange(0, BLOCK)
@@ -40,7 +43,7 @@ def fma(out, a, iterations, TURNS: tl.constexpr, BLOCK: tl.constexpr):
     tl.store(at + BLOCK + lane, y)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def stream(out, one, two, blocks, iterations, KIND: tl.constexpr, BLOCK: tl.constexpr):
     """Read (0), write (1), copy (2) or triad (3) blocks in turn, wrapping at the end; a read leaves its sums."""
     program, programs = tl.program_id(0), tl.num_programs(0)
@@ -60,7 +63,7 @@ def stream(out, one, two, blocks, iterations, KIND: tl.constexpr, BLOCK: tl.cons
         tl.store(out + program * BLOCK + lane, sums)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def mix(out, one, turn, blocks, iterations, FMAS: tl.constexpr, BLOCK: tl.constexpr):
     """Stream pairs of blocks through so many turns each, and add up the results."""
     program, programs = tl.program_id(0), tl.num_programs(0)
@@ -77,7 +80,7 @@ def mix(out, one, turn, blocks, iterations, FMAS: tl.constexpr, BLOCK: tl.conste
     tl.store(out + program * BLOCK + lane, sums)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def mix_dot(out, one, two, blocks, iterations, PRODUCTS: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
     """Stream tiles A through so many products with one B each, and add up the results."""
     program, programs = tl.program_id(0), tl.num_programs(0)

@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -147,3 +149,41 @@ def test_formats_without_matrix_instructions_are_refused_with_a_reason(monkeypat
     sheets = {kernel.sheet.name: kernel.sheet for kernel in own.kernels(ampere)}
     assert sheets["dot.bf16.f32.triton"].unavailable is None
     assert "no matrix instruction for f8e4m3 on sm_80" in (sheets["dot.f8e4m3.f32.triton"].unavailable or "")
+
+
+class Spy(own.Job):
+    """A FAKE job on no device: it writes down in which order things happen."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.place, self.programs, self.said = "nowhere", 1, said
+        self.torch = SimpleNamespace(cuda=SimpleNamespace(Event=self.event, device=lambda _: nullcontext()))
+        self._tensors = {"out": SimpleNamespace(fill_=lambda _: said.append("spoilt"))}
+
+    def event(self, *, enable_timing: bool) -> SimpleNamespace:
+        assert enable_timing
+        return SimpleNamespace(record=lambda: self.said.append("event"), synchronize=lambda: None, elapsed_time=lambda _: 1.0)
+
+    def launch(self, iterations: int) -> None:
+        self.said.append(f"launched {iterations}")
+
+    def right(self, iterations: int) -> bool:
+        return iterations == 5
+
+
+def test_spoiling_the_result_is_no_part_of_the_time() -> None:
+    said: list[str] = []
+    timing = Spy(said).run(5)
+    assert said == ["spoilt", "event", "launched 5", "event"]
+    assert (timing.ns, timing.checked) == (1_000_000, True)
+
+
+def test_no_count_is_compiled_into_a_kernel() -> None:
+    code = """
+import json
+from microbench.kernels import triton_code as code
+kernels = [code.dot, code.fma, code.stream, code.mix, code.mix_dot]
+print(json.dumps([[p.name for p in kernel.params if not p.is_constexpr and not p.do_not_specialize] for kernel in kernels]))
+"""
+    specialised = in_a_process(code, 120)
+    assert isinstance(specialised, list)
+    assert not {name for names in specialised for name in names} & {"iterations", "blocks"}
