@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -15,18 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import SMALL, Said, environment, one_sentence, process
 
 from microbench import cli
 from microbench.interrupts import ENDING
 
 FILES = Path(__file__).parent / "data"
 GOOD = FILES / "fake-cpu.json"
-# The smallest real measurement: one scalar loop, for a moment.
-SMALL = ("run", "--only", "fma.f64.scalar", "--time-limit", "2s")
 # A second at least, since one kernel may agree and end before a signal comes.
 LONG = ("run", "--only", "fma.*", "--only", "dot.*", "--time-limit", "90s")
-
-Said = tuple[int, str, str]
 
 
 @pytest.fixture
@@ -44,25 +40,6 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     yield run
     for number, handler in before.items():
         signal.signal(number, handler)
-
-
-def environment(tmp_path: Path, **extra: str) -> dict[str, str]:
-    """An environment with a place of its own for locks, so that no other run on this machine gets in the way."""
-    places = {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    return {**os.environ, **places, **extra}
-
-
-def process(tmp_path: Path, *arguments: object, **extra: str) -> Said:
-    command = [sys.executable, "-m", "microbench", *map(str, arguments)]
-    done = subprocess.run(command, env=environment(tmp_path, **extra), capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stdout, done.stderr
-
-
-def one_sentence(err: str) -> None:
-    assert "Traceback" not in err
-    lines = [line for line in err.splitlines() if line.strip()]
-    assert len(lines) == 1, err
-    assert len(lines[0]) < 700
 
 
 @pytest.mark.parametrize(
@@ -228,12 +205,6 @@ def test_an_output_folder_that_cannot_take_results_is_refused_before_measuring(t
     one_sentence(err)
 
 
-def test_an_instruction_set_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    code, _, err = process(tmp_path, "run", "--dry-run", MICROBENCH_ISA="nonsense")
-    assert code == 2
-    one_sentence(err)
-
-
 def test_output_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "microbench", "export", str(GOOD), "--to", "pytorch"]
     with Path("/dev/full").open("w") as full:
@@ -252,12 +223,6 @@ def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
         running.stdout.close()
         err = running.stderr.read()
     assert (running.returncode, err) == (0, "")
-
-
-def test_an_old_locale_prints_all_the_same(tmp_path: Path) -> None:
-    code, out, err = process(tmp_path, "report", GOOD, PYTHONIOENCODING="ascii", LC_ALL="C", COLUMNS="20", TERM="dumb")
-    assert (code, err) == (0, "")
-    assert out
 
 
 def _interrupted(tmp_path: Path, number: int, *more: str) -> Said:
@@ -382,39 +347,6 @@ def test_a_table_that_cannot_be_printed_costs_no_file(tmp_path: Path, stdout: st
     assert {path.suffix for path in (tmp_path / "out").glob("*/*")} == {".json", ".png", ".html"}
 
 
-@pytest.mark.parametrize("says", ["OSError('libcudart.so.13: cannot open shared object file')", "RuntimeError('another ABI')"])
-def test_a_broken_torch_costs_its_kernels_and_not_the_run(tmp_path: Path, says: str) -> None:
-    (tmp_path / "broken" / "torch").mkdir(parents=True)
-    (tmp_path / "broken" / "torch" / "__init__.py").write_text(f"raise {says}")
-    path = os.pathsep.join([str(tmp_path / "broken"), *sys.path])
-    out = tmp_path / "out"
-    code, _, err = process(
-        tmp_path, "run", "--only", "gemm.f32*", "--only", "fma.f64.scalar", "--time-limit", "1s", "--out", out, PYTHONPATH=path
-    )
-    assert code == 0, err
-    made = json.loads(next(out.rglob("*.json")).read_text())
-    assert {ceiling["name"] for ceiling in made["ceilings"]} == {"fma.f64.scalar"}
-    assert [finding["code"] for finding in made["findings"]].count("library-broken") == 1
-    for arguments in (("run", "--only", "gemm.f32*", "--out", out), ("validate", "--time-limit", "1s")):
-        code, _, err = process(tmp_path, *arguments, PYTHONPATH=path)
-        assert code == 3
-        one_sentence(err)
-    if importlib.util.find_spec("torch") is not None:
-        _, out, _ = process(tmp_path, "doctor", "--json", "-", PYTHONPATH=path)
-        told = {row["check"]: row for row in json.loads(out)}
-        assert "cannot be imported" in told["torch"]["says"]
-
-
-def test_one_core_is_enough(tmp_path: Path) -> None:
-    if shutil.which("taskset") is None:
-        pytest.skip("taskset is not installed")
-    core = str(min(os.sched_getaffinity(0)))
-    command = ["taskset", "-c", core, sys.executable, "-m", "microbench", *SMALL, "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_folder_that_vanishes_while_measuring_loses_no_result(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "microbench", *SMALL, "--json", "-", "--out", str(tmp_path / "out")]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -426,16 +358,3 @@ def test_a_folder_that_vanishes_while_measuring_loses_no_result(tmp_path: Path) 
         _, err = running.communicate(timeout=100)
     assert running.returncode in (0, 3), err
     assert "Traceback" not in err
-
-
-def test_without_sys_the_processor_is_still_described(tmp_path: Path) -> None:
-    hidden = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*hidden, "mount -t tmpfs none /sys"], capture_output=True, check=False).returncode
-    ):
-        pytest.skip("a private mount of /sys is not allowed here")
-    command = f"mount -t tmpfs none /sys && exec {sys.executable} -m microbench run --dry-run --only fma.f64.scalar"
-    done = subprocess.run([*hidden, command], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
