@@ -107,3 +107,21 @@ def test_rounds_that_agree_below_the_ports_have_not_converged() -> None:
     kernel = Sheet(name="fma.f32", measures="compute", backend="native", device_kind="cpu", says="")
     assert not converged([Round(rate=1.0, share=0.98)] * 3, kernel)
     assert converged([Round(rate=1.0, share=0.99)] * 3, kernel)
+
+
+@pytest.mark.parametrize(
+    ("variant", "backend", "share", "holds"),
+    [
+        ("m64n256k16.ss", "cuda", 0.97, True),
+        ("m64n256k16.ss", "cuda", 0.94, False),
+        ("m16n8k16.legacy", "cuda", 0.62, True),
+        ("triton", "triton", 0.7, True),
+        ("v512", "native", 0.97, False),
+    ],
+)
+def test_rounds_of_a_gpu_that_agree_hold_where_the_units_are_reached_or_need_not_be(
+    variant: str, backend: str, share: float, holds: bool
+) -> None:
+    kind = "cpu" if backend == "native" else "cuda"
+    sheet = Sheet(name="a", measures="compute", backend=backend, device_kind=kind, says="", variant=variant)  # type: ignore[arg-type]
+    assert converged([Round(rate=1e12, share=share)] * 3, sheet) is holds
