@@ -42,6 +42,8 @@ _HEADINGS = {
 }
 # How the copies between host and device are called here, and in the table of published figures.
 _LINKS = {"h2d.pinned": ("host", "read", "host to device"), "d2h.pinned": ("host", "write", "device to host")}
+# What others publish of launches, by the name of ours.
+_LAUNCHES = {"launch.period": ("plain", "launch to launch"), "launch.graph": ("graph", "launch to launch, graph")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ def side_rows(characterisation: Characterisation, figures: Sequence[Published] |
         *_memory_rows([ceiling for ceiling in held if ceiling.measures == "memory"], others),
         *_link_rows([ceiling for ceiling in held if ceiling.measures == "link"], others),
         *_latency_rows(characterisation, others),
+        *_launch_rows(characterisation, others),
     )
 
 
@@ -196,6 +199,24 @@ def _latency_rows(characterisation: Characterisation, others: Sequence[Published
                 highest=units.seconds(longest / clock),
                 normal=_share(cost.seconds.value, longest / clock),
                 sources="; ".join(f"{figure.value:g} cycles, here at {view.clock_text(clock)} ({_source(figure)})" for figure in theirs),
+            )
+
+
+def _launch_rows(characterisation: Characterisation, others: Sequence[Published]) -> Iterable[SideRow]:
+    """Times from one launch to the next that somebody published, launched one by one and in a graph."""
+    for cost in characterisation.costs:
+        mode, title = _LAUNCHES.get(cost.name, ("", ""))
+        theirs = [figure for figure in others if figure.measures == "launch_s" and figure.access == mode]
+        if theirs:
+            longest = max(figure.value for figure in theirs)
+            yield SideRow(
+                title=title,
+                measures="launch",
+                ratio=cost.seconds.value / longest,
+                burst=units.seconds(cost.seconds.value),
+                highest=units.seconds(longest),
+                normal=_share(cost.seconds.value, longest),
+                sources="; ".join(f"{units.seconds(figure.value)} ({_source(figure)})" for figure in theirs),
             )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from microbench.data.published import Published
-from microbench.records import Ceiling, Characterisation, Estimate
+from microbench.records import Ceiling, Characterisation, Cost, Estimate
 from microbench.report import html, markdown, side, view
 
 LIBRARY = Published(
@@ -114,3 +114,16 @@ def test_columns_that_nobody_knows_anything_about_are_left_out(fake_cpu: Charact
     for page in (html.render(held), markdown.render(held)):
         assert not re.search(r"advertised</th>.*published by", page)
         assert "power, sustained" not in page
+
+
+def test_launches_are_held_against_their_like(fake_cuda: Characterisation) -> None:
+    theirs = [
+        replace(LIBRARY, measures="launch_s", value=value, mode="peak", dtype=None, unit=None, accumulator=None, access=access)
+        for access, value in (("plain", 2.5e-6), ("graph", 1.25e-6))
+    ]
+    costs = [Cost(name=f"launch.{name}", seconds=Estimate(value=1e-6, low=1e-6, high=1e-6)) for name in ("period", "graph", "enqueue")]
+    rows = side.side_rows(replace(fake_cuda, ceilings=(), costs=tuple(costs)), theirs)
+    assert [(row.title, row.burst, row.normal) for row in rows] == [
+        ("launch to launch", "1.00 µs", "40 %"),
+        ("launch to launch, graph", "1.00 µs", "80 %"),
+    ]
