@@ -138,7 +138,7 @@ def _mma(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaRow
         chains=chains,
         operands=("exact", "random"),
         targets=targets,
-        legacy=_legacy(targets),
+        legacy=fields.pop("legacy", _legacy(targets)),
         **fields,
     )
 
@@ -154,8 +154,9 @@ _MMA = (
     _mma("bf16.f32.m16n8k16", "bf16_f32", "hmma.bf16.f32", 4096),
     _mma("tf32.f32.m16n8k8", "tf32_f32", "hmma.tf32.f32", 2048),
     _mma("i8.i32.m16n8k32", "i8", "imma", 8192, slow=("sm_103a",)),
-    _mma("f64.f64.m8n8k4", "f64", "dmma", 512, slow=_SLOW_DMMA),
-    _mma("f64.f64.m16n8k16", "f64", "dmma", 4096, targets=("sm_90a",), chains=4),
+    # Neither wgmma nor tcgen05 has FP64: mma.sync is its own path everywhere, on Hopper in the larger shape.
+    _mma("f64.f64.m8n8k4", "f64", "dmma", 512, slow=_SLOW_DMMA, legacy=("sm_90a",)),
+    _mma("f64.f64.m16n8k16", "f64", "dmma", 4096, targets=("sm_90a",), chains=4, legacy=()),
     _mma("f8e4m3.f32.m16n8k32", "e4m3_f32", "qmma", 8192, targets=_FP8),
     _mma("f8e5m2.f32.m16n8k32", "e5m2_f32", "qmma", 8192, targets=_FP8),
     _mma("f8e4m3.f16.m16n8k32", "e4m3_f16", "qmma", 8192, targets=_FP8),

@@ -47,8 +47,14 @@ def test_every_target_has_its_peaks() -> None:
 def test_mma_sync_is_the_legacy_path_on_hopper_and_data_centre_blackwell() -> None:
     for row in ROWS:
         through_it = row.family == "mma" or row.variant.startswith("mma_sync.")
-        wanted = {"sm_90a", "sm_100a", "sm_103a"} & set(row.targets) if through_it else set()
-        assert set(row.legacy) == wanted
+        wanted = {"sm_90a", "sm_100a", "sm_103a"} & set(row.targets) if through_it and row.dtype != "f64" else set()
+        assert row.dtype == "f64" or set(row.legacy) == wanted
+
+
+def test_fp64_has_no_other_path_than_mma_sync_whose_larger_shape_is_hoppers_own() -> None:
+    legacy = {row.variant: row.legacy for row in ROWS if row.family == "mma" and row.dtype == "f64"}
+    assert legacy == {"m8n8k4": ("sm_90a",), "m16n8k16": ()}
+    assert not any(row.dtype == "f64" for row in ROWS if row.family in ("wgmma", "tcgen05"))
 
 
 def test_wgmma_multiplies_256_columns_from_memory_and_from_registers() -> None:
