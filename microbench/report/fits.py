@@ -81,7 +81,9 @@ def _widths(fit: OperatorFit) -> tuple[str, str]:
 
 def _span(ends: tuple[float, float], spread: float) -> str:
     low, high = (width_text(end * spread) for end in ends)
-    return low if low == high else f"{low} to {high}"
+    if low == high:
+        return low
+    return f"{low.removesuffix(' %')} to {high.removeprefix('± ')}" if high.endswith("%") else f"{low} to {high}"
 
 
 def width_text(width: float) -> str:
@@ -90,11 +92,11 @@ def width_text(width: float) -> str:
     Examples
     --------
     >>> width_text(0.22), width_text(1.2), width_text(800.0)
-    ('± 25 %', 'x or / 3.3', 'x or / 1e+30')
+    ('± 25 %', 'factor 3.3', 'factor 1e+30')
     """
     if width <= _DOUBLE:
         return f"± {100 * math.expm1(width):.0f} %"
-    return f"x or / {math.exp(min(width, math.log(1e30))):.2g}"
+    return f"factor {math.exp(min(width, math.log(1e30))):.2g}"
 
 
 def roofline_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...]:

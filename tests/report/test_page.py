@@ -133,7 +133,7 @@ def test_interval_widths_of_operator_families_are_those_that_predictions_have() 
     )
     hot, cold = fits.fit_rows(held)
     # e^(2.5 x 0.04) and e^(5 x 0.04), then with the spread hypot(0.04, 0.03) far off: not the standardised residuals as per cent.
-    assert (hot.near, hot.far) == ("± 11 % to ± 22 %", "± 13 % to ± 28 %")
+    assert (hot.near, hot.far) == ("± 11 to 22 %", "± 13 to 28 %")
     assert (hot.compute, hot.memory) == ("459 GFLOP/s", "8.20 GB/s")
     assert (cold.family, cold.near) == ("pooling, cold", "none")
     for rendered in (html.render(held), markdown.render(held)):
