@@ -112,7 +112,7 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
     # What lasts is the middle, throttled samples included; the fastest moment of the fastest round is a peak.
     sustained = case.mode == "sustained"
     clocks = [fastest.clock_hz for _, fastest in found]
-    told = [hz for each in one.rounds for hz in each.clock_hz]
+    told = [float(np.median(each.clock_hz)) for each in one.rounds if each.clock_hz]
     clock = float(np.median(told)) if sustained and told else clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
     nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else bus_rate(device, level)

@@ -1,6 +1,6 @@
 """Fewer timings in a file, and the same ceilings, costs and levels from them.
 
-Distilling uses three things of a burst: its fastest timing, its median, and the quiet window that tells what it reached at what clock
+Distilling uses three things of a burst: its fastest timing, its medians, and the quiet window that tells what it reached at what clock
 (see ``clock``). So these are what stays; the others are kept evenly over the burst's ranking, as many below the median as above it.
 """
 
@@ -42,14 +42,21 @@ def thin(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
     needed = {fastest, *pairs}
     kept = _representative(samples.ns, needed, limit) or sorted(needed)
     order = [*pairs, *(i for i in kept if i not in pairs)]
-    stamped = len(samples.clock_hz) == taken
     return replace(
         samples,
         ns=tuple(samples.ns[i] for i in order),
         companion_ns=tuple(samples.companion_ns[i] for i in pairs),
-        clock_hz=tuple(samples.clock_hz[i] for i in order) if stamped else samples.clock_hz[fastest:][:1] or samples.clock_hz[-1:],
+        clock_hz=_clocks(samples, fastest, order.index(fastest), limit),
         power_w=tuple(samples.power_w[i] for i in _representative(samples.power_w, set(), limit)),
     )
+
+
+def _clocks(samples: Samples, fastest: int, place: int, limit: int) -> tuple[float, ...]:
+    """Clocks with the median of all, that of the fastest timing at its place among the timings that stay."""
+    if len(samples.clock_hz) != len(samples.ns):
+        return samples.clock_hz[fastest:][:1] or samples.clock_hz[-1:]
+    others = [i for i in _representative(samples.clock_hz, {fastest}, limit) if i != fastest]
+    return tuple(samples.clock_hz[i] for i in (*others[:place], fastest, *others[place:]))
 
 
 def _telling(samples: Samples) -> list[int]:

@@ -32,6 +32,7 @@ CASES = (
     Case(kernel="fma.f32.v128"),
     *(Case(kernel="read.f32.v128", params={"working_set": 2**power, "streams": 1, "pages": "huge"}) for power in range(13, 29)),
     Case(kernel="fma.f32"),
+    Case(kernel="fma.f32", mode="sustained", scope="device"),
     Case(kernel="cost.barrier"),
 )
 # How much slower than the first level a working set is streamed, up to each size.
@@ -59,7 +60,7 @@ def noisy(seed: int, case: Case, index: int) -> Samples:
         count=taken,
         companion_ns=companion_ns if paired else (),
         companion_iterations=50_000 if paired else 0,
-        clock_hz=tuple(1e9 * f for f in turbo) if own_clock else (),
+        clock_hz=tuple(1e9 * f * (1 + rng.random() / 100) for f in turbo) if own_clock else (),
         power_w=tuple(300 + rng.random() for _ in range(taken)) if own_clock else (),
     )
 
