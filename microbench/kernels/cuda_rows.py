@@ -153,7 +153,8 @@ _MMA = (
     _mma("f16.f32.m16n8k16", "f16_f32", "hmma.f16.f32", 4096),
     _mma("bf16.f32.m16n8k16", "bf16_f32", "hmma.bf16.f32", 4096),
     _mma("tf32.f32.m16n8k8", "tf32_f32", "hmma.tf32.f32", 2048),
-    _mma("i8.i32.m16n8k32", "i8", "imma", 8192, slow=("sm_103a",)),
+    # tcgen05 has INT8 on sm_100a alone: what is left of it on sm_103a goes through mma.sync.
+    _mma("i8.i32.m16n8k32", "i8", "imma", 8192, slow=("sm_103a",), legacy=("sm_90a", "sm_100a")),
     # Neither wgmma nor tcgen05 has FP64: mma.sync is its own path everywhere, on Hopper in the larger shape.
     _mma("f64.f64.m8n8k4", "f64", "dmma", 512, slow=_SLOW_DMMA, legacy=("sm_90a",)),
     _mma("f64.f64.m16n8k16", "f64", "dmma", 4096, targets=("sm_90a",), chains=4, legacy=()),
