@@ -29,6 +29,7 @@ _LONGEST = 31
 _LABEL_GAP = 14.0
 # Points between the axis and a label along a slope.
 _LABEL_LEAD = 12.0
+_LEAST_DECADES = 3.5
 _MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
 
 
@@ -194,6 +195,9 @@ def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     room = 26.0 if layout.narrow else 8.0
     left = min([min(rates) / max(bandwidths) / 4, *(point.intensity / room for point in points if point.intensity > 0)])
     right = max([max(rates) / min(bandwidths) * 5, *(1.4 * point.intensity for point in points)])
+    # One roof and one slope meet on a narrow strip: at least so many decades, or the axes have a single tick each.
+    short = max(0.0, _LEAST_DECADES - math.log10(right / left)) / 2
+    left, right = left / 10**short, right * 10**short
     ax.set_xscale("log", base=10)
     ax.set_yscale("log", base=10)
     ax.set_xlim(left, right)

@@ -243,3 +243,15 @@ def test_labels_of_axes_are_whole(name: plots.PlotName, layout: style.Layout, fa
             box = label.get_window_extent()
             assert box.x0 >= 0
             assert box.y0 >= 0
+
+
+@pytest.mark.parametrize("layout", [style.ALONE, style.IN_NARROW_PAGE])
+def test_a_roofline_of_two_ceilings_has_ticks_to_read_it_by(layout: style.Layout, fake_cpu: Characterisation) -> None:
+    peak = next(row for row in fake_cpu.ceilings if (row.name, row.threads) == ("fma.f32.avx512", 2))
+    read = next(row for row in fake_cpu.ceilings if (row.level, row.access, row.threads) == ("L1", "read", 2))
+    made = plots.figure("roofline", replace(fake_cpu, ceilings=(peak, read), fits=replace(fake_cpu.fits, rooflines=())), layout)
+    assert made is not None
+    made.draw_without_rendering()
+    ax = made.axes[0]
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        assert len([tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]) >= 2
