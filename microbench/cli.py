@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 Command = Callable[..., Any]
+# Whether a file can be read is for its reader to say, in a sentence with a remedy.
+PATH = click.Path(path_type=Path, readable=False)
 
 
 def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -57,6 +59,8 @@ def data_options(command: Command) -> Command:
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
 def cli(verbose: bool) -> None:
     """Measure what a CPU or GPU really sustains, fit an empirical roofline, predict operator time from it."""
+    if not verbose:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains of caches that nobody asked for
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
@@ -70,9 +74,9 @@ def cli(verbose: bool) -> None:
 @click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long.")
 @click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many runs, each in a fresh process.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order inside a round.")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on with the journal (.partial) of an interrupted run.")
+@click.option("--resume", type=PATH, help="Go on with the journal (.partial) of an interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and measure nothing.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder for results.")
+@click.option("--out", type=PATH, default=Path("results"), show_default=True, help="Folder for results.")
 @data_options
 @click.pass_context
 def run(context: click.Context, /, **options: Any) -> None:
@@ -130,7 +134,7 @@ def _request(options: dict[str, Any]) -> Request:
 @click.argument("what", type=click.Choice(["devices", "kernels", "operators", "results"]))
 @device_option()
 @click.option("--arch", metavar="sm_90a", help="Kernels for a compute target, GPU or no GPU.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Folder of results.")
+@click.option("--out", type=PATH, default=Path("results"), show_default=True, help="Folder of results.")
 @data_options
 def list_(what: str, **options: Any) -> None:
     """List devices, kernels, operators or stored results."""
@@ -169,11 +173,11 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page that works offline.")
-@click.option("--png", type=click.Path(path_type=Path), help="Write the roofline picture.")
-@click.option("--svg", type=click.Path(path_type=Path), help="Write the roofline as SVG.")
-@click.option("--md", type=click.Path(path_type=Path), help="Write Markdown.")
+@click.argument("file", type=PATH)
+@click.option("--html", type=PATH, help="Write a page that works offline.")
+@click.option("--png", type=PATH, help="Write the roofline picture.")
+@click.option("--svg", type=PATH, help="Write the roofline as SVG.")
+@click.option("--md", type=PATH, help="Write Markdown.")
 def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md: Path | None) -> None:
     """Show a stored characterisation, or write it as a page or picture."""
     from microbench.commands import report as write
@@ -182,8 +186,8 @@ def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md
 
 
 @cli.command()
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
 @click.option("--fail-if", multiple=True, metavar="KIND:PERCENT", help="Exit 1 where compute, memory, link or cost lost more than so much.")
 @click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="How to say it.")
 @click.pass_context
@@ -195,7 +199,7 @@ def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ..
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--against", metavar="FILE|NAME", help="A characterisation or a GPU of the nominal table, for files that name no device.")
 @data_options
 @click.pass_context
@@ -207,7 +211,7 @@ def audit(context: click.Context, file: Path, against: str | None, json_path: st
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--to", required=True, metavar="FORMAT[:DTYPE]", help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.")
 @click.option("-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten.")
 def export(file: Path, to: str, output: str) -> None:
@@ -219,7 +223,7 @@ def export(file: Path, to: str, output: str) -> None:
 
 @cli.command()
 @click.option("--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32.")
-@click.option("--ops", type=click.Path(path_type=Path), metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
+@click.option("--ops", type=PATH, metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
 @click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model.")
 @click.option("--input", "inputs", multiple=True, metavar="SPEC", help="An input of the model, for example 8x3x224x224:f32.")
 @click.option("--train", is_flag=True, help="With backward pass and optimiser step.")
@@ -228,9 +232,7 @@ def export(file: Path, to: str, output: str) -> None:
     "--scale-channels", type=float, metavar="FACTOR", help="What if every inner width were multiplied (pruning), for example 0.5."
 )
 @click.option("--groups", type=int, metavar="N", help="What if the model's dense convolutions had N groups.")
-@click.option(
-    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="A characterisation; the newest below results/ otherwise."
-)
+@click.option("--calibration", type=PATH, metavar="FILE", help="A characterisation; the newest below results/ otherwise.")
 @data_options
 def predict(**options: Any) -> None:
     """Predict how long operators, tables of them or whole models take, and what limits them."""
@@ -255,11 +257,11 @@ def predict(**options: Any) -> None:
 
 
 @cli.command()
-@click.argument("rows", type=click.Path(path_type=Path))
+@click.argument("rows", type=PATH)
 @click.option("--nominal", metavar="NAME", help="A GPU of the nominal table as prior.")
 @click.option("--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior.")
 @click.option("--bandwidth", type=float, metavar="GB/s", help="A printed or measured bandwidth as prior.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where to write the characterisation.")
+@click.option("-o", "--output", metavar="PATH|-", type=PATH, required=True, help="Where to write the characterisation.")
 def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: float | None, output: Path) -> None:
     """Fit a device from operator rows that somebody measured (CSV with a column of seconds)."""
     from microbench import predicting
@@ -269,12 +271,10 @@ def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: f
 
 @cli.command()
 @device_option()
-@click.option(
-    "--calibration", type=click.Path(path_type=Path), metavar="FILE", help="Grade this characterisation; otherwise calibrate now."
-)
+@click.option("--calibration", type=PATH, metavar="FILE", help="Grade this characterisation; otherwise calibrate now.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fresh shapes.")
 @click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long.")
-@click.option("--png", type=click.Path(path_type=Path), help="Write the calibration plot.")
+@click.option("--png", type=PATH, help="Write the calibration plot.")
 @data_options
 def validate(**options: Any) -> None:
     """Measure fresh shapes and real models now, and hold the predictions against them."""
@@ -288,13 +288,15 @@ def main() -> NoReturn:
     interrupts.listen()
     _open_streams()
     code = _carry_out()
-    interrupts.ignore()
     try:
         sys.stdout.flush()
+        interrupts.ignore()
     except BrokenPipeError:
         code = _unread(code)
     except OSError as error:
         code = _unwritten(error)
+    except KeyboardInterrupt:  # the reader is slow, and we need not wait for it
+        code = _unread(INTERRUPTED)
     sys.exit(code)
 
 
@@ -335,6 +337,8 @@ def _refused(error: OSError | MemoryError | ImportError) -> int:
         says = "there is not enough memory (a limit of this process, or of the machine); free some, raise the limit, or ask for less"
     elif isinstance(error, ImportError):
         says = f"a package that this needs cannot be imported: {error}; install it again, 'microbench doctor' says which are here"
+        if "failed to map" in str(error) or "cannot allocate" in str(error).lower():
+            says = f"there is not enough memory to load {error.path or 'a library'} ({error}); raise the limit of this process (ulimit -v)"
     elif error.errno in _OUTPUT_FAULTS and not error.filename:
         return _unwritten(error)
     else:

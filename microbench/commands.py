@@ -125,11 +125,13 @@ def _leave(outcome: Outcome) -> None:
     """Pictures and page beside the JSON; their names on stderr."""
     if outcome.path is None:
         return
-    sys.stderr.write(f"{outcome.path}\n")
-    if outcome.characterisation.ceilings:
-        page, picture = outcome.path.with_suffix(".html"), outcome.path.with_suffix(".png")
-        for path in reports.write(outcome.characterisation, html=page, png=picture):
-            sys.stderr.write(f"{path}\n")
+    written = [outcome.path]
+    try:
+        if outcome.characterisation.ceilings:
+            page, picture = outcome.path.with_suffix(".html"), outcome.path.with_suffix(".png")
+            written += reports.write(outcome.characterisation, html=page, png=picture)
+    finally:
+        sys.stderr.writelines(f"{path}\n" for path in written)
 
 
 def compare(old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> int:

@@ -76,6 +76,8 @@ def write_new(path: str | Path, data: bytes) -> Path:
         If the folder cannot be written to.
     """
     path = Path(path)
+    if not path.name:
+        raise UsageError(f"{str(path)!r} names no file; give a path such as results.json")
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     try:
         with temporary.open("xb") as file:

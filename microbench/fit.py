@@ -82,7 +82,9 @@ def fit(
     fits, findings = fit_table(table, known)
     if not fits:
         says = findings[0].says if findings else f"a fit needs {ROWS_FOR_FIT} measured rows of one family and dtype."
-        raise UsageError(f"nothing can be fitted: {says.rstrip('.')}; measure more shapes of one operator")
+        first = table.faults[min(table.faults)] if table.faults else ""
+        refused = f" ({len(table.faults)} of {table.size} rows were refused: {first})" if table.faults else ""
+        raise UsageError(f"nothing can be fitted: {says.rstrip('.')}{refused}; measure more shapes of one operator")
     known = known or Nominal()
     return Characterisation(
         schema=SCHEMA,

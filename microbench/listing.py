@@ -70,6 +70,8 @@ def operators() -> list[Row]:
 def results(out: Path) -> list[Row]:
     """The characterisations below a folder."""
     rows: list[Row] = []
+    if not out.is_dir():
+        raise CannotRun(f"there is no folder {out}; 'microbench run' makes it, or name another one with --out")
     for path in sorted(out.glob("*/*.json")):
         try:
             held = store.load(path)

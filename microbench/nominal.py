@@ -189,7 +189,7 @@ def named(name: str) -> NominalDevice:
         known = {gpus.plain(spelling): each.name for each in gpus.GPUS for spelling in (each.name, *each.aliases)}
         close = list(dict.fromkeys(known[match] for match in difflib.get_close_matches(gpus.plain(name), known, n=6, cutoff=0.5)))
         hint = f"close: {', '.join(close)}" if close else f"known: {', '.join(each.name for each in gpus.GPUS)}"
-        raise UsageError(f"no GPU named {name!r} is in the table; {hint}")
+        raise UsageError(f"no GPU named {name[:60]!r} is in the table; {hint}")
     return _gpu(row)
 
 

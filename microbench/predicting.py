@@ -301,6 +301,10 @@ def fit_file(rows: Path, nominal: Any, output: Path) -> None:
     from microbench.fit import fit
 
     made = fit(rows, nominal, name=rows.stem)
+    if str(output) == "-":
+        sys.stdout.write(store.dumps(made).decode() + "\n")
+        told(made.findings)
+        return
     write_new(output, store.dumps(made))
     told(made.findings)
     listed: list[Row] = [

@@ -156,6 +156,10 @@ def loads(data: bytes, name: str = "the characterisation") -> Characterisation:
 
 def _read(path: Path) -> bytes:
     """Read a regular file of sane size."""
+    with contextlib.suppress(OSError, ValueError):
+        # A pipe would block on open, a device might never end: look before opening.
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UsageError(f"{path} is not a regular file: give a .json file that 'microbench run' wrote")
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -183,10 +187,6 @@ def load(path: str | Path) -> Characterisation:
     """
     if Path(path).suffix == JOURNAL_SUFFIX:
         raise UsageError(f"{path} is the journal of an unfinished run: 'microbench run --resume {path}' finishes it")
-    with contextlib.suppress(OSError, ValueError):
-        # A pipe would block on open, a device might never end: look before opening.
-        if Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir():
-            raise UsageError(f"{path} is not a regular file: give a .json file that 'microbench run' wrote")
     return loads(_read(Path(path)), str(path))
 
 

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from command_line import Said
+
+from microbench import cli
+from microbench.interrupts import ENDING
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,3 +28,20 @@ def _own_device_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("PYTHONSAFEPATH", "1")
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
+    """Run a command in this process."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["microbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)

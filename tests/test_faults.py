@@ -9,37 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import SMALL, Said, environment, one_sentence, process
 
-from microbench import cli
-from microbench.interrupts import ENDING
-
 FILES = Path(__file__).parent / "data"
 GOOD = FILES / "fake-cpu.json"
 # A second at least, since one kernel may agree and end before a signal comes.
 LONG = ("run", "--only", "fma.*", "--only", "dot.*", "--time-limit", "90s")
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Said]]:
-    """Run a command in this process."""
-    before = {number: signal.getsignal(number) for number in ENDING}
-
-    def run(*arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["microbench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    yield run
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(

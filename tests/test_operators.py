@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microbench.errors import UsageError
-from microbench.operators import OPERATORS, op, parse, read_rows, table_of
+from microbench.operators import OPERATORS, op, parse, read_rows, table, table_of
 
 
 def test_a_matmul_counts_a_multiply_add_as_two() -> None:
@@ -211,3 +212,21 @@ def test_overflowing_columns_are_faults_and_never_wrap() -> None:
 @pytest.mark.parametrize("text", ["matmul[m=8;n=4;k=2].bf16", "matmul(m=8, n=4, k=2, dtype=bf16)", "matmul:m=8,n=4,k=2,dtype=bf16"])
 def test_an_operator_is_read_as_it_is_printed(text: str) -> None:
     assert str(parse(text)) == "matmul[m=8;n=4;k=2].bf16"
+
+
+def test_blanks_around_an_equals_sign_are_no_fault() -> None:
+    assert parse("matmul: m = 8, n= 9 ,k =7, dtype = bf16") == parse("matmul:m=8,n=9,k=7,dtype=bf16")
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
+def test_a_file_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "LARGEST_BYTES", 1_000_000)
+    with pytest.raises(UsageError, match="more than 1 MB; is it the right file"):
+        read_rows(Path("/dev/zero"))
+
+
+def test_a_row_longer_than_the_header_is_told_in_the_words_of_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("op,dtype,params\nmatmul,f32,m=1,n=1,k=1\n")
+    with pytest.raises(UsageError, match=r"more cells than the header; sizes are one cell, such as m=8;n=8;k=8"):
+        read_rows(path)

@@ -132,6 +132,8 @@ def read_document(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # it might never end, or never begin
+            raise UsageError(f"{path} is not a regular file; give a JSON, YAML, TOML or Python file of hardware numbers")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UsageError(f"{path} has {size} bytes; a file of hardware numbers has at most {MAX_BYTES}")

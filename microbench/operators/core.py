@@ -249,7 +249,7 @@ def mode(key: str, value: object) -> Any:
         If it is none of the known words.
     """
     if value not in _MODES[key]:
-        raise UsageError(f"{key} is {str(value)[:40]!r}; it is one of {', '.join(_MODES[key])}")
+        raise UsageError(f"{'pass' if key == 'direction' else key} is {str(value)[:40]!r}; it is one of {', '.join(_MODES[key])}")
     return value
 
 
@@ -338,7 +338,7 @@ def parse(expression: str, default_dtype: str = "f32") -> Op:
     name, rest = (printed[1], printed[2]) if printed else expression.strip().partition(":")[::2]
     given: dict[str, Any] = {"dtype": (printed and printed[3]) or default_dtype}
     seen: set[str] = set()
-    for item in rest.replace(",", ";").replace(" ", ";").split(";"):
+    for item in re.sub(r"\s*=\s*", "=", rest).replace(",", ";").replace(" ", ";").split(";"):
         if not item:
             continue
         key, equals, value = item.partition("=")

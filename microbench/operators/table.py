@@ -30,6 +30,8 @@ Floats = npt.NDArray[np.float64]
 
 _MODE_COLUMNS = {"launch": "eager", "cache": "hot", "pass": "forward"}
 _DIGITS = b"0123456789"
+# Some five million rows; more is another file, or a device that never ends.
+LARGEST_BYTES = 400_000_000
 # A duration beyond eleven days is a wrong unit, not an operator.
 LONGEST_SECONDS = 1e6
 
@@ -139,7 +141,7 @@ def read_rows(source: str | Path | io.TextIOBase | pd.DataFrame, *, need_seconds
     wanted = "columns are op,dtype,params[,seconds][,launch][,cache][,pass]"
     missing = [name for name in ("op", "dtype", "params", *(("seconds",) if need_seconds else ())) if name not in frame.columns]
     if missing:
-        raise UsageError(f"{where} has no column {missing[0]!r}{_unit_hint(missing[0], frame.columns)}; {wanted}")
+        raise UsageError(f"{where} has no column {missing[0]!r}{_unit_hint(missing[0], frame.columns)}; {wanted}, separated by commas")
     if not len(frame):
         raise UsageError(f"{where} has a header and no rows; add operator rows such as matmul,f32,m=8;n=8;k=8")
     table = _group(frame, need_seconds=need_seconds)
@@ -156,22 +158,35 @@ def _unit_hint(missing: str, columns: Iterable[str]) -> str:
 def _read_frame(source: str | Path | io.TextIOBase | pd.DataFrame) -> pd.DataFrame:
     if isinstance(source, pd.DataFrame):  # one way of reading: what a file of this table would say
         source = io.StringIO(source.to_csv(index=False))
+    where = source if isinstance(source, str | Path) else "the table"
     try:
         with warnings.catch_warnings():
             # Rows longer than the header would be cut with no more than a warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(source, comment="#", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+            opened = _read(Path(source)) if isinstance(source, str | Path) else source
+            frame = pd.read_csv(opened, comment="#", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
     except FileNotFoundError:
-        raise UsageError(f"{source} does not exist; give the path of a CSV with columns op,dtype,params") from None
-    except (OSError, csv.Error, pd.errors.ParserWarning, ValueError) as error:
-        where = source if isinstance(source, str | Path) else "the table"
-        reason = (str(error).splitlines() or [""])[0][:100]
+        raise UsageError(f"{where} does not exist; give the path of a CSV with columns op,dtype,params") from None
+    except pd.errors.ParserWarning:  # pandas tells it of its own index
+        says = "a row has more cells than the header; sizes are one cell, such as m=8;n=8;k=8"
+        raise UsageError(f"{where} is no readable CSV: {says}") from None
+    except (OSError, csv.Error, ValueError) as error:
+        reason = (str(getattr(error, "strerror", None) or error).splitlines() or [""])[0][:100]
         raise UsageError(f"{where} is no readable CSV ({reason}); write UTF-8 with a header") from None
     frame.columns = [str(name).strip() for name in frame.columns]
     repeated = frame.columns[frame.columns.duplicated()]
     if len(repeated):
         raise UsageError(f"the column {repeated[0]!r} is there twice; keep one")
     return frame.fillna("")
+
+
+def _read(path: Path) -> io.BytesIO:
+    """Read a file, a pipe as well, unless it is endless."""
+    with path.open("rb") as file:
+        data = file.read(LARGEST_BYTES + 1)
+    if len(data) > LARGEST_BYTES:
+        raise UsageError(f"{path} has more than {LARGEST_BYTES / 1e6:.0f} MB; is it the right file? Split it if it is")
+    return io.BytesIO(data)
 
 
 def _group(frame: pd.DataFrame, *, need_seconds: bool) -> Table:

@@ -31,6 +31,8 @@ def check(*paths: Path | str | None) -> None:
 
 def _check_one(path: Path) -> None:
     folder = path.parent
+    if not path.name:
+        raise UsageError(f"cannot write {str(path)!r}: it names no file; give a path such as report.html")
     if not folder.is_dir():
         raise UsageError(f"cannot write {path}: there is no folder {folder}; create it with 'mkdir -p {folder}'")
     if path.is_dir():
