@@ -12,7 +12,7 @@ from microbench import units
 from microbench.data import gpus
 from microbench.data.published import Published, published
 from microbench.dtypes import DTYPES
-from microbench.records import Ceiling, Characterisation, Cost
+from microbench.records import Ceiling, Characterisation
 from microbench.report import view
 
 SAYS = {
@@ -182,12 +182,7 @@ def _link_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> Iter
 def _latency_rows(characterisation: Characterisation, others: Sequence[Published]) -> Iterable[SideRow]:
     """Load-to-use latencies that somebody published; theirs are in cycles, here at the highest clock seen."""
     clock = max((ceiling.clock_hz for ceiling in characterisation.ceilings if ceiling.clock_hz), default=None)
-    ladder: dict[str, Cost] = {}
-    for cost in view.ladder(characterisation):
-        # Near and far halves of a cache are extremes; others publish what lies between.
-        if cost.level and (cost.level not in ladder or cost.name == f"load_to_use.{cost.level}"):
-            ladder[cost.level] = cost
-    for level, cost in ladder.items():
+    for level, cost in view.latencies(characterisation).items():
         theirs = [figure for figure in others if figure.measures == "latency_cycles" and figure.level == level]
         if theirs and clock:
             longest = max(figure.value for figure in theirs)

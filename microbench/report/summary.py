@@ -192,10 +192,7 @@ def _bandwidth(characterisation: Characterisation) -> str:
 
 
 def _latency(characterisation: Characterisation) -> str:
-    best: dict[str, float] = {}
-    for cost in view.ladder(characterisation):
-        if cost.level:
-            best[cost.level] = min(cost.seconds.value, best.get(cost.level, cost.seconds.value))
+    best = {level: cost.seconds.value for level, cost in view.latencies(characterisation).items()}
     if not best:
         return "not measured"
     return _join(f"{level} {units.seconds(value)}" for level, value in best.items()) + _short_lived(characterisation)

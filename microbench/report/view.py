@@ -145,6 +145,15 @@ def ladder(characterisation: Characterisation) -> tuple[Cost, ...]:
     )
 
 
+def latencies(characterisation: Characterisation) -> dict[str, Cost]:
+    """The load-to-use latency of each level, near to far; of a cache in halves what lies between the near and the far one."""
+    found: dict[str, Cost] = {}
+    for cost in ladder(characterisation):
+        if cost.level and (cost.level not in found or cost.name == f"load_to_use.{cost.level}"):
+            found[cost.level] = cost
+    return found
+
+
 def cost_interval(cost: Cost) -> str:
     """Low and high in the unit of the value, for example ``1.35 – 1.39``."""
     low, high = (units.like_seconds(end, cost.seconds.value) for end in (cost.seconds.low, cost.seconds.high))

@@ -59,6 +59,14 @@ def test_the_summary_of_libraries_alone_says_what_they_reach(fake_cuda: Characte
     assert "no instruction peak was measured" in says
 
 
+def test_the_latency_of_a_cache_in_halves_is_what_lies_between_them(fake_cuda: Characterisation) -> None:
+    costs = [
+        Cost(name=f"load_to_use.L2{which}", level="L2", seconds=Estimate(value=seconds, low=seconds, high=seconds))
+        for which, seconds in ((".near", 148e-9), ("", 200e-9), (".far", 253e-9))
+    ]
+    assert "L2 200 ns" in summary.lines(replace(fake_cuda, costs=tuple(costs)))[3].says
+
+
 def test_the_summary_counts_failed_proofs(fake_cpu: Characterisation) -> None:
     failed = replace(fake_cpu.ceilings[0], proof=replace(fake_cpu.ceilings[0].proof, status="failed"))
     assert "1 failed that proof" in summary.lines(replace(fake_cpu, ceilings=(failed, *fake_cpu.ceilings[1:])))[4].says
