@@ -12,12 +12,12 @@ import numpy as np
 
 from microbench import streams
 from microbench.families import Nominal, fit_table
-from microbench.kernels.torch_import import import_torch
 from microbench.operators import Op, table_of
 from microbench.records import Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
 from microbench.rounds import Effort, Floats, Rounds, measure, middle
 from microbench.store import SCHEMA
 from microbench.sweep import design
+from microbench.torch_import import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

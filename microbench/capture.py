@@ -143,7 +143,7 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     """
     import copy
 
-    from microbench.kernels.torch_import import import_torch
+    from microbench.torch_import import import_torch
 
     import_torch()
     import torch

@@ -11,9 +11,9 @@ from microbench import store, units
 from microbench.dtypes import DTYPES
 from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
-from microbench.kernels.torch_import import import_torch
 from microbench.records import Case, Characterisation, Finding, Plan, Samples, Sheet
 from microbench.report.progress import Progress, Step
+from microbench.torch_import import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -168,7 +168,7 @@ class _Library:
 
 def _library(place: str) -> _Library:
     from microbench.kernels import torch_operators
-    from microbench.kernels.torch_import import import_torch
+    from microbench.torch_import import import_torch
 
     import_torch()
 

@@ -19,13 +19,13 @@ from microbench.calibrate import fitted, model_calls, module_cost, nominal_of, p
 from microbench.devices import probe
 from microbench.errors import UsageError
 from microbench.families import CONFIDENCE
-from microbench.kernels.torch_import import import_torch
 from microbench.operators import Op, Table, table_of
 from microbench.predict import plain, predict_table, roofs
 from microbench.records import Characterisation, Finding, Fits
 from microbench.rounds import Effort, Rounds, measure
 from microbench.sweep import design
 from microbench.tables import Row
+from microbench.torch_import import import_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

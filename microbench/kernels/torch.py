@@ -19,8 +19,8 @@ from microbench.dtypes import DTYPES
 from microbench.errors import CannotRun
 from microbench.kernels import Kernel
 from microbench.kernels.gemm_search import TILE, Shape, search
-from microbench.kernels.torch_import import import_torch
 from microbench.records import Device, Finding, Sheet, Timing, Value, Work
+from microbench.torch_import import import_torch
 
 if TYPE_CHECKING:
     import torch

@@ -152,7 +152,7 @@ class Job:
 
     def __init__(self, device: Device, kind: str, place: str | None = None) -> None:
         from microbench.kernels import triton_code
-        from microbench.kernels.torch_import import import_torch
+        from microbench.torch_import import import_torch
 
         torch = import_torch()
         if place is None and not torch.cuda.is_available():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from microbench.errors import CannotRun
-from microbench.kernels.torch_import import import_torch
+from microbench.torch_import import import_torch
 
 
 @pytest.fixture
@@ -42,6 +42,6 @@ def test_what_only_has_the_name_is_not_torch(installed: Path) -> None:
 
 
 def test_an_absent_torch_is_told_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microbench.kernels.torch_import.find_spec", lambda _name: None)
+    monkeypatch.setattr("microbench.torch_import.find_spec", lambda _name: None)
     with pytest.raises(CannotRun, match=r"not installed; pip install .*\[torch\]"):
         import_torch()
