@@ -6,9 +6,10 @@ Nothing is drawn by a thread of its own: a second thread would disturb what is b
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
@@ -84,7 +85,8 @@ class Shown:
         """Draw an empty bar."""
         self._cases = cases
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
-        self._live.start()
+        with self._terminal():
+            self._live.start()
         self._draw(Step(case=f"{plural(cases, 'case')} to measure", round=0, fraction=0.0, remaining_s=limit_s))
 
     def update(self, step: Step) -> None:
@@ -95,15 +97,25 @@ class Shown:
     def done(self, says: str = "") -> None:
         """Take the bar away and leave the one line."""
         if self._live is not None:
-            self._live.stop()
+            with self._terminal():
+                self._live.stop()
+                if says:
+                    self._console.print(Text(says))
             self._live = None
-            if says:
-                self._console.print(Text(says))
 
     def _draw(self, step: Step) -> None:
         if self._live is not None:
-            self._live.update(render(step), refresh=True)
+            with self._terminal():
+                self._live.update(render(step), refresh=True)
             self._drawn_at = self._clock()
+
+    @contextlib.contextmanager
+    def _terminal(self) -> Iterator[None]:
+        """Draw no more once the terminal is gone (its window was closed): that costs the bar, and must not cost the run."""
+        try:
+            yield
+        except OSError:
+            self._live = None
 
 
 def render(step: Step) -> Group:

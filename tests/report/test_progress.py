@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 
 import pytest
 from rich.console import Console
@@ -69,3 +71,31 @@ def test_done_without_start_is_harmless() -> None:
 
 def test_fractions_outside_the_range_are_drawn_at_its_ends() -> None:
     assert "100 %" in drawn(Step(case="", round=0, fraction=1.7), 80)
+
+
+class ClosedTerminal(io.StringIO):
+    """A terminal whose window is closed after so many writes."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self.left = writes
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_terminal_that_is_closed_costs_the_bar_and_not_the_run(writes: int) -> None:
+    now = iter(range(1000))
+    shown = Shown(Console(file=ClosedTerminal(writes), force_terminal=True), lambda: float(next(now)))
+    shown.start(3, 10.0)
+    for index in range(5):
+        shown.update(Step(case="x", round=index, fraction=0.1))
+    shown.done("over")
+    shown.done("over")
