@@ -25,6 +25,8 @@ from microbench.records import Case, Ceiling, Characterisation, Device, Finding,
 # The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
 _SHARPNESS = (1.0, 40.0)
 _MIN_POINTS = 4
+# A legacy path that ends within this of the chip's own peak misleads nobody.
+_ALIKE = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> li
     for fit in (fit for fit in fits if fit.legacy):
         same = [c for c in ceilings if c.measures == "compute" and c.mode == "peak" and (c.dtype, c.unit) == (fit.dtype, fit.unit)]
         best = max(same, key=lambda ceiling: ceiling.rate.value, default=None)
-        if best is None or "legacy" in best.variant:
+        if best is None or "legacy" in best.variant or best.rate.value <= fit.peak * (1 + _ALIKE):
             continue
         level = "DRAM" if "DRAM" in fit.bandwidth else min(fit.bandwidth, key=lambda name: fit.bandwidth[name])
         peak, turn = units.rate(fit.peak, "FLOP/s"), units.digits(fit.ridge[level], 3)
