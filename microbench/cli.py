@@ -17,6 +17,7 @@ from click.exceptions import Exit
 
 from microbench import __version__, interrupts
 from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.examples import EXAMPLES
 
 if TYPE_CHECKING:
     from microbench.session import Request
@@ -64,14 +65,14 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["run"])
 @device_option()
-@click.option("--quick", is_flag=True, help="Within 30 s.")
+@click.option("--quick", is_flag=True, help="A first look, within 30 s; without it two to three minutes.")
 @click.option("--thorough", is_flag=True, help="Within 15 minutes: more rounds, every variant.")
-@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels or cases whose name matches.")
-@click.option("--dtype", multiple=True, metavar="D,...", callback=_words, help="These dtypes only.")
-@click.option("--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only.")
-@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long.")
+@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels or cases whose name matches, such as 'fma.f32.*'.")
+@click.option("--dtype", multiple=True, metavar="D,...", callback=_words, help="These dtypes only, such as f32,bf16.")
+@click.option("--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only, such as L1,DRAM.")
+@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but each case once.")
 @click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many runs, each in a fresh process.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order inside a round.")
 @click.option("--resume", type=PATH, help="Go on with the journal (.partial) of an interrupted run.")
@@ -130,7 +131,7 @@ def _request(options: dict[str, Any]) -> Request:
     )
 
 
-@cli.command("list")
+@cli.command("list", epilog=EXAMPLES["list"])
 @click.argument("what", type=click.Choice(["devices", "kernels", "operators", "results"]))
 @device_option()
 @click.option("--arch", metavar="sm_90a", help="Kernels for a compute target, GPU or no GPU.")
@@ -151,7 +152,7 @@ def list_(what: str, **options: Any) -> None:
     emit(rows, listing.title(what, rows), options["json_path"], options["csv_path"])
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["doctor"])
 @device_option()
 @data_options
 @click.pass_context
@@ -162,7 +163,7 @@ def doctor(context: click.Context, device: str, json_path: str | None, csv_path:
     context.exit(examine(device, json_path, csv_path))
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["nominal"])
 @click.argument("name", required=False)
 @data_options
 def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> None:
@@ -172,7 +173,7 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     compute(name, json_path, csv_path)
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["report"])
 @click.argument("file", type=PATH)
 @click.option("--html", type=PATH, help="Write a page that works offline.")
 @click.option("--png", type=PATH, help="Write the roofline picture.")
@@ -185,7 +186,7 @@ def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md
     write(file, {"html": html, "png": png, "svg": svg, "md": md})
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["compare"])
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
 @click.option("--fail-if", multiple=True, metavar="KIND:PERCENT", help="Exit 1 where compute, memory, link or cost lost more than so much.")
@@ -198,7 +199,7 @@ def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ..
     context.exit(against(old, new, fail_if, form))
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["audit"])
 @click.argument("file", type=PATH)
 @click.option("--against", metavar="FILE|NAME", help="A characterisation or a GPU of the nominal table, for files that name no device.")
 @data_options
@@ -210,7 +211,7 @@ def audit(context: click.Context, file: Path, against: str | None, json_path: st
     context.exit(examine(file, against, json_path, csv_path))
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["export"])
 @click.argument("file", type=PATH)
 @click.option("--to", required=True, metavar="FORMAT[:DTYPE]", help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.")
 @click.option("-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten.")
@@ -221,7 +222,7 @@ def export(file: Path, to: str, output: str) -> None:
     write(file, to, output)
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["predict"])
 @click.option("--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32.")
 @click.option("--ops", type=PATH, metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
 @click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model.")
@@ -256,7 +257,7 @@ def predict(**options: Any) -> None:
         predicting.predict_model_spec(options["model"], options["inputs"], how, paths)
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["fit"])
 @click.argument("rows", type=PATH)
 @click.option("--nominal", metavar="NAME", help="A GPU of the nominal table as prior.")
 @click.option("--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior.")
@@ -269,17 +270,19 @@ def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: f
     predicting.fit_file(rows, predicting.nominal_from(nominal, ceilings, bandwidth), output)
 
 
-@cli.command()
+@cli.command(epilog=EXAMPLES["validate"])
 @device_option()
 @click.option("--calibration", type=PATH, metavar="FILE", help="Grade this characterisation; otherwise calibrate now.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fresh shapes.")
-@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long.")
+@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but four rounds: a minute or more.")
 @click.option("--png", type=PATH, help="Write the calibration plot.")
 @data_options
 def validate(**options: Any) -> None:
     """Measure fresh shapes and real models now, and hold the predictions against them."""
+    from microbench.commands import check_places
     from microbench.validate import command
 
+    check_places(options["json_path"], options["csv_path"], options["png"])
     command(options)
 
 

@@ -32,7 +32,9 @@ def test_every_command_of_the_contract_has_help() -> None:
     listed = CliRunner().invoke(cli, ["--help"]).output
     for name in ("run", "list", "doctor", "nominal", "report", "predict", "validate", "fit", "compare", "export", "audit"):
         assert name in listed
-        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0
+        shown = CliRunner().invoke(cli, [name, "--help"])
+        assert shown.exit_code == 0
+        assert f"microbench {name} " in shown.output.partition("For example:")[2]
 
 
 def test_a_gpu_that_is_not_there_is_one_sentence_and_exit_3() -> None:

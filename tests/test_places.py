@@ -44,3 +44,13 @@ def test_a_folder_of_results_that_is_not_there_is_told(said: Callable[..., Said]
     code, out, err = said("list", "results", "--out", tmp_path / "none")
     assert (code, out) == (3, "")
     one_sentence(err)
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--png"])
+def test_validate_looks_at_its_outputs_before_it_measures(said: Callable[..., Said], tmp_path: Path, option: str) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    code, out, err = said("validate", option, taken)
+    assert (code, out) == (2, "")
+    one_sentence(err)
+    assert taken.read_text() == "mine"

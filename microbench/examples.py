@@ -1,0 +1,27 @@
+"""Command lines to try, shown below the help of each command."""
+
+from __future__ import annotations
+
+_LINES = {
+    "run": (
+        "microbench run --quick",
+        "microbench run --only 'fma.f32.*' --only 'read.*' --time-limit 20s",
+        "microbench run --device cuda:0 --json - > result.json",
+    ),
+    "list": ("microbench list kernels --device cuda:0 --arch sm_90a", "microbench list operators"),
+    "doctor": ("microbench doctor", "microbench doctor --device cuda:0"),
+    "nominal": ("microbench nominal", "microbench nominal A100"),
+    "report": ("microbench report results/DEVICE/X.json --html page.html --png roofline.png",),
+    "compare": ("microbench compare old.json new.json --fail-if compute:3% --fail-if memory:5%",),
+    "audit": ("microbench audit device_info.py", "microbench audit system.json --against results/DEVICE/X.json"),
+    "export": ("microbench export results/DEVICE/X.json --to pytorch -o my_device.py",),
+    "predict": (
+        "microbench predict --op matmul:m=1024,n=512,k=64,dtype=f32",
+        "microbench predict --ops rows.csv > predicted.csv",
+        "microbench predict --model torch.nn:Transformer --input 10x32x512 --input 20x32x512",
+    ),
+    "fit": ("microbench fit rows.csv --nominal A100 -o a100.json",),
+    "validate": ("microbench validate --png calibration.png",),
+}
+
+EXAMPLES = {name: "\n\n".join(("For example:", *lines)) for name, lines in _LINES.items()}
