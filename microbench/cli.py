@@ -346,7 +346,10 @@ def _refused(error: OSError | MemoryError | ImportError) -> int:
         return _unwritten(error)
     else:
         where = f"{error.filename}: " if error.filename else ""
-        says = f"the system refused: {where}{error.strerror or error}; 'microbench doctor' tells what is wrong with this machine"
+        remedy = "'microbench doctor' tells what is wrong with this machine"
+        if str(error.filename).startswith("/proc"):
+            remedy = "mount /proc (a container or chroot may lack it), nothing can be measured without it"
+        says = f"the system refused: {where}{error.strerror or error}; {remedy}"
     _say(says)
     return CannotRun.exit_code
 

@@ -61,6 +61,20 @@ def test_one_core_is_enough(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_without_proc_nothing_runs_and_the_remedy_is_told(tmp_path: Path) -> None:
+    hidden = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*hidden, "mount -t tmpfs none /proc"], capture_output=True, check=False).returncode
+    ):
+        pytest.skip("a private mount of /proc is not allowed here")
+    command = f"mount -t tmpfs none /proc && exec {sys.executable} -m microbench run --dry-run --only fma.f64.scalar"
+    done = subprocess.run([*hidden, command], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3
+    one_sentence(done.stderr)
+    assert "mount /proc" in done.stderr
+
+
 def test_without_sys_the_processor_is_still_described(tmp_path: Path) -> None:
     hidden = ["unshare", "--mount", "--map-root-user", "sh", "-c"]
     if (

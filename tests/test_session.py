@@ -216,6 +216,15 @@ def test_the_public_run_takes_the_command_lines_words(machine: Callable[..., Non
     assert {ceiling.dtype for ceiling in made.ceilings} == {"f64"}
 
 
+def test_the_public_run_refuses_what_the_command_line_refuses(machine: Callable[..., None]) -> None:
+    machine(fake_kernel("fma.f32.v128"))
+    with pytest.raises(UsageError, match="exclude each other"):
+        session.run("cpu", quick=True, thorough=True)
+    for limit in (0, -1, float("nan"), float("inf"), "5s"):
+        with pytest.raises(UsageError, match="positive number of seconds"):
+            session.run("cpu", time_limit=limit)  # type: ignore[arg-type]
+
+
 def test_selection_of_nothing_is_refused(machine: Callable[..., None]) -> None:
     machine(fake_kernel("fma.f32.v128"))
     with pytest.raises(UsageError, match="nothing to measure"):
