@@ -78,21 +78,59 @@ def write_new(path: str | Path, data: bytes) -> Path:
     path = Path(path)
     if not path.name:
         raise UsageError(f"{str(path)!r} names no file; give a path such as results.json")
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _rename_new(temporary, path)
+        put_new(path, data)
     except FileExistsError:
         raise UsageError(f"{path} exists already, and nothing is overwritten: choose another name or remove it") from None
     except (OSError, ValueError) as error:
         raise CannotRun(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}; choose another folder") from None
+    return path
+
+
+def put_new(path: Path, data: bytes) -> None:
+    """Write a file that did not exist, whole or not at all, and leave nothing else behind even if the process is killed.
+
+    Raises
+    ------
+    OSError
+        `FileExistsError` if the name is taken; otherwise what the system says.
+    """
+    try:
+        unnamed = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
+    except OSError:  # a file system without unnamed files; any other reason comes again
+        _put_named(path, data)
+        return
+    with os.fdopen(unnamed, "wb", buffering=0) as file:
+        _fill(file.fileno(), data)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # Naming a folder by its descriptor makes this the call that follows the link to the unnamed file.
+            os.link(f"/proc/self/fd/{file.fileno()}", path.name, dst_dir_fd=folder)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here, or no /proc
+            _put_named(path, data)
+        finally:
+            os.close(folder)
+
+
+def _put_named(path: Path, data: bytes) -> None:
+    """The same by way of a hidden file, which only a kill in this very moment leaves behind."""
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            _fill(file.fileno(), data)
+        _rename_new(temporary, path)
     finally:
         with contextlib.suppress(OSError, ValueError):
             temporary.unlink()
-    return path
+
+
+def _fill(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    os.fsync(descriptor)
 
 
 def _rename_new(temporary: Path, path: Path) -> None:

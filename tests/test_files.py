@@ -21,7 +21,7 @@ def test_write_new_refuses_a_taken_name_and_leaves_it_alone(tmp_path: Path) -> N
 
 
 def test_write_new_works_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_links(*_: object) -> None:
+    def no_links(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", no_links)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command_line import Said, one_sentence
+
+from microbench.errors import UsageError
+from microbench.files import write_new
 
 GOOD = Path(__file__).parent / "data" / "fake-cpu.json"
 
@@ -54,3 +60,35 @@ def test_validate_looks_at_its_outputs_before_it_measures(said: Callable[..., Sa
     assert (code, out) == (2, "")
     one_sentence(err)
     assert taken.read_text() == "mine"
+
+
+_WRITES_AND_DIES = """
+import os, signal, sys
+from pathlib import Path
+from microbench import files
+step = sys.argv[2]
+done = getattr(os, step)
+def dying(*arguments, **more):
+    done(*arguments, **more)
+    os.kill(os.getpid(), signal.SIGKILL)
+if step != "none":
+    setattr(os, step, dying)
+files.write_new(Path(sys.argv[1]) / "x.json", b"1" * 1000)
+"""
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "link"])
+def test_a_writer_that_is_killed_leaves_a_whole_file_or_none(tmp_path: Path, step: str) -> None:
+    if not hasattr(os, "O_TMPFILE"):
+        pytest.skip("no unnamed files on this system")
+    done = subprocess.run([sys.executable, "-c", _WRITES_AND_DIES, str(tmp_path), step], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == ({"x.json": 1000} if step == "link" else {})
+
+
+def test_a_file_system_without_unnamed_files_gets_its_file_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY, raising=False)  # what an old kernel makes of it
+    assert write_new(tmp_path / "x", b"new").read_bytes() == b"new"
+    with pytest.raises(UsageError, match="nothing is overwritten"):
+        write_new(tmp_path / "x", b"other")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microbench.errors import CannotRun, UsageError
+from microbench.files import put_new
 
 if TYPE_CHECKING:
     from microbench.records import Characterisation
@@ -109,19 +109,10 @@ def _svg(characterisation: Characterisation) -> bytes:
 
 def _save(path: Path, content: bytes) -> None:
     try:
-        with path.open("xb") as stream:
-            _put(stream.fileno(), content)
+        put_new(path, content)
     except FileExistsError:
         raise UsageError(f"{path} exists and is not overwritten; choose another name or remove it") from None
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EACCES):
-            path.unlink(missing_ok=True)
         raise CannotRun(
             f"cannot write {path}: {(error.strerror or str(error)).lower()}; free some space or choose another folder"
         ) from None
-
-
-def _put(descriptor: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
