@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_gpu import FakeGpu, FakeMachine, why_not
-from gpu_runs import COMMAND, ceilings, run
+from gpu_runs import ceilings, microbench, run
 
 from microbench import store
 
@@ -142,18 +142,7 @@ def test_a_thorough_run_tells_watts_and_joules_of_every_format_that_it_sustains(
     machine = FakeMachine(folder=tmp_path, gpus=(GPU,))
     names = ("fma.f32.random", "fma.f16.half2.random", "wgmma.bf16.f32.m64n256k16.ss.random")
     only = [word for name in names for word in ("--only", name)]
-    command = (
-        "-c",
-        COMMAND.format(nvrtc=True),
-        "run",
-        "--device",
-        "cuda:0",
-        "--thorough",
-        "--time-limit",
-        "6s",
-        "--out",
-        str(tmp_path / "out"),
-    )
+    command = microbench("run", "--device", "cuda:0", "--thorough", "--time-limit", "6s", "--out", str(tmp_path / "out"))
     done = machine.run(*command, *only, MB_FAKE_NVML="watts=300")
     assert done.returncode == 0, done.stdout + done.stderr
     held = store.load(next((tmp_path / "out").glob("*/*.json")))
@@ -240,19 +229,7 @@ def test_main_memory_of_an_unknown_card_is_held_against_the_bus_its_driver_tells
 def sweep(folder: Path, hungry: float) -> list[str]:
     """What a run of the read sweep says of its edge on a GPU that needs so many bytes in flight a multiprocessor."""
     gpu = FakeGpu(l2_bytes=2 << 20, hungry=hungry)
-    command = (
-        "-c",
-        COMMAND.format(nvrtc=True),
-        "run",
-        "--device",
-        "cuda:0",
-        "--time-limit",
-        "4s",
-        "--out",
-        str(folder / "out"),
-        "--only",
-        "read.i32.u*",
-    )
+    command = microbench("run", "--device", "cuda:0", "--time-limit", "4s", "--out", str(folder / "out"), "--only", "read.i32.u*")
     done = FakeMachine(folder=folder, gpus=(gpu,)).run(*command, "--level", "DRAM")
     assert done.returncode == 0, done.stderr
     held = store.load(next(iter((folder / "out").glob("*/*.json"))))

@@ -23,6 +23,11 @@ __main__.main()
 """
 
 
+def microbench(*arguments: str, nvrtc: bool = True) -> tuple[str, ...]:
+    """Arguments of Python for a command of microbench."""
+    return ("-c", COMMAND.format(nvrtc=nvrtc), *arguments)
+
+
 def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
     """Command-line arguments for kernels by name."""
     return tuple(word for name in names for word in ("--only", name))
@@ -33,8 +38,8 @@ def run(
 ) -> tuple[int, str, Characterisation | None]:
     """Run quickly; exit code, everything that was said, and what was stored. A traceback is a failure whatever is tested."""
     out = machine.folder / "out"
-    command = ("-c", COMMAND.format(nvrtc=nvrtc), "run", "--device", device, "--quick", "--time-limit", f"{seconds}s", "--out", str(out))
-    done = machine.run(*command, *(arguments or chosen(ONLY)), **more)
+    command = ("run", "--device", device, "--quick", "--time-limit", f"{seconds}s", "--out", str(out), *(arguments or chosen(ONLY)))
+    done = machine.run(*microbench(*command, nvrtc=nvrtc), **more)
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said[-3000:]
     files = sorted(out.glob("*/*.json"))
