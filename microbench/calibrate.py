@@ -14,7 +14,7 @@ from microbench import streams
 from microbench.families import Nominal, fit_table
 from microbench.operators import Op, table_of
 from microbench.records import Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
-from microbench.rounds import Effort, Floats, Rounds, measure, middle
+from microbench.rounds import Effort, Floats, Rounds, Told, measure, middle
 from microbench.store import SCHEMA
 from microbench.sweep import design
 from microbench.torch_import import import_torch
@@ -83,8 +83,10 @@ def use_all_threads(device: Device) -> None:
         import_torch().set_num_threads(len(os.sched_getaffinity(0)))
 
 
-def calibrate(device: Device, ceilings: Sequence[Ceiling], budget: str = "default", seed: int = SEED) -> Calibrated:
-    """Measure the sweep and fit every family.
+def calibrate(
+    device: Device, ceilings: Sequence[Ceiling], budget: str = "default", seed: int = SEED, told: Told | None = None
+) -> Calibrated:
+    """Measure the sweep and fit every family; ``told`` hears how far it is.
 
     Returns
     -------
@@ -101,7 +103,7 @@ def calibrate(device: Device, ceilings: Sequence[Ceiling], budget: str = "defaul
     use_all_threads(device)
     limit_s, share = BUDGETS[budget]
     effort = Effort(limit_s=limit_s, least=_LEAST_ROUNDS, seed=seed)
-    rounds = measure(design(seed, share), place_of(device), effort, model_calls(device))
+    rounds = measure(design(seed, share), place_of(device), effort, model_calls(device), told)
     found = replace(fitted(rounds, nominal_of(device, ceilings)), costs=module_cost(place_of(device)))
     return replace(found, models=model_errors(device, ceilings, found), findings=(*found.findings, _repeated(rounds)))
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Call = Callable[[], object]
+# Hears between two operators what comes next, the number of the round, the share that is done and the seconds left.
+Told = Callable[[str, int, float, float], None]
 
 # A sample lasts at least so long, and a visit takes so many; the smallest stands for the visit.
 SAMPLE_S = 0.4e-3
@@ -104,7 +106,27 @@ class _Visit:
     call: Call | None = None
 
 
-def measure(operators: Sequence[Op], place: str, effort: Effort, whole: Mapping[str, Call] | None = None) -> Rounds:
+@dataclass(slots=True)
+class _Teller:
+    """Estimates how far a measurement is: by the time it may take, or by the rounds it must do where those take longer."""
+
+    told: Told | None
+    effort: Effort
+    started: float = field(default_factory=time.monotonic)
+    rounds: int = 0
+
+    def next(self, what: str, share_of_round: float) -> None:
+        if self.told is None:
+            return
+        elapsed = time.monotonic() - self.started
+        done = self.rounds + share_of_round
+        whole_s = max(self.effort.limit_s, elapsed * self.effort.least / max(done, 1e-3), elapsed + 1e-9)
+        self.told(what, self.rounds + 1, elapsed / whole_s, whole_s - elapsed)
+
+
+def measure(
+    operators: Sequence[Op], place: str, effort: Effort, whole: Mapping[str, Call] | None = None, told: Told | None = None
+) -> Rounds:
     """Time operators until the time is up.
 
     Parameters
@@ -117,6 +139,8 @@ def measure(operators: Sequence[Op], place: str, effort: Effort, whole: Mapping[
         How long.
     whole
         Whole models to be timed in the same rounds, by name.
+    told
+        Hears how far it is.
 
     Raises
     ------
@@ -131,17 +155,21 @@ def measure(operators: Sequence[Op], place: str, effort: Effort, whole: Mapping[
     models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
     shuffler = random.Random(effort.seed)  # noqa: S311 - the order is no secret
-    until = time.monotonic() + effort.limit_s
+    teller = _Teller(told=told, effort=effort)
+    until = teller.started + effort.limit_s
+    parts = 1 + len(among)
     collecting = gc.isenabled()
     gc.disable()
     try:
         while len(columns) < effort.least or time.monotonic() < until:
             shuffler.shuffle(order)
-            columns.append(_round(state, order, library, findings))
+            columns.append(_round(state, order, library, findings, lambda name, share: teller.next(name, share / parts)))
             for name, call in (whole or {}).items():
                 models[name] = min(models[name], _whole(call, library.clock))
-            for reuse, found in among.items():
+            for part, (reuse, found) in enumerate(among.items(), start=1):
+                teller.next("operators among others", part / parts)
                 found.append(_stream(state, order, library, reuse))
+            teller.rounds += 1
             gc.collect()
     finally:
         if collecting:
@@ -196,14 +224,17 @@ def _whole(call: Call, clock: Callable[[Call, int], float]) -> float:
     return min(clock(call, times) for _ in range(SAMPLES))
 
 
-def _round(state: Sequence[_Visit], order: Sequence[int], library: _Library, findings: list[Finding]) -> Floats:
+def _round(
+    state: Sequence[_Visit], order: Sequence[int], library: _Library, findings: list[Finding], told: Callable[[str, float], None]
+) -> Floats:
     column = np.full(len(state), np.nan)
     free = psutil.virtual_memory().available
     held = sum(visit.op.work.bytes for visit in state if visit.call is not None)
-    for place in order:
+    for position, place in enumerate(order):
         visit = state[place]
         if visit.times < 0:
             continue
+        told(str(visit.op), position / len(order))
         try:
             call = visit.call or library.prepare(visit.op)
         except CannotRun as error:

@@ -27,7 +27,7 @@ from microbench.plan import BUDGETS, Selection, lacking, limited, make_plan
 from microbench.proof import prove
 from microbench.recording import Recorder, go_on, plan_of, without_broken
 from microbench.records import Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
-from microbench.report.progress import Progress, Quiet
+from microbench.report.progress import Progress, Quiet, telling
 from microbench.roofline import fit_rooflines, legacy_paths
 from microbench.sweep_edge import edges
 
@@ -147,7 +147,7 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
             )
             characterisation = _assemble(this, environment, recorder.samples, [*findings, *disturbance.findings()])
             if not (interrupted or signals.came):
-                characterisation = _with_operators(request, this, characterisation, signals)
+                characterisation = _with_operators(request, this, characterisation, signals, progress)
             return _save(request, characterisation, recorder.journal, interrupted or signals.came)
         except interrupts.Interrupted:
             raise
@@ -201,16 +201,20 @@ def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding]
     raise CannotRun(f"nothing could be measured: {reasons[0] if reasons else 'no case was ready in time'}{more}")
 
 
-def _with_operators(request: Request, this: _Run, made: Characterisation, signals: interrupts.Held) -> Characterisation:
+def _with_operators(request: Request, this: _Run, made: Characterisation, signals: interrupts.Held, progress: Progress) -> Characterisation:
     """Calibrate operators where a library was measured: not where the user asked for something narrower or shorter."""
     libraries = any(kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in this.kernels.values())
     if not libraries or not this.whole(request):
         return made
+    from microbench.calibrate import BUDGETS as CALIBRATION
     from microbench.calibrate import calibrate
 
+    budget = this.plan.budget.name
+    if budget not in CALIBRATION:
+        return made
     try:
-        with signals.heard():
-            found = calibrate(this.device, made.ceilings, this.plan.budget.name, request.seed + 1)
+        with signals.heard(), telling(progress, CALIBRATION[budget][0]) as told:
+            found = calibrate(this.device, made.ceilings, budget, request.seed + 1, told)
     except KeyboardInterrupt:
         signals.came = True
         return made

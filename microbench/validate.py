@@ -22,7 +22,7 @@ from microbench.families import CONFIDENCE
 from microbench.operators import Op, Table, table_of
 from microbench.predict import plain, predict_table, roofs
 from microbench.records import Characterisation, Finding, Fits
-from microbench.rounds import Effort, Rounds, measure
+from microbench.rounds import Effort, Rounds, Told, measure
 from microbench.sweep import design
 from microbench.tables import Row
 from microbench.torch_import import import_torch
@@ -88,7 +88,9 @@ def kind_of(op: Op) -> str:
     return f"convolution, {'dense' if groups == 1 else 'depthwise' if groups == op.params['c_in'] else 'grouped'}"
 
 
-def validate(device: Device, calibration: Characterisation | None, seed: int = 0, limit_s: float = 60.0) -> Validation:
+def validate(
+    device: Device, calibration: Characterisation | None, seed: int = 0, limit_s: float = 60.0, told: Told | None = None
+) -> Validation:
     """Measure and grade.
 
     Parameters
@@ -101,6 +103,8 @@ def validate(device: Device, calibration: Characterisation | None, seed: int = 0
         Of the fresh shapes.
     limit_s
         Seconds of measuring operators.
+    told
+        Hears how far the measuring of operators is.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def validate(device: Device, calibration: Characterisation | None, seed: int = 0
     known = [] if calibration is not None else design(1)
     taken = {str(op) for op in known}
     fresh = [op for op in fresh if str(op) not in taken]
-    rounds = measure([*known, *fresh], place_of(device), Effort(limit_s=limit_s, least=4, seed=seed), model_calls(device))
+    effort = Effort(limit_s=limit_s, least=4, seed=seed)
+    rounds = measure([*known, *fresh], place_of(device), effort, model_calls(device), told)
     if calibration is None:
         calibration = _calibrated(device, rounds.take(0, len(known)))
     mine = rounds.take(len(known), len(rounds.operators))
@@ -321,12 +326,15 @@ def command(options: dict[str, Any]) -> None:
     """Do what the command line asks: measure, grade, show, write."""
     from microbench import store
     from microbench.predicting import told
+    from microbench.report.progress import progress, telling
     from microbench.tables import emit
 
     import_torch()
     calibration = store.load(options["calibration"]) if options["calibration"] else None
     started = time.monotonic()
-    found = validate(probe(options["device"]), calibration, options["seed"], options["time_limit"] or 60.0)
+    limit_s = options["time_limit"] or 60.0
+    with telling(progress(), limit_s) as so_far:
+        found = validate(probe(options["device"]), calibration, options["seed"], limit_s, so_far)
     if options["png"] is not None:
         from microbench.report.calibration import draw_calibration
 

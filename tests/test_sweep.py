@@ -48,3 +48,15 @@ def test_nothing_that_can_run_is_refused() -> None:
     pytest.importorskip("torch")
     with pytest.raises(CannotRun, match="no operator could run"):
         measure([op("attention", b=1, heads=1, q_len=4, kv_len=9, head_dim=8, causal=1)], "cpu", Effort(limit_s=0.0, least=1))
+
+
+def test_a_measurement_of_operators_tells_how_far_it_is() -> None:
+    pytest.importorskip("torch")
+    told: list[tuple[str, int, float, float]] = []
+    operators = [op("add", size=size) for size in (64, 128)]
+    measure(operators, "cpu", Effort(limit_s=0.0, least=3), told=lambda *facts: told.append(facts))
+    assert {what for what, *_ in told} >= {str(each) for each in operators}
+    assert sorted({index for _, index, _, _ in told}) == [1, 2, 3]
+    assert all(0 <= share <= 1 and left >= 0 for _, _, share, left in told)
+    # With no time to spare the rounds that must be done tell the share: the last visit belongs to the last third.
+    assert told[-1][2] > 2 / 3

@@ -39,7 +39,7 @@ class Progress(Protocol):
     """What the run loop tells about itself."""
 
     def start(self, cases: int, limit_s: float) -> None:
-        """Measuring begins: so many cases, at most so many seconds."""
+        """Measuring begins: so many cases (0: not counted yet), about so many seconds."""
 
     def update(self, step: Step) -> None:
         """Between two samples; called as often as the loop likes."""
@@ -87,7 +87,8 @@ class Shown:
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
         with self._terminal():
             self._live.start()
-        self._draw(Step(case=f"{plural(cases, 'case')} to measure", round=0, fraction=0.0, remaining_s=limit_s))
+        what = f"{plural(cases, 'case')} to measure" if cases else "preparing"
+        self._draw(Step(case=what, round=0, fraction=0.0, remaining_s=limit_s))
 
     def update(self, step: Step) -> None:
         """Redraw, unless the last time was a moment ago."""
@@ -116,6 +117,20 @@ class Shown:
             yield
         except OSError:
             self._live = None
+
+
+@contextlib.contextmanager
+def telling(shown: Progress, limit_s: float) -> Iterator[Callable[[str, int, float, float], None]]:
+    """What a measurement without a best so far tells: the thing in hand, the round, the share done, the seconds left."""
+    shown.start(0, limit_s)
+
+    def told(what: str, index: int, fraction: float, remaining_s: float) -> None:
+        shown.update(Step(case=what, round=index, fraction=fraction, remaining_s=remaining_s))
+
+    try:
+        yield told
+    finally:
+        shown.done()
 
 
 def render(step: Step) -> Group:

@@ -7,7 +7,7 @@ import os
 import pytest
 from rich.console import Console
 
-from microbench.report.progress import Progress, Quiet, Shown, Step, progress, render, time_left
+from microbench.report.progress import Progress, Quiet, Shown, Step, progress, render, telling, time_left
 
 STEP = Step(case="fma.f32.avx512[]@2", round=3, fraction=0.43, remaining_s=64, best="f32 302.6 GFLOP/s")
 
@@ -99,3 +99,21 @@ def test_a_terminal_that_is_closed_costs_the_bar_and_not_the_run(writes: int) ->
         shown.update(Step(case="x", round=index, fraction=0.1))
     shown.done("over")
     shown.done("over")
+
+
+def test_what_is_told_is_drawn_and_the_bar_is_taken_away_even_after_a_failure() -> None:
+    stream = io.StringIO()
+    moments = iter(range(10**6))
+    shown = Shown(Console(file=stream, force_terminal=True, width=80), clock=lambda: float(next(moments)))
+
+    def fails() -> None:
+        with telling(shown, 20.0) as told:
+            told("add[size=64].f32", 2, 0.25, 15.0)
+            raise RuntimeError("measuring failed")
+
+    with pytest.raises(RuntimeError):
+        fails()
+    text = stream.getvalue()
+    for word in ("25 %", "0:15 left", "round 2", "add[size=64].f32"):
+        assert word in text
+    assert text.index("\x1b[?25h") > text.index("25 %"), "the cursor came back"
