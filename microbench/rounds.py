@@ -38,6 +38,9 @@ SAMPLES = 3
 WHOLE_S = 5e-3
 # Operators stay prepared between rounds while they fit into this share of free memory; the rest are prepared at each visit.
 KEPT_SHARE = 0.25
+# For the time left: the share of a round that operators alone take, and the share of a round from which on it is told.
+_ALONE = 0.7
+_TELLING = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,9 @@ class _Teller:
             return
         elapsed = time.monotonic() - self.started
         done = self.rounds + share_of_round
-        whole_s = max(self.effort.limit_s, elapsed * self.effort.least / max(done, 1e-3), elapsed + 1e-9)
+        # The first operators load the library, and tell nothing of the others.
+        needed_s = elapsed * self.effort.least / done if done > _TELLING else 0.0
+        whole_s = max(self.effort.limit_s, needed_s, elapsed + 1e-9)
         self.told(what, self.rounds + 1, elapsed / whole_s, whole_s - elapsed)
 
 
@@ -157,17 +162,17 @@ def measure(
     shuffler = random.Random(effort.seed)  # noqa: S311 - the order is no secret
     teller = _Teller(told=told, effort=effort)
     until = teller.started + effort.limit_s
-    parts = 1 + len(among)
+    alone = _ALONE if among else 1.0
     collecting = gc.isenabled()
     gc.disable()
     try:
         while len(columns) < effort.least or time.monotonic() < until:
             shuffler.shuffle(order)
-            columns.append(_round(state, order, library, findings, lambda name, share: teller.next(name, share / parts)))
+            columns.append(_round(state, order, library, findings, lambda name, share: teller.next(name, share * alone)))
             for name, call in (whole or {}).items():
                 models[name] = min(models[name], _whole(call, library.clock))
-            for part, (reuse, found) in enumerate(among.items(), start=1):
-                teller.next("operators among others", part / parts)
+            for part, (reuse, found) in enumerate(among.items()):
+                teller.next("operators among others", alone + (1 - alone) * part / len(among))
                 found.append(_stream(state, order, library, reuse))
             teller.rounds += 1
             gc.collect()
