@@ -34,7 +34,7 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def run(
-    machine: FakeMachine, *arguments: str, device: str = "cuda:0", nvrtc: bool = True, seconds: int = 6, **more: str
+    machine: FakeMachine, *arguments: str, device: str = "cuda:0", nvrtc: bool = True, seconds: int = 3, **more: str
 ) -> tuple[int, str, Characterisation | None]:
     """Run quickly; exit code, everything that was said, and what was stored. A traceback is a failure whatever is tested."""
     out = machine.folder / "out"
