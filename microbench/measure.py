@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from microbench.clock import SHAPES, Round, bound, converged, counting, judged
+from microbench.clock import SHAPES, Round, bound, converged, counting, judged, quiet_window
 from microbench.disturbance import Steal
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel, Pairing, Prepared
@@ -31,6 +31,7 @@ KEEP_SAMPLES = 200
 # a millisecond, and of a hundred short samples some hit one where ten long ones do not.
 CLOCKED_SAMPLE_S = 50e-6
 CLOCKED_SAMPLES = 32
+_BURSTS = 3
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
 TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
@@ -187,7 +188,7 @@ class Loop:
             if state.case.params.get("cold"):
                 count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
             self._steal.lap()
-            samples = replace(burst(state, count, self.round, started), steal_s=self._steal.lap())
+            samples = replace(self._burst(state, count, started), steal_s=self._steal.lap())
         except (MicrobenchError, RuntimeError, MemoryError) as error:
             state.lost = True
             self._give_up(state.case, error)
@@ -198,6 +199,14 @@ class Loop:
         self.watcher.sampled(samples)
         highest = max(each.rate for each in state.rounds)
         self.watcher.progressed(state.case, self.round, highest)
+
+    def _burst(self, state: _State, count: int, started_s: float) -> Samples:
+        """Take a burst; where companions tell the clock, again if no window of it was quiet: the next round is seconds away."""
+        for _ in range(_BURSTS):
+            samples = burst(state, count, self.round, started_s)
+            if state.companion is None or samples.checked is False or quiet_window(samples) is not None:
+                break
+        return samples
 
     def _calibrate(self, state: _State) -> None:
         if state.iterations:

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from fake_backend import FakeRun, episodes, fake_device, fake_kernel
 
+from microbench.clock import quiet_window
+from microbench.kernels import Pairs
 from microbench.measure import Loop, calibrate
 from microbench.records import Budget, Case, Plan, Samples, Timing
 
@@ -149,6 +153,24 @@ def test_a_resumed_loop_counts_the_rounds_it_was_given() -> None:
     loop.run((case,), 0.0, 3)
     assert [sample.round for sample in notes.samples] == []
     assert loop.round >= 2
+
+
+def test_a_burst_without_a_quiet_window_is_taken_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Pairs] = []
+    script = FakeRun.pairs
+
+    def loud_then_quiet(self: FakeRun, *asked: Any) -> Pairs:
+        took = script(self, *asked)
+        if len(taken) % 2 == 0:
+            took = replace(took, ns=tuple(ns * (100 + 2 * i) // 100 for i, ns in enumerate(took.ns)))
+        taken.append(took)
+        return took
+
+    monkeypatch.setattr(FakeRun, "pairs", loud_then_quiet)
+    clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
+    _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, companion="clock.v128"), clock)
+    assert len(taken) == 2 * len(notes.samples)
+    assert all(quiet_window(each) is not None for each in notes.samples)
 
 
 def test_past_the_deadline_every_case_still_gets_one_round() -> None:
