@@ -189,7 +189,8 @@ def _roof_label(ceiling: Ceiling) -> str:
 
 def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     bandwidths = [value for _, value in chosen.bandwidth.values()]
-    rates = [roof.rate for roof in chosen.roofs]
+    # A sweep may have been fitted where no peak was measured.
+    rates = [roof.rate for roof in chosen.roofs] or [max(bandwidths)]
     points = [point for fit in chosen.fits for point in fit.points if style.drawable(point.intensity)]
     # The labels along the slopes end before the first point.
     room = 26.0 if layout.narrow else 8.0
