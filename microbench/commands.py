@@ -11,7 +11,6 @@ from pathlib import Path
 from microbench import report as reports
 from microbench import store, units
 from microbench.devices import probe
-from microbench.errors import UsageError
 from microbench.files import write_new
 from microbench.frames import ceiling_rows
 from microbench.interrupts import Interrupted
@@ -20,7 +19,7 @@ from microbench.records import Characterisation, Finding
 from microbench.report import terminal
 from microbench.report.progress import progress
 from microbench.session import Outcome, Request, carry_out, plan_for
-from microbench.tables import Row, as_csv, emit
+from microbench.tables import Row, as_csv, check_stdout, emit
 
 # An examination says "fine" where a run would say "info".
 _SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
@@ -64,8 +63,7 @@ def check_places(json_path: str | None, csv_path: str | None, *others: Path | No
     UsageError
         If a place cannot be used, or two outputs claim the same.
     """
-    if json_path == "-" and csv_path == "-":
-        raise UsageError("--json - and --csv - both claim stdout; write one of them to a file")
+    check_stdout(json_path, csv_path)
     reports.check(*(path for path in (json_path, csv_path) if path != "-"), *others)
 
 

@@ -333,7 +333,11 @@ def predict(what: Graph | Op | str | Sequence[Op | str] | Table, calibration: Ch
         asked = [what] if isinstance(what, Op | str) else list(what)
         made = [parse(item) if isinstance(item, str) else item for item in asked]
         table, names = table_of(made), [str(item) for item in made]
-    columns = predict_table(table, calibration)
+    return predictions(table, predict_table(table, calibration), names)
+
+
+def predictions(table: Table, columns: Columns, names: Sequence[str]) -> list[Prediction]:
+    """The rows of a predicted table as records, in the order asked; ``names`` says what to call each, empty for its own name."""
     found = [(int(place), batch, row) for batch in table.batches for row, place in enumerate(batch.index)]
     return [
         _record(columns, place, batch.take(np.asarray([row])), names[place])

@@ -11,7 +11,7 @@ from microbench import store, units
 from microbench.errors import CannotRun, UsageError
 from microbench.files import write_new
 from microbench.operators import parse, read_rows
-from microbench.predict import predict, predict_table
+from microbench.predict import predict_table, predictions
 from microbench.tables import Cell, Row, emit
 
 if TYPE_CHECKING:
@@ -59,8 +59,10 @@ def predict_op(expressions: Sequence[str], calibration: Path | None, paths: tupl
 
     made = [parse(expression) for expression in expressions]
     held = calibration_of(calibration)
-    found = predict(made, held)
-    told(predict_table(table_of(made), held).findings)
+    table = table_of(made)
+    columns = predict_table(table, held)
+    told(columns.findings)
+    found = predictions(table, columns, [str(each) for each in made])
     rows: list[Row] = [
         {
             "op": each.op,

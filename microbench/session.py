@@ -210,7 +210,7 @@ def _with_operators(request: Request, this: _Run, made: Characterisation, signal
     from microbench.calibrate import calibrate
 
     budget = this.plan.budget.name
-    if budget not in CALIBRATION:
+    if budget not in CALIBRATION:  # a quick run has no time for operators
         return made
     try:
         with signals.heard(), telling(progress, CALIBRATION[budget][0]) as told:

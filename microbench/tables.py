@@ -38,14 +38,25 @@ def emit(
     UsageError
         If both formats claim stdout, or a file exists already.
     """
-    if json_path == "-" and csv_path == "-":
-        raise UsageError("--json - and --csv - both claim stdout; write one of them to a file")
+    check_stdout(json_path, csv_path)
     if json_path is not None:
         _write(json_path, as_json(rows))
     if csv_path is not None:
         _write(csv_path, as_csv(rows))
     if "-" not in (json_path, csv_path):
         show(rows if shown is None else shown, title)
+
+
+def check_stdout(json_path: str | None, csv_path: str | None) -> None:
+    """Refuse two formats on one stream.
+
+    Raises
+    ------
+    UsageError
+        If both claim stdout.
+    """
+    if json_path == "-" and csv_path == "-":
+        raise UsageError("--json - and --csv - both claim stdout; write one of them to a file")
 
 
 def as_json(rows: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ A second, independent measurement beside the CUDA C++ kernels, and what is left 
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -147,7 +148,7 @@ def _kernel(here: Device, sheet: Sheet, make: Callable[[Mapping[str, Value]], Jo
     return Kernel(sheet=sheet, prepare=prepare, check=check)
 
 
-class Job:
+class Job(ABC):
     """What the Triton kernels share: a grid that fills the device, events around a launch, and a look at the result."""
 
     def __init__(self, device: Device, kind: str, place: str | None = None) -> None:
@@ -171,9 +172,9 @@ class Job:
     def __getitem__(self, name: str) -> Any:
         return self._tensors[name]
 
+    @abstractmethod
     def launch(self, iterations: int) -> None:
         """Start the kernel once."""
-        raise NotImplementedError
 
     def spoil(self) -> None:
         """Overwrite what an earlier launch left."""
@@ -184,9 +185,9 @@ class Job:
         self.spoil()
         self.launch(iterations)
 
+    @abstractmethod
     def right(self, iterations: int) -> bool:
         """Whether the last launch left what it must."""
-        raise NotImplementedError
 
     def run(self, iterations: int) -> Timing:
         """Time one launch with at least so many iterations over all programs."""

@@ -133,7 +133,8 @@ def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = st
         ax.set_yticks([])
         return
     if layout.narrow:
-        chosen = replace(chosen, roofs=chosen.thick)
+        # A file of library rates alone has thin roofs only.
+        chosen = replace(chosen, roofs=chosen.thick or chosen.roofs)
     _frame(ax, chosen, layout)
     _slopes(ax, chosen)
     _roofs(ax, chosen, layout)
@@ -189,8 +190,7 @@ def _roof_label(ceiling: Ceiling) -> str:
 
 def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     bandwidths = [value for _, value in chosen.bandwidth.values()]
-    # A sweep may have been fitted where no peak was measured.
-    rates = [roof.rate for roof in chosen.roofs] or [max(bandwidths)]
+    rates = [roof.rate for roof in chosen.roofs]
     points = [point for fit in chosen.fits for point in fit.points if style.drawable(point.intensity)]
     # The labels along the slopes end before the first point.
     room = 26.0 if layout.narrow else 8.0

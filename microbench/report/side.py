@@ -50,8 +50,7 @@ _LAUNCHES = {"launch.period": ("plain", "launch to launch"), "launch.graph": ("g
 class SideRow:
     """One dtype and unit, or one memory level and access, as text, ``–`` where a fact is unknown.
 
-    ``ratio`` is ours over
-    published, ``reached`` the library's rate over the burst.
+    ``ratio`` is ours over published, ``reached`` the library's rate over the burst.
     """
 
     title: str

@@ -176,6 +176,16 @@ def with_library(characterisation: Characterisation, share: float) -> Characteri
     return replace(characterisation, ceilings=(other, *characterisation.ceilings, fast))
 
 
+@pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
+def test_a_file_of_library_rates_alone_keeps_its_roofs_in_every_layout(fake_cpu: Characterisation, layout: style.Layout) -> None:
+    made = with_library(fake_cpu, 0.5)
+    alone = tuple(row for row in made.ceilings if row.measures != "compute" or row.mode == "library")
+    drawn = plots.figure("roofline", replace(made, ceilings=alone), layout)
+    assert drawn is not None
+    highest = {round(float(max(line.get_ydata()))) for line in drawn.axes[0].lines}
+    assert {round(row.rate.value) for row in alone if row.mode == "library"} & highest
+
+
 def test_the_library_bar_is_a_share_of_the_fastest_units_nominal(fake_cpu: Characterisation) -> None:
     made = plots.figure("compute", with_library(fake_cpu, 0.5))
     assert made is not None
