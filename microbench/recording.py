@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Recorder:
     """Keeps samples in memory and in the journal; a journal that cannot be written costs a finding, not the run.
 
-    ``held`` are the samples of a run that is resumed, ``limit_s`` is how long this one may measure.
+    ``limit_s`` is how long this run may measure; the samples of one that is resumed come by `hold`.
     """
 
     def __init__(self, journal: store.Journal | None, progress: Progress, sheets: Mapping[str, Sheet], limit_s: float) -> None:
