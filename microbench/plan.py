@@ -29,6 +29,8 @@ BUDGETS = {
     "thorough": Budget(name="thorough", time_limit_s=600.0, min_rounds=12, sample_s=1e-3, samples=12),
 }
 
+_AT_A_LEVEL = ("memory", "latency", "intensity")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -108,7 +110,12 @@ def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:
     """The kernels that a selection names and this machine cannot run; each sheet has the reason."""
     level = selection.levels[0] if selection.levels else None
     sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable]
-    return [sheet for sheet in sheets if selection.admits(Case(kernel=sheet.name), sheet, level)]
+    # Arithmetic has no level: `--only 'fma*' --level L1` asks for nothing, whatever this machine lacks.
+    return [
+        sheet
+        for sheet in sheets
+        if selection.admits(Case(kernel=sheet.name), sheet, level if sheet.measures in _AT_A_LEVEL else None)
+    ]
 
 
 def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:

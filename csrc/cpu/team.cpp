@@ -137,6 +137,7 @@ void team::attempt(unsigned thread, const std::function<void(unsigned)>& task) {
 }
 
 void team::live(int cpu, unsigned thread) {
+  pthread_setname_np(pthread_self(), thread_name);
   attempt(thread, [cpu](unsigned) { pin(cpu); });
   std::uint64_t seen = 0;
   std::unique_lock lock(mutex_);

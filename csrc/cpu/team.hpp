@@ -33,6 +33,9 @@ class barrier {
   alignas(64) std::atomic<unsigned> generation_ = 0;
 };
 
+// What debuggers, profilers and /proc call a team's threads; the system takes 15 characters.
+constexpr const char* thread_name = "microbench-team";
+
 class team {
  public:
   // One thread pinned to each CPU named. Throws cannot_run, with no thread left behind.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -70,7 +71,12 @@ def test_all_threads_check_their_result() -> None:
 
 
 def own_threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
+    """The threads of teams, by name: libraries of other tests start and end threads of their own at any time."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # one that ended just now
+            names.append((task / "comm").read_text())
+    return names.count("microbench-team\n")
 
 
 def test_jobs_on_the_same_cpus_share_their_threads_and_the_last_one_ends_them() -> None:
@@ -142,9 +148,14 @@ def test_a_burst_alternates_with_its_companion_and_checks_every_sample(threads: 
 def test_a_burst_is_no_slower_than_single_samples() -> None:
     job = KERNELS[PLAIN].prepare(CPU, {}, 1)
     assert isinstance(job, Pairing)
-    # The best of each: neither may hold anything that the other does not.
-    single = min(job.run(200_000).ns for _ in range(50))
-    assert min(job.pairs(200_000, None, 0, 50, 10.0).ns) < 1.5 * single
+    # The best of each: neither may hold anything that the other does not. Neighbours disturb for seconds on end, so both are tried
+    # until a moment of each was quiet.
+    single, burst = math.inf, math.inf
+    give_up = time.monotonic() + 60
+    while not burst < 1.5 * single < math.inf and time.monotonic() < give_up:
+        single = min(single, *(job.run(200_000).ns for _ in range(20)))
+        burst = min(burst, *job.pairs(200_000, None, 0, 20, 10.0).ns)
+    assert burst < 1.5 * single
     job.close()
 
 
