@@ -27,7 +27,7 @@ HIDDEN = ";".join(dict.fromkeys(filter(None, ("/usr/local/bin", "/usr/local/cuda
 # Which of the installed cubins are byte for byte those that were examined.
 PROVEN = """
 import hashlib, json
-from microbench.kernels.cuda_code import installed
+from microbench.kernels.cuda.code import installed
 from microbench.proof import golden
 known = golden.hashes()
 print(json.dumps([hashlib.sha256(path.read_bytes()).hexdigest() in known for path in sorted(installed().glob("*.cubin"))]))

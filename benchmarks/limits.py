@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from microbench.clock import best
+from microbench.hardware.clock import best
+from microbench.hardware.nominal import nominal_rate
 from microbench.kernels import Kernel, Pairing, Pairs, Prepared
-from microbench.measure import calibrate
-from microbench.nominal import nominal_rate
+from microbench.measure.loop import calibrate
 from microbench.records import Device, Samples, Sheet, Value
 
 # Short samples, each beside one of the companion: a core that is shared is quiet for less than a millisecond.

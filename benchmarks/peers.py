@@ -26,8 +26,8 @@ from pathlib import Path
 import limits
 from rivals import LIKWID_OP, MIB, Measure, Point, here
 
-from microbench.devices.cpu import probe
 from microbench.errors import MicrobenchError
+from microbench.hardware.cpu import probe
 from microbench.kernels import Kernel, registry
 from microbench.records import Device, Value
 

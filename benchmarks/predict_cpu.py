@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from microbench.devices import probe
-from microbench.files import check_writable, write_new
+from microbench.cli.output import as_csv
+from microbench.hardware import probe
+from microbench.records import Row
 from microbench.report.calibration import draw_calibration
-from microbench.tables import Row, as_csv
-from microbench.validate import Graded, Validation, error_rows, kind_of, model_rows, validate
+from microbench.runs.validate import Graded, Validation, error_rows, kind_of, model_rows, validate
+from microbench.storage.files import check_writable, write_new
 
 
 def pooled(parts: list[Graded]) -> Graded:

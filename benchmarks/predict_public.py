@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from microbench.evaluate import evaluate
-from microbench.families import Nominal, fit_family
-from microbench.features import Features, describe, join
 from microbench.operators import OPERATORS, Batch
-from microbench.physics import PRODUCTS, TILED, WINOGRAD
+from microbench.operators.features import Features, describe, join
+from microbench.predict.analytic import PRODUCTS, TILED, WINOGRAD
+from microbench.predict.evaluate import evaluate
+from microbench.predict.fit_family import Nominal, fit_family
 from microbench.records import OperatorFit
 
 SEEDS = range(5)

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from microbench.families import Nominal
-from microbench.fit import fit
 from microbench.operators import op, table_of
 from microbench.operators.core import OPERATORS
 from microbench.operators.table import Batch, Table
-from microbench.predict import predict_table
+from microbench.predict.fit import fit
+from microbench.predict.fit_family import Nominal
+from microbench.predict.operator import predict_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,8 +86,8 @@ def deep(operators: int) -> object:
 
 def model(operators: int, held: Characterisation) -> object:
     """Capture and predict it."""
-    from microbench.capture import capture
-    from microbench.model_time import predict_model
+    from microbench.operators.capture import capture
+    from microbench.predict.model import predict_model
 
     return predict_model(capture(lambda: deep(operators), ["8x64"]), held)
 

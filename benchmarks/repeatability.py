@@ -21,9 +21,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from microbench.clock import counting, judged
+from microbench.hardware.clock import counting, judged
 from microbench.records import Ceiling, Characterisation
-from microbench.store import load
+from microbench.storage.store import load
 
 # The project's own targets for quick runs on two noisy cores, as fractions.
 TARGET = {("compute", 1): 0.01, ("compute", 2): 0.03, ("memory", 1): 0.05, ("memory", 2): 0.05}

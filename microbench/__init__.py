@@ -14,17 +14,19 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from microbench.records import Characterisation
+
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. Loaded on first use, so that `microbench --help` stays quick.
 _LAZY: dict[str, str] = {
-    "load": "microbench.store",
-    "compare": "microbench.compare",
+    "load": "microbench.storage.store",
+    "compare": "microbench.analysis.compare",
     "op": "microbench.operators",
-    "capture": "microbench.capture",
-    "fit": "microbench.fit",
+    "capture": "microbench.operators.capture",
+    "fit": "microbench.predict.fit",
     "predict": "microbench.predict",
-    "run": "microbench.session",
+    "run": "microbench.runs.session",
 }
 
 __all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the table is the list
@@ -51,3 +53,34 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+
+
+# What users look for on the records, bound here because it stands above them: analysis on a characterisation, drawing on a roofline.
+
+
+def _roofline(self: Characterisation) -> Any:
+    """The empirical `microbench.analysis.roofline.Roofline` of all threads."""
+    from microbench.analysis.roofline import Roofline
+
+    Roofline.plot = _plot  # type: ignore[method-assign]
+    return Roofline.of(self)
+
+
+def _ceilings_frame(self: Characterisation) -> Any:
+    """The ceilings as a pandas DataFrame in long form, SI units in the column names."""
+    import pandas as pd
+
+    from microbench.analysis.frames import ceiling_rows
+
+    return pd.DataFrame(list(ceiling_rows(self.ceilings)))
+
+
+def _plot(self: Any, ax: Any) -> Any:
+    """Draw the roofline on matplotlib axes and return them."""
+    from microbench.report.plots import draw_roofline
+
+    return draw_roofline(ax, self.source)
+
+
+Characterisation.roofline = property(_roofline)  # type: ignore[assignment,method-assign]
+Characterisation.ceilings_frame = _ceilings_frame  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Load the command line and run it; a Ctrl-C while it loads is no fault either."""
     try:
-        from microbench.cli import main as command
+        from microbench.cli.main import main as command
     except KeyboardInterrupt:
         sys.exit(130)  # as for any other interrupt
     command()

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from command_line import Said
 
-from microbench import cli
-from microbench.interrupts import ENDING
+from microbench.cli import main
+from microbench.runs.signals import ENDING
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -38,7 +38,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["microbench", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         return int(stop.value.code or 0), out, err
 

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
+from places import ROOT
 
 
 def test_every_module_imports_its_own_floor_and_lower_ones_only() -> None:

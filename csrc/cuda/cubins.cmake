@@ -1,4 +1,4 @@
-# Machine code of the kernels: one cubin per source file and target that the rows of microbench/kernels/cuda_rows.py name, compiled by
+# Machine code of the kernels: one cubin per source file and target that the rows of microbench/kernels/cuda/rows.py name, compiled by
 # nvcc where there is one. Each is an edge of the build graph of its own, so that they compile in parallel.
 #
 # MICROBENCH_CUDA: ON demands nvcc, OFF leaves the cubins out, AUTO takes nvcc if there is one. Sources are installed always: NVRTC
@@ -47,10 +47,10 @@ endif()
 file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu")
 install(FILES ${sources} DESTINATION microbench/cuda/src)
 if(sources AND NOT MICROBENCH_WHY_NO_CUBINS)
-  set(rows "${PROJECT_SOURCE_DIR}/microbench/kernels/cuda_rows.py")
+  set(rows "${PROJECT_SOURCE_DIR}/microbench/kernels/cuda/rows.py")
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${rows}")
   execute_process(
-    COMMAND "${Python_EXECUTABLE}" -B -c "from microbench.kernels.cuda_rows import FAMILIES as f; print(';'.join(f'{n}.{t}' for n in f for t in f[n]))"
+    COMMAND "${Python_EXECUTABLE}" -B -c "from microbench.kernels.cuda.rows import FAMILIES as f; print(';'.join(f'{n}.{t}' for n in f for t in f[n]))"
     WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" OUTPUT_VARIABLE wanted OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
   set(cubins "")
   foreach(name IN LISTS wanted)

@@ -83,14 +83,15 @@ def registry(device: Device) -> dict[str, Kernel]:
 
 def _collect(device: Device) -> Iterable[Kernel]:
     if device.kind == "cpu":
-        from microbench.kernels import native
+        from microbench.kernels import cpu
 
-        yield from native.kernels(device)
+        yield from cpu.kernels(device)
     else:
-        from microbench.kernels import cuda, triton
+        from microbench.kernels.cuda import registry as cuda
+        from microbench.kernels.triton import registry as triton
 
         yield from cuda.kernels(device)
         yield from triton.kernels(device)
-    from microbench.kernels import torch
+    from microbench.kernels import library
 
-    yield from torch.kernels(device)
+    yield from library.kernels(device)

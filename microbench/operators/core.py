@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from microbench.dtypes import DTYPES
-from microbench.dtypes import dtype as find_dtype
 from microbench.errors import UsageError
 from microbench.records import Work
+from microbench.records.dtypes import DTYPES
+from microbench.records.dtypes import dtype as find_dtype
 
 Launch = Literal["eager", "graph", "kernel"]
 Cache = Literal["hot", "cold"]

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from microbench.dtypes import DTYPES
-from microbench.dtypes import dtype as find_dtype
 from microbench.errors import UsageError
 from microbench.operators import core
 from microbench.operators.core import Op, Operator, Shape
+from microbench.records.dtypes import DTYPES
+from microbench.records.dtypes import dtype as find_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

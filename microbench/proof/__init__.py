@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from microbench.errors import CannotRun
+from microbench.hardware import extensions
 from microbench.records import Device, Proof, Sheet
 
 
@@ -41,11 +42,11 @@ def _native(sheets: Sequence[Sheet]) -> dict[str, Proof]:
 
 def _cuda(sheets: Sequence[Sheet], device: Device) -> dict[str, Proof]:
     """Prove each kernel in the code of its family, shipped or compiled here; a family is read once."""
-    from microbench.devices import cuda as probe
-    from microbench.kernels.cuda_code import Code, Library, rows_and_reasons
+    from microbench.hardware import cuda as probe
+    from microbench.kernels.cuda.code import Code, Library, rows_and_reasons
     from microbench.proof import golden
 
-    library = Library(device, probe.extension().driver_version())
+    library = Library(device, extensions.cuda().driver_version())
     rows = {row.symbol: row for row, reason in rows_and_reasons(library) if reason is None}
     codes: dict[str, Code | str] = {}
     found = {}

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from microbench.kernels.cuda_rows import CudaRow, parameter_offsets
+from microbench.kernels.cuda.rows import CudaRow, parameter_offsets
 from microbench.proof import cubin as elf
 from microbench.proof import sass
 from microbench.proof.architecture import ARCHITECTURES, PARTITIONS, cycles, resident_blocks

@@ -1,6 +1,6 @@
 """The golden table: what every shipped kernel's loop is made of, and the hash of every cubin that was examined.
 
-``data/sass.csv`` and ``data/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden FOLDER`` writes them
+``proof/sass.csv`` and ``proof/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden FOLDER`` writes them
 from a folder of ``<family>.<target>.cubin``, and without a folder prints the table. At run time a cubin
 whose hash is listed is proven without a disassembler.
 """
@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from microbench.errors import CannotRun
-from microbench.kernels.cuda_rows import FAMILIES, CudaRow, rows_for
+from microbench.kernels.cuda.rows import FAMILIES, CudaRow, rows_for
 from microbench.proof import cubin as elf
 from microbench.proof import cuda, sass
 from microbench.proof.architecture import nearest
@@ -65,14 +65,14 @@ def line(row: CudaRow, found: cuda.Examined) -> dict[str, str]:
 @cache
 def table() -> dict[tuple[str, str], dict[str, str]]:
     """The golden table by target and symbol."""
-    text = (files("microbench") / "data" / "sass.csv").read_text()
+    text = (files("microbench.proof") / "sass.csv").read_text()
     return {(entry["target"], entry["symbol"]): entry for entry in csv.DictReader(io.StringIO(text))}
 
 
 @cache
 def hashes() -> dict[str, tuple[str, str]]:
     """Family and target of every examined cubin by the SHA-256 of its bytes."""
-    text = (files("microbench") / "data" / "cubins.csv").read_text()
+    text = (files("microbench.proof") / "cubins.csv").read_text()
     return {entry["sha256"]: (entry["family"], entry["target"]) for entry in csv.DictReader(io.StringIO(text))}
 
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from microbench.dtypes import DTYPES
 from microbench.records import Proof, Sheet
+from microbench.records.dtypes import DTYPES
 
 _HEADER = re.compile(r"[0-9a-f]+ <(?P<name>[^>]+)>:")
 _LINE = re.compile(r"\s*(?P<address>[0-9a-f]+):\t(?P<code>(?:[0-9a-f]{2,8} )+)\s*\t(?P<mnemonic>\S+)(?:\s+(?P<operands>.*))?")

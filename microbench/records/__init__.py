@@ -7,10 +7,9 @@ The measuring half makes what is in `measured`, the analysing half what is in `d
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from microbench.records.distilled import Ceiling, Cost, LevelSeen, Proof
+from microbench.records.distilled import MODULE_COST, Ceiling, Cost, LevelSeen, Proof
 from microbench.records.fitted import Fits, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
 from microbench.records.measured import Budget, Case, Device, MemoryLevel, Plan, Samples, Sheet, Timing
 from microbench.records.values import (
@@ -25,6 +24,7 @@ from microbench.records.values import (
     Mode,
     Operands,
     ProofStatus,
+    Row,
     Scope,
     Severity,
     Unit,
@@ -38,6 +38,7 @@ __all__ = [
     "BACKENDS",
     "LEVELS",
     "MEASURES",
+    "MODULE_COST",
     "Access",
     "Backend",
     "Budget",
@@ -63,6 +64,7 @@ __all__ = [
     "ProofStatus",
     "RoofPoint",
     "RooflineFit",
+    "Row",
     "Samples",
     "Scope",
     "Severity",
@@ -113,15 +115,11 @@ class Characterisation:
     costs: tuple[Cost, ...] = ()
     fits: Fits = field(default_factory=Fits)
     findings: tuple[Finding, ...] = ()
+    if TYPE_CHECKING:  # bound where the package is assembled: records know nothing of analysis
 
-    # Records know nothing of higher floors; these two are here because users look for them on the record.
+        @property
+        def roofline(self) -> Any:
+            """The empirical `microbench.analysis.roofline.Roofline` of all threads."""
 
-    @property
-    def roofline(self) -> Any:
-        """The empirical `microbench.roofline.Roofline` of all threads."""
-        return import_module("microbench.roofline").Roofline.of(self)
-
-    def ceilings_frame(self) -> Any:
-        """The ceilings as a pandas DataFrame in long form, SI units in the column names."""
-        rows = import_module("microbench.frames").ceiling_rows(self.ceilings)
-        return import_module("pandas").DataFrame(list(rows))
+        def ceilings_frame(self) -> Any:
+            """The ceilings as a pandas DataFrame in long form, SI units in the column names."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from microbench.dtypes import DTYPES
+from microbench.records.dtypes import DTYPES
 from microbench.records.values import LEVELS, Access, Backend, Estimate, Mode, Operands, ProofStatus, Scope, Unit, finite, one_of, refuse
+
+# The cost that calling an operator through a module of PyTorch adds.
+MODULE_COST = "module.eager"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from microbench.dtypes import DTYPES
 from microbench.records.distilled import LevelSeen
+from microbench.records.dtypes import DTYPES
 from microbench.records.values import LEVELS, Estimate, Unit, Work, finite, one_of, refuse
 
 

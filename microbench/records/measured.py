@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from microbench.dtypes import DTYPES
+from microbench.records.dtypes import DTYPES
 from microbench.records.values import (
     BACKENDS,
     LEVELS,
@@ -128,6 +128,11 @@ class Sheet:
         one_of(self, "operands", ("exact", "random"))
         finite(self, "lanes", "chains", positive=True)
         finite(self, "math", "loads", "stores", "access_bytes", "cycles", "flop_per_lane")
+
+    @property
+    def fixed_level(self) -> str | None:
+        """The level that a GPU kernel reaches whatever its working set: the multiprocessor's own memories."""
+        return {"shared": "shared", "l1": "L1"}.get(self.variant) if self.device_kind == "cuda" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,8 @@ Mode = Literal["peak", "sustained", "library"]
 Operands = Literal["exact", "random"]
 Severity = Literal["info", "warning", "error"]
 ProofStatus = Literal["proven", "unproven", "failed"]
+# One line of a table, for people or programs: SI units in the names, None is unknown.
+Row = Mapping[str, str | int | float | bool | None]
 Value = int | float | str | bool
 
 LEVELS = ("L1", "L2", "L3", "DRAM", "shared", "host", "peer")

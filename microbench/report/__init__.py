@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microbench.errors import CannotRun, UsageError
-from microbench.files import put_new
+from microbench.storage.files import put_new
 
 if TYPE_CHECKING:
     from microbench.records import Characterisation

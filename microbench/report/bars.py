@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from microbench import units
-from microbench.records import Ceiling, Characterisation
+from microbench.records import Ceiling, Characterisation, units
 from microbench.report import style, view
 
 # Far above nominal is a fault that the text beside the bar tells, and the axis stays readable.

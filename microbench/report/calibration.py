@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from microbench import units
-from microbench.files import write_new
+from microbench.records import units
 from microbench.report import style
 from microbench.report.sweeps import plural
+from microbench.storage.files import write_new
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from microbench import units
-from microbench.compare import Change, Comparison
-from microbench.dtypes import DTYPES
-from microbench.records import Finding
+from microbench.analysis.compare import Change, Comparison
+from microbench.records import Finding, units
+from microbench.records.dtypes import DTYPES
 from microbench.report.summary import moment
 from microbench.report.sweeps import plural
 

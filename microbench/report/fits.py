@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from microbench import units
-from microbench.dtypes import DTYPES
-from microbench.records import Characterisation, OperatorFit, RooflineFit
+from microbench.records import Characterisation, OperatorFit, RooflineFit, units
+from microbench.records.dtypes import DTYPES
 from microbench.report import view
 from microbench.report.side import unit_words
 from microbench.report.sweeps import plural

@@ -8,8 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from microbench import units
-from microbench.records import Characterisation
+from microbench.records import Characterisation, units
 from microbench.report import fits, page, plots, roofplot, side, style, summary, view, words
 
 _LABELS: dict[plots.PlotName, str] = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from microbench import units
-from microbench.records import Characterisation
+from microbench.records import Characterisation, units
 from microbench.report import fits, side, summary, view
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from microbench import units
-from microbench.environment import FACTS
-from microbench.records import Ceiling, Characterisation, Proof
+from microbench.hardware.environment import FACTS
+from microbench.records import Ceiling, Characterisation, Proof, units
 from microbench.report import summary, view
 from microbench.report.sweeps import plural
 

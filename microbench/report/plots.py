@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from microbench import units
-from microbench.records import Characterisation, LevelSeen
+from microbench.records import Characterisation, LevelSeen, units
 from microbench.report import bars, roofplot, style, view
 from microbench.report.sweeps import Curve, chases, names, streams
 

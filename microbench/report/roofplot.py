@@ -12,8 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from microbench import units
-from microbench.records import Ceiling, Characterisation, RooflineFit
+from microbench.records import Ceiling, Characterisation, RooflineFit, units
 from microbench.report import side, style, summary, view
 from microbench.report.sweeps import plural
 

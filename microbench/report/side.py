@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from microbench import units
-from microbench.data import gpus
-from microbench.data.published import Published, published
-from microbench.dtypes import DTYPES
-from microbench.records import Ceiling, Characterisation
+from microbench.hardware.tables import gpus
+from microbench.hardware.tables.published import Published, published
+from microbench.records import Ceiling, Characterisation, units
+from microbench.records.dtypes import DTYPES
 from microbench.report import view
 
 SAYS = {

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from microbench import units
-from microbench.dtypes import DTYPES
-from microbench.records import Ceiling, Characterisation, LevelSeen
+from microbench.records import Ceiling, Characterisation, LevelSeen, units
+from microbench.records.dtypes import DTYPES
 from microbench.report import side, view
 from microbench.report.sweeps import plural
 

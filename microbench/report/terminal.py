@@ -12,8 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from microbench import units
-from microbench.records import Characterisation, Finding
+from microbench.records import Characterisation, Finding, units
 from microbench.report import side, summary, view
 from microbench.report.sweeps import plural
 

@@ -7,9 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from microbench import units
-from microbench.dtypes import DTYPES
-from microbench.records import LEVELS, Ceiling, Characterisation, Cost, Estimate, Finding, Sheet
+from microbench.records import LEVELS, Ceiling, Characterisation, Cost, Estimate, Finding, Sheet, units
+from microbench.records.dtypes import DTYPES
 from microbench.report.sweeps import is_sweep_point, parse_case, plural
 
 UNKNOWN = "–"

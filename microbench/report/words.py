@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from microbench.model_time import MODULE_COST
-from microbench.records import Characterisation, Cost
+from microbench.records import MODULE_COST, Characterisation, Cost
 from microbench.report import view
 from microbench.report.sweeps import parse_case
 

@@ -9,28 +9,7 @@ import math
 
 from made_up import KIB, MIB, estimate, write
 
-from microbench.records import (
-    Budget,
-    Case,
-    Ceiling,
-    Characterisation,
-    Cost,
-    Device,
-    Environment,
-    Estimate,
-    Finding,
-    Fits,
-    LevelSeen,
-    MemoryLevel,
-    OperatorFit,
-    Plan,
-    Proof,
-    RooflineFit,
-    RoofPoint,
-    Samples,
-    Sheet,
-    Work,
-)
+from microbench.records import Budget, Case, Ceiling, Characterisation, Cost, Device, Environment, Estimate, Finding, Fits, LevelSeen, MemoryLevel, OperatorFit, Plan, Proof, RooflineFit, RoofPoint, Samples, Sheet, Work
 
 PROVEN = Proof(
     status="proven", source="csrc/cpu/kernels/fma.cpp", hash="sha256:fa4e", tool="objdump 2.40", expected={"math": 16}, found={"math": 16}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from microbench import store
 from microbench.records import (
     Budget,
     Case,
@@ -25,6 +24,7 @@ from microbench.records import (
     Sheet,
     Work,
 )
+from microbench.storage import store
 
 DEVICE = Device(
     id="1f2e3d4c5b6a",

@@ -16,7 +16,7 @@ from pathlib import Path
 from ptx.counts import kept
 
 from microbench.errors import MicrobenchError
-from microbench.kernels import cuda_code
+from microbench.kernels.cuda import code
 from microbench.proof import sass
 
 HERE = Path(__file__).parent
@@ -135,7 +135,7 @@ class FakeMachine:
         here["LD_LIBRARY_PATH"] += f":{os.environ.get('LD_LIBRARY_PATH', '')}"
         here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
         if self.nvrtc:
-            here |= {"MB_FAKE_NVRTC": self.nvrtc, "MB_FAKE_CUBINS": str(cuda_code.installed())}
+            here |= {"MB_FAKE_NVRTC": self.nvrtc, "MB_FAKE_CUBINS": str(code.installed())}
             here["PYTHONPATH"] = f"{self._wheels()}{os.pathsep}{here['PYTHONPATH']}"
         here.pop("CUDA_VISIBLE_DEVICES", None)
         return here | more
@@ -174,7 +174,7 @@ def why_not() -> str | None:
     if not sys.platform.startswith("linux"):
         return "the fake driver is built for Linux"
     try:
-        cubins = any(cuda_code.installed().glob("*.cubin"))
+        cubins = any(code.installed().glob("*.cubin"))
     except MicrobenchError as error:
         return str(error)
     return None if cubins else "fake GPUs need cubins: this package was built without nvcc 13"

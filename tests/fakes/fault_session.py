@@ -13,14 +13,14 @@ import json
 import sys
 from pathlib import Path
 
-from microbench import devices, kernels
-from microbench.devices.cuda import extension
+from microbench import hardware, kernels
 from microbench.errors import ContextLost, MicrobenchError
-from microbench.kernels.cuda_row import packed
-from microbench.kernels.cuda_rows import ROWS
-from microbench.kernels.cuda_station import Station
-from microbench.plan import Selection
-from microbench.session import Request, carry_out
+from microbench.hardware.extensions import cuda as extension
+from microbench.kernels.cuda.device import Station
+from microbench.kernels.cuda.row import packed
+from microbench.kernels.cuda.rows import ROWS
+from microbench.measure.plan import Selection
+from microbench.runs.session import Request, carry_out
 
 FAKE = ctypes.CDLL("libcuda.so.1")
 KERNELS = ("fma.f32", "read.i32.u4", "copy.i32.u4", "read.i32.bulk", "copy.peer.cuda_1")
@@ -60,7 +60,7 @@ def session() -> list[str]:
     said = []
     jobs = []
     try:
-        device = devices.probe("cuda:0")
+        device = hardware.probe("cuda:0")
         registry = kernels.registry(device)
         for name in KERNELS:
             if name not in registry:

@@ -6,8 +6,8 @@ from typing import Any
 
 from fake_gpu import FakeMachine
 
-from microbench import store
 from microbench.records import Characterisation
+from microbench.storage import store
 
 ONLY = ("fma.f32", "fma.f64", "read.i32.u4", "read.i32.shared", "chase.i32.ca", "launch.*")
 # The command line where PyTorch is not installed, with the NVRTC that the machine has or without any.
@@ -15,7 +15,7 @@ COMMAND = """
 import sys
 import no_torch
 from microbench import __main__
-from microbench.kernels import nvrtc
+from microbench.kernels.cuda import nvrtc
 if not {nvrtc}:
     nvrtc.libraries = lambda: []
 sys.argv[0] = "microbench"

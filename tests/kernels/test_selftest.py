@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 FLAWS = ("drops_an_iteration", "drops_a_step", "skips_a_chain", "skips_a_lane", "permutes_an_operand", "never_turns", "rounds_up")
 EVERY_BUILD = "MICROBENCH_EVERY_BUILD"
 CROSS = "aarch64-linux-gnu-g++"

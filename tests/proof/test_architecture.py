@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from microbench.data.gpus import CHIPS
+from microbench.hardware.tables.gpus import CHIPS
 from microbench.proof.architecture import ARCHITECTURES, cycles, nearest, resident_blocks
 
 VECTOR = {"f64": "dfma", "f32": "ffma", "f16": "hfma2", "bf16": "bfma2", "i32": "imad"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ptx import toolchain
 
-from microbench.kernels.cuda_rows import FAMILIES, TARGETS, CudaRow, rows_for
+from microbench.kernels.cuda.rows import FAMILIES, TARGETS, CudaRow, rows_for
 from microbench.proof import cuda, golden, sass
 from microbench.proof.architecture import ARCHITECTURES
 

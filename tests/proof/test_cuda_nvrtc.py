@@ -10,8 +10,8 @@ import pytest
 from ptx import toolchain
 
 from microbench.errors import CannotRun
-from microbench.kernels import nvrtc
-from microbench.kernels.cuda_rows import FAMILIES, rows_for
+from microbench.kernels.cuda import nvrtc
+from microbench.kernels.cuda.rows import FAMILIES, rows_for
 from microbench.proof import cuda, sass
 
 LIBRARIES = {library.major: library for library in nvrtc.libraries()}

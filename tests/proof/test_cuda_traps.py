@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from ptx import toolchain
 
-from microbench.kernels.cuda_rows import ROWS, CudaRow
+from microbench.kernels.cuda.rows import ROWS, CudaRow
 from microbench.proof import cuda, sass
 
 pytestmark = [

@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from microbench.proof import objdump, prove
 from microbench.records import Sheet, Work
 
-ROOT = Path(__file__).parents[2]
 SYMBOL = "loop"
 
 needs_binutils = pytest.mark.skipif(not all(map(shutil.which, ("as", "objdump"))), reason="no binutils")
@@ -243,9 +243,9 @@ def test_a_stripped_symbol_proves_nothing(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def native_sheets() -> list[Sheet]:
     pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
-    from microbench.kernels import native
+    from microbench.kernels import cpu
 
-    return native.sheets()
+    return cpu.sheets()
 
 
 def provable(row: Sheet) -> bool:

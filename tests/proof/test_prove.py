@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from microbench.devices.cuda import imagined
-from microbench.kernels import cuda, cuda_code
+from microbench.hardware.cuda import imagined
+from microbench.kernels.cuda import code, registry
 from microbench.proof import prove
 from microbench.records import Sheet
 
@@ -13,8 +13,8 @@ from microbench.records import Sheet
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pretend a driver that can load the installed cubins; they are read, never loaded."""
-    extension = cuda_code.probe.extension()
-    if not list(cuda_code.installed().glob("*.sm_90a.cubin")):
+    extension = code.extensions.cuda()
+    if not list(code.installed().glob("*.sm_90a.cubin")):
         pytest.skip("no cubins are installed: built without nvcc")
     built = int(str(extension.build_info()["nvcc"]).partition(".")[0])
 
@@ -26,14 +26,14 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         def driver_version() -> int:
             return built * 1000
 
-    monkeypatch.setattr(cuda_code.probe, "extension", Newer)
+    monkeypatch.setattr(code.probe, "extension", Newer)
 
 
 @pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 def test_cuda_sheets_are_proven_in_the_code_that_the_device_would_load(target: str) -> None:
     device = imagined(target)
-    sheets = [sheet for sheet, _ in cuda.sheets(device) if sheet.unavailable is None]
+    sheets = [sheet for sheet, _ in registry.sheets(device) if sheet.unavailable is None]
     compute = [sheet for sheet in sheets if sheet.measures == "compute"]
     found = prove(sheets, device)
     assert compute

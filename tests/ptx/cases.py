@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from ptx import fragments, machine, parse, toolchain
 
-from microbench.kernels import cuda_near, cuda_tensor
-from microbench.kernels.cuda_rows import LAYOUTS, TARGETS, CudaRow
+from microbench.kernels.cuda import shared, tensor
+from microbench.kernels.cuda.rows import LAYOUTS, TARGETS, CudaRow
 
 Array = np.ndarray[Any, Any]
 BLOCKS = 2
@@ -91,8 +91,8 @@ def per_iteration(row: CudaRow, target: str, case: Case) -> dict[str, int]:
 
 def case_of(row: CudaRow, kind: str = "exact") -> Case:
     """Build the case of a row."""
-    if row.family in cuda_tensor.VALUES or row.family == "shared" or row.symbol == "chase_shared":
-        make = cuda_tensor.VALUES.get(row.family) or (cuda_near.shared if row.family == "shared" else cuda_near.chase_shared)
+    if row.family in tensor.VALUES or row.family == "shared" or row.symbol == "chase_shared":
+        make = tensor.VALUES.get(row.family) or (shared.shared if row.family == "shared" else shared.chase_shared)
         made = make(row, kind)
         out = np.full(made.out_bytes * BLOCKS, 0xFF, dtype=np.uint8)
 
@@ -290,9 +290,9 @@ def _mix(row: CudaRow, kind: str) -> Case:
 def _chase(row: CudaRow, kind: str) -> Case:
     del kind
     nodes, stride = 61, 128
-    order = cuda_near.cycle(nodes)
+    order = shared.cycle(nodes)
     table = np.zeros(nodes * stride // 8, dtype=np.uint64)
-    table[:: stride // 8] = cuda_near.links(order) * stride
+    table[:: stride // 8] = shared.links(order) * stride
     out = np.full(row.threads * BLOCKS, 0xFF, dtype=np.uint64)
 
     def close(iterations: int, seen: Array) -> bool:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
+from places import DATA
 from ptx import cases
 
-from microbench.kernels.cuda_rows import TARGETS, rows_for
+from microbench.kernels.cuda.rows import TARGETS, rows_for
 
-KEPT = Path(__file__).parents[1] / "data" / "ptx_counts.json"
+KEPT = DATA / "ptx_counts.json"
 
 
 def counted(target: str) -> dict[str, dict[str, int]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ptx import cases, counts, machine, toolchain
 
-from microbench.kernels.cuda_rows import ROWS, CudaRow
+from microbench.kernels.cuda.rows import ROWS, CudaRow
 
 pytestmark = pytest.mark.skipif(toolchain.nvcc() is None, reason="no nvcc 13 on the PATH: there is no PTX to interpret")
 LOOPS = [row for row in ROWS if row.limiter != "none"]

@@ -11,9 +11,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from places import SOURCES
+
 import microbench
 
-SOURCES = Path(__file__).parents[2] / "csrc" / "cuda" / "kernels"
+KERNELS = SOURCES / "cuda" / "kernels"
 FLAGS = ("-O3", "-std=c++17", "-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage,-Werror")
 # How ptxas announces that it serialised wgmma, or made room for accumulators that are touched between products; -Werror lets both pass.
 ADVICE = re.compile(r"Potential Performance Loss|warpgroup\.\w+ is injected")
@@ -59,7 +61,7 @@ def compiled(source: str, target: str, form: str = "cubin", flags: tuple[str, ..
 
 def source(family: str) -> str:
     """The text of a family's source."""
-    return (SOURCES / f"{family}.cu").read_text()
+    return (KERNELS / f"{family}.cu").read_text()
 
 
 def shipped(family: str, target: str) -> Path | None:

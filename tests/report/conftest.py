@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import pytest
+from places import DATA
 
 from microbench.records import Characterisation, Device
-
-DATA = Path(__file__).parent.parent / "data"
 
 
 @pytest.fixture(scope="session")

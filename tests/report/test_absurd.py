@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from microbench.dtypes import DTYPES
 from microbench.records import (
     LEVELS,
     Ceiling,
@@ -25,6 +24,7 @@ from microbench.records import (
     RooflineFit,
     RoofPoint,
 )
+from microbench.records.dtypes import DTYPES
 from microbench.report import html, markdown, plots, terminal
 
 RATES = st.one_of(st.floats(1e-300, 1e300), st.floats(1e6, 1e16))

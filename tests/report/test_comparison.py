@@ -6,7 +6,7 @@ import json
 import pytest
 from rich.console import Console
 
-from microbench.compare import Comparison, compare, exceeded
+from microbench.analysis.compare import Comparison, compare, exceeded
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate
 from microbench.report.comparison import as_github, as_json, readable, show, summary
 

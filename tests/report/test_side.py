@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from microbench.data.published import Published
+from microbench.hardware.tables.published import Published
 from microbench.records import Ceiling, Characterisation, Cost, Estimate
 from microbench.report import html, markdown, side, view
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from microbench import units
-from microbench.records import Characterisation, Cost, Estimate
+from microbench.records import Characterisation, Cost, Estimate, units
 from microbench.report import fits, page, roofplot, summary, view
 
 

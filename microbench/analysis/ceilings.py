@@ -1,0 +1,279 @@
+"""From samples to ceilings and costs: the envelope and the median, kept apart, each with its interval and its doubts.
+
+Peak: value is the best round, low the third best, high the smaller of nominal at the clock seen and the value plus one timer
+step. Typical: the median over rounds of each round's median, with an order-statistic interval. A cost is the opposite of a
+ceiling: the best round is its lowest.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from microbench.analysis.l2_partitions import Halves, halves, rises_beyond_half
+from microbench.analysis.levels import find_levels, level_of_case, sweep
+from microbench.hardware.clock import Best, Round, converged, counting, judged
+from microbench.hardware.nominal import advertised_rate, bus_rate, nominal_rate
+from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
+from microbench.stats.intervals import AGREEING_ROUNDS, envelope, median_interval
+
+# What two reads of the clock can be wrong by together, in nanoseconds.
+TIMER_STEP_NS = 40
+_Rates = Literal["compute", "memory", "link"]
+# A round whose median is within this of the best was quiet.
+_QUIET = {"compute": 0.02, "memory": 0.05}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distilled:
+    """What the samples of one run amount to."""
+
+    ceilings: tuple[Ceiling, ...]
+    costs: tuple[Cost, ...]
+    levels: tuple[LevelSeen, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Series:
+    """One case over all its rounds."""
+
+    case: Case
+    sheet: Sheet
+    rounds: tuple[Samples, ...]
+    companion: Sheet | None = None
+
+    def found(self, device: Device) -> list[tuple[Round, Best]]:
+        """Best rate and fastest sample of each round that counts towards a peak."""
+        rounds = [judged(samples, self.case, device, self.sheet, self.companion) for samples in self.rounds]
+        timed_clock = any(samples.companion_ns for samples in self.rounds)
+        return [rounds[i] for i in counting([each for each, _ in rounds], self.case.threads, timed_clock)]
+
+    def medians(self, work: float) -> list[float]:
+        """Median rate of each round."""
+        return [work * self.case.threads * r.iterations * 1e9 / float(np.median(r.ns)) for r in self.rounds]
+
+
+def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], device: Device) -> Distilled:
+    """Ceilings, costs and memory levels from raw samples.
+
+    Cases whose working set lies between two plateaus belong to no level and yield no ceiling; of several cases that differ only in
+    working set, pages or streams the best one is the ceiling, and names itself in ``Ceiling.case``.
+    """
+    cases = {case.key: case for case in plan.cases}
+    grouped: dict[str, list[Samples]] = defaultdict(list)
+    for sample in samples:
+        if sample.case in cases and cases[sample.case].kernel in sheets:
+            grouped[sample.case].append(sample)
+    known = [sample for group in grouped.values() for sample in group]
+    levels = [
+        *find_levels(sweep(known, cases, sheets, "stream"), device, "stream"),
+        *find_levels(sweep(known, cases, sheets, "chase"), device, "chase"),
+    ]
+    series = [_series(cases[key], sheets, group) for key, group in grouped.items()]
+    highest: dict[tuple[str, int, str], Ceiling] = {}
+    for one, measures, level in _rated(series, device, levels):
+        ceiling = _ceiling(one, measures, level, device)
+        identity = (ceiling.name, ceiling.threads, ceiling.mode)
+        if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
+            highest[identity] = ceiling
+    sides, doubts = _sides(series, device)
+    costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series), *sides]
+    return Distilled(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
+
+
+def _series(case: Case, sheets: Mapping[str, Sheet], rounds: Sequence[Samples]) -> _Series:
+    sheet = sheets[case.kernel]
+    return _Series(case=case, sheet=sheet, rounds=tuple(rounds), companion=sheets.get(sheet.companion or ""))
+
+
+def _rated(series: Sequence[_Series], device: Device, levels: Sequence[LevelSeen]) -> Iterator[tuple[_Series, _Rates, str | None]]:
+    """Yield the cases that are ceilings, with what they measure and, where that is memory, its level."""
+    for one in series:
+        measures = one.sheet.measures
+        if measures in ("compute", "link"):
+            yield one, measures, None
+        elif measures == "memory":
+            level = one.sheet.fixed_level or level_of_case(one.case, levels, device)
+            if level is not None and not _warm_memory(level, one):
+                yield one, measures, level
+
+
+def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) -> Ceiling:
+    sheet, case = one.sheet, one.case
+    work = sheet.work.flop if measures == "compute" else sheet.work.bytes
+    found = one.found(device)
+    per_round = [work * each.rate for each, _ in found]
+    # What lasts is the middle, throttled samples included; the fastest moment of the fastest round is a peak.
+    sustained = case.mode == "sustained"
+    clocks = [fastest.clock_hz for _, fastest in found]
+    told = [float(np.median(each.clock_hz)) for each in one.rounds if each.clock_hz]
+    clock = float(np.median(told)) if sustained and told else clocks[int(np.argmax(per_round))]
+    bound_by_ports = measures == "compute" or level == "L1"
+    nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else bus_rate(device, level)
+    power = _power(one.rounds)
+    medians = one.medians(work)
+    rate = _typical(medians) if sustained else _peak(per_round, one, nominal)
+    value = rate.value
+    return Ceiling(
+        name=f"{sheet.name}.{level}" if measures == "memory" and not sheet.fixed_level else sheet.name,
+        measures=measures,
+        backend=sheet.backend,
+        rate=rate,
+        typical=_typical(medians),
+        case=case.key,
+        unit=sheet.unit,
+        dtype=sheet.dtype,
+        accumulator=sheet.accumulator,
+        level=level,
+        access=sheet.access,
+        variant=sheet.variant,
+        threads=case.threads,
+        scope=case.scope,
+        mode=case.mode,
+        operands=sheet.operands,
+        rounds=len(one.rounds),
+        converged=converged([each for each, _ in found], sheet),
+        quiet_share=_quiet_share(medians, value, measures),
+        nominal=nominal,
+        advertised=advertised_rate(device, sheet, level),
+        clock_hz=clock,
+        per_clock=_per_clock(value, clock, case, device),
+        power_w=power,
+        energy_per_op_j=power / value if power and sustained and measures == "compute" else None,
+        throttled_share=_throttled(one.rounds),
+    )
+
+
+def _quiet_share(medians: Sequence[float], value: float, measures: _Rates) -> float:
+    quiet = _QUIET["compute" if measures == "compute" else "memory"]
+    return round(sum(each >= value * (1 - quiet) for each in medians) / len(medians), 4)
+
+
+def _per_clock(value: float, clock: float | None, case: Case, device: Device) -> float | None:
+    """Work of one core, or of one multiprocessor, in one cycle."""
+    units = case.threads if device.kind == "cpu" else device.units_by_kind.get("sm")
+    return value / clock / units if clock and units else None
+
+
+def _power(rounds: Sequence[Samples]) -> float | None:
+    medians = [float(np.median(r.power_w)) for r in rounds if r.power_w]
+    return float(np.median(medians)) if medians else None
+
+
+def _warm_memory(level: str, one: _Series) -> bool:
+    """Whether a case is a sweep's view of main memory, part of which a cache may have answered: the cold cases are the ceiling."""
+    return level == "DRAM" and one.sheet.device_kind == "cpu" and not one.case.params.get("cold")
+
+
+def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Estimate:
+    value, low = envelope(per_round)
+    fastest_ns = min(min(r.ns) for r in one.rounds)
+    step = value * TIMER_STEP_NS / fastest_ns
+    high = max(value, min(value + step, nominal)) if nominal else value + step
+    third = "third best round" if len(per_round) >= AGREEING_ROUNDS else f"worst of {len(per_round)} rounds"
+    return Estimate(
+        value=value, low=low, high=high, basis=f"best round; low: {third}; high: {'nominal or ' if nominal else ''}one timer step"
+    )
+
+
+def _typical(medians: Sequence[float]) -> Estimate:
+    value, low, high, confidence = median_interval(medians)
+    return Estimate(
+        value=value, low=low, high=high, confidence=round(confidence, 4) if 0 < confidence < 1 else None, basis="median over rounds"
+    )
+
+
+def _throttled(rounds: Sequence[Samples]) -> float | None:
+    if not any(r.clock_hz for r in rounds):
+        return None
+    return sum(r.throttled for r in rounds) / sum(r.count for r in rounds)
+
+
+def _cost(one: _Series) -> Cost:
+    """Seconds per iteration; the best round is the cost, the third best bounds it from above."""
+    times = sorted(min(r.ns) * 1e-9 / r.iterations for r in one.rounds)
+    high = times[min(AGREEING_ROUNDS, len(times)) - 1]
+    name = one.sheet.name if one.case.threads == 1 else f"{one.sheet.name}.{one.case.threads}_threads"
+    pages = one.case.params.get("pages")
+    estimate = Estimate(value=times[0], low=times[0], high=high, basis="best round; high: third best round")
+    return Cost(name=f"{name}.{pages}" if pages else name, seconds=estimate, case=one.case.key)
+
+
+def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[Cost]:
+    """Load-to-use latency per level: the cases on each plateau that a chase saw."""
+    costs = []
+    for level in levels:
+        if level.seen_by != "chase":
+            continue
+        inside = [
+            one
+            for one in series
+            if one.sheet.measures == "latency" and level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
+        ]
+        inside = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
+        typical = min(inside, key=lambda one: abs(_best_load(one) - level.value))
+        costs.append(_load_to_use(typical, level.name))
+    own = [one for one in series if one.sheet.measures == "latency" and one.sheet.fixed_level]
+    return [*costs, *(_load_to_use(one, str(one.sheet.fixed_level)) for one in own)]
+
+
+def _sides(series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
+    """Latency of the near and of the far part of a divided L2, from chases of single lines; a finding where these are no two groups."""
+    lines = [one for one in series if "line" in one.case.params]
+    if not lines:
+        return [], []
+    seen = {_best_load(one): one for one in lines}
+    found = halves([_best_load(one) for one in lines])
+    if found.why_not is not None:
+        return _one_group(found, series, device)
+    costs = []
+    for side, values in (("near", found.near), ("far", found.far)):
+        middle = values[len(values) // 2]
+        basis = f"median of {len(values)} of {len(lines)} lines, each its best round; low and high: the fastest and slowest of them"
+        seconds = Estimate(value=middle, low=values[0], high=values[-1], basis=basis)
+        costs.append(Cost(name=f"load_to_use.L2.{side}", level="L2", seconds=seconds, case=seen[middle].case.key))
+    return costs, []
+
+
+def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
+    """What single lines that answer alike mean: one L2, or one whose parts keep copies, which sets beyond half of it tell apart."""
+    says = f"L2 shows no near and far part: {len(found.near)} lines answer in {found.near[0] * 1e9:.0f} to {found.near[-1] * 1e9:.0f} ns; "
+    level = device.level("L2")
+    capacity = (level.capacity_bytes if level else None) or 0
+    sets = {int(one.case.params["working_set"]): one for one in series if "line" in one.sheet.params and "working_set" in one.case.params}
+    risen = rises_beyond_half({size: _best_load(one) for size, one in sets.items()}, capacity) if capacity else None
+    if risen is None:
+        chased = any(capacity / 2 < size < capacity for size in sets)
+        seen = "sets beyond half of it take no longer" if chased else "no set beyond half of it was chased"
+        remedy = "none needed; a multiprocessor that is as far from all of L2 sees one part, whatever the chip has"
+        return [], [Finding(code="one-l2", severity="info", says=f"{says}{found.why_not}, and {seen}", remedy=remedy)]
+    within, beyond = risen
+    says += (
+        f"sets below half of its {capacity / 2**20:.3g} MiB take {within * 1e9:.0f} ns a load too, but sets beyond half up to "
+        f"{beyond * 1e9:.0f} ns: so behaves a divided L2 that keeps copies of the far part's lines nearby while they fit"
+    )
+    remedy = "data that every multiprocessor reads have half of L2; the latency of the far part alone is longer than what those sets take"
+    middle = found.near[len(found.near) // 2]
+    basis = f"median of {len(found.near)} lines, each its best round; low and high: the fastest and slowest of them"
+    near = Estimate(value=middle, low=found.near[0], high=found.near[-1], basis=basis)
+    line = next(one for one in series if "line" in one.case.params and _best_load(one) == middle)
+    size = next(size for size, one in sets.items() if _best_load(one) == beyond)
+    return [
+        Cost(name="load_to_use.L2.near", level="L2", seconds=near, case=line.case.key),
+        replace(_load_to_use(sets[size], "L2"), name="load_to_use.L2.beyond_half"),
+    ], [Finding(code="l2-copies", severity="info", says=says, remedy=remedy)]
+
+
+def _load_to_use(one: _Series, level: str) -> Cost:
+    cost, loads = _cost(one), max(1, one.sheet.loads)
+    scaled = replace(cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads)
+    return Cost(name=f"load_to_use.{level}", level=level, seconds=scaled, case=one.case.key)
+
+
+def _best_load(one: _Series) -> float:
+    return min(min(r.ns) * 1e-9 / r.iterations for r in one.rounds) / max(1, one.sheet.loads)

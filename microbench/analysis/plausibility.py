@@ -1,0 +1,113 @@
+"""The gate before the printer: numbers that cannot be are measured again first, and flagged second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from microbench.analysis import plausibility_cuda
+from microbench.hardware.clock import above_nominal
+from microbench.records import Ceiling, Device, Finding
+
+# A library may exceed the best unit by the error of either.
+ABOVE_UNITS = 0.01
+# Two levels may tie within the tolerance of memory ceilings.
+LEVEL_TIE = 0.03
+_LEVEL_ORDER = ("L1", "L2", "L3", "DRAM")
+_RATIO_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Something implausible: what it says, and the cases that would settle it."""
+
+    finding: Finding
+    cases: tuple[str, ...]
+
+
+def doubts(ceilings: Sequence[Ceiling], device: Device) -> list[Doubt]:
+    """Every implausibility among the ceilings of one device."""
+    found = [*_above_nominal(ceilings), *_levels_out_of_order(ceilings), *_more_threads_slower(ceilings), *_library_above_units(ceilings)]
+    if device.kind == "cpu":
+        found += _vector_ratio(ceilings)
+    else:
+        found += [_doubt(code, says, remedy, *named) for code, says, remedy, named in plausibility_cuda.complaints(ceilings, device)]
+    return found
+
+
+def _doubt(code: str, says: str, remedy: str, *ceilings: Ceiling) -> Doubt:
+    finding = Finding(code=code, severity="warning", says=says, remedy=remedy, case=ceilings[0].case)
+    return Doubt(finding=finding, cases=tuple(ceiling.case for ceiling in ceilings))
+
+
+def _label(ceiling: Ceiling) -> str:
+    return f"{ceiling.name} with {ceiling.threads} thread{'s' if ceiling.threads > 1 else ''}"
+
+
+def _above_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
+    for ceiling in ceilings:
+        if ceiling.nominal and ceiling.rate.value > ceiling.nominal * above_nominal(ceiling.threads):
+            says = f"{_label(ceiling)} is {ceiling.rate.value / ceiling.nominal:.1%} of nominal at the clock seen, which cannot be"
+            yield _doubt("above-nominal", says, f"run again; if it stays, {_suspect(ceiling)}", ceiling)
+
+
+def _suspect(ceiling: Ceiling) -> str:
+    """What else is wrong when a rate above nominal is not: on a GPU, main memory is bound by its bus."""
+    if ceiling.backend != "native" and ceiling.level == "DRAM":
+        return "a cache answered a part of it, or the memory runs faster than the bus and clock that are known of this card"
+    return "the port table or the clock companion is wrong for this chip"
+
+
+def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
+    groups: dict[tuple[object, ...], dict[str, Ceiling]] = {}
+    for ceiling in ceilings:
+        if ceiling.measures == "memory" and ceiling.level in _LEVEL_ORDER:
+            key = (ceiling.backend, ceiling.access, ceiling.dtype, ceiling.variant, ceiling.threads)
+            groups.setdefault(key, {})[ceiling.level] = ceiling
+    for levels in groups.values():
+        present = [levels[name] for name in _LEVEL_ORDER if name in levels]
+        for near, far in pairwise(present):
+            if near.rate.value < far.rate.value * (1 - LEVEL_TIE):
+                says = f"{_label(near)} is slower than {_label(far)}"
+                yield _doubt("levels-out-of-order", says, "run again in a quieter moment, or with --thorough", near, far)
+
+
+def _more_threads_slower(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
+    single = {(c.name, c.mode): c for c in ceilings if c.threads == 1}
+    for ceiling in ceilings:
+        one = single.get((ceiling.name, ceiling.mode))
+        if ceiling.threads > 1 and one is not None and ceiling.rate.value < one.rate.value * (1 - LEVEL_TIE):
+            says = f"{_label(ceiling)} is slower than with one thread"
+            yield _doubt("threads-slower", says, "close other programs; if it stays, the threads share one core", ceiling, one)
+
+
+def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
+    for ceiling in ceilings:
+        if ceiling.mode != "library" or ceiling.measures != "compute":
+            continue
+        units = [
+            c
+            for c in ceilings
+            if c.mode == "peak" and c.measures == "compute" and c.dtype == ceiling.dtype and c.threads == ceiling.threads
+        ]
+        if units and ceiling.rate.value > max(c.rate.value for c in units) * (1 + ABOVE_UNITS):
+            says = f"the library's {_label(ceiling)} is faster than every unit measured for {ceiling.dtype}"
+            yield _doubt(
+                "library-above-units", says, "the library uses a unit without a kernel here, or another precision", ceiling, *units
+            )
+
+
+def _vector_ratio(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
+    vectors = [c for c in ceilings if c.unit == "vector" and c.mode == "peak"]
+    doubles = {(c.variant, c.threads): c for c in vectors if c.name.startswith("fma.f64.")}
+    for ceiling in (c for c in vectors if c.name.startswith("fma.f32.")):
+        other = doubles.get((ceiling.variant, ceiling.threads))
+        if other is None:
+            continue
+        times = ceiling.rate.value / other.rate.value
+        if ceiling.per_clock and other.per_clock:
+            times = ceiling.per_clock / other.per_clock  # turbo may have stepped between the two
+        if abs(times / 2 - 1) > _RATIO_TOLERANCE:
+            says = f"{_label(ceiling)} is {times:.2f} times {other.name}; vectors of one width hold twice as many f32"
+            yield _doubt("vector-ratio", says, "run again; one of the two was disturbed", ceiling, other)

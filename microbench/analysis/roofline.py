@@ -1,0 +1,206 @@
+"""The empirical roofline: measured ceilings in place of datasheet numbers, fitted on the intensity sweep.
+
+``attainable = min(peak, bandwidth(level) x intensity)`` (Williams, Waterman, Patterson, Roofline, CACM 2009), with one bandwidth
+roof per memory level (Ilic, Pratas, Sousa, Cache-aware Roofline Model, 2014) and one peak per dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from microbench.analysis.levels import level_of_case
+from microbench.errors import UsageError
+from microbench.records import Case, Ceiling, Characterisation, Device, Finding, LevelSeen, RooflineFit, RoofPoint, Samples, Sheet, units
+from microbench.records.dtypes import dtype as parse_dtype
+
+# The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
+_SHARPNESS = (1.0, 40.0)
+_MIN_POINTS = 4
+# A legacy path that ends within this of the chip's own peak misleads nobody.
+_ALIKE = 0.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofline:
+    """Roofs of one characterisation, for all its threads or for one.
+
+    Examples
+    --------
+    >>> Roofline.of(characterisation).attainable(0.25, "f32", "DRAM")  # doctest: +SKIP
+    6.6e9
+    """
+
+    peaks: Mapping[str, Ceiling]
+    bandwidths: Mapping[tuple[str, str], Ceiling]
+    source: Characterisation
+
+    @classmethod
+    def of(cls, characterisation: Characterisation, threads: int | None = None, mode: str = "peak") -> Roofline:
+        """Take the highest ceiling per dtype and per level and access at a number of threads (default: the most measured)."""
+        if threads is None:
+            threads = max((c.threads for c in characterisation.ceilings), default=1)
+        peaks: dict[str, Ceiling] = {}
+        bandwidths: dict[tuple[str, str], Ceiling] = {}
+        for ceiling in characterisation.ceilings:
+            if ceiling.threads != threads or ceiling.mode != mode:
+                continue
+            if ceiling.measures == "compute" and ceiling.dtype is not None:
+                _keep_higher(peaks, ceiling.dtype, ceiling)
+            elif ceiling.measures == "memory" and ceiling.level is not None and ceiling.access is not None:
+                _keep_higher(bandwidths, (ceiling.level, ceiling.access), ceiling)
+        return cls(peaks=peaks, bandwidths=bandwidths, source=characterisation)
+
+    def peak(self, dtype: str) -> float:
+        """The compute roof of a dtype in FLOP/s (OP/s for integers).
+
+        Raises
+        ------
+        UsageError
+            If the dtype is unknown or was not measured.
+        """
+        try:
+            name = parse_dtype(dtype).name
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if name not in self.peaks:
+            raise UsageError(f"no compute ceiling for {name} in this characterisation; it has {', '.join(self.peaks) or 'none'}")
+        return self.peaks[name].rate.value
+
+    def bandwidth(self, level: str = "DRAM", access: str = "read") -> float:
+        """The bandwidth roof of a level in byte/s.
+
+        Raises
+        ------
+        UsageError
+            If that level and access were not measured.
+        """
+        ceiling = self.bandwidths.get((level, access))
+        if ceiling is None:
+            known = ", ".join(f"{near} {how}" for near, how in self.bandwidths) or "none"
+            raise UsageError(f"no {access} ceiling for {level} in this characterisation; it has {known}")
+        return ceiling.rate.value
+
+    def attainable(self, intensity: float, dtype: str, level: str = "DRAM", access: str = "read") -> float:
+        """FLOP/s attainable at an arithmetic intensity in FLOP/byte at a level.
+
+        Raises
+        ------
+        UsageError
+            If the intensity is not a positive finite number, or a roof is missing.
+        """
+        if not (0 < intensity < math.inf):
+            raise UsageError(f"arithmetic intensity is {intensity}; it must be a positive number of FLOP per byte")
+        return min(self.peak(dtype), self.bandwidth(level, access) * intensity)
+
+    def ridge_point(self, dtype: str, level: str = "DRAM", access: str = "read") -> float:
+        """The arithmetic intensity in FLOP/byte at which the roofs of a dtype and a level meet."""
+        return self.peak(dtype) / self.bandwidth(level, access)
+
+    if TYPE_CHECKING:  # bound where the package is assembled: drawing stands above analysis
+
+        def plot(self, ax: Any) -> Any:
+            """Draw the roofline on matplotlib axes and return them."""
+
+
+def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling) -> None:
+    if key not in table or ceiling.rate.value > table[key].rate.value:
+        table[key] = ceiling
+
+
+def fit_rooflines(
+    samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet], levels: Sequence[LevelSeen], device: Device
+) -> list[RooflineFit]:
+    """Fit one roofline per dtype, vector variant and number of threads on the points of the intensity sweep.
+
+    The peak, one bandwidth per level and the sharpness of the corner are fitted together, by least squares on log rates with a
+    soft loss, since interference only ever lowers a point.
+    """
+    points: dict[tuple[str, str, int], dict[tuple[str, float], float]] = defaultdict(dict)
+    through: dict[tuple[str, str, int], Sheet] = {}
+    for sample in samples:
+        case = cases.get(sample.case)
+        sheet = sheets.get(case.kernel) if case else None
+        if case is None or sheet is None or sheet.measures != "intensity" or sheet.dtype is None or not sheet.work.intensity:
+            continue
+        level = level_of_case(case, levels, device)
+        if level is None:
+            continue
+        rate = sheet.work.flop * case.threads * sample.iterations * 1e9 / min(sample.ns)
+        shape = (sheet.dtype, sheet.variant.split(".")[0], case.threads)
+        at = (level, sheet.work.intensity)
+        points[shape][at] = max(points[shape].get(at, 0.0), rate)
+        through[shape] = sheet
+    fits = [_fit(through[shape], shape, curve) for shape, curve in points.items() if len(curve) >= _MIN_POINTS]
+    return sorted(fits, key=lambda fit: (fit.dtype, fit.threads, fit.variant))
+
+
+def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> list[Finding]:
+    """Say which measured rooflines end below the chip's own peak, their instructions not being the way to it, and what to plan with."""
+    found = []
+    for fit in (fit for fit in fits if fit.legacy):
+        same = [c for c in ceilings if c.measures == "compute" and c.mode == "peak" and (c.dtype, c.unit) == (fit.dtype, fit.unit)]
+        best = max(same, key=lambda ceiling: ceiling.rate.value, default=None)
+        if best is None or "legacy" in best.variant or best.rate.value <= fit.peak * (1 + _ALIKE):
+            continue
+        level = "DRAM" if "DRAM" in fit.bandwidth else min(fit.bandwidth, key=lambda name: fit.bandwidth[name])
+        peak, turn = units.rate(fit.peak, "FLOP/s"), units.digits(fit.ridge[level], 3)
+        reached, ridge = units.rate(best.rate.value, "FLOP/s"), units.digits(best.rate.value / fit.bandwidth[level], 3)
+        says = (
+            f"the intensity sweep of {fit.dtype} on the tensor cores goes through {fit.variant}, the legacy path of this chip: it ends at "
+            f"{peak} and turns at {turn} FLOP/byte from {level}; {best.name} reaches {reached}, which this memory feeds from {ridge} "
+            "FLOP/byte on"
+        )
+        remedy = "plan with the ceiling and its ridge point; the sweep shows how arithmetic and traffic overlap near the corner"
+        found.append(Finding(code="legacy-roofline", severity="info", says=says, remedy=remedy))
+    return found
+
+
+def _fit(sheet: Sheet, shape: tuple[str, str, int], curve: Mapping[tuple[str, float], float]) -> RooflineFit:
+    dtype, variant, threads = shape
+    names = sorted({level for level, _ in curve})
+    index = np.array([names.index(level) for level, _ in curve])
+    log_intensity = np.log([intensity for _, intensity in curve])
+    log_rate = np.log(list(curve.values()))
+    bandwidths = np.array([np.max((log_rate - log_intensity)[index == i]) for i in range(len(names))])
+    start = np.concatenate(([np.max(log_rate)], bandwidths, [math.log(8.0)]))
+    low = np.concatenate((start[:-1] - 3, [math.log(_SHARPNESS[0])]))
+    high = np.concatenate((start[:-1] + 3, [math.log(_SHARPNESS[1])]))
+
+    def modelled(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        sharpness = math.exp(x[-1])
+        smooth: NDArray[np.float64] = np.logaddexp(-sharpness * x[0], -sharpness * (x[1 + index] + log_intensity))
+        return -smooth / sharpness
+
+    def misses(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return modelled(x) - log_rate
+
+    solved = least_squares(misses, start, bounds=(low, high), loss="soft_l1", f_scale=0.05)
+    residuals = log_rate - modelled(solved.x)
+    peak = math.exp(solved.x[0])
+    bandwidth = {name: math.exp(solved.x[1 + i]) for i, name in enumerate(names)}
+    fitted = np.exp(log_rate - residuals)
+    return RooflineFit(
+        dtype=dtype,
+        unit=sheet.unit,
+        threads=threads,
+        peak=peak,
+        bandwidth=bandwidth,
+        ridge={name: peak / value for name, value in bandwidth.items()},
+        points=tuple(
+            RoofPoint(level=level, intensity=intensity, rate=rate, fitted=float(model))
+            for ((level, intensity), rate), model in zip(curve.items(), fitted, strict=True)
+        ),
+        sharpness=math.exp(solved.x[-1]),
+        rms_log_residual=float(np.sqrt(np.mean(residuals**2))),
+        worst_log_residual=float(residuals[np.argmax(np.abs(residuals))]),
+        variant=variant,
+        legacy="legacy" in sheet.variant.split("."),
+    )

@@ -1,0 +1,278 @@
+"""What the commands do, once their arguments are read."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from microbench import report as reports
+from microbench.analysis.frames import ceiling_rows
+from microbench.cli.output import as_csv, check_stdout, emit
+from microbench.hardware import probe
+from microbench.records import Characterisation, Finding, Row, units
+from microbench.report import terminal
+from microbench.report.progress import progress
+from microbench.runs.recorder import go_on
+from microbench.runs.session import Outcome, Request, carry_out, plan_for
+from microbench.runs.signals import Interrupted
+from microbench.storage import store
+from microbench.storage.files import write_new
+
+# An examination says "fine" where a run would say "info".
+_SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
+
+
+def dry_run(request: Request, json_path: str | None, csv_path: str | None) -> None:
+    """Print the plan and measure nothing."""
+    device, kernels, plan = plan_for(request)
+    rows: list[Row] = [
+        {"case": case.key, "measures": kernels[case.kernel].sheet.measures, "licence": kernels[case.kernel].sheet.licence}
+        for case in plan.cases
+    ]
+    limit, rounds = units.seconds(plan.budget.time_limit_s), plan.budget.min_rounds
+    emit(rows, f"{device.name}: {len(plan.cases)} cases, at most {limit}, at least {rounds} rounds", json_path, csv_path)
+
+
+def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
+    """Measure, show, leave JSON, PNG and HTML; tell whether the run was interrupted."""
+    check_places(json_path, csv_path)
+    try:
+        outcome = carry_out(request, progress())
+    except KeyboardInterrupt as stop:
+        raise Interrupted(str(stop) or "interrupted before anything was measured") from None
+    try:
+        try:
+            _show(outcome.characterisation, json_path, csv_path)
+        finally:  # a reader of the table that has had enough, or an output that is full, costs no file
+            _leave(outcome)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; the result is in {outcome.path}, and 'microbench report' shows it") from None
+    if outcome.journal is not None:
+        sys.stderr.write(f"microbench: interrupted; {go_on(outcome.journal)}\n")
+    return outcome.interrupted
+
+
+def check_places(json_path: str | None, csv_path: str | None, *others: Path | None) -> None:
+    """Make sure that data can be written where the user wants it: before measuring, not after.
+
+    Raises
+    ------
+    UsageError
+        If a place cannot be used, or two outputs claim the same.
+    """
+    check_stdout(json_path, csv_path)
+    reports.check(*(path for path in (json_path, csv_path) if path != "-"), *others)
+
+
+def repeat(times: int) -> int:
+    """Run the same command line so many times, each in a fresh process: noise between processes is not noise within one."""
+    arguments = [sys.executable, "-P", "-m", "microbench", *without_repeat(sys.argv[1:])]
+    for _ in range(times):
+        code = _followed(arguments)
+        if code:
+            return code
+    return 0
+
+
+def _followed(arguments: Sequence[str]) -> int:
+    """Run a command to its end, and hand on to it each signal that should end us; it knows best how to stop.
+
+    It has a process group of its own, so that a Ctrl-C from the terminal reaches it once, through us, and not twice.
+    """
+    with subprocess.Popen(arguments, process_group=0) as child:  # noqa: S603 - our own command line again
+        while True:
+            try:
+                code = child.wait()
+            except KeyboardInterrupt:
+                child.send_signal(signal.SIGINT)
+            else:
+                return code if code >= 0 else 128 - code
+
+
+def without_repeat(arguments: Sequence[str]) -> list[str]:
+    """Leave --repeat out of a command line."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--repeat":
+            skip = True
+        elif not argument.startswith("--repeat="):
+            kept.append(argument)
+    return kept
+
+
+def _show(characterisation: Characterisation, json_path: str | None, csv_path: str | None) -> None:
+    if json_path == "-":
+        sys.stdout.write(store.dumps(characterisation).decode() + "\n")
+    elif json_path is not None:
+        write_new(Path(json_path), store.dumps(characterisation))
+    if csv_path == "-":
+        sys.stdout.write(as_csv(list(ceiling_rows(characterisation.ceilings))))
+    elif csv_path is not None:
+        write_new(Path(csv_path), as_csv(list(ceiling_rows(characterisation.ceilings))).encode())
+    if "-" not in (json_path, csv_path):
+        terminal.show(characterisation)
+
+
+def _leave(outcome: Outcome) -> None:
+    """Pictures and page beside the JSON; their names on stderr."""
+    if outcome.path is None:
+        return
+    written = [outcome.path]
+    try:
+        if outcome.characterisation.ceilings:
+            page, picture = outcome.path.with_suffix(".html"), outcome.path.with_suffix(".png")
+            written += reports.write(outcome.characterisation, html=page, png=picture)
+    finally:
+        sys.stderr.writelines(f"{path}\n" for path in written)
+
+
+def compare(old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> int:
+    """Say what became slower; 1 where a limit was exceeded."""
+    from microbench.analysis.compare import compare as hold
+    from microbench.analysis.compare import exceeded, parse_limits
+    from microbench.report import comparison as shown
+
+    limits = parse_limits(fail_if)
+    result = hold(store.load(old), store.load(new))
+    failed = exceeded(result, limits)
+    if form == "json":
+        sys.stdout.write(shown.as_json(result, failed))
+    elif form == "github":
+        sys.stdout.write(shown.as_github(result, failed))
+    else:
+        from microbench.report.terminal import console
+
+        shown.show(result, console())
+        for finding in (*result.findings, *failed):
+            sys.stderr.write(_told(finding))
+    return 1 if failed else 0
+
+
+def export(file: Path, to: str, output: str) -> None:
+    """Write a characterisation in another tool's format, and say on stderr what it had to assume."""
+    from microbench.interop import render
+
+    exported = render(store.load(file), to)
+    if output == "-":
+        sys.stdout.write(exported.text)
+    else:
+        write_new(Path(output), exported.text.encode())
+    for finding in exported.findings:
+        sys.stderr.write(_told(finding))
+
+
+def audit(file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> int:
+    """List declared numbers with what is wrong with them; 1 where one is a fault."""
+    from microbench.interop.audit import audit as examine
+
+    reference = store.load(Path(against)) if against and Path(against).is_file() else against
+    checked = examine(file, reference)
+    rows: list[Row] = [
+        {
+            "device": each.declared.device or None,
+            "where": each.declared.where,
+            "declared": each.declared.value,
+            "known": each.reference.value if each.reference else None,
+            "source": each.reference.source if each.reference else None,
+            "finding": each.finding.code if each.finding else None,
+            "severity": each.finding.severity if each.finding else None,
+        }
+        for each in checked
+    ]
+    findings = [each.finding for each in checked if each.finding]
+    faults = sum(finding.severity == "error" for finding in findings)
+    held = sum(each.reference is not None for each in checked)
+    emit(rows, f"{file.name}: {_count(held, 'number')} checked, {_count(faults, 'fault')}", json_path, csv_path)
+    for finding in findings:
+        sys.stderr.write(_told(finding))
+    return 1 if faults else 0
+
+
+def _told(finding: Finding) -> str:
+    return f"{finding.severity}: {finding.says}{f'; {finding.remedy}' if finding.remedy else ''}\n"
+
+
+def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
+    """List what is fine and what is not; 1 where something is wrong."""
+    from microbench.runs.doctor import examine
+
+    findings = examine(device)
+    rows: list[Row] = [
+        {"check": each.code, "severity": _SEVERITY[each.severity], "says": each.says, "remedy": each.remedy or None} for each in findings
+    ]
+    faults = sum(finding.severity == "error" for finding in findings)
+    warnings = sum(finding.severity == "warning" for finding in findings)
+    emit(rows, f"{device}: {_count(faults, 'fault')}, {_count(warnings, 'warning')}", json_path, csv_path)
+    return 1 if faults else 0
+
+
+def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> None:
+    """Print computed rates with the terms of each, and the facts behind them on stderr."""
+    from microbench.hardware.nominal import described, named
+
+    found = named(name) if name is not None else described(probe())
+    rows: list[Row] = [
+        {
+            "what": row.name,
+            "rate": units.rate(row.rate, row.unit) if row.rate is not None else None,
+            "value": row.rate,
+            "unit": row.unit,
+            "per_cycle": row.per_cycle,
+            "formula": row.formula,
+            "source": row.source,
+        }
+        for row in found.rows
+    ]
+    facts = ", ".join(f"{key} {value}" for key, value in found.facts.items())
+    shown = [{name: cell for name, cell in row.items() if name not in ("value", "unit")} for row in rows]
+    emit(rows, f"{found.name}: {facts}", json_path, csv_path, shown=shown)
+    for note in found.notes:
+        sys.stderr.write(f"note: {note}\n")
+
+
+def report(file: Path, targets: dict[str, Path | None]) -> None:
+    """Show a stored characterisation, or write it in the forms asked for."""
+    characterisation = store.load(file)
+    wanted = {name: path for name, path in targets.items() if path is not None}
+    if not wanted:
+        terminal.show(characterisation)
+        return
+    reports.write(characterisation, **wanted)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def validate(options: dict[str, Any]) -> None:
+    """Measure fresh shapes and real models, grade the predictions, show and write what came out."""
+    from microbench.cli.predict import told
+    from microbench.hardware.torch_import import import_torch
+    from microbench.report.progress import telling
+    from microbench.runs import validate as graded
+
+    import_torch()
+    calibration = store.load(options["calibration"]) if options["calibration"] else None
+    started = time.monotonic()
+    limit_s = options["time_limit"] or 60.0
+    with telling(progress(), limit_s) as so_far:
+        found = graded.validate(probe(options["device"]), calibration, options["seed"], limit_s, so_far)
+    if options["png"] is not None:
+        from microbench.report.calibration import draw_calibration
+
+        kinds = [graded.kind_of(op) for op in found.rows.operators]
+        draw_calibration(found.rows.measured, found.rows.predicted, kinds, options["png"])
+    title = f"eager, {found.rounds} rounds, {time.monotonic() - started:.0f} s"
+    emit(graded.error_rows(found), f"predicted against measured: {title}", options["json_path"], options["csv_path"])
+    if "-" not in (options["json_path"], options["csv_path"]):
+        emit(graded.model_rows(found.models), "whole models")
+        emit(graded.worst_rows(found), "largest errors")
+    told(found.findings)

@@ -1,0 +1,385 @@
+"""The command line: arguments in, data on stdout, everything else on stderr. Each command is a few lines over a function elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import rich_click as click
+from click.core import ParameterSource
+from click.exceptions import Exit
+
+from microbench import __version__
+from microbench.cli.examples import EXAMPLES
+from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.runs import signals
+
+if TYPE_CHECKING:
+    from microbench.runs.session import Request
+
+INTERRUPTED = 130
+
+Command = Callable[..., Any]
+# Whether a file can be read is for its reader to say, in a sentence with a remedy.
+PATH = click.Path(path_type=Path, readable=False)
+
+
+def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    from microbench.records.units import parse_seconds
+
+    if value is None:
+        return None
+    try:
+        return parse_seconds(value)
+    except ValueError as error:
+        raise UsageError(f"--time-limit: {error}") from error
+
+
+def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word for text in value for word in text.split(",") if word)
+
+
+def device_option(default: str = "auto") -> Command:
+    """--device, spelt and explained the same everywhere."""
+    return click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda:N", help="What to look at.")
+
+
+def data_options(command: Command) -> Command:
+    """--json and --csv, wherever there is data; ``-`` takes the table's place on stdout."""
+    command = click.option("--csv", "csv_path", metavar="PATH|-", help="Write the rows as CSV.")(command)
+    return click.option("--json", "json_path", metavar="PATH|-", help="Write the data as JSON.")(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="microbench")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
+def cli(verbose: bool) -> None:
+    """Measure what a CPU or GPU really sustains, fit an empirical roofline, predict operator time from it."""
+    if not verbose:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains of caches that nobody asked for
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+
+
+@cli.command(epilog=EXAMPLES["run"])
+@device_option()
+@click.option("--quick", is_flag=True, help="A first look, within 30 s; without it two to three minutes.")
+@click.option("--thorough", is_flag=True, help="Within 15 minutes: more rounds, every variant.")
+@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels or cases whose name matches, such as 'fma.f32.*'.")
+@click.option("--dtype", multiple=True, metavar="D,...", callback=_words, help="These dtypes only, such as f32,bf16.")
+@click.option("--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only, such as L1,DRAM.")
+@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but each case once.")
+@click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many runs, each in a fresh process.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order inside a round.")
+@click.option("--resume", type=PATH, help="Go on with the journal (.partial) of an interrupted run.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and measure nothing.")
+@click.option("--out", type=PATH, default=Path("results"), show_default=True, help="Folder for results.")
+@data_options
+@click.pass_context
+def run(context: click.Context, /, **options: Any) -> None:
+    """Measure this machine: ceilings, costs, memory levels, roofline."""
+    from microbench.cli.commands import dry_run, repeat, run_once
+
+    _check_alone(context)
+    request = _request(options)
+    if options["dry_run"]:
+        dry_run(request, options["json_path"], options["csv_path"])
+        return
+    if options["repeat"] > 1:
+        context.exit(repeat(options["repeat"]))
+    context.exit(INTERRUPTED if run_once(request, options["json_path"], options["csv_path"]) else 0)
+
+
+# What an option decides by itself, and those that would have no effect beside it.
+_ALONE = {
+    "resume": (
+        "goes on with the plan of the interrupted run",
+        ("device", "quick", "thorough", "only", "dtype", "level", "time_limit", "repeat", "seed", "dry_run"),
+    ),
+    "repeat": ("leaves the files of each run below --out", ("json_path", "csv_path", "dry_run")),
+}
+
+
+def _check_alone(context: click.Context) -> None:
+    """Refuse options that contradict each other: silence would let the user believe in both."""
+    given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    for name, (does, others) in _ALONE.items():
+        beside = [other for other in others if other in given]
+        if name in given and beside and (name != "repeat" or context.params["repeat"] > 1):
+            says = f"--{beside[0].removesuffix('_path').replace('_', '-')}"
+            raise UsageError(f"--{name} {does}, so that {says} has no place beside it; leave one of them out")
+
+
+def _request(options: dict[str, Any]) -> Request:
+    from microbench.measure.plan import Selection
+    from microbench.runs.session import Request
+
+    if options["quick"] and options["thorough"]:
+        raise UsageError("--quick and --thorough exclude each other; give one of them")
+    return Request(
+        device=options["device"],
+        budget="quick" if options["quick"] else "thorough" if options["thorough"] else "default",
+        selection=Selection(only=options["only"], dtypes=options["dtype"], levels=options["level"]),
+        time_limit_s=options["time_limit"],
+        seed=options["seed"],
+        resume=options["resume"],
+        out=options["out"],
+    )
+
+
+@cli.command("list", epilog=EXAMPLES["list"])
+@click.argument("what", type=click.Choice(["devices", "kernels", "operators", "results"]))
+@device_option()
+@click.option("--arch", metavar="sm_90a", help="Kernels for a compute target, GPU or no GPU.")
+@click.option("--out", type=PATH, default=Path("results"), show_default=True, help="Folder of results.")
+@data_options
+def list_(what: str, **options: Any) -> None:
+    """List devices, kernels, operators or stored results."""
+    from microbench.cli import listing
+    from microbench.cli.output import emit
+
+    listed: dict[str, Callable[[], list[Any]]] = {
+        "devices": listing.devices,
+        "kernels": lambda: listing.kernels(options["device"], options["arch"]),
+        "operators": listing.operators,
+        "results": lambda: listing.results(options["out"]),
+    }
+    rows = listed[what]()
+    emit(rows, listing.title(what, rows), options["json_path"], options["csv_path"])
+
+
+@cli.command(epilog=EXAMPLES["doctor"])
+@device_option()
+@data_options
+@click.pass_context
+def doctor(context: click.Context, device: str, json_path: str | None, csv_path: str | None) -> None:
+    """Check what could spoil a measurement or keep one from running."""
+    from microbench.cli.commands import doctor as examine
+
+    context.exit(examine(device, json_path, csv_path))
+
+
+@cli.command(epilog=EXAMPLES["nominal"])
+@click.argument("name", required=False)
+@data_options
+def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> None:
+    """Compute a device's peaks from units, width and clock, with the formula's terms."""
+    from microbench.cli.commands import nominal as compute
+
+    compute(name, json_path, csv_path)
+
+
+@cli.command(epilog=EXAMPLES["report"])
+@click.argument("file", type=PATH)
+@click.option("--html", type=PATH, help="Write a page that works offline.")
+@click.option("--png", type=PATH, help="Write the roofline picture.")
+@click.option("--svg", type=PATH, help="Write the roofline as SVG.")
+@click.option("--md", type=PATH, help="Write Markdown.")
+def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md: Path | None) -> None:
+    """Show a stored characterisation, or write it as a page or picture."""
+    from microbench.cli.commands import report as write
+
+    write(file, {"html": html, "png": png, "svg": svg, "md": md})
+
+
+@cli.command(epilog=EXAMPLES["compare"])
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
+@click.option("--fail-if", multiple=True, metavar="KIND:PERCENT", help="Exit 1 where compute, memory, link or cost lost more than so much.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="How to say it.")
+@click.pass_context
+def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> None:
+    """Say whether a characterisation is slower than an older one, beyond the noise between runs."""
+    from microbench.cli.commands import compare as against
+
+    context.exit(against(old, new, fail_if, form))
+
+
+@cli.command(epilog=EXAMPLES["audit"])
+@click.argument("file", type=PATH)
+@click.option("--against", metavar="FILE|NAME", help="A characterisation or a GPU of the nominal table, for files that name no device.")
+@data_options
+@click.pass_context
+def audit(context: click.Context, file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> None:
+    """Check declared hardware numbers for wrong units, sparse figures and other products."""
+    from microbench.cli.commands import audit as examine
+
+    context.exit(examine(file, against, json_path, csv_path))
+
+
+@cli.command(epilog=EXAMPLES["export"])
+@click.argument("file", type=PATH)
+@click.option("--to", required=True, metavar="FORMAT[:DTYPE]", help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.")
+@click.option("-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten.")
+def export(file: Path, to: str, output: str) -> None:
+    """Write a characterisation in the format of another tool."""
+    from microbench.cli.commands import export as write
+
+    write(file, to, output)
+
+
+@cli.command(epilog=EXAMPLES["predict"])
+@click.option("--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32.")
+@click.option("--ops", type=PATH, metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
+@click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model.")
+@click.option("--input", "inputs", multiple=True, metavar="SPEC", help="An input of the model, for example 8x3x224x224:f32.")
+@click.option("--train", is_flag=True, help="With backward pass and optimiser step.")
+@click.option("--dtype", metavar="D", help="Turn the model's parameters and inputs into this dtype.")
+@click.option(
+    "--scale-channels", type=float, metavar="FACTOR", help="What if every inner width were multiplied (pruning), for example 0.5."
+)
+@click.option("--groups", type=int, metavar="N", help="What if the model's dense convolutions had N groups.")
+@click.option("--calibration", type=PATH, metavar="FILE", help="A characterisation; the newest below results/ otherwise.")
+@data_options
+def predict(**options: Any) -> None:
+    """Predict how long operators, tables of them or whole models take, and what limits them."""
+    from microbench.cli import predict
+
+    asked = [name for name in ("expressions", "ops", "model") if options[name]]
+    if len(asked) != 1:
+        raise UsageError("give one of --op EXPR, --ops FILE.csv and --model MODULE:CALLABLE")
+    alone = [name for name in ("inputs", "train", "dtype", "scale_channels", "groups") if options[name] not in (None, False, ())]
+    if alone and not options["model"]:
+        raise UsageError(
+            f"--{alone[0].removesuffix('s' if alone[0] == 'inputs' else '').replace('_', '-')} is about a --model; leave it out"
+        )
+    paths = (options["json_path"], options["csv_path"])
+    if options["expressions"]:
+        predict.predict_op(options["expressions"], options["calibration"], paths)
+    elif options["ops"]:
+        predict.predict_ops(options["ops"], options["calibration"], paths)
+    else:
+        how = {name: options[name] for name in ("train", "dtype", "calibration", "scale_channels", "groups")}
+        predict.predict_model_spec(options["model"], options["inputs"], how, paths)
+
+
+@cli.command(epilog=EXAMPLES["fit"])
+@click.argument("rows", type=PATH)
+@click.option("--nominal", metavar="NAME", help="A GPU of the nominal table as prior.")
+@click.option("--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior.")
+@click.option("--bandwidth", type=float, metavar="GB/s", help="A printed or measured bandwidth as prior.")
+@click.option("-o", "--output", metavar="PATH|-", type=PATH, required=True, help="Where to write the characterisation.")
+def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: float | None, output: Path) -> None:
+    """Fit a device from operator rows that somebody measured (CSV with a column of seconds)."""
+    from microbench.cli import predict
+
+    predict.fit_file(rows, predict.nominal_from(nominal, ceilings, bandwidth), output)
+
+
+@cli.command(epilog=EXAMPLES["validate"])
+@device_option()
+@click.option("--calibration", type=PATH, metavar="FILE", help="Grade this characterisation; otherwise calibrate now.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fresh shapes.")
+@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but four rounds: a minute or more.")
+@click.option("--png", type=PATH, help="Write the calibration plot.")
+@data_options
+def validate(**options: Any) -> None:
+    """Measure fresh shapes and real models now, and hold the predictions against them."""
+    from microbench.cli.commands import check_places
+    from microbench.cli.commands import validate as grade
+
+    check_places(options["json_path"], options["csv_path"], options["png"])
+    grade(options)
+
+
+def main() -> NoReturn:
+    """Run the command line; every refusal is one sentence and an exit code."""
+    signals.listen()
+    _open_streams()
+    code = _carry_out()
+    try:
+        sys.stdout.flush()
+        signals.ignore()
+    except BrokenPipeError:
+        code = _unread(code)
+    except OSError as error:
+        code = _unwritten(error)
+    except KeyboardInterrupt:  # the reader is slow, and we need not wait for it
+        code = _unread(INTERRUPTED)
+    sys.exit(code)
+
+
+def _carry_out() -> int:
+    try:
+        code = cli(standalone_mode=False)
+    except MicrobenchError as error:
+        _say(str(error))
+        code = error.exit_code
+    except Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort) as stop:
+        heard = stop.__context__ if isinstance(stop, click.Abort) else stop  # click makes the one of the other
+        _say(str(heard or "") or "interrupted")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = _unread(0)
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):  # rich exits by itself when its reader has gone
+            raise
+        code = _unread(0)
+    except (OSError, MemoryError, ImportError) as error:
+        code = _refused(error)
+    return code if isinstance(code, int) else 0
+
+
+# What writing to an output may fail with, which has no name to tell.
+_OUTPUT_FAULTS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
+
+
+def _refused(error: OSError | MemoryError | ImportError) -> int:
+    """What the machine denied us: no fault of this program, so a sentence and no traceback (but with ``--verbose``)."""
+    logging.getLogger(__name__).info("", exc_info=error)
+    if isinstance(error, MemoryError):
+        says = "there is not enough memory (a limit of this process, or of the machine); free some, raise the limit, or ask for less"
+    elif isinstance(error, ImportError):
+        says = f"a package that this needs cannot be imported: {error}; install it again, 'microbench doctor' says which are here"
+        if "failed to map" in str(error) or "cannot allocate" in str(error).lower():
+            says = f"there is not enough memory to load {error.path or 'a library'} ({error}); raise the limit of this process (ulimit -v)"
+    elif error.errno in _OUTPUT_FAULTS and not error.filename:
+        return _unwritten(error)
+    else:
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "'microbench doctor' tells what is wrong with this machine"
+        if str(error.filename).startswith("/proc"):
+            remedy = "mount /proc (a container or chroot may lack it), nothing can be measured without it"
+        says = f"the system refused: {where}{error.strerror or error}; {remedy}"
+    _say(says)
+    return CannotRun.exit_code
+
+
+def _open_streams() -> None:
+    """Make sure that there is something to print to, and that no character of a table can break an old locale."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:  # started with the stream closed
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+            setattr(sys, name, os.fdopen(descriptor, "w"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _unread(code: int) -> int:
+    """Whoever read our output has had enough: that is no fault, and there is nobody left to tell."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _unwritten(error: OSError) -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _say(f"the output cannot be written: {error.strerror}; send it elsewhere or make room")
+    return CannotRun.exit_code
+
+
+def _say(sentence: str) -> None:
+    with contextlib.suppress(OSError):  # a terminal that was closed
+        click.echo(f"microbench: {' '.join(sentence.splitlines())}", err=True)

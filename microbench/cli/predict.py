@@ -1,0 +1,351 @@
+"""What the commands predict, fit and validate do, once their arguments are read."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from microbench.cli.output import Cell, emit
+from microbench.errors import CannotRun, UsageError
+from microbench.operators import parse, read_rows
+from microbench.predict.operator import predict_table, predictions
+from microbench.records import Row, units
+from microbench.storage import store
+from microbench.storage.files import write_new
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from microbench.operators import Table
+    from microbench.operators.capture import Graph
+    from microbench.predict.model import ModelTime
+    from microbench.predict.operator import Columns
+    from microbench.records import Characterisation, Finding, Prediction
+
+NEWEST = Path("results")
+# Rows of the table of a model's longest operators.
+LARGEST = 15
+
+
+def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
+    """Load the calibration named, or else the newest result with operator fits.
+
+    Raises
+    ------
+    CannotRun
+        If none is named and there is none below ``out``.
+    """
+    if path is not None:
+        return store.load(path)
+    found = sorted(out.glob("*/*.json"), key=lambda each: each.stem, reverse=True)
+    if not found:
+        raise CannotRun(f"there is no characterisation below {out}/; measure with 'microbench run', or name one with --calibration FILE")
+    return store.load(found[0])
+
+
+def told(findings: Sequence[Finding]) -> None:
+    """Say findings on stderr, one line each."""
+    for finding in findings[:20]:
+        remedy = f" {finding.remedy.rstrip('.')}." if finding.remedy else ""
+        sys.stderr.write(f"{finding.severity}: {finding.says}{remedy}\n")
+    if len(findings) > 20:
+        sys.stderr.write(f"and {len(findings) - 20} more\n")
+
+
+def predict_op(expressions: Sequence[str], calibration: Path | None, paths: tuple[str | None, str | None]) -> None:
+    """Predict operators given as expressions."""
+    from microbench.operators import table_of
+
+    made = [parse(expression) for expression in expressions]
+    held = calibration_of(calibration)
+    table = table_of(made)
+    columns = predict_table(table, held)
+    told(columns.findings)
+    found = predictions(table, columns, [str(each) for each in made])
+    rows: list[Row] = [
+        {
+            "op": each.op,
+            "seconds": each.seconds.value,
+            "low": each.seconds.low,
+            "high": each.seconds.high,
+            "limiter": each.limiter,
+            "flop": each.work.flop,
+            "macs": each.work.flop // 2,
+            "bytes_read": each.work.bytes_read,
+            "bytes_written": each.work.bytes_written,
+            "parameters": each.work.parameters,
+            "intensity": each.work.intensity,
+            **{f"{name}_s": value for name, value in each.terms.items()},
+            "basis": each.seconds.basis,
+        }
+        for each in found
+    ]
+    emit(rows, f"predicted on {held.device.name}", *paths, shown=[fact for each in found for fact in _facts(each)])
+
+
+def _facts(row: Prediction) -> list[Row]:
+    """What a person wants to know of one predicted operator: one fact a row."""
+    work, time = row.work, row.seconds
+    terms = ", ".join(f"{name} {units.seconds(value)}" for name, value in row.terms.items())
+    facts: list[tuple[str, str]] = [
+        (row.op, f"{units.seconds(time.value)} ({units.seconds(time.low)} .. {units.seconds(time.high)}, {time.basis})"),
+        ("  limited by", f"{row.limiter} (by the roofline alone: {terms})"),
+        ("  work", f"{units.prefixed(work.flop, 'FLOP')}, {units.prefixed(work.flop / 2, 'MAC')}; {work.parameters:,} parameters"),
+        ("  traffic", f"{units.size(work.bytes_read)} read, {units.size(work.bytes_written)} written"),
+    ]
+    if work.intensity is not None:
+        facts.append(("  arithmetic intensity", f"{units.digits(work.intensity)} FLOP/byte"))
+    facts.append(("  rate", f"{units.prefixed(work.flop / time.value, 'FLOP/s')}, {units.prefixed(work.bytes / time.value, 'B/s')}"))
+    return [{"operator": name, "predicted": value} for name, value in facts]
+
+
+def predict_rows(table: Table, calibration: Characterisation) -> tuple[str, tuple[Finding, ...]]:
+    """The rows of a table as CSV, in their order, with predicted, low, high and limiter appended."""
+    columns = predict_table(table, calibration)
+    frame = table.frame.copy()
+    clash = [name for name in ("predicted", "low", "high", "limiter") if name in frame.columns]
+    if clash:
+        raise UsageError(f"the table has a column {clash[0]!r} already; rename it")
+    for name in ("predicted", "low", "high"):
+        frame[name] = getattr(columns, name)
+    frame["limiter"] = columns.limiter
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, float_format="%.6g", lineterminator="\n")
+    return buffer.getvalue(), columns.findings
+
+
+def predict_ops(path: Path, calibration: Path | None, paths: tuple[str | None, str | None]) -> None:
+    """Predict a CSV of operators; CSV out."""
+    table = read_rows(path)
+    held = calibration_of(calibration)
+    text, findings = predict_rows(table, held)
+    for place, says in sorted(table.faults.items())[:20]:
+        sys.stderr.write(f"error: row {place + 1}: {says}\n")
+    told(findings)
+    json_path, csv_path = paths
+    if json_path is not None:
+        import pandas as pd
+
+        data = pd.read_csv(io.StringIO(text)).to_json(orient="records", indent=1)
+        _put(json_path, f"{data}\n")
+    if csv_path not in (None, "-"):
+        _put(str(csv_path), text)
+    elif json_path != "-":
+        sys.stdout.write(text)
+
+
+def _put(path: str, text: str) -> None:
+    if path == "-":
+        sys.stdout.write(text)
+    else:
+        write_new(Path(path), text.encode())
+
+
+def predict_model_spec(spec: str, inputs: Sequence[str], how: dict[str, Any], paths: tuple[str | None, str | None]) -> None:
+    """Capture a model and predict it."""
+    from microbench.operators.capture import load_model
+    from microbench.predict.model import predict_model
+
+    if not inputs:
+        raise UsageError("--model needs --input, for example --input 8x3x224x224:f32; give it once per input")
+    held = calibration_of(how["calibration"])
+    make = load_model(spec)
+    graph = _captured(make, inputs, how, spec.partition(":")[2])
+    found = predict_model(graph, held)
+    told((*_assumed(how), *found.findings))
+    rows = step_rows(found)
+    emit(rows, f"{spec}: largest operators", *paths, shown=_largest(rows))
+    if "-" in paths:
+        return
+    emit(summary(found), f"{spec} on {held.device.name}")
+    batches = _batches(make, inputs, how, held)
+    if batches:
+        emit(batches, "samples per second")
+
+
+def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str = "") -> Graph:
+    """The model as it is, or as it would be with other widths or groups."""
+    from microbench.operators.capture import capture
+    from microbench.operators.what_if import group, scale_channels
+
+    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], name=name)
+    if how.get("scale_channels") is not None:
+        graph = scale_channels(graph, how["scale_channels"])
+    return graph if how.get("groups") is None else group(graph, how["groups"])
+
+
+def _assumed(how: dict[str, Any]) -> list[Finding]:
+    """What a what-if takes for granted."""
+    from microbench.records import Finding
+
+    said = {
+        "scale_channels": "every inner width is multiplied, the model's input and the last layer's outputs stay",
+        "groups": "every dense convolution after the first whose channels the groups divide is split",
+    }
+    return [
+        Finding(code="what-if", severity="info", says=f"{name.replace('_', '-')} {how[name]}: {says}; memory and parameters in proportion.")
+        for name, says in said.items()
+        if how.get(name) is not None
+    ]
+
+
+def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Characterisation) -> list[Row]:
+    from microbench.predict.model import predict_model
+
+    rows: list[Row] = []
+    for batch in (1, 4, 16, 64):
+        changed = [f"{batch}x{spec.partition('x')[2]}" if "x" in spec else spec for spec in inputs]
+        try:
+            found = predict_model(_captured(make, changed, how), held)
+        except UsageError:
+            continue
+        rows.append({"batch": batch, "latency": units.seconds(found.latency.value), "samples_per_s": round(found.samples_per_s, 2)})
+    return rows
+
+
+def step_rows(found: ModelTime) -> list[Row]:
+    """One row per operator of a model."""
+    columns = found.columns
+    total = found.latency.value
+    rows: list[Row] = []
+    for place, step in enumerate(found.steps):
+        work = step.op.work
+        rows.append(
+            {
+                "phase": step.phase,
+                "op": str(step.op),
+                "flop": work.flop,
+                "bytes": work.bytes,
+                "intensity": None if work.intensity is None else round(work.intensity, 3),
+                "bound": _bound(columns, place, work.intensity, found.ridge.get(step.op.dtype)),
+                "seconds": float(columns.predicted[place]),
+                "low": float(columns.low[place]),
+                "high": float(columns.high[place]),
+                "share": round(float(columns.predicted[place]) / total, 4),
+            }
+        )
+    return rows
+
+
+def _bound(columns: Columns, place: int, intensity: float | None, ridge: float | None) -> str:
+    """Cost where the fixed cost is most of it, else the side of this device's ridge point."""
+    if str(columns.limiter[place]) == "cost" or intensity is None:
+        return "cost"
+    if ridge is None:
+        return str(columns.limiter[place]).partition(":")[0]
+    return "compute" if intensity >= ridge else "memory"
+
+
+def _largest(rows: Sequence[Row]) -> list[Row]:
+    """The operators that take longest, alike ones together."""
+    alike: dict[tuple[Cell, Cell], list[Row]] = {}
+    for row in rows:
+        alike.setdefault((row["phase"], row["op"]), []).append(row)
+
+    def total(found: Sequence[Row], name: str) -> float:
+        return sum(float(row[name] or 0.0) for row in found)
+
+    longest = sorted(alike.values(), key=lambda found: total(found, "seconds"), reverse=True)[:LARGEST]
+    return [
+        {
+            "phase": found[0]["phase"],
+            "op": found[0]["op"],
+            "times": len(found),
+            "FLOP each": units.prefixed(float(found[0]["flop"] or 0), "FLOP", 3),
+            "traffic": units.size(float(found[0]["bytes"] or 0), 3),
+            "FLOP/byte": "" if found[0]["intensity"] is None else units.digits(float(found[0]["intensity"]), 3),
+            "bound": found[0]["bound"],
+            "each": units.seconds(float(found[0]["seconds"] or 0.0)),
+            "low": units.seconds(float(found[0]["low"] or 0.0)),
+            "high": units.seconds(float(found[0]["high"] or 0.0)),
+            "share of all": f"{total(found, 'share'):.1%}",
+        }
+        for found in longest
+    ]
+
+
+def summary(found: ModelTime) -> list[Row]:
+    """What is known of the whole model: one fact a row."""
+    graph, latency = found.graph, found.latency
+    share = "{:.1%}".format
+    facts: list[tuple[str, str]] = [
+        ("latency", f"{units.seconds(latency.value)} ({units.seconds(latency.low)} .. {units.seconds(latency.high)})"),
+        ("samples per second", units.digits(found.samples_per_s)),
+        ("parameters", f"{graph.parameters:,}"),
+        ("stored size", units.size(graph.parameter_bytes)),
+        ("load time", units.seconds(found.load_s) if found.load_s else "unknown"),
+        ("FLOP", units.prefixed(found.flop, "FLOP")),
+        *_phases(found),
+        ("MACs", units.prefixed(found.flop / 2, "MAC")),
+        ("memory traffic", units.size(found.bytes)),
+        ("arithmetic intensity", f"{found.flop / max(found.bytes, 1):.2f} FLOP/byte"),
+        ("peak memory", units.size(graph.peak_bytes)),
+        ("mean memory", units.size(graph.mean_bytes)),
+        ("share of the compute ceiling", share(found.compute_share) if found.compute_share else "unknown"),
+        ("share of the memory ceiling", share(found.memory_share) if found.memory_share else "unknown"),
+        ("share of launch and other fixed cost", share(found.launch_share)),
+        ("operators", f"{len(graph.steps)} and {graph.views} views"),
+    ]
+    return [{"fact": name, "value": value} for name, value in facts]
+
+
+def _phases(found: ModelTime) -> list[tuple[str, str]]:
+    """FLOP of each phase where there is more than one."""
+    flop: dict[str, int] = {}
+    for step in found.steps:
+        flop[step.phase] = flop.get(step.phase, 0) + step.op.work.flop
+    return [(f"FLOP {phase}", units.prefixed(count, "FLOP")) for phase, count in flop.items()] if len(flop) > 1 else []
+
+
+def fit_file(rows: Path, nominal: Any, output: Path) -> None:
+    """Fit measured rows and write the characterisation."""
+    from microbench.predict.fit import fit
+
+    made = fit(rows, nominal, name=rows.stem)
+    if str(output) == "-":
+        sys.stdout.write(store.dumps(made).decode() + "\n")
+        told(made.findings)
+        return
+    write_new(output, store.dumps(made))
+    told(made.findings)
+    listed: list[Row] = [
+        {"family": row.family, "dtype": row.dtype, "cache": row.cache, "rows": row.rows, "form": row.form, "quantile": row.quantile}
+        for row in made.fits.operators
+    ]
+    emit(listed, f"fitted from {rows.name}")
+    sys.stderr.write(f"{output}\n")
+
+
+def nominal_from(name: str | None, ceilings: Sequence[str], bandwidth: float | None) -> Any:
+    """The prior that the options of `fit` describe.
+
+    Raises
+    ------
+    UsageError
+        If the options contradict each other or are no numbers.
+    """
+    from microbench.predict.fit import nominal_of
+    from microbench.predict.fit_family import Nominal
+    from microbench.records.dtypes import dtype as find_dtype
+
+    if name is not None:
+        if ceilings or bandwidth:
+            raise UsageError("--nominal and --ceiling/--bandwidth exclude each other; give one of them")
+        return nominal_of(name)
+    if not ceilings and bandwidth is None:
+        return None
+    peak: dict[str, float] = {}
+    for item in ceilings:
+        left, equals, right = item.partition("=")
+        try:
+            value = float(right) if equals else 0.0
+            peak[find_dtype(left).name] = value * 1e12
+        except ValueError as error:
+            raise UsageError(f"--ceiling {item[:40]!r} is not dtype=TFLOP/s ({error}); write for example bf16=312") from None
+        if not 1e-6 < value < 1e6:
+            raise UsageError(f"--ceiling {item[:40]!r}: {right[:20]!r} is no plausible number of TFLOP/s; write for example bf16=312")
+    if bandwidth is not None and not 1e-3 < bandwidth < 1e6:
+        raise UsageError(f"--bandwidth {bandwidth} is no plausible number of GB/s; write for example 2039")
+    return Nominal(peak=peak, bandwidth=bandwidth * 1e9 if bandwidth else None)

@@ -1,0 +1,297 @@
+"""What a device could do by arithmetic: units x width x clock x FLOP per cycle, each term from a table with its source.
+
+Nominal is never what is printed on a box (that is advertised) nor what was measured (that is a ceiling). It bounds both from above:
+a ceiling above nominal at the clock seen is a mistake until explained.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from microbench.errors import UsageError
+from microbench.hardware.tables import gpus
+from microbench.hardware.tables.ports import PORTS, Ports
+from microbench.records import Device, Sheet
+from microbench.records.units import digits, prefixed
+
+# A hypervisor may report an older model than the chip is; an instruction set that the model never had gives it away.
+_GIVEN_AWAY = (("amx_fp16", "graniterapids"), ("amx_tile", "sapphirerapids"), ("avx512_fp16", "sapphirerapids"))
+_INTEL_BEFORE = ("skylake_avx512", "cascadelake", "cannonlake", "icelake", "x86_64_v4")
+_WIDTH_BITS = {"scalar": 0, "v128": 128, "v256": 256, "v512": 512}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nominal:
+    """One computed rate and the terms it is the product of.
+
+    Parameters
+    ----------
+    name
+        For example ``matrix f16 (f32 accumulator)``.
+    rate
+        FLOP/s, OP/s or byte/s; ``None`` where the clock is unknown.
+    unit
+        ``FLOP/s``, ``OP/s`` or ``byte/s``.
+    per_cycle
+        FLOP, OP or bytes per cycle of the whole device.
+    formula
+        The product with its terms named.
+    source
+        Where the terms come from.
+    """
+
+    name: str
+    rate: float | None
+    unit: str
+    per_cycle: float
+    formula: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NominalDevice:
+    """A device's computed rates, and the facts behind them (name -> value with unit, for a table)."""
+
+    name: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+    rows: tuple[Nominal, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def revealed(arch: str, features: Sequence[str]) -> str:
+    """Correct a microarchitecture that a hypervisor understates: an instruction set the older one never had gives the newer away.
+
+    Examples
+    --------
+    >>> revealed("icelake", ("avx512f", "amx_tile"))
+    'sapphirerapids'
+    """
+    if arch in _INTEL_BEFORE:
+        return next((newer for flag, newer in _GIVEN_AWAY if flag in features), arch)
+    return "graniterapids" if arch == "sapphirerapids" and "amx_fp16" in features else arch
+
+
+def ports_of(device: Device) -> Ports | None:
+    """Return the row of the port table for a CPU; ``None`` where its microarchitecture is not in the table.
+
+    Examples
+    --------
+    >>> ports_of(Device(id="1", kind="cpu", name="x", arch="zen4")).per_cycle["fma.v512"]
+    1
+    """
+    return PORTS.get(revealed(device.arch, device.features))
+
+
+def per_cycle(sheet: Sheet, device: Device) -> float | None:
+    """FLOP (compute) or bytes (memory) that one core or SM can do in one cycle of a sheet's loop; ``None`` where unknown.
+
+    A compute loop is bound by its multiply-adds alone: lanes x FLOP per lane x instructions per cycle. A memory loop is bound by its
+    loads or its stores, whichever take longer.
+    """
+    if device.kind == "cuda":
+        return _per_cycle_cuda(sheet, device)
+    row = ports_of(device)
+    if row is None or sheet.ports is None:
+        return None
+    if sheet.measures == "compute":
+        count = row.per_cycle.get(sheet.ports)
+        return sheet.lanes * sheet.flop_per_lane * count if count else None
+    width = sheet.ports.partition(".")[2]
+    cycles = 0.0
+    for kind, instructions in (("load", sheet.loads), ("store", sheet.stores)):
+        count = row.per_cycle.get(f"{kind}.{width}")
+        if instructions and not count:
+            return None
+        cycles = max(cycles, instructions / count if count else 0)
+    return sheet.work.bytes / cycles if cycles else None
+
+
+def nominal_rate(sheet: Sheet, device: Device, *, clock_hz: float, threads: int) -> float | None:
+    """FLOP/s, OP/s or byte/s that the ports allow at a clock; ``None`` where the port table does not know the loop or the chip.
+
+    Parameters
+    ----------
+    sheet
+        The kernel.
+    device
+        Where it runs; on a CUDA device all SMs take part.
+    clock_hz
+        The clock seen while it ran.
+    threads
+        CPU threads, one a core.
+    """
+    each = per_cycle(sheet, device)
+    if each is None:
+        return None
+    return each * clock_hz * (device.units_by_kind.get("sm", 1) if device.kind == "cuda" else threads)
+
+
+def _per_cycle_cuda(sheet: Sheet, device: Device) -> float | None:
+    chip = gpus.chip(device.name, device.arch)
+    if chip is None or sheet.measures != "compute" or sheet.dtype is None or sheet.unit is None:
+        return None
+    # A lane of a multiprocessor runs scalar code; the table counts all lanes together, as a vector.
+    unit = "vector" if sheet.unit == "scalar" else sheet.unit
+    return chip.flop_per_clock(unit, sheet.dtype, sheet.accumulator)
+
+
+def _whole(device: Device) -> gpus.Gpu | None:
+    """The table's row for a GPU; ``None`` for a CPU, an unknown card, and a slice of one, which has its own share of everything."""
+    row = gpus.find(device.name) if device.kind == "cuda" else None
+    return row if row is not None and device.units_by_kind.get("sm") == row.sms else None
+
+
+def bus_rate(device: Device, level: str | None) -> float | None:
+    """Bytes per second that a GPU's memory bus moves, width x pin rate; ``None`` for other levels and slices of a card.
+
+    The table's row comes first, then what the driver tells of a card that the table lacks.
+    """
+    if level != "DRAM" or device.kind != "cuda":
+        return None
+    if gpus.find(device.name):
+        return _table_bus_rate(device)
+    dram = device.level("DRAM")
+    return dram.bus_rate if dram else None
+
+
+def _table_bus_rate(device: Device) -> float | None:
+    row = _whole(device)
+    return row.memory_bandwidth if row else None
+
+
+def advertised_rate(device: Device, sheet: Sheet, level: str | None) -> float | None:
+    """What the data sheet of a known GPU prints for what a kernel measures: FLOP/s dense, or byte/s; ``None`` where it prints nothing."""
+    row = _whole(device)
+    if row is None or sheet.measures != "compute":
+        return _table_bus_rate(device) if level == "DRAM" else None
+    kind = "matrix" if sheet.unit == "matrix" else "vector"
+    return row.advertised.get((kind, sheet.dtype or ""))
+
+
+def named(name: str) -> NominalDevice:
+    """Compute the nominal rates of a GPU by its name.
+
+    Raises
+    ------
+    UsageError
+        If the table has no such GPU; the sentence lists close ones.
+
+    Examples
+    --------
+    >>> next(row.formula for row in named("A100").rows if row.name == "vector f64")
+    '108 SMs x 32 lanes x 1.410 GHz x 2 FLOP'
+    """
+    row = gpus.find(name)
+    if row is None:
+        # Compare without vendor words, or every card looks like every other.
+        known = {gpus.plain(spelling): each.name for each in gpus.GPUS for spelling in (each.name, *each.aliases)}
+        close = list(dict.fromkeys(known[match] for match in difflib.get_close_matches(gpus.plain(name), known, n=6, cutoff=0.5)))
+        hint = f"close: {', '.join(close)}" if close else f"known: {', '.join(each.name for each in gpus.GPUS)}"
+        raise UsageError(f"no GPU named {name[:60]!r} is in the table; {hint}")
+    return _gpu(row)
+
+
+def _gpu(row: gpus.Gpu) -> NominalDevice:
+    rows = []
+    for rate in row.chip.rates:
+        clock = row.clock_hz(rate.unit, rate.dtype)
+        units = f"{row.chip.tensor_cores_per_sm} tensor cores" if rate.unit == "matrix" else f"{digits(rate.flop / 2, 1)} lanes"
+        each = rate.flop / row.chip.tensor_cores_per_sm if rate.unit == "matrix" else 2
+        kind = "OP" if rate.dtype.startswith("i") else "FLOP"
+        accumulator = f" ({rate.accumulator} accumulator)" if rate.accumulator else ""
+        rows.append(
+            Nominal(
+                name=f"{rate.unit} {rate.dtype}{accumulator}",
+                rate=row.sms * rate.flop * clock,
+                unit=f"{kind}/s",
+                per_cycle=row.sms * rate.flop,
+                formula=f"{row.sms} SMs x {units} x {prefixed(clock, 'Hz')} x {each:.0f} {kind}",
+                source=row.source,
+            )
+        )
+    transfers = row.memory_bandwidth * 8 / row.bus_bits
+    formula = f"{row.bus_bits} bit x {transfers / 1e9:.3f} GT/s / 8"
+    rows.append(
+        Nominal(name="memory", rate=row.memory_bandwidth, unit="byte/s", per_cycle=row.bus_bits / 8, formula=formula, source=row.source)
+    )
+    return NominalDevice(name=row.name, facts=_gpu_facts(row), rows=tuple(rows), notes=(row.note,) if row.note else ())
+
+
+def _gpu_facts(row: gpus.Gpu) -> dict[str, str]:
+    facts = {
+        "compute target": row.chip.target,
+        "SMs": str(row.sms),
+        "CUDA cores": str(row.cuda_cores),
+        "tensor cores": str(row.tensor_cores),
+        "base clock": prefixed(row.base_clock_hz, "Hz") if row.base_clock_hz else "unknown",
+        "boost clock": prefixed(row.boost_clock_hz, "Hz"),
+        "memory": f"{row.memory_gb:g} GB",
+        "bus width": f"{row.bus_bits} bit",
+        "memory bandwidth": prefixed(row.memory_bandwidth, "B/s"),
+        "power limit": f"{row.power_limit_w:g} W",
+        "launched": str(row.launched),
+    }
+    if row.matrix_clock_hz != row.boost_clock_hz:
+        facts["clock of the data sheet's matrix rates"] = prefixed(row.matrix_clock_hz, "Hz")
+    return facts
+
+
+# What one instruction does, by its word: dtype, lanes of 512 bits, FLOP or OP per lane, and the cpuid flag it needs beside its width's.
+_WORK: dict[str, tuple[tuple[str, int, int, str | None], ...]] = {
+    "fma": (("f64", 8, 2, None), ("f32", 16, 2, None), ("f16", 32, 2, "avx512_fp16")),
+    "dot_bf16": (("bf16", 16, 4, "avx512_bf16"),),
+    "dot_i8": (("i8", 16, 8, None),),
+    # 16 x 16 sums of 64 or 32 products
+    "tile": (("i8", 256, 128, "amx_int8"), ("bf16", 256, 64, "amx_bf16")),
+}
+_WIDTH_NEEDS = {"v512": "avx512f", "v256": "avx2"}
+
+
+def described(device: Device) -> NominalDevice:
+    """Compute the nominal rates of a device that was probed: a CPU through the port table, a GPU through the GPU table.
+
+    A clock that is unknown leaves the rate ``None``; the product per cycle is given all the same.
+
+    Raises
+    ------
+    UsageError
+        If a GPU is not in the table.
+    """
+    if device.kind == "cuda":
+        return named(device.name)
+    row = ports_of(device)
+    clock = device.boost_clock_hz or device.base_clock_hz
+    cores = device.units_by_kind.get("core", 1)
+    facts = {"microarchitecture": device.arch, "cores": str(cores), "clock": prefixed(clock, "Hz") if clock else "unknown"}
+    if row is None:
+        note = f"{device.arch} is not in the port table: no nominal rate is known, and ceilings stand without a share of nominal"
+        return NominalDevice(name=device.name, facts=facts, notes=(note,))
+    rows = tuple(_cpu_rows(row, device, cores, clock))
+    notes = [row.note] if row.note else []
+    if row.arch != device.arch:
+        notes.append(f"this machine calls itself {device.arch}, but has instruction sets that only {row.arch} or newer has")
+    if clock is None:
+        notes.append("the system does not tell the clock: 'microbench run' measures it for every instruction set")
+    return NominalDevice(name=device.name, facts=facts, rows=rows, notes=tuple(notes))
+
+
+def _cpu_rows(row: Ports, device: Device, cores: int, clock: float | None) -> list[Nominal]:
+    found = []
+    x86 = "sse2" in device.features
+    at = prefixed(clock, "Hz") if clock else "clock"
+    for word, count in row.per_cycle.items():
+        kind, _, width = word.partition(".")
+        for dtype, wide_lanes, flop, need in _WORK.get(kind, ()):
+            if x86 and any(flag not in device.features for flag in (need, _WIDTH_NEEDS.get(width)) if flag):
+                continue
+            lanes = wide_lanes if kind == "tile" else max(1, wide_lanes * _WIDTH_BITS[width] // 512)
+            ops = "OP" if dtype.startswith("i") else "FLOP"
+            each = cores * count * lanes * flop
+            unit = "matrix" if kind == "tile" else "scalar" if width == "scalar" else f"vector {_WIDTH_BITS[width]} bit"
+            counted = f"{count:g} instructions" if count >= 1 else f"1/{1 / count:g} instruction"
+            formula = f"{cores} cores x {counted} x {lanes} lanes x {at} x {flop} {ops}"
+            rate = each * clock if clock else None
+            found.append(Nominal(name=f"{unit} {dtype}", rate=rate, unit=f"{ops}/s", per_cycle=each, formula=formula, source=row.source))
+    return found

@@ -1,0 +1,123 @@
+"""calculon: a system JSON with size-dependent efficiencies.
+
+Fields and units were checked in calculon-ai/calculon: ``calculon/processor.py`` at f50f3a48 (``tflops`` times 1e12; ``gflops_efficiency``
+rows are [GFLOP of the operator, share in (0, 1]], strictly descending, the first row whose size is not above the operator's counts),
+``calculon/memory.py`` at b2fe8157 (``GiB`` times 1024^3, ``GBps`` times 1e9, ``MB_efficiency`` in units of 1e6 bytes),
+``calculon/network.py`` at 71f64353 (the exact set of keys, ``bandwidth`` in GB/s) and ``calculon/system.py`` at 345f8934 (dtype names).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from microbench.errors import UsageError
+from microbench.interop import Exported, Request, reads, writes
+from microbench.interop.declared import Declared, number, table
+from microbench.interop.figures import Rate, bandwidth, compute, fixed_cost, need_bandwidth, need_capacity, pretty, tidy, unmeasured
+from microbench.records import Finding
+
+_NAMES = {"f8e4m3": "float8", "f16": "float16", "bf16": "bfloat16", "f32": "float32"}
+_DTYPES = {name: dtype for dtype, name in _NAMES.items()}
+# Steps of the curve: a factor 4 apart, which bounds the error of a step to a factor 2 in size, over the range operators have.
+_GFLOP_STEPS = tuple(4.0**power for power in range(6, -9, -1))
+_MB_STEPS = tuple(4.0**power for power in range(7, -7, -1))
+
+
+def curve(rate: Rate, cost_s: float | None, steps: tuple[float, ...], unit: float) -> list[list[float | int]]:
+    """Efficiency by size, in descending steps down to 0: ``size / (peak x (cost + size / rate))`` at the geometric middle of each step.
+
+    Without a fixed cost the efficiency does not depend on the size and the curve is one row.
+    """
+    if not cost_s:
+        return [[0, tidy(rate.efficiency)]]
+    rows: list[list[float | int]] = []
+    for step in (*steps, 0.0):
+        size = unit * (2 * step if step else steps[-1] / 2)
+        share = size / (rate.peak * (cost_s + size / rate.value))
+        if rows and math.isclose(float(rows[-1][1]), share, rel_tol=0.01):
+            rows[-1][0] = tidy(step)  # two steps that agree to 1 % are one
+            continue
+        rows.append([tidy(step), max(tidy(min(share, 1.0), 4), 1e-9)])
+    return rows
+
+
+@writes("calculon", says="calculon system JSON with efficiency curves", suffix=".json", checked="calculon-ai/calculon 345f8934")
+def write(request: Request) -> Exported:
+    """Write matrix and vector engines by dtype, the device memory and, where measured, the host memory behind the link."""
+    c, to = request.characterisation, request.to
+    cost = fixed_cost(c, "graph", "kernel", "eager")
+    matrix = {dtype: rate for dtype, rate in compute(c).items() if dtype in _NAMES}
+    if not matrix:
+        raise UsageError(f"{to} needs a compute ceiling of {', '.join(_NAMES)}; measure one with `microbench run --dtype bf16`")
+    vector = {dtype: rate for dtype, rate in compute(c, "vector").items() if dtype in _NAMES}
+    memory, findings = need_bandwidth(c, to, "copy", "triad", "read"), []
+    if cost is None:
+        findings.append(unmeasured(to, "no fixed cost per operator is known, so efficiencies do not depend on size", "run without --only"))
+    for dtype in matrix.keys() - vector.keys():
+        # calculon asks one engine or the other by dtype; elementwise work in a dtype without vector rate is bound by memory anyway.
+        vector[dtype] = vector.get("f32") or matrix[dtype]
+        findings.append(
+            unmeasured(to, f"no vector rate of {dtype}; that of f32 or of the matrix unit stands in", f"run --dtype {dtype},f32")
+        )
+    host, host_findings = _host(request)
+    document = {
+        "matrix": {_NAMES[dtype]: _engine(rate, cost) for dtype, rate in sorted(matrix.items())},
+        "vector": {_NAMES[dtype]: _engine(rate, cost) for dtype, rate in sorted(vector.items()) if dtype in matrix},
+        "mem1": _memory(memory, need_capacity(c, to), cost),
+        "mem2": host,
+        "processing_mode": "roofline",
+        "networks": [_alone()],
+    }
+    findings.append(unmeasured(to, "the network between devices is not measured; the file holds one device", "add your networks by hand"))
+    return Exported(text=pretty(document), findings=(*findings, *host_findings))
+
+
+def _engine(rate: Rate, cost: float | None) -> dict[str, Any]:
+    return {"tflops": tidy(rate.peak / 1e12), "gflops_efficiency": curve(rate, cost, _GFLOP_STEPS, 1e9)}
+
+
+def _memory(rate: Rate, capacity: int, cost: float | None) -> dict[str, Any]:
+    return {"GiB": tidy(capacity / 1024**3), "GBps": tidy(rate.peak / 1e9), "MB_efficiency": curve(rate, cost, _MB_STEPS, 1e6)}
+
+
+def _host(request: Request) -> tuple[dict[str, Any], list[Finding]]:
+    link = bandwidth(request.characterisation, "read", "copy", "write", level="host")
+    if link is None:
+        # Nothing fits into 0 GiB, so calculon refuses to offload; the rate is only there because the field must be.
+        finding = unmeasured(request.to, "no host link was measured, so offloading is off (mem2 holds 0 GiB)", "run --level host")
+        return {"GiB": 0, "GBps": 1, "MB_efficiency": [[0, 1]]}, [finding]
+    return {"GiB": 0, "GBps": tidy(link.peak / 1e9), "MB_efficiency": [[0, tidy(link.efficiency)]]}, [
+        unmeasured(
+            request.to, "the capacity of the host memory is not known, so offloading is off (mem2 holds 0 GiB)", "set mem2.GiB by hand"
+        )
+    ]
+
+
+def _alone() -> dict[str, Any]:
+    """A network tier of a single processor: nothing travels, and every key that calculon asks for is there."""
+    operations = {"p2p": [1, None], "reduce_scatter": [1, -1], "all_gather": [1, -1], "all_reduce": [2, -1]}
+    rest = {"latency": 0, "ops": operations, "must_be_filled": False, "processor_usage": 0}
+    return {"bandwidth": 1, "efficiency": 1, "size": 1, **rest}
+
+
+@reads("calculon")
+def read(document: Any) -> list[Declared] | None:
+    """Read the engines' peaks and the memory of a system JSON."""
+    if not (isinstance(document, dict) and {"matrix", "mem1", "processing_mode"} <= document.keys()):
+        return None
+    found: list[Declared] = []
+    for name, engine in table(document["matrix"], "matrix").items():
+        where = f"matrix.{name}.tflops"
+        value = number(table(engine, f"matrix.{name}").get("tflops"), where)
+        if name in _DTYPES:
+            found.append(_declared("compute", value * 1e12, where, f"{value:g} TFLOP/s", _DTYPES[name]))
+    memory = table(document["mem1"], "mem1")
+    rate, size = number(memory.get("GBps"), "mem1.GBps"), number(memory.get("GiB"), "mem1.GiB")
+    found.append(_declared("bandwidth", rate * 1e9, "mem1.GBps", f"{rate:g} GB/s"))
+    found.append(_declared("capacity", size * 1024**3, "mem1.GiB", f"{size:g} GiB"))
+    return found
+
+
+def _declared(quantity: Any, value: float, where: str, stated: str, dtype: str | None = None) -> Declared:
+    return Declared(device="", quantity=quantity, value=value, where=where, stated=stated, dtype=dtype)

@@ -1,0 +1,149 @@
+"""Kernels of the compiled CPU module: its sheets as records, its jobs as prepared kernels."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from microbench.errors import CannotRun, UsageError
+from microbench.hardware import extensions
+from microbench.kernels import Kernel, Pairs, Prepared
+from microbench.records import Device, Finding, Sheet, Timing, Value, Work
+
+# Enough iterations for every accumulator to turn its sign at least once, and still far below a millisecond.
+CHECK_ITERATIONS = 5000
+
+
+def sheets() -> list[Sheet]:
+    """Return the data sheet of every CPU kernel of this build, unavailable ones included.
+
+    Raises
+    ------
+    CannotRun
+        If the compiled module is missing.
+    UsageError
+        If ``MICROBENCH_ISA`` names no instruction set.
+    """
+    return [_sheet(row) for row in extensions.cpu().kernels()]
+
+
+def kernels(_device: Device) -> Iterator[Kernel]:
+    """Every CPU kernel of this build."""
+    for sheet in sheets():
+        yield Kernel(sheet=sheet, prepare=_Native(sheet), check=_Native(sheet).check)
+
+
+def _sheet(row: Mapping[str, Any]) -> Sheet:
+    return Sheet(**{**row, "work": Work(**row["work"])})
+
+
+class _Native:
+    """How one kernel of the compiled module is prepared and checked."""
+
+    def __init__(self, sheet: Sheet) -> None:
+        self._sheet = sheet
+
+    def __call__(self, device: Device, params: Mapping[str, Value], threads: int) -> _Job:
+        """Pin so many threads, one a CPU, and let each fill its own operands.
+
+        Raises
+        ------
+        UsageError
+            If a parameter is unknown or out of range, or there are fewer CPUs than threads.
+        CannotRun
+            If the kernel needs what this machine lacks.
+        """
+        if self._sheet.unavailable is not None:
+            raise CannotRun(
+                f"{self._sheet.name} {self._sheet.unavailable}; 'microbench list kernels --device {device.kind}' shows what can run here"
+            )
+        native = extensions.cpu()
+        cpus = native.topology()["cpus"]
+        if not 1 <= threads <= len(cpus):
+            raise UsageError(f"{threads} threads asked for, but this process may use {len(cpus)} CPUs; ask for 1 to {len(cpus)}")
+        try:
+            return _Job(native.prepare(self._sheet.name, cpus[:threads], dict(params)))
+        except ValueError as error:
+            raise UsageError(f"{self._sheet.name}: {error}") from error
+        except (RuntimeError, MemoryError) as error:
+            raise CannotRun(f"{self._sheet.name} cannot run here: {error or 'out of memory'}") from error
+
+    def check(self, device: Device) -> Finding | None:
+        """Run a small launch and compare its result; ``None`` where it is right or the kernel leaves none."""
+        job = self(device, {}, 1)
+        try:
+            timing = job.run(CHECK_ITERATIONS)
+        finally:
+            job.close()
+        if timing.checked is not False:
+            return None
+        return Finding(
+            code="wrong-result",
+            severity="error",
+            says=f"{self._sheet.name} left a wrong result after {timing.iterations} iterations, so its rates mean nothing",
+            remedy="check the memory and cooling of this machine, then rebuild with pip install --force-reinstall .",
+        )
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Turn what the compiled module throws into errors of this project."""
+    try:
+        yield
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UsageError(str(error)) from error
+    except RuntimeError as error:
+        raise CannotRun(str(error)) from error
+
+
+class _Job:
+    """One kernel on its pinned threads."""
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+
+    def run(self, iterations: int) -> Timing:
+        """Time at least so many iterations on every thread, from the first start to the last end.
+
+        Raises
+        ------
+        CannotRun
+            If the job was closed.
+        UsageError
+            If no iteration is asked for.
+        """
+        with _in_words():
+            ns, done, checked, switches = self.job.run(iterations)
+        return Timing(ns=ns, iterations=done, checked=checked, switches=switches)
+
+    def pairs(self, iterations: int, companion: Prepared | None, companion_iterations: int, count: int, limit_s: float) -> Pairs:
+        """Time ``count`` samples that alternate with the companion's, without letting the threads sleep in between.
+
+        At least two pairs are taken, and none begins when ``limit_s`` seconds have passed; only then is Ctrl-C heard.
+
+        Raises
+        ------
+        CannotRun
+            If either job was closed.
+        UsageError
+            If no iteration or no sample is asked for, or the companion is no native kernel on the same CPUs.
+        """
+        if companion is not None and not isinstance(companion, _Job):
+            raise UsageError("a companion of a native kernel must be a native kernel too")
+        with _in_words():
+            ns, companion_ns, done, companion_done, checked, switches = self.job.pairs(
+                iterations, companion.job if companion is not None else None, companion_iterations, count, limit_s
+            )
+        return Pairs(
+            ns=ns,
+            iterations=done,
+            companion_ns=companion_ns,
+            companion_iterations=companion_done,
+            checked=checked,
+            switches=switches,
+        )
+
+    def close(self) -> None:
+        """End the threads and free their memory."""
+        self.job.close()

@@ -1,0 +1,178 @@
+"""Which machine code a device gets for each family of kernels, and where it comes from.
+
+The order: the cubin of exactly this chip, of its family, of the highest lower minor of its major; else NVRTC compiles the shipped source
+for this chip; for a chip that NVRTC does not know either, to PTX of the newest chip that is no newer, from which the driver makes the code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from microbench.errors import CannotRun
+from microbench.hardware import extensions
+from microbench.kernels.cuda import nvrtc
+from microbench.kernels.cuda.rows import FAMILIES, ROWS, TARGETS, CudaRow
+from microbench.records import Device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Machine code of one family, and where it came from."""
+
+    family: str
+    target: str
+    image: bytes
+    source: str
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of the image's SHA-256."""
+        return hashlib.sha256(self.image).hexdigest()[:16]
+
+
+def installed() -> Path:
+    """Return the folder of the cubins and sources that came with the package."""
+    return Path(extensions.cuda().__file__ or "").parent / "cuda"
+
+
+def row_target(device: Device) -> str | None:
+    """Return the target whose rows describe a device: one that it runs, or for a chip unknown here the newest generic one.
+
+    A generic target is one without features of a chip or family; an unknown newer chip has at least those.
+    """
+    for target in device.features:
+        if target in TARGETS:
+            return target
+    generic = [target for target in TARGETS if target[-1].isdigit() and _number(target) <= _number(device.arch)]
+    return max(generic, key=_number, default=None)
+
+
+def _number(target: str) -> int:
+    return int("".join(filter(str.isdigit, target)) or 0)
+
+
+class Library:
+    """The machine code for one device, loaded from disk or compiled when it is first asked for.
+
+    Parameters
+    ----------
+    device
+        The device.
+    driver_version
+        12080 for CUDA 12.8; what it supports decides between cubins and NVRTC.
+    """
+
+    def __init__(self, device: Device, driver_version: int) -> None:
+        self.device = device
+        self.driver_version = driver_version
+        self.folder = installed()
+        self.target = row_target(device)
+        self._codes: dict[str, Code] = {}
+
+    @classmethod
+    def here(cls, device: Device) -> Library:
+        """Return the library for a device of this machine, under the driver that is installed."""
+        return cls(device, extensions.cuda().driver_version())
+
+    @cached_property
+    def compiler(self) -> nvrtc.Compiler | None:
+        """The NVRTC that this driver's images may come from."""
+        library = nvrtc.usable(self.driver_version)
+        return nvrtc.Compiler(library) if library else None
+
+    @cached_property
+    def cubins_loadable(self) -> bool:
+        """Whether the driver is new enough for images of the nvcc that the package was built with."""
+        built = str(extensions.cuda().build_info()["nvcc"])
+        return bool(built) and int(built.partition(".")[0]) <= self.driver_version // 1000
+
+    def shipped(self, family: str) -> Path | None:
+        """Return the cubin of a family that this device runs, the most specific one."""
+        paths = (self.folder / f"{family}.{target}.cubin" for target in self.device.features)
+        return next((path for path in paths if path.is_file()), None)
+
+    def reason(self, row: CudaRow) -> str | None:
+        """Say why a row cannot run on this device; ``None`` if it can."""
+        if self.target is None:
+            return f"no CUDA kernel here runs on {self.device.arch}: the oldest target is {TARGETS[0]}"
+        if self.target not in row.targets:
+            return f"only {', '.join(row.targets)} {'has' if len(row.targets) == 1 else 'have'} it, and this is {self.device.arch}"
+        if self.cubins_loadable and self.shipped(row.family):
+            return None
+        if nvrtc.usable(self.driver_version) is None:
+            return self._nowhere(row.family)
+        if not (self.folder / "src" / f"{row.family}.cu").is_file():
+            return f"the source of {row.family} is not installed; pip install . again"
+        return None
+
+    def _without_cubin(self, family: str) -> str:
+        info = extensions.cuda().build_info()
+        if info["why_no_cubins"]:
+            return f"this package has no CUDA machine code ({info['why_no_cubins']})"
+        if self.shipped(family) is None:
+            return f"this package has no machine code of {family} for {self.device.arch}"
+        if not self.driver_version:
+            return "the driver does not tell its version, so that no code can be chosen for it"
+        return f"the driver stops at CUDA {self.driver_version // 1000}.{self.driver_version % 1000 // 10}, older than nvcc {info['nvcc']}"
+
+    def _nowhere(self, family: str) -> str:
+        return f"{self._without_cubin(family)}, and no NVRTC that this driver supports was found; {nvrtc.install(self.driver_version)}"
+
+    def origin(self, family: str) -> str:
+        """Say where a family's code would come from, without loading it."""
+        path = self.shipped(family)
+        if path is not None and self.cubins_loadable:
+            return f"cubin {path.name}"
+        library = nvrtc.usable(self.driver_version)
+        return f"NVRTC {library.major} at run time" if library else "nowhere"
+
+    def code(self, family: str) -> Code:
+        """Read or compile a family.
+
+        Raises
+        ------
+        CannotRun
+            If neither is possible; the sentence says why and what to install.
+        """
+        if family not in self._codes:
+            self._codes[family] = self._found(family)
+        return self._codes[family]
+
+    def _found(self, family: str) -> Code:
+        path = self.shipped(family)
+        if path is not None and self.cubins_loadable:
+            target = path.name.split(".")[1]
+            nvcc = extensions.cuda().build_info()["nvcc"]
+            return Code(family=family, target=target, image=path.read_bytes(), source=f"cubin {path.name}, nvcc {nvcc}")
+        if self.compiler is None:
+            raise CannotRun(self._nowhere(family))
+        # The rows of a family target hold for every chip of the family; the chip's own name gets them compiled for it.
+        target, version = self.device.arch, self.compiler.version
+        source = f"NVRTC {version} for {target}"
+        if not self.compiler.knows(target) and self.target is not None:
+            target = nvrtc.VIRTUAL + "".join(filter(str.isdigit, self.target))
+            source = f"PTX by NVRTC {version} for {target}, made into machine code by the driver"
+        image = nvrtc.compiled(self.compiler, self.folder / "src" / f"{family}.cu", target)
+        return Code(family=family, target=target, image=image, source=source)
+
+
+def rows_and_reasons(library: Library) -> list[tuple[CudaRow, str | None]]:
+    """Every kernel once: those of this device, then those that it lacks, each with the reason or ``None``."""
+    here = [row for row in ROWS if library.target in row.targets]
+    names = {row.name for row in here}
+    others = {row.name: row for row in ROWS if row.name not in names}
+    reasons: dict[str, str | None] = {}
+    found: list[tuple[CudaRow, str | None]] = []
+    for row in here:
+        if row.family not in reasons:
+            reasons[row.family] = library.reason(row)
+        found.append((row, reasons[row.family]))
+    return [*found, *((row, library.reason(row)) for row in others.values())]
+
+
+def families_of(target: str) -> tuple[str, ...]:
+    """The families that exist for a target."""
+    return tuple(family for family, targets in FAMILIES.items() if target in targets)

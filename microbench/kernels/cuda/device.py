@@ -1,0 +1,180 @@
+"""One GPU at work: its context, loaded code, gate and sensors; and a kernel staged on it, launched and stamped.
+
+A sample is one launch with its iterations inside, between two events with the queue held by the gate. Every block stamps its cycles and
+nanoseconds, which gives the clock it ran at, apart from the event's time. The longer of the two times counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from microbench.errors import CannotRun, ContextLost
+from microbench.hardware import cuda as probe
+from microbench.hardware import extensions, nvml
+from microbench.kernels.cuda import timing
+from microbench.kernels.cuda.code import Code, Library
+from microbench.kernels.cuda.rows import STAMP_WORDS, CudaRow
+from microbench.records import Device, Finding, Sheet, Timing
+
+if TYPE_CHECKING:
+    from microbench import _cuda
+
+MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+SHARED_BY_DEFAULT = 48 << 10
+MOST_ITERATIONS = 2**31 - 1
+CHECK_ITERATIONS = 3  # odd: after an even number an exchange of signs has cancelled
+SENSOR_PERIOD_S = 0.02  # NVML answers in about a millisecond and refreshes no faster
+
+
+class Station:
+    """One GPU at work: its context, timer, loaded code, gate and sensors. Made when the first kernel is prepared."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.name = f"cuda:{device.index}"
+        self.cuda: Any = extensions.cuda()
+        self.library = Library.here(device)
+        self.step_ns: int | None = None
+        # What all kernels of a kind share on this device, by name: `stream` keeps its memory here.
+        self.shared: dict[str, Any] = {}
+        self._images: dict[str, tuple[Code, _cuda.Module]] = {}
+        self._last_look = 0.0
+        self._reading = nvml.Reading()
+
+    @cached_property
+    def context(self) -> _cuda.Context:
+        """The device's primary context, shared with every other library of this process."""
+        made: _cuda.Context = self.cuda.Context(self.device.index)
+        return made
+
+    @cached_property
+    def timer(self) -> _cuda.Timer:
+        """The one stream that everything is timed on."""
+        made: _cuda.Timer = self.cuda.Timer(self.context)
+        return made
+
+    @cached_property
+    def sensors(self) -> nvml.Sensors:
+        """Power, temperature and throttling of this GPU."""
+        return nvml.Sensors(probe.raw(self.device.index)["uuid"])
+
+    @cached_property
+    def gate(self) -> timing.GateKeeper:
+        """What holds the queue while launches are put into it."""
+        return timing.GateKeeper(self.cuda, self.context, self.timer, self.library, self.function)
+
+    @contextlib.contextmanager
+    def driving(self, subject: str) -> Iterator[None]:
+        """Name the case in errors of the driver, and turn them into sentences of this project."""
+        try:
+            self.context.subject = subject
+            yield
+        except self.cuda.DriverError as error:
+            if error.lost:
+                remedy = "what was measured is kept; 'microbench run --resume FILE' goes on in a fresh process"
+                raise ContextLost(f"{error}; {remedy}") from error
+            raise CannotRun(str(error)) from error
+
+    def load(self, family: str) -> tuple[Code, _cuda.Module]:
+        """Load a family's machine code once."""
+        if family not in self._images:
+            code = self.library.code(family)
+            self._images[family] = (code, self.context.load(code.image))
+        return self._images[family]
+
+    def function(self, row: CudaRow) -> _cuda.Function:
+        """Return a row's kernel, with as much shared memory as it asks for."""
+        found = self.load(row.family)[1].function(row.symbol)
+        if row.shared_bytes > SHARED_BY_DEFAULT:
+            found.set_attribute(MAX_DYNAMIC_SHARED, row.shared_bytes)
+        return found
+
+    def blocks(self, row: CudaRow, function: _cuda.Function, per_sm: int = 0) -> int:
+        """Blocks that fill the device: so many a multiprocessor as asked for, the row's number, or all that fit."""
+        sms = self.device.units_by_kind.get("sm")
+        fit = function.occupancy(row.threads, row.shared_bytes)
+        if not sms or fit < 1:
+            block = f"{row.threads} threads and {row.shared_bytes} bytes of shared memory"
+            raise CannotRun(f"no block of {row.name} ({block}) fits a multiprocessor of {self.name}")
+        return sms * min(per_sm or row.blocks_per_sm or fit, fit)
+
+    def look(self, now: float) -> nvml.Reading:
+        """Read the sensors, at most every `SENSOR_PERIOD_S`."""
+        if now - self._last_look >= SENSOR_PERIOD_S:
+            self._last_look, self._reading = now, self.sensors.read()
+        return self._reading
+
+
+@dataclass(slots=True)
+class Stage:
+    """A kernel on its device: function, grid, and the buffers that every layout has."""
+
+    station: Station
+    row: CudaRow
+    function: _cuda.Function
+    blocks: int
+    stamps: _cuda.Buffer
+    buffers: list[_cuda.Buffer]
+    warm: bool = False
+
+    @classmethod
+    def set_up(cls, station: Station, row: CudaRow, blocks: int, function: _cuda.Function) -> Stage:
+        """Allocate the stamps."""
+        stamps = station.context.alloc(blocks * STAMP_WORDS * 8)
+        return cls(station, row, function, blocks, stamps, [stamps])
+
+    def alloc(self, size: int) -> _cuda.Buffer:
+        """Device memory that `close` gives back."""
+        buffer = self.station.context.alloc(size)
+        self.buffers.append(buffer)
+        return buffer
+
+    def launch(self, params: bytes) -> timing.Seen:
+        """Launch once and read the stamps. The first launch of all is not gated: loading code lazily would wait for the gate."""
+        station = self.station
+        launch = station.cuda.Launch(self.function, (self.blocks, 1, 1), (self.row.threads, 1, 1), self.row.shared_bytes, params)
+        gate = station.gate.closed() if self.warm else None
+        ns = station.timer.launches(launch, 1, gate)
+        self.warm = True
+        stamps = np.frombuffer(self.stamps.read(0, self.stamps.size), dtype=np.uint64).reshape(-1, STAMP_WORDS)
+        seen = timing.read(stamps, ns, station.step_ns)
+        station.step_ns = seen.step_ns
+        return seen
+
+    def close(self) -> None:
+        """Give every buffer back; again is allowed."""
+        while self.buffers:
+            self.buffers.pop().close()
+
+
+def timing_of(station: Station, seen: timing.Seen, iterations: int, checked: bool | None, *, settled: bool = False) -> Timing:
+    """Join a launch's time and clock with what the sensors say.
+
+    Only a kernel that has run long enough to settle has a second of energy of its own; others have what the card reads at the moment.
+    """
+    reading = station.look(time.monotonic())
+    return Timing(
+        ns=seen.ns,
+        iterations=iterations,
+        checked=checked,
+        clock_hz=seen.clock_hz,
+        throttled=bool(reading.throttled),
+        power_w=reading.power_w if settled else reading.power_now_w,
+    )
+
+
+def wrong_result(station: Station, sheet: Sheet, wrong: str) -> Finding:
+    """Say that a kernel computed something else than it must."""
+    return Finding(
+        code="wrong-result",
+        severity="error",
+        says=f"{sheet.name} on {station.name} is wrong: {wrong}",
+        remedy="check the card's memory and power (nvidia-smi -q -d ECC,PERFORMANCE); without such a fault, report it with this file",
+    )

@@ -1,0 +1,182 @@
+"""What the blocks stamped, the gate that holds the queue, and waiting until clock and power are steady."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from microbench.kernels.cuda.row import packed
+from microbench.kernels.cuda.rows import ROWS
+
+if TYPE_CHECKING:
+    from microbench import _cuda
+    from microbench.kernels.cuda.code import Library
+    from microbench.kernels.cuda.row import CudaRow
+
+LEAST_STEPS = 100  # of the device's nanosecond timer, for the clock to be read from a span to 1 %
+CLOCKS_AGREE = 0.01  # two multiprocessors of one chip share a clock; a larger difference is a stamp gone wrong
+MOST_HELD = 512  # launches that a closed gate may hold: a full queue would make the host wait for the gate
+GATE_TIMEOUT_NS = 2_000_000_000
+_BLOCKING = ("CUDA_LAUNCH_BLOCKING",)
+_PROFILERS = ("CUDA_INJECTION64_PATH", "CUDA_INJECTION32_PATH", "NVTX_INJECTION64_PATH", "NV_COMPUTE_PROFILER_PERFWORKS_DIR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One launch: its time in ns, the clock its blocks saw, and the step of the device's nanosecond timer (``None``: unknown)."""
+
+    ns: int
+    clock_hz: float | None
+    step_ns: int | None
+
+
+def timer_step(stamps: NDArray[np.uint64]) -> int | None:
+    """Find the step of the nanosecond timer: the greatest common divisor of the differences between stamps.
+
+    Parameters
+    ----------
+    stamps
+        Any number of readings, in ns.
+    """
+    values = np.unique(stamps)
+    if values.size < 3:
+        return None
+    step = int(np.gcd.reduce(np.diff(values)))
+    return step or None
+
+
+def read(stamps: NDArray[np.uint64], event_ns: float, step_ns: int | None) -> Seen:
+    """Turn the blocks' stamps and the events' time into one launch.
+
+    Parameters
+    ----------
+    stamps
+        One row a block: ns and cycles at the start, ns and cycles at the end, multiprocessor, iterations.
+    event_ns
+        Time between the two events.
+    step_ns
+        The timer's step as far as it is known.
+
+    Returns
+    -------
+    The longer of the events' time and the span from the first block's start to the last block's end: each misses something
+    that the other sees. The clock is the median over blocks, from different multiprocessors where there are several, and ``None`` where
+    two of those disagree or the timer is too coarse for the span.
+    """
+    found = timer_step(stamps[:, (0, 2)])
+    step = min(filter(None, (found, step_ns)), default=None)
+    span = int(stamps[:, 2].max() - stamps[:, 0].min())
+    return Seen(ns=max(1, round(event_ns), span), clock_hz=clock(stamps, step), step_ns=step)
+
+
+def clock(stamps: NDArray[np.uint64], step_ns: int | None) -> float | None:
+    """Cycles per second of the multiprocessors; ``None`` where the stamps cannot tell."""
+    elapsed = stamps[:, 2].astype(np.int64) - stamps[:, 0].astype(np.int64)
+    cycles = stamps[:, 3].astype(np.int64) - stamps[:, 1].astype(np.int64)
+    if step_ns is None or np.median(elapsed) < LEAST_STEPS * step_ns or cycles.min() <= 0 or elapsed.min() <= 0:
+        return None
+    rates = cycles / elapsed * 1e9
+    by_sm = np.asarray([np.median(rates[stamps[:, 4] == sm]) for sm in np.unique(stamps[:, 4])])
+    middle = float(np.median(by_sm))
+    outer = np.quantile(by_sm, (0.1, 0.9))
+    if outer[1] - outer[0] > 2 * CLOCKS_AGREE * middle:
+        return None
+    return middle
+
+
+class GateKeeper:
+    """Makes the gate, or says why launches go without it.
+
+    The gate is a kernel that waits for a word of host memory, so that a queue is full before its first launch starts. It is off under
+    CUDA_LAUNCH_BLOCKING and under profilers, where every launch waits and so would wait for the gate for ever.
+    """
+
+    def __init__(
+        self,
+        cuda: Any,
+        context: _cuda.Context,
+        timer: _cuda.Timer,
+        library: Library,
+        function: Callable[[CudaRow], _cuda.Function],
+    ) -> None:
+        self.off: str | None = self._why_not(library)
+        self._gate: _cuda.Gate | None = None
+        self._kept: tuple[Any, ...] = ()
+        if self.off is None:
+            self._make(cuda, context, timer, function)
+
+    def _why_not(self, library: Library) -> str | None:
+        if os.environ.get(_BLOCKING[0], "0") not in ("", "0"):
+            return "CUDA_LAUNCH_BLOCKING is set"
+        if any(os.environ.get(name) for name in _PROFILERS):
+            return "a profiler is attached"
+        row = next((row for row in ROWS if row.layout == "gate"), None)
+        if row is None or library.reason(row):
+            return "there is no gate kernel for this device"
+        return None
+
+    def _make(self, cuda: Any, context: _cuda.Context, timer: _cuda.Timer, function: Callable[[CudaRow], _cuda.Function]) -> None:
+        row = next(row for row in ROWS if row.layout == "gate")
+        flag, out = context.pinned(64), context.alloc(64)
+        stamps = context.alloc(64)
+        where = {"out": out.address, "flag": flag.device_address, "stamps": stamps.address}
+        params = packed("gate", timeout_ns=GATE_TIMEOUT_NS, **where)
+        launch = cuda.Launch(function(row), (1, 1, 1), (row.threads, 1, 1), row.shared_bytes, params)
+        # Once with the gate open, so that its own code is loaded before it ever holds anything.
+        memoryview(flag)[0:4] = b"\1\0\0\0"
+        timer.launches(launch, 1)
+        self._gate = cuda.Gate(launch, flag)
+        self._kept = (flag, out, stamps)
+
+    def closed(self) -> _cuda.Gate | None:
+        """The gate, to be closed for one experiment; ``None`` where it is off."""
+        return self._gate
+
+
+@dataclass(slots=True)
+class Settling:
+    """Runs a kernel until clock and power stopped moving, and again after the device had time to cool.
+
+    Under a power cap they oscillate for about 3 s after a cold start. Two windows last as long as the energy counter's, so that the power
+    told at their end is of this kernel alone.
+    """
+
+    window_s: float = 0.5
+    longest_s: float = 6.0
+    idle_s: float = 0.25
+    clock_within: float = 0.01
+    power_within: float = 0.03
+    now: Callable[[], float] = time.monotonic
+    _last: float = float("-inf")
+
+    def until_steady(self, launch: Callable[[], Seen], power: Callable[[], float | None], begin: Callable[[], None]) -> None:
+        """Launch until two windows agree, or the time is up; ``begin`` is called before the first launch, for power to be counted anew."""
+        started = self.now()
+        if started - self._last < self.idle_s:
+            self._last = started
+            return
+        begin()
+        started = self.now()
+        before: tuple[float | None, float | None] | None = None
+        while self.now() - started < self.longest_s:
+            until, seen = self.now() + self.window_s, launch()
+            while self.now() < until:
+                seen = launch()
+            current = (seen.clock_hz, power())
+            if before is not None and _near(before[0], current[0], self.clock_within) and _near(before[1], current[1], self.power_within):
+                break
+            before = current
+        self._last = self.now()
+
+
+def _near(old: float | None, new: float | None, within: float) -> bool:
+    """Whether two readings agree; a sensor that is not there cannot disagree."""
+    if old is None or new is None:
+        return True
+    return abs(new - old) <= within * max(old, new)

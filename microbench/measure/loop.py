@@ -1,0 +1,307 @@
+"""The measuring loop: rounds spread over the run, blocks of one clock licence inside a round, bursts of short samples.
+
+1. Prepare every case once: memory, code, threads. Nothing of that is ever timed.
+2. Calibrate: the number of iterations that makes a sample long enough for the clock.
+3. In each round, visit the cases in blocks of one clock licence, narrow vectors to wide, in seeded order inside a block. Warm up
+   with the case's own instructions, then take samples, each followed by one of the companion loop that tells the clock.
+4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have converged.
+5. Stop when all have converged or the time is up. Why a burst ended is stored with its samples, whether a case converged with its ceiling.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from microbench.errors import MicrobenchError
+from microbench.hardware.clock import SHAPES, Round, bound, converged, counting, judged, quiet_window
+from microbench.hardware.interference import Steal
+from microbench.kernels import Kernel, Pairing, Prepared
+from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
+from microbench.stats.intervals import thin
+
+log = logging.getLogger(__name__)
+
+KEEP_SAMPLES = 200
+# What the core clock bounds is sampled in pairs with a companion, short ones: quiet moments of a shared core are shorter than
+# a millisecond, and of a hundred short samples some hit one where ten long ones do not.
+CLOCKED_SAMPLE_S = 50e-6
+CLOCKED_SAMPLES = 32
+_BURSTS = 3
+# One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
+TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
+# A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
+LAST_CHASED_PASS_BYTES = 16 * 2**20
+LINE_BYTES = 64
+# A converged case is still visited now and then, so that a late quiet moment can raise it.
+REVISIT_EVERY = 4
+# Interference comes in episodes of seconds: agreement inside one episode is no agreement.
+AGREEMENT_SPAN = 0.4
+_LICENCES = ("128", "neon", "256", "512", "amx")
+# A sample that cannot be short (a large matrix product) must not hold up the round.
+_BURST_LIMIT_S = 0.15
+_LEAST_SAMPLES = 2
+_LEAST_COLD_SAMPLES = 4
+_MAX_ITERATIONS = 1 << 40
+
+
+class Watcher(Protocol):
+    """What the session wants to hear while measuring."""
+
+    def sampled(self, samples: Samples) -> None:
+        """One case of one round is done; store it."""
+
+    def progressed(self, case: Case, round_index: int, best: float) -> None:
+        """Something to show: the most iterations per second so far, over all threads."""
+
+
+@dataclass(slots=True)
+class _State:
+    """A case under measurement. The only mutable record: it dies with the loop."""
+
+    case: Case
+    sheet: Sheet
+    prepared: Prepared
+    companion: Prepared | None = None
+    companion_sheet: Sheet | None = None
+    iterations: int = 0
+    companion_iterations: int = 0
+    rounds: list[Round] = field(default_factory=list)
+    ended_s: list[float] = field(default_factory=list)
+    converged: bool = False
+    lost: bool = False
+
+
+class Loop:
+    """One measurement of a plan. ``run`` may be called again for the cases that the gate wants measured once more.
+
+    ``findings`` collects the cases that could not be measured; ``round`` is the number of the round that comes next.
+    """
+
+    def __init__(self, device: Device, kernels: Mapping[str, Kernel], plan: Plan, watcher: Watcher) -> None:
+        self.device = device
+        self.kernels = kernels
+        self.plan = plan
+        self.watcher = watcher
+        self.findings: list[Finding] = []
+        self.started = time.monotonic()
+        self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
+        self._states: dict[str, _State] = {}
+        self._shared: dict[tuple[str, int], Prepared] = {}
+        self._licence: str | None = None
+        self._held: tuple[Samples, ...] = ()
+        self._steal = Steal()
+        self.round = 0
+
+    def resume(self, samples: Sequence[Samples]) -> None:
+        """Take over what an interrupted run has measured of the plan's cases."""
+        self._held = tuple(samples)
+
+    def run(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
+        """Measure until all have converged or ``deadline_s`` seconds after the start of the loop, but at least ``least`` rounds of each."""
+        self._prepare(cases)
+        states = [self._states[case.key] for case in cases if case.key in self._states]
+        for _ in range(self.plan.budget.max_rounds):
+            due = [state for state in states if self._due(state, least, deadline_s)]
+            if all(state.converged or state.lost for state in states) or self._late(due, deadline_s):
+                return
+            for state in self._order(due):
+                if self._late([state], deadline_s):
+                    continue
+                self._visit(state)
+            self.round += 1
+
+    def _late(self, due: Sequence[_State], deadline_s: float) -> bool:
+        """Past the deadline, only cases that have not a single round yet are still worth the wait."""
+        return self._elapsed() > deadline_s and all(state.rounds for state in due)
+
+    def close(self) -> None:
+        """Free everything that was prepared."""
+        for prepared in (*(state.prepared for state in self._states.values()), *self._shared.values()):
+            prepared.close()
+        self._states.clear()
+        self._shared.clear()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def _prepare(self, cases: Sequence[Case]) -> None:
+        # Largest working sets first: arenas are then mapped once at their full size.
+        for case in sorted(cases, key=lambda case: -float(case.params.get("working_set", 0))):
+            if case.key in self._states:
+                continue
+            kernel = self.kernels[case.kernel]
+            try:
+                prepared = kernel.prepare(self.device, case.params, case.threads)
+            except (MicrobenchError, MemoryError, RuntimeError, ValueError) as error:
+                self._give_up(case, error)
+                continue
+            state = _State(case=case, sheet=kernel.sheet, prepared=prepared)
+            companion = self.kernels.get(kernel.sheet.companion or "")
+            if companion is not None and companion.sheet.unavailable is None and bound(kernel.sheet, case, self.device):
+                key = (companion.sheet.name, case.threads)
+                if key not in self._shared:
+                    self._shared[key] = companion.prepare(self.device, {}, case.threads)
+                state.companion, state.companion_sheet = self._shared[key], companion.sheet
+            self._states[case.key] = state
+            for samples in self._held:
+                if samples.case == case.key:
+                    self._count(state, samples, samples.started_s)
+                    self.round = max(self.round, samples.round + 1)
+
+    def _give_up(self, case: Case, error: BaseException) -> None:
+        says = f"{case.key} was not measured: {error}"
+        self.findings.append(Finding(code="not-measured", severity="warning", says=says, remedy="microbench doctor", case=case.key))
+
+    def _due(self, state: _State, least: int, deadline_s: float) -> bool:
+        """Every case for the first rounds, then those that have not converged, and the others now and then."""
+        if state.lost:
+            return False
+        if len(state.rounds) < least:
+            return True
+        spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (deadline_s - state.ended_s[0])
+        proven_by_ports = any(each.share is not None for each in state.rounds)
+        state.converged = self._converged(state) and (spread or proven_by_ports or state.sheet.measures in SHAPES)
+        return not state.converged or self.round % REVISIT_EVERY == 0
+
+    def _converged(self, state: _State) -> bool:
+        counted = counting(state.rounds, state.case.threads, state.companion is not None)
+        return converged([state.rounds[i] for i in counted], state.sheet)
+
+    def _order(self, due: Sequence[_State]) -> Iterator[_State]:
+        """Blocks of one clock licence, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""
+        shuffled = list(due)
+        self._random.shuffle(shuffled)
+        shuffled.sort(key=lambda state: _LICENCES.index(state.sheet.licence) if state.sheet.licence in _LICENCES else len(_LICENCES))
+        yield from shuffled
+
+    def _visit(self, state: _State) -> None:
+        started = self._elapsed()
+        try:
+            self._calibrate(state)
+            self._warm_up(state)
+            count = self.plan.budget.samples if state.companion is None else CLOCKED_SAMPLES
+            if state.case.params.get("cold"):
+                count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
+            self._steal.lap()
+            samples = replace(self._burst(state, count, started), steal_s=self._steal.lap())
+        except (MicrobenchError, RuntimeError, MemoryError) as error:
+            state.lost = True
+            self._give_up(state.case, error)
+            return
+        self._count(state, samples, self._elapsed())
+        if min(samples.ns) < self._sample_s(state) * 1e9 / 2:
+            state.iterations = 0  # Calibrated while something held it up: once more before the next round.
+        self.watcher.sampled(samples)
+        highest = max(each.rate for each in state.rounds)
+        self.watcher.progressed(state.case, self.round, highest)
+
+    def _burst(self, state: _State, count: int, started_s: float) -> Samples:
+        """Take a burst; where companions tell the clock, again if no window of it was quiet: the next round is seconds away."""
+        for _ in range(_BURSTS):
+            samples = burst(state, count, self.round, started_s)
+            if state.companion is None or samples.checked is False or quiet_window(samples) is not None:
+                break
+        return samples
+
+    def _calibrate(self, state: _State) -> None:
+        if state.iterations:
+            return
+        state.iterations = calibrate(state.prepared.run, self._sample_s(state))
+        if state.companion is not None:
+            state.companion_iterations = calibrate(state.companion.run, self._sample_s(state))
+
+    def _sample_s(self, state: _State) -> float:
+        if state.companion is None:
+            return self.plan.budget.sample_s
+        # Several threads start some 100 ns apart; bringing tiles in and out costs some 200 ns.
+        return CLOCKED_SAMPLE_S * (1 if state.case.threads == 1 else 2) * (4 if state.sheet.licence == "amx" else 1)
+
+    def _warm_up(self, state: _State) -> None:
+        """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
+        budget = self.plan.budget
+        working_set = int(state.case.params.get("working_set", 0))
+        touched = state.sheet.work.bytes or state.sheet.loads * LINE_BYTES * (state.sheet.measures == "latency")
+        if touched and not state.case.params.get("cold"):
+            passes = 2 if working_set <= TWO_PASSES_BYTES[state.sheet.measures == "latency"] else 1
+            if state.sheet.measures != "latency" or working_set <= LAST_CHASED_PASS_BYTES:
+                state.prepared.run(passes * -(-working_set // touched))
+        # Inside a block of one licence the previous case has left the clock where it belongs.
+        until = time.monotonic() + (budget.warmup_s if state.sheet.licence != self._licence else budget.sample_s)
+        while time.monotonic() < until:
+            state.prepared.run(state.iterations)
+        self._licence = state.sheet.licence
+
+    def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
+        """Take in a round: its best rate, and the share of the ports' count at the clock seen."""
+        seen, _ = judged(samples, state.case, self.device, state.sheet, state.companion_sheet)
+        state.rounds.append(seen)
+        state.ended_s.append(ended_s)
+
+
+def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
+    """Take the samples of one case in one round; the kernel is warm."""
+    take = _pairs if isinstance(state.prepared, Pairing) else _one_by_one
+    samples = replace(take(state, count), round=index, started_s=round(started_s, 4))
+    return replace(samples, stop="count" if samples.count == count else "time")
+
+
+def _pairs(state: _State, count: int) -> Samples:
+    """Threads that stay awake from sample to sample."""
+    assert isinstance(state.prepared, Pairing)
+    took = state.prepared.pairs(state.iterations, state.companion, state.companion_iterations, count, _BURST_LIMIT_S)
+    return Samples(
+        case=state.case.key,
+        round=0,
+        started_s=0.0,
+        iterations=took.iterations,
+        ns=thin(took.ns, KEEP_SAMPLES),
+        count=len(took.ns),
+        companion_ns=thin(took.companion_ns, KEEP_SAMPLES),
+        companion_iterations=took.companion_iterations,
+        switches=took.switches,
+        checked=took.checked,
+    )
+
+
+def _one_by_one(state: _State, count: int) -> Samples:
+    """One launch a sample, with whatever the device itself tells of it."""
+    taken: list[Timing] = []
+    until = time.monotonic() + _BURST_LIMIT_S
+    while len(taken) < count and (len(taken) < _LEAST_SAMPLES or time.monotonic() <= until):
+        taken.append(state.prepared.run(state.iterations))
+    verdicts = [timing.checked for timing in taken if timing.checked is not None]
+    return Samples(
+        case=state.case.key,
+        round=0,
+        started_s=0.0,
+        # A kernel may round up to what it can do; every sample of a burst then does the same number.
+        iterations=taken[-1].iterations,
+        ns=thin([timing.ns for timing in taken], KEEP_SAMPLES),
+        count=len(taken),
+        clock_hz=tuple(timing.clock_hz for timing in taken if timing.clock_hz is not None)[:KEEP_SAMPLES],
+        power_w=tuple(timing.power_w for timing in taken if timing.power_w is not None)[:KEEP_SAMPLES],
+        throttled=sum(timing.throttled for timing in taken),
+        switches=sum(timing.switches for timing in taken),
+        checked=all(verdicts) if verdicts else None,
+    )
+
+
+def calibrate(run: Callable[[int], Timing], sample_s: float) -> int:
+    """The number of iterations that last at least ``sample_s``, found by doubling and one proportional step.
+
+    Each step is timed twice and the shorter one believed: a thread that was held up would pass for a long loop.
+    """
+    iterations = 1
+    while iterations < _MAX_ITERATIONS:
+        timing = min((run(iterations) for _ in range(2)), key=lambda each: each.ns)
+        took_s = timing.ns * 1e-9
+        done = timing.iterations
+        if took_s >= sample_s / 4:
+            return max(1, -(-int(done * sample_s * 1e9) // max(1, timing.ns)))
+        iterations = max(2 * iterations, min(16 * iterations, int(done * sample_s / 2 / max(took_s, 1e-9))))
+    return iterations

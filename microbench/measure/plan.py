@@ -1,0 +1,174 @@
+"""What to measure: from a device and its kernels to a list of cases and a budget.
+
+The working sets come from the levels the system advertises, but nothing believes them: the sweep covers every size from 8 KiB to
+well past the last level, and `levels` decides afterwards which plateau a case lay on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import psutil
+
+from microbench.errors import CannotRun, UsageError
+from microbench.kernels import Kernel
+from microbench.measure import plan_cuda
+from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, sweep_of
+from microbench.records import LEVELS, Budget, Case, Device, Mode, Plan, Scope, Sheet, Value
+from microbench.records.dtypes import dtype as parse_dtype
+
+# A default run must end within 150 s on two cores, a quick one within 30 s; start, proof and report take the difference.
+BUDGETS = {
+    "quick": Budget(name="quick", time_limit_s=26.0, min_rounds=3, sample_s=0.7e-3, samples=5),
+    "default": Budget(name="default", time_limit_s=84.0, min_rounds=6, sample_s=1e-3, samples=8),
+    "thorough": Budget(name="thorough", time_limit_s=600.0, min_rounds=12, sample_s=1e-3, samples=12),
+}
+
+_AT_A_LEVEL = ("memory", "latency", "intensity")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What the user asked to see only. Empty means everything."""
+
+    only: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.dtypes:
+            try:
+                parse_dtype(name)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+        for name in self.levels:
+            if name not in LEVELS:
+                raise UsageError(f"unknown memory level {name!r}; known: {', '.join(LEVELS)}")
+
+    def admits(self, case: Case, sheet: Sheet, level: str | None) -> bool:
+        """Whether a case survives --only, --dtype and --level."""
+        if self.only and not any(fnmatchcase(sheet.name, glob) or fnmatchcase(case.key, glob) for glob in self.only):
+            return False
+        if self.dtypes and sheet.dtype not in {parse_dtype(name).name for name in self.dtypes}:
+            return False
+        return not self.levels or (level is not None and level in self.levels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the machine leaves us: threads to use and memory to fill."""
+
+    threads: int
+    memory_bytes: int
+
+    @classmethod
+    def here(cls) -> Room:
+        """The CPUs this process may use, and what memory is free (of the control group's limit, where there is one)."""
+        return cls(threads=len(os.sched_getaffinity(0)), memory_bytes=min(psutil.virtual_memory().available, _cgroup_memory()))
+
+
+def _cgroup_memory() -> int:
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            return int(Path(name).read_text(encoding="ascii"))
+    return 1 << 62
+
+
+def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selection, budget: Budget, seed: int = 0) -> Plan:
+    """Choose the cases for a device.
+
+    Raises
+    ------
+    UsageError
+        If the selection leaves nothing; the sentence names what could have been asked for.
+    CannotRun
+        If all that the selection names cannot run here; the sentence says why.
+    """
+    sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable is None]
+    cases: dict[str, Case] = {}
+    room = Room.here()
+    for case, level in _candidates(device, sheets, room, budget):
+        if selection.admits(case, kernels[case.kernel].sheet, level):
+            cases.setdefault(case.key, case)
+    if not cases:
+        lacks = lacking(kernels, selection)
+        if lacks:
+            raise CannotRun(f"{lacks[0].name} cannot run here: {lacks[0].unavailable}")
+        asked = ", ".join((*selection.only, *selection.dtypes, *selection.levels)) or "the device"
+        raise UsageError(
+            f"nothing to measure: no available kernel matches {asked}; 'microbench list kernels' shows names, dtypes and reasons"
+        )
+    return Plan(cases=tuple(cases.values()), budget=budget, seed=seed)
+
+
+def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:
+    """The kernels that a selection names and this machine cannot run; each sheet has the reason."""
+    level = selection.levels[0] if selection.levels else None
+    sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable]
+    # Arithmetic has no level: `--only 'fma*' --level L1` asks for nothing, whatever this machine lacks.
+    return [sheet for sheet in sheets if selection.admits(Case(kernel=sheet.name), sheet, level if sheet.measures in _AT_A_LEVEL else None)]
+
+
+def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:
+    teams = sorted({1, room.threads})
+    if budget.name == "quick":
+        # Starting a library alone takes a quick run's tenth.
+        sheets = [sheet for sheet in sheets if sheet.backend != "torch"]
+    if device.kind == "cuda":
+        yield from plan_cuda.candidates(device, sheets, budget.name)
+        return
+    for sheet in sheets:
+        if sheet.measures in ("compute", "cost") and not sheet.name.startswith("first_touch"):
+            for threads in teams:
+                yield _case(sheet, threads, teams), None
+    yield from _memory(device, sheets, room, budget)
+
+
+def _case(sheet: Sheet, threads: int, teams: Sequence[int], **params: Value) -> Case:
+    scope: Scope = "device" if threads == teams[-1] and threads > 1 else "core"
+    mode: Mode = "library" if sheet.backend == "torch" else "peak"
+    return Case(kernel=sheet.name, params=params, threads=threads, scope=scope, mode=mode)
+
+
+def _memory(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:
+    teams = sorted({1, room.threads})
+    sets = WorkingSets.of(device, room.memory_bytes, room.threads)
+    moving = [sheet for sheet in sheets if sheet.measures == "memory"]
+    widest = max((sheet.access_bytes for sheet in moving), default=0)
+    streams = Streams(widest_bytes=widest, quick=budget.name == "quick")
+    for sheet in moving:
+        if sheet.backend == "torch":
+            # A call of the library costs more than a pass over a cache.
+            yield from ((_case(sheet, threads, teams, working_set=2 * sets.cold * room.threads), "DRAM") for threads in teams)
+        elif streams.wide(sheet) or not streams.quick:
+            for level, params in streams.params(sheet, sets):
+                yield from ((_case(sheet, threads, teams, **params), level) for threads in teams)
+    for sheet, params in sweep_of(sheets, streams, sets.largest):
+        yield _case(sheet, 1, teams, **params), "sweep"
+    for sheet in sheets:
+        if sheet.measures == "intensity" and streams.wide(sheet):
+            yield from _intensities(sheet, sets, teams, quick=streams.quick)
+        if sheet.name.startswith("first_touch"):
+            for pages in ("4k", "huge"):
+                yield _case(sheet, 1, teams, pages=pages, working_set=16 * MIB), None
+
+
+def _intensities(sheet: Sheet, sets: WorkingSets, teams: Sequence[int], *, quick: bool) -> Iterable[tuple[Case, str | None]]:
+    """The roofline's shape: at the nearest level, at the second, and in main memory."""
+    where: dict[str, dict[str, Value]] = {name: {"working_set": sets.levels[name][0]} for name in ("L1", "L2") if name in sets.levels}
+    where["DRAM"] = {"working_set": sets.cold, "cold": 1}
+    for level, params in where.items():
+        if quick and level == "L2":
+            continue
+        for threads in teams[-1:] if quick else teams:
+            yield _case(sheet, threads, teams, **known(sheet, pages="huge", **params)), level
+
+
+def limited(budget: Budget, time_limit_s: float | None) -> Budget:
+    """The budget with the user's own time limit in place of its own."""
+    return budget if time_limit_s is None else replace(budget, time_limit_s=time_limit_s)

@@ -1,0 +1,125 @@
+"""What to measure on a GPU: which kernels, over which working sets, with how many resident blocks.
+
+Rates are of the whole device. Main memory is sought with a set of several last caches, the last cache below half its size (large
+chips split it in two), and a sweep shows where the one ends and the other begins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from microbench.records import Case, Device, Mode, Sheet, Value
+
+MIB = 1 << 20
+LAST_CACHES = 4  # fewer than three leave hits of the last cache in a stream through DRAM, and nothing else empties it between launches
+UNKNOWN_CACHE = 64 * MIB
+SHARE_OF_MEMORY = 8  # three arrays of a triad, two chases, and room for whoever else uses the card
+LEAST_SET = MIB
+HEADLINE = "bf16"  # the one format whose rate under power and heat every run measures
+# Resident blocks a multiprocessor: from all that fit (0) down to one, so that neither end of this sweep can hide a better one.
+OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2, 1), "thorough": (0, 8, 4, 2, 1)}
+PER_OCTAVE = {"quick": 1, "default": 2, "thorough": 4}
+QUICK_STREAMS = ("u4", "u8", "bulk")
+# Shares of the last cache: beyond half of it, where one that keeps copies in both of its parts has room for them no more.
+BEYOND_HALF = (5 / 8, 3 / 4, 7 / 8)
+LINES = {"quick": 24, "default": 32, "thorough": 64}  # single lines of the last cache, to see whether it has a near and a far part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sets:
+    """Working sets in bytes: of main memory at least three times the last cache, so that a pass throws out what the one before left."""
+
+    dram: int
+    l2: tuple[int, ...]
+    beyond_l1: int
+    beyond_half: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, device: Device) -> Sets:
+        """Choose sizes from what the device advertises of itself."""
+        caches = {name: level.capacity_bytes for name in ("L1", "L2") if (level := device.level(name)) is not None}
+        l2, l1 = caches.get("L2") or UNKNOWN_CACHE, caches.get("L1") or LEAST_SET // 2
+        affordable = max(LEAST_SET, (device.memory_bytes or 1 << 62) // SHARE_OF_MEMORY)
+        dram = min(max(LAST_CACHES * l2, LEAST_SET), affordable)
+        halves = tuple(size for share in BEYOND_HALF if (size := round(share * l2 / 1024) * 1024) <= affordable)
+        return cls(dram=dram, l2=(l2 * 3 // 8, l2 // 4), beyond_l1=2 * l1, beyond_half=halves if caches.get("L2") else ())
+
+
+def sweep(low: int, high: int, per_octave: int) -> list[int]:
+    """Sizes from one to the other, so many an octave, in whole KiB.
+
+    Examples
+    --------
+    >>> sweep(4096, 16384, 1)
+    [4096, 8192, 16384]
+    """
+    steps = max(1, round(per_octave * math.log2(high / low)))
+    sizes = (low * (high / low) ** (step / steps) for step in range(steps + 1))
+    return list(dict.fromkeys(round(size / 1024) * 1024 for size in sizes))
+
+
+def candidates(device: Device, sheets: Sequence[Sheet], budget: str) -> Iterable[tuple[Case, str | None]]:
+    """Every case worth measuring, with the level it is meant for (``sweep`` for the points of one)."""
+    if budget == "quick" and any(sheet.backend == "cuda" and sheet.measures == "compute" for sheet in sheets):
+        # Triton compiles for seconds; a quick run needs it only where nothing else has machine code.
+        sheets = [sheet for sheet in sheets if sheet.backend != "triton"]
+    sets = Sets.of(device)
+    headline = _headline(sheets)
+    for sheet in sheets:
+        if sheet.backend == "torch":
+            params = {"working_set": 2 * sets.dram} if "working_set" in sheet.params else {}
+            yield _case(sheet, "library", params), "DRAM" if params else None
+        elif sheet.measures == "compute":
+            if sheet.operands != "random":
+                yield _case(sheet, "peak", {}), None
+            elif budget == "thorough" or (sheet.name == headline and budget != "quick"):
+                yield _case(sheet, "sustained", {}), None
+        elif sheet.measures in ("cost", "link") or not sheet.params:
+            yield _case(sheet, "peak", {}), _fixed(sheet)
+        else:
+            yield from _by_level(sheet, sets, budget)
+
+
+def _fixed(sheet: Sheet) -> str | None:
+    return sheet.fixed_level if sheet.measures == "memory" else None
+
+
+def _headline(sheets: Sequence[Sheet]) -> str | None:
+    """The kernel of the chip's own matrix path: later families feed the cores better, and come later in the table."""
+    matrix = [sheet for sheet in sheets if sheet.unit == "matrix" and sheet.operands == "random" and "legacy" not in sheet.variant]
+    named = [sheet.name for sheet in matrix if sheet.dtype == HEADLINE] or [sheet.name for sheet in matrix]
+    return named[-1] if named else None
+
+
+def _by_level(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str | None]]:
+    steps = PER_OCTAVE[budget]
+    if sheet.measures == "latency":
+        low = 16 << 10 if sheet.variant == "ca" else sets.beyond_l1
+        for size in sweep(low, sets.dram, steps):
+            yield _case(sheet, "peak", {"working_set": size}), "sweep"
+        if "line" in sheet.params:
+            for size in sets.beyond_half:
+                yield _case(sheet, "peak", {"working_set": size}), "sweep"
+            for line in range(LINES[budget]):
+                yield Case(kernel=sheet.name, params={"line": line}, threads=1, scope="device", mode="peak"), "L2"
+        return
+    if sheet.measures == "intensity":
+        for level, size in (("DRAM", sets.dram), ("L2", sets.l2[0])) if budget != "quick" else (("DRAM", sets.dram),):
+            yield _case(sheet, "peak", {"working_set": size}), level
+        return
+    if sheet.backend == "cuda" and budget == "quick" and sheet.variant not in QUICK_STREAMS:
+        return
+    for blocks in OCCUPANCIES[budget]:
+        yield _case(sheet, "peak", {"working_set": sets.dram, "blocks_per_sm": blocks}), "DRAM"
+    for size in sets.l2[:1] if budget == "quick" else sets.l2:
+        yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "L2"
+    if sheet.access == "read" and sheet.variant == "u4":
+        for size in sweep(sets.beyond_l1, sets.dram, steps):
+            yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "sweep"
+
+
+def _case(sheet: Sheet, mode: Mode, params: Mapping[str, Value]) -> Case:
+    chosen = {name: value for name, value in params.items() if name in sheet.params}
+    return Case(kernel=sheet.name, params=chosen, threads=1, scope="device", mode=mode)

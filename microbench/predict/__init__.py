@@ -1,0 +1,54 @@
+"""From operators and a calibration to seconds, each with an interval and what limits it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from microbench.operators import Op, Table
+    from microbench.operators.capture import Graph
+    from microbench.predict.model import ModelTime
+    from microbench.records import Characterisation, Prediction
+
+
+@overload
+def predict(what: Graph, calibration: Characterisation) -> ModelTime: ...
+@overload
+def predict(what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> list[Prediction]: ...
+def predict(what: Graph | Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> ModelTime | list[Prediction]:
+    """Predict operators one by one, or a captured model as a whole.
+
+    Parameters
+    ----------
+    what
+        An operator or its expression, or several, or a table, or what ``capture`` made of a model.
+    calibration
+        The measured or fitted device.
+
+    Returns
+    -------
+    list of Prediction or ModelTime
+        Operators in the order asked, rows of a table that could not be read left out; one ``ModelTime`` for a captured model.
+
+    Raises
+    ------
+    UsageError
+        If an expression is wrong or the calibration lacks what is needed.
+    """
+    from microbench.operators import Op, Table, table_of
+    from microbench.operators.capture import Graph
+    from microbench.operators.core import parse
+    from microbench.predict.model import predict_model
+    from microbench.predict.operator import predict_table, predictions
+
+    if isinstance(what, Graph):
+        return predict_model(what, calibration)
+    if isinstance(what, Table):
+        table, names = what, [""] * what.size
+    else:
+        asked = [what] if isinstance(what, Op | str) else list(what)
+        made = [parse(item) if isinstance(item, str) else item for item in asked]
+        table, names = table_of(made), [str(item) for item in made]
+    return predictions(table, predict_table(table, calibration), names)

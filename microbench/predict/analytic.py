@@ -1,0 +1,230 @@
+"""Seconds of an operator from a handful of physical parameters: the mean that local correction starts from.
+
+    seconds = cost(launch) + factor(operator) x (compute^p + memory^p)^(1/p)
+
+``memory`` is bytes over the bandwidth of the level that holds the working set, levels blending into each other. ``compute`` has
+three forms: ``tiled`` for products on many units (tiles of a menu are dealt out in waves, the best tile and split of k wins),
+``smooth`` for products on few cores (each dimension costs as if it were a little longer), ``stream`` for all else. All
+parameters are kept as natural logarithms, so that a prior is a mean and a spread in factors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from microbench.operators.features import Features
+
+Floats = npt.NDArray[np.float64]
+
+# Output tiles that matrix libraries pick from, and how often they split k: the menu of cuBLAS and CUTLASS profiles.
+TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32), (16, 32))
+SPLITS = (1, 2, 4, 8, 16)
+LEAST_SPLIT_K = 128
+# Convolutions: the output tile of Winograd's F(2 x 2) kernel, 16 products for 32 image tiles times 32 channels, in one launch.
+FUSED_TILE = ((512, 32),)
+WHOLE_K = (1,)
+# Elements of the widest vector that libraries pad columns to.
+LANES = 16
+# Width, in ln(working set), over which one level gives way to the next.
+BLEND = 0.4
+
+# Width (ln) at which a residual stops counting as noise and starts counting as an outlier.
+NOISE = 0.12
+
+PRODUCTS = ("matmul", "bmm", "linear", "convolution", "attention", "recurrent")
+
+# Parameters that no datasheet tells, with means and spreads in ln: where 300 rows each of public tables of three GPUs put them.
+TILED = ("slope", "depth", "waves")
+WINOGRAD = ("winograd", "images", "filters", "fused")
+SHAPES: Mapping[str, tuple[float, float]] = {"sharpness": (0.7, 0.7), "slope": (-2.7, 0.8), "depth": (3.9, 0.9), "waves": (-0.7, 1.0)}
+SHAPES_OF: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "convolution": {"slope": (-0.9, 0.7), "depth": (2.1, 0.8), "waves": (0.9, 1.0),
+                    "winograd": (-0.2, 0.4), "images": (0.0, 0.4), "filters": (0.6, 0.6), "fused": (0.0, 0.3)},
+    "attention": {"slope": (0.0, 1.0), "depth": (4.6, 1.0), "waves": (0.7, 1.0)},
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """What is believed before any row is seen: ceilings by which the fit is pulled, with spreads in ln.
+
+    ``peak`` in FLOP/s and ``bandwidth`` in byte/s of the outermost level; ``inner`` has (capacity in bytes, bandwidth over the next
+    level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores); ``shapes`` takes the place of
+    entries of `SHAPES`.
+    """
+
+    peak: float
+    bandwidth: float
+    cost: Mapping[str, float]
+    units: float = 100.0
+    units_spread: float = 0.5
+    spread: float = 0.7
+    inner: tuple[tuple[float, float], ...] = ()
+    inner_spread: float = 0.5
+    threads: int = 1
+    shapes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def parameters(
+    form: str, family: str, prior: Prior, modes: tuple[tuple[str, ...], tuple[str, ...]]
+) -> tuple[tuple[str, ...], Floats, Floats]:
+    """Names, means and spreads of the parameters of a form; ``modes`` are the launch modes and the operators there are."""
+    launches, codes = modes
+    rows: list[tuple[str, float, float]] = [(f"cost.{launch}", np.log(prior.cost[launch]), 1.5) for launch in launches]
+    rows += [("peak", np.log(prior.peak), prior.spread), ("bandwidth", np.log(prior.bandwidth), prior.spread)]
+    shapes = {**SHAPES, **SHAPES_OF.get(family, {}), **prior.shapes}
+    rows.append(("sharpness", *shapes["sharpness"]))
+    for place, (capacity, ratio) in enumerate(prior.inner):
+        rows += [(f"capacity.{place}", np.log(capacity), 0.7), (f"ratio.{place}", np.log(ratio), prior.inner_spread)]
+    if form == "tiled":
+        rows.append(("units", np.log(prior.units), prior.units_spread))
+        rows += [(name, *shapes[name]) for name in (*TILED, *(WINOGRAD if family == "convolution" else ()))]
+    if form == "smooth":
+        rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(4.0), 1.0), ("k0", np.log(8.0), 1.0), ("lanes", 0.0, 1.0)]
+    if prior.threads > 1:
+        # Waking the team: below some size one thread alone is quicker.
+        rows += [("team", np.log(float(prior.threads)), 0.15), ("sync", np.log(4e-6), 1.0)]
+    if form == "stream" and family != "elementwise":
+        # A row costs as if it were so many elements longer.
+        rows.append(("short", np.log(2.0), 1.2))
+    if len(codes) > 1:
+        rows += [(f"factor.{code}", 0.0, 0.7) for code in codes] + [(f"overhead.{code}", 0.0, 0.7) for code in codes]
+    names, means, spreads = zip(*rows, strict=True)
+    return names, np.asarray(means), np.asarray(spreads)
+
+
+def memory_seconds(theta: Mapping[str, float], features: Features) -> Floats:
+    """Bytes over the bandwidth of the level they come from; weights come from where a whole model leaves them."""
+    seconds = features.bytes / _bandwidth(theta, features, features.bytes)
+    if features.footprint > 0:
+        outside = np.maximum(features.bytes, features.footprint)
+        slower = 1 / _bandwidth(theta, features, outside) - 1 / _bandwidth(theta, features, features.bytes)
+        seconds = seconds + features.weights * slower
+    return np.asarray(seconds)
+
+
+def _bandwidth(theta: Mapping[str, float], features: Features, working_set: Floats) -> Floats:
+    log_bandwidth = np.full(len(features), theta["bandwidth"])
+    log_bytes = np.log(working_set)
+    place = 0
+    while f"capacity.{place}" in theta:
+        inside = 1 / (1 + np.exp(np.clip((log_bytes - theta[f"capacity.{place}"]) / BLEND, -50, 50)))
+        log_bandwidth += theta[f"ratio.{place}"] * np.where(features.cold, 0.0, inside)
+        place += 1
+    return np.asarray(np.exp(log_bandwidth))
+
+
+def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -> Floats:
+    """FLOP over the peak, with what the form says about shapes."""
+    if form == "tiled":
+        return _tiled(theta, features)
+    plain = features.flop * np.exp(-theta["peak"])
+    if form == "smooth":
+        _, m, n, k = features.gemm.T
+        # Columns come in vectors: what does not fill the last one is computed all the same.
+        share = 1 / (1 + np.exp(-theta["lanes"]))
+        n = n * (1 - share) + share * LANES * np.ceil(n / LANES)
+        plain = plain * n / np.maximum(features.gemm[:, 2], 1)
+        return np.asarray(plain * (1 + np.exp(theta["m0"]) / m) * (1 + np.exp(theta["n0"]) / n) * (1 + np.exp(theta["k0"]) / k))
+    return np.asarray(plain)
+
+
+def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
+    """Waves of tiles over the units: the best tile and split, as a library would choose, and for convolutions the best algorithm."""
+    batch, m, n, k = features.gemm.T
+    # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of attention).
+    scale = features.flop / np.maximum(2 * batch * m * n * k, 1)
+    if "winograd" not in theta:
+        return np.asarray(scale * _waves(theta, features.gemm, features.element_bytes))
+    best: Floats = scale * _waves(theta, features.gemm, features.element_bytes, splits=WHOLE_K)
+    fits = np.isfinite(features.winograd[:, 0])
+    if fits.any():
+        # The transformed product counts one pass; a backward pass is two of them.
+        seconds = np.maximum(scale[fits], 1) * _winograd(theta, features.winograd[fits], features.element_bytes)
+        best[fits] = np.minimum(best[fits], seconds)
+    return best
+
+
+def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -> Floats:
+    """The better of F(4 x 4, 3 x 3), whose transformed images and filters pass through memory, and F(2 x 2, 3 x 3) in one kernel.
+
+    Their 36 and 16 products have image tiles, c_out and c_in as sizes; a filter of 9 becomes one of 36 or 16 elements.
+    """
+    large, small, c_out, c_in = tiled.T
+    per_byte = element_bytes * np.exp(-theta["bandwidth"])
+    filters, images = np.exp(theta["filters"]) * c_out * c_in * per_byte, np.exp(theta["images"]) * large * (c_in + c_out) * per_byte
+    product = np.stack([np.full(len(tiled), 36.0), large, c_out, c_in], axis=1)
+    through_memory = np.exp(theta["winograd"]) * _waves(theta, product, element_bytes, splits=WHOLE_K) + 72 * images + 81 * filters
+    product = np.stack([np.ones(len(tiled)), 16 * small, c_out, c_in], axis=1)
+    at_once = np.exp(theta["fused"]) * _waves(theta, product, element_bytes, FUSED_TILE, WHOLE_K) + 25 * filters
+    return np.asarray(np.minimum(through_memory, at_once))
+
+
+def _waves(
+    theta: Mapping[str, float],
+    product: Floats,
+    element_bytes: float,
+    menu: tuple[tuple[int, int], ...] = TILES,
+    splits: tuple[int, ...] = SPLITS,
+) -> Floats:
+    """Seconds of the best tile of a menu and the best number of parts of k, in the precision of the product's sizes."""
+    batch, m, n, k = product.T
+    units, share = math.exp(theta["units"]), 1 / (1 + math.exp(-theta["waves"]))
+    unit_rate = math.exp(theta["peak"]) / units
+    slope, depth = math.exp(theta["slope"]), math.exp(theta["depth"])
+    best = np.full(len(product), np.inf, dtype=product.dtype)
+    each, traffic = batch / units, batch * m * n * (element_bytes * math.exp(-theta["bandwidth"]))
+    for tile_m, tile_n in menu:
+        efficiency = 1 / (1 + slope * max(64 * (1 / tile_m + 1 / tile_n) - 0.75, 0))
+        step = 2 * tile_m * tile_n / (unit_rate * efficiency)
+        tiles = each * np.ceil(m / tile_m) * np.ceil(n / tile_n)
+        for split in splits:
+            waves = tiles * split
+            seconds = np.ceil(waves)
+            seconds *= share
+            np.maximum(waves, 1, out=waves)
+            waves *= 1 - share
+            seconds += waves
+            seconds *= step * (k / split + depth)
+            if split > 1:
+                seconds += split * traffic
+                seconds[k < split * LEAST_SPLIT_K] = np.inf
+            np.minimum(best, seconds, out=best)
+    return best
+
+
+def costs(theta: Mapping[str, float], features: Features) -> Floats:
+    """Fixed cost of each row's launch mode; a mode that was never seen takes the smallest that was."""
+    known = {name.removeprefix("cost."): float(np.exp(value)) for name, value in theta.items() if name.startswith("cost.")}
+    least = min(known.values())
+    found = np.full(len(features), least)
+    for launch, seconds in known.items():
+        found[features.launch == launch] = seconds
+    return found
+
+
+def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Floats, Floats, Floats, Floats]:
+    """Total seconds, and cost, compute and memory seconds."""
+    cost, compute, memory = costs(theta, features), compute_seconds(form, theta, features), memory_seconds(theta, features)
+    power = 1 + np.exp(theta["sharpness"])
+    most = np.maximum(np.maximum(compute, memory), 1e-30)
+    joined = most * ((compute / most) ** power + (memory / most) ** power) ** (1 / power)
+    if "team" in theta:
+        together = joined + np.exp(theta["sync"])
+        alone = joined * np.exp(theta["team"])
+        joined = np.minimum(together, alone)
+    factor = 1 + np.exp(theta["short"]) / features.cols if "short" in theta else np.ones(len(features))
+    for name, value in theta.items():
+        kind, _, code = name.partition(".")
+        if kind == "factor":
+            factor[features.code == code] *= np.exp(value)
+        elif kind == "overhead":
+            cost[features.code == code] *= np.exp(value)
+    return cost + factor * joined, cost, factor * compute, factor * memory

@@ -1,0 +1,71 @@
+"""Seconds of operators from a fit that was stored: its physics, what its local correction adds, and the interval at that place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from microbench.errors import UsageError
+from microbench.operators.features import Features
+from microbench.predict import analytic, gaussian_process
+from microbench.predict.analytic import NOISE
+from microbench.records import OperatorFit
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What a fit says about rows: ln seconds, half-width (ln, infinite where there is no interval), and the terms in seconds."""
+
+    log_seconds: Floats
+    half_width: Floats
+    cost: Floats
+    compute: Floats
+    memory: Floats
+
+
+@lru_cache(maxsize=64)
+def _loaded(key: tuple[Any, ...]) -> gaussian_process.Correction:
+    codes, scale, correction, points = key
+    grid = np.asarray(points, dtype=np.float64)
+    return gaussian_process.Correction(
+        codes=codes,
+        scale=np.asarray(scale),
+        apart=correction[2],
+        amplitude=correction[0],
+        noise=correction[1],
+        positions=grid[:, :-1],
+        alpha=grid[:, -1],
+    )
+
+
+def evaluate(made: OperatorFit, features: Features) -> Evaluated:
+    """Predict rows of the family that a fit belongs to."""
+    theta = {name: math.log(value) for name, value in made.terms.items()}
+    theta |= {f"cost.{launch}": math.log(value) for launch, value in made.cost_s.items()}
+    try:
+        total, cost, compute, memory = analytic.terms(made.form, theta, features)
+    except (KeyError, ValueError) as error:
+        says = f"the calibration's fit of {made.family} {made.dtype} cannot be evaluated ({error}); fit or measure it again"
+        raise UsageError(says) from None
+    log_seconds = np.log(total)
+    spread = np.full(len(features), made.correction.get("noise", NOISE))
+    if made.points and len(made.scale) != features.coordinates.shape[1]:
+        # A file of a version that looked at other coordinates: its physics holds, what it corrected is doubt.
+        spread = np.hypot(spread, made.correction.get("amplitude", NOISE))
+    elif made.points:
+        shrunk = tuple(made.correction[name] for name in ("amplitude", "noise", "apart"))
+        mean, spread = _loaded((made.codes, made.scale, shrunk, made.points)).at(features.coordinates, features.code)
+        log_seconds = log_seconds + mean
+    quantile = np.full(len(features), np.inf if made.quantile is None else made.quantile)
+    for name in set(features.code.tolist()) if made.quantiles else ():
+        if name in made.quantiles:
+            quantile[features.code == name] = made.quantiles[name]
+    width = quantile * spread
+    return Evaluated(log_seconds=log_seconds, half_width=width, cost=cost, compute=compute, memory=memory)

@@ -1,0 +1,188 @@
+"""From measured operator rows to a characterisation, with or without the device: `fit`."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from microbench.errors import UsageError
+from microbench.hardware.tables import gpus
+from microbench.operators.table import Table, read_rows
+from microbench.predict.fit_family import ROWS_FOR_FIT, Nominal, fit_table
+from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, Finding, Fits, MemoryLevel, OperatorFit
+from microbench.storage.store import SCHEMA
+
+if TYPE_CHECKING:
+    import io
+
+    import pandas as pd
+
+_CASE = "fitted from rows"
+# Rows whose work takes so long by the nominal figures that no launch hides a wrong unit, and how many of them must agree.
+LARGE_S = 2e-5
+LARGE_ROWS = 3
+# Winograd's algorithm, caches and a boost clock beat the printed figures by less; poor kernels miss them by less.
+FASTER, SLOWER = 0.1, 100.0
+
+
+def nominal_of(name: str) -> Nominal:
+    """Take the printed figures of a GPU as a prior.
+
+    Raises
+    ------
+    UsageError
+        If the table has no such GPU.
+    """
+    row = gpus.find(name)
+    if row is None:
+        from microbench.hardware.nominal import named
+
+        named(name)  # says which names there are
+        raise UsageError(f"no GPU named {name!r} is in the table; see 'microbench nominal'")
+    peak: dict[str, float] = {}
+    for rate in row.chip.rates:
+        value = row.sms * rate.flop * row.clock_hz(rate.unit, rate.dtype)
+        peak[rate.dtype] = max(peak.get(rate.dtype, 0.0), value)
+    return Nominal(peak=peak, bandwidth=row.memory_bandwidth, units=float(row.sms), caches=((float(row.l2_bytes), None),), kind="cuda")
+
+
+def fit(
+    rows: Table | str | Path | io.TextIOBase | pd.DataFrame, nominal: Nominal | str | None = None, name: str = "fitted rows"
+) -> Characterisation:
+    """Fit a device from operator rows that somebody measured.
+
+    Parameters
+    ----------
+    rows
+        A table, also of pandas, or the path of a CSV with columns op,dtype,params,seconds[,launch][,cache][,pass].
+    nominal
+        Figures known beforehand, or the name of a GPU of the nominal table.
+    name
+        What to call the device.
+
+    Returns
+    -------
+    Characterisation
+        With an ``OperatorFit`` per family, dtype and cache state, the ceilings they imply, and what is doubted as findings.
+
+    Raises
+    ------
+    UsageError
+        If the rows cannot be read or no family has enough of them.
+
+    Examples
+    --------
+    >>> c = fit("rows.csv", nominal="A100")  # doctest: +SKIP
+    """
+    table = rows if isinstance(rows, Table) else read_rows(rows, need_seconds=True)
+    known = nominal_of(nominal) if isinstance(nominal, str) else nominal
+    fits, findings = fit_table(table, known)
+    if not fits:
+        says = findings[0].says if findings else f"a fit needs {ROWS_FOR_FIT} measured rows of one family and dtype."
+        first = table.faults[min(table.faults)] if table.faults else ""
+        refused = f" ({len(table.faults)} of {table.size} rows were refused: {first})" if table.faults else ""
+        raise UsageError(f"nothing can be fitted: {says.rstrip('.')}{refused}; measure more shapes of one operator")
+    known = known or Nominal()
+    return Characterisation(
+        schema=SCHEMA,
+        device=_device(name, known),
+        environment=None,
+        plan=None,
+        ceilings=_ceilings(fits),
+        costs=_costs(fits),
+        fits=Fits(operators=fits),
+        findings=(*_faults(table), *_units(table, known), *findings),
+    )
+
+
+def _faults(table: Table) -> list[Finding]:
+    listed = sorted(table.faults.items())
+    found = [Finding(code="bad-row", severity="warning", says=f"row {place + 1}: {says}") for place, says in listed[:20]]
+    if len(listed) > 20:
+        found.append(Finding(code="bad-rows", severity="warning", says=f"{len(listed) - 20} further rows could not be read."))
+    return found
+
+
+def _units(table: Table, known: Nominal) -> list[Finding]:
+    """Seconds that no unit of the printed figures explains: milliseconds, or the figures of another product."""
+    found = []
+    for batch in table.batches:
+        peak = known.peak.get(batch.dtype)
+        if peak is None or known.bandwidth is None or batch.seconds is None:
+            continue
+        counts = batch.counts()
+        roofline = np.maximum(counts["flop"] / peak, (counts["bytes_read"] + counts["bytes_written"]) / known.bandwidth)
+        large = np.isfinite(batch.seconds) & (roofline > LARGE_S)
+        if large.sum() < LARGE_ROWS:
+            continue
+        ratio = float(np.median(batch.seconds[large] / roofline[large]))
+        if not FASTER < ratio < SLOWER:
+            says = f"{batch.row.name} {batch.dtype} takes {ratio:.3g} times what the nominal figures say, in the median of large rows."
+            remedy = "Check that seconds are seconds, and that the figures are this device's"
+            found.append(Finding(code="unit-doubtful", severity="warning", says=says, remedy=remedy))
+    return found
+
+
+def _device(name: str, known: Nominal) -> Device:
+    levels = (MemoryLevel(name="DRAM"),)
+    return Device(
+        id=hashlib.sha256(name.encode()).hexdigest()[:16],
+        kind=known.kind or "cuda",
+        name=name,
+        arch="unknown",
+        units_by_kind={"sm": round(known.units)} if known.units else {},
+        levels=levels,
+    )
+
+
+def _estimate(value: float, rows: int) -> Estimate:
+    # What a fit of few rows knows of a ceiling: the prior's spread shrunk by the number of rows.
+    width = 1 + 0.7 / max(rows, 1) ** 0.5
+    return Estimate(value=value, low=value / width, high=value * width, basis=f"fitted from {rows} operator rows")
+
+
+def _ceilings(fits: tuple[OperatorFit, ...]) -> tuple[Ceiling, ...]:
+    """Compute ceilings from families with a product inside, the memory ceiling from the family that moves bytes fastest."""
+    found: dict[str, Ceiling] = {}
+    for made in fits:
+        if made.form != "stream":
+            name = f"{made.family}.{made.dtype}".replace(" ", "_")
+            ceiling = Ceiling(
+                name=name,
+                measures="compute",
+                backend="torch",
+                rate=_estimate(made.terms["peak"], made.rows),
+                case=_CASE,
+                dtype=made.dtype,
+                scope="device",
+                mode="library",
+                operands="random",
+            )
+            if made.dtype not in found or ceiling.rate.value > found[made.dtype].rate.value:
+                found[made.dtype] = ceiling
+    streams = [made for made in fits if made.form == "stream"] or list(fits)
+    fastest = max(streams, key=lambda made: made.terms["bandwidth"])
+    memory = Ceiling(
+        name="operators.dram",
+        measures="memory",
+        backend="torch",
+        rate=_estimate(fastest.terms["bandwidth"], fastest.rows),
+        case=_CASE,
+        level="DRAM",
+        access="copy",
+        scope="device",
+        mode="library",
+    )
+    return (*found.values(), memory)
+
+
+def _costs(fits: tuple[OperatorFit, ...]) -> tuple[Cost, ...]:
+    least: dict[str, tuple[float, int]] = {}
+    for made in fits:
+        for launch, seconds in made.cost_s.items():
+            if launch not in least or seconds < least[launch][0]:
+                least[launch] = (seconds, made.rows)
+    return tuple(Cost(name=f"launch.{launch}", seconds=_estimate(*found), case=_CASE) for launch, found in least.items())

@@ -1,0 +1,344 @@
+"""Fit operator families: physical parameters under a prior, a local correction, and intervals that were cross-validated.
+
+The rows may be ours or somebody else's: shapes and seconds are all it takes. Per family and dtype the physics of `physics` is
+fitted by maximum a posteriori with a robust loss, `local` corrects what it leaves over, and the interval is conformal on the
+cross-validated residuals divided by the spread expected at their place, so that it widens with the distance from the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import least_squares
+from threadpoolctl import threadpool_limits
+
+from microbench.operators.features import Features, describe, join
+from microbench.operators.table import Table
+from microbench.predict import analytic, gaussian_process
+from microbench.predict.analytic import NOISE, PRODUCTS, Prior
+from microbench.records import Finding, OperatorFit
+
+Floats = npt.NDArray[np.float64]
+Shapes = Mapping[str, tuple[float, float]]
+
+CONFIDENCE = 0.9
+# With fewer rows the 90 % quantile of residuals lies beyond the largest one.
+ROWS_FOR_INTERVAL = 9
+ROWS_FOR_FIT = 5
+# With so many rows the 90 % quantile is known to a few points, and an operator need not share that of its family.
+ROWS_FOR_CODE = 30
+# Shares of printed peak and bandwidth that good GPU kernels reach; families that are not products are corrected by their factor.
+REACHED, MOSTLY_REACHED = {"bmm": (0.9, 0.55), "convolution": (0.9, 0.65)}, (0.9, 0.85)
+# Rows that name the same operator twice and differ by more than this factor contradict each other.
+CONTRADICTION = 1.5
+_FOLDS = 10
+_FOLDS_MANY = 5
+_MANY_ROWS = 100
+# Below so many rows a fold learns everything anew: what few rows were tuned with, they cannot judge.
+_FEW_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nominal:
+    """What is known of a device beforehand, all optional: FLOP/s by dtype, byte/s, compute units, caches as (bytes, byte/s or None).
+
+    ``measured`` says that the ceilings were seen and not printed: then they bind more tightly.
+    """
+
+    peak: Mapping[str, float] = field(default_factory=dict)
+    bandwidth: float | None = None
+    units: float | None = None
+    caches: tuple[tuple[float, float | None], ...] = ()
+    kind: Literal["cpu", "cuda"] | None = None
+    measured: bool = False
+
+
+def prior_of(nominal: Nominal, features: Features, seconds: Floats, dtype: str) -> Prior:
+    """What to believe of a family before looking at shapes: nominal figures where given, else the best rates among the rows."""
+    launches = sorted(set(features.launch.tolist()))
+    seen_peak, seen_bandwidth = float(np.max(features.flop / seconds)), float(np.max(features.bytes / seconds))
+    product = features.family in PRODUCTS
+    known_peak = nominal.peak.get(dtype)
+    reached = MOSTLY_REACHED if nominal.kind == "cpu" else REACHED.get(features.family, MOSTLY_REACHED)
+    peak = reached[0] * known_peak if known_peak and product else (known_peak or max(1.1 * seen_peak, 1.0))
+    bandwidth = reached[1] * nominal.bandwidth if nominal.bandwidth else 1.1 * seen_bandwidth
+    inner = tuple((capacity, max((speed or 2.5 * bandwidth) / bandwidth, 1.05)) for capacity, speed in nominal.caches)
+    if not nominal.caches and nominal.kind != "cpu":
+        inner = ((30e6, 2.0),)
+    return Prior(
+        peak=peak,
+        bandwidth=bandwidth,
+        cost={launch: max(0.8 * float(seconds[features.launch == launch].min()), 1e-8) for launch in launches},
+        units=nominal.units or 100.0,
+        units_spread=0.15 if nominal.units else 0.5,
+        spread=0.35 if known_peak and nominal.bandwidth and product else 0.7,
+        inner=_levels(inner),
+        threads=round(nominal.units) if nominal.kind == "cpu" and nominal.units else 1,
+    )
+
+
+def _levels(inner: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+    """Bandwidths over the outermost turned into ratios from each level to the next one out."""
+    outer = [*(ratio for _, ratio in inner), 1.0][1:]
+    return tuple((capacity, max(ratio / beyond, 1.05)) for (capacity, ratio), beyond in zip(inner, outer, strict=True))
+
+
+def _physics(
+    features: Features,
+    seconds: Floats,
+    model: tuple[Prior, str],
+    near: Mapping[str, float] | None = None,
+    noise: float = NOISE,
+) -> tuple[float, dict[str, float]]:
+    """Most probable parameters of a form, and how badly they do; a search from ``near`` (a fit of nearly the same rows) is short."""
+    prior, form = model
+    modes = (tuple(prior.cost), tuple(sorted(set(features.code.tolist()))))
+    names, mean, spread = analytic.parameters(form, features.family, prior, modes)
+    wanted = np.log(seconds)
+
+    def residuals(offset: Floats) -> Floats:
+        theta = dict(zip(names, mean + offset * spread, strict=True))
+        off = (np.log(analytic.terms(form, theta, features)[0]) - wanted) / noise
+        # The square root of the smooth L1 loss: quadratic within the noise, linear beyond.
+        robust = np.sign(off) * np.sqrt(2 * (np.sqrt(1 + off * off) - 1))
+        return np.concatenate([robust, offset])
+
+    starts = [np.zeros(len(names)), np.where(np.asarray(names) == "peak", -1.0, 0.0)]
+    if near is not None:
+        starts = [np.clip((np.asarray([near.get(name, centre) for name, centre in zip(names, mean, strict=True)]) - mean) / spread, -5, 5)]
+    best: Any = None
+    for start in starts:
+        found = least_squares(residuals, start, max_nfev=40 if near is None else 8, bounds=(-6, 6))
+        if best is None or found.cost < best.cost:
+            best = found
+    return float(best.cost), dict(zip(names, (mean + best.x * spread).tolist(), strict=True))
+
+
+def _forms(family: str, kind: str | None) -> tuple[str, ...]:
+    if family not in PRODUCTS:
+        return ("stream",)
+    return {"cuda": ("tiled",), "cpu": ("smooth",)}.get(kind or "", ("tiled", "smooth"))
+
+
+def fit_family(
+    features: Features,
+    seconds: Floats,
+    dtype: str,
+    nominal: Nominal | None = None,
+    shapes: Shapes | None = None,
+) -> OperatorFit:
+    """Fit one family and dtype.
+
+    Parameters
+    ----------
+    features, seconds
+        Calibration rows.
+    dtype
+        Their number format.
+    nominal
+        Figures known beforehand.
+    shapes
+        Means and spreads (ln) that take the place of those in `physics.SHAPES`.
+    """
+    nominal = nominal or Nominal()
+    prior = replace(prior_of(nominal, features, seconds, dtype), shapes=shapes or {})
+    tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
+    _, near, form = min(tried, key=lambda item: item[0])
+    theta, noise, fitted = _learn(features, seconds, (prior, form), near)
+    made = fitted.correction
+    if len(features) < _FEW_ROWS:
+        scores = _learn_anew(features, seconds, (nominal, dtype, form, prior.shapes))
+    else:
+        scores = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
+    return OperatorFit(
+        family=features.family,
+        dtype=dtype,
+        rows=len(features),
+        form=form,
+        cost_s={name.removeprefix("cost."): math.exp(value) for name, value in theta.items() if name.startswith("cost.")},
+        terms={name: math.exp(value) for name, value in theta.items() if not name.startswith("cost.")},
+        codes=made.codes,
+        scale=tuple(float(value) for value in made.scale),
+        correction={"amplitude": made.amplitude, "noise": made.noise, "apart": made.apart},
+        points=tuple(
+            tuple(float(f"{value:.6g}") for value in (*position, weight))
+            for position, weight in zip(made.positions, made.alpha, strict=True)
+        ),
+        residuals=tuple(float(f"{value:.5g}") for value in scores),
+        quantile=conformal_quantile(np.abs(scores), CONFIDENCE),
+        quantiles=_by_code(features.code, np.abs(scores)),
+        confidence=CONFIDENCE,
+        cache="cold" if bool(features.cold.all()) else "hot",
+        distrusted=tuple(int(place) for place in fitted.kept[fitted.weights < gaussian_process.DISTRUST]),
+    )
+
+
+def _learn(
+    features: Features, seconds: Floats, model: tuple[Prior, str], near: Mapping[str, float]
+) -> tuple[dict[str, float], float, gaussian_process.Fitted]:
+    """Physics refined from a first search, how well it can do at all (which decides what rows weigh against the prior), correction."""
+    form = model[1]
+    left = np.log(seconds) - np.log(analytic.terms(form, near, features)[0])
+    noise = float(np.clip(1.4826 * np.median(np.abs(left)), 0.5 * NOISE, 3 * NOISE))
+    _, theta = _physics(features, seconds, model, near, noise)
+    left = np.log(seconds) - np.log(analytic.terms(form, theta, features)[0])
+    return theta, noise, gaussian_process.correct(features.coordinates, features.code, left)
+
+
+def _folds(size: int) -> tuple[npt.NDArray[np.int64], int]:
+    """The fold of each row, and how many there are."""
+    folds = min(size, _FOLDS if size < _MANY_ROWS else _FOLDS_MANY)
+    return np.random.default_rng(size).permutation(size) % folds, folds
+
+
+def conformal_quantile(scores: Floats, confidence: float) -> float | None:
+    """Smallest score that covers so many of future rows, or ``None`` where there are too few to say."""
+    rank = math.ceil((len(scores) + 1) * confidence)
+    return None if rank > len(scores) else float(np.sort(scores)[rank - 1])
+
+
+def _by_code(code: npt.NDArray[np.object_], scores: Floats) -> dict[str, float]:
+    """Quantiles of the operators and kernels with rows enough for one of their own: depthwise errors say nothing of dense ones."""
+    names, counts = np.unique(code.astype(str), return_counts=True)
+    if len(names) == 1:
+        return {}
+    found = {str(name): conformal_quantile(scores[code == name], CONFIDENCE) for name in names[counts >= ROWS_FOR_CODE]}
+    return {name: float(f"{value:.5g}") for name, value in found.items() if value is not None}
+
+
+def _cross_validate(
+    features: Features, seconds: Floats, model: tuple[Prior, str, Mapping[str, float], float], fitted: gaussian_process.Fitted
+) -> Floats:
+    """Residuals of rows that the fit of their fold has not seen, over the spread expected at their place."""
+    prior, form, near, noise = model
+    scores = np.zeros(len(features))
+    order, folds = _folds(len(features))
+    for fold in range(folds):
+        inside, outside = order != fold, order == fold
+        train, test = features.take(inside), features.take(outside)
+        launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
+        _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near, noise)
+        left = np.log(seconds[inside]) - np.log(analytic.terms(form, theta, train)[0])
+        made = gaussian_process.rebuild(fitted.hyper, *gaussian_process.thin(train.coordinates, train.code, left))
+        mean, spread = made.at(test.coordinates, test.code)
+        off = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
+        scores[outside] = off / spread
+    return scores
+
+
+def _learn_anew(features: Features, seconds: Floats, given: tuple[Nominal, str, str, Shapes]) -> Floats:
+    """The same scores where rows are few: prior, physics, noise and correction are learnt in each fold as if its rows were all."""
+    nominal, dtype, form, shapes = given
+    scores = np.zeros(len(features))
+    order, folds = _folds(len(features))
+    for fold in range(folds):
+        inside, outside = order != fold, order == fold
+        train, test = features.take(inside), features.take(outside)
+        model = (replace(prior_of(nominal, train, seconds[inside], dtype), shapes=shapes), form)
+        _, near = _physics(train, seconds[inside], model)
+        theta, _, fitted = _learn(train, seconds[inside], model, near)
+        mean, spread = fitted.correction.at(test.coordinates, test.code)
+        off = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
+        scores[outside] = off / spread
+    return scores
+
+
+def fit_table(table: Table, nominal: Nominal | None = None) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:
+    """Fit every family, dtype and cache state of a table of measured rows.
+
+    Returns
+    -------
+    fits, findings
+        Findings name rows that contradict each other, rows that are distrusted, families with too few rows.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[Features, Floats, npt.NDArray[np.int64]]]] = {}
+    findings: list[Finding] = []
+    for batch in table.batches:
+        if batch.seconds is None:
+            continue
+        timed = batch.take(np.isfinite(batch.seconds))
+        if len(timed) and timed.seconds is not None:
+            features, seconds, index = _merge(describe(timed), timed.seconds, timed.index, findings)
+            groups.setdefault((batch.row.family, batch.dtype, batch.cache), []).append((features, seconds, index))
+    fits = []
+    for (family, dtype, cache), parts in groups.items():
+        features, seconds = join([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        if len(features) < ROWS_FOR_FIT:
+            findings.append(_too_few(family, dtype, len(features)))
+            continue
+        # A fit factorises thousands of small matrices: dealing those out to threads gains nothing, and on a busy machine every barrier
+        # waits for a thread that is not running.
+        with threadpool_limits(limits=1, user_api="blas"):
+            made = fit_family(features, seconds, dtype, nominal)
+        index = np.concatenate([part[2] for part in parts])
+        made = replace(
+            made, cache="cold" if cache == "cold" else "hot", distrusted=tuple(sorted(int(index[place]) for place in made.distrusted))
+        )
+        findings += _doubts(made)
+        fits.append(made)
+    return tuple(fits), tuple(findings)
+
+
+def _too_few(family: str, dtype: str, rows: int) -> Finding:
+    return Finding(
+        code="too-few-rows",
+        severity="warning",
+        says=f"{family} {dtype} has {rows} different rows; a fit needs {ROWS_FOR_FIT}, an interval {ROWS_FOR_INTERVAL}.",
+        remedy="Measure more shapes, small to large.",
+    )
+
+
+def _doubts(made: OperatorFit) -> list[Finding]:
+    found = []
+    if made.quantile is None:
+        found.append(
+            Finding(
+                code="no-interval",
+                severity="warning",
+                says=f"{made.family} {made.dtype} has {made.rows} rows; an interval needs {ROWS_FOR_INTERVAL}.",
+                remedy="Measure more shapes.",
+            )
+        )
+    if made.distrusted:
+        rows = ", ".join(str(place + 1) for place in made.distrusted[:10])
+        found.append(
+            Finding(
+                code="distrusted-rows",
+                severity="warning",
+                says=f"{made.family} {made.dtype}: {len(made.distrusted)} rows disagree with their neighbours: row {rows}.",
+                remedy="Measure them again.",
+            )
+        )
+    return found
+
+
+def _merge(
+    features: Features, seconds: Floats, index: npt.NDArray[np.int64], findings: list[Finding]
+) -> tuple[Features, Floats, npt.NDArray[np.int64]]:
+    """Rows that name the same operator become one with the (lower) median time; those that contradict each other are named."""
+    keys: Sequence[bytes] = [row.tobytes() for row in np.column_stack([features.coordinates, features.flop, features.bytes, features.gemm])]
+    _, first, inverse = np.unique(np.asarray(keys, dtype=object), return_index=True, return_inverse=True)
+    if len(first) == len(keys):
+        return features, seconds, index
+    order = np.argsort(first)
+    merged = np.empty(len(first))
+    for place in range(len(first)):
+        times = seconds[inverse == place]
+        # Of two, the lower: what disturbs a measurement makes it longer.
+        merged[place] = np.sort(times)[(len(times) - 1) // 2]
+        if times.max() > CONTRADICTION * times.min():
+            rows = ", ".join(str(row + 1) for row in index[inverse == place][:5])
+            findings.append(
+                Finding(
+                    code="contradictory-rows",
+                    severity="warning",
+                    says=f"rows {rows} name one operator, {times.max() / times.min():.1f} times apart; their lower median is used.",
+                    remedy="Keep the right one.",
+                )
+            )
+    return features.take(first[order]), merged[order], index[first[order]]

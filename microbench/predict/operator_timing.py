@@ -1,0 +1,263 @@
+"""Timing operators in rounds: every operator is visited once a round, in seeded order, and the lower envelope over rounds is its time.
+
+Disturbance is one-sided and comes in episodes of seconds. An episode spoils one visit of many operators and not all visits of
+one, so that the smallest of several rounds is the quiet time. On a processor every round also times each operator among others
+(`streams`), because inside a model it is never called twice in a row.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+from microbench.errors import CannotRun
+from microbench.predict import cold_cache
+from microbench.records import Finding
+
+if TYPE_CHECKING:
+    from microbench.operators import Op
+
+Floats = npt.NDArray[np.float64]
+Call = Callable[[], object]
+# Hears between two operators what comes next, the number of the round, the share that is done and the seconds left.
+Told = Callable[[str, int, float, float], None]
+
+# A sample lasts at least so long, and a visit takes so many; the smallest stands for the visit.
+SAMPLE_S = 0.4e-3
+SAMPLES = 3
+# A sample of a whole model lasts so long.
+WHOLE_S = 5e-3
+# Operators stay prepared between rounds while they fit into this share of free memory; the rest are prepared at each visit.
+KEPT_SHARE = 0.25
+# For the time left: the share of a round that operators alone take, and the share of a round from which on it is told.
+_ALONE = 0.7
+_TELLING = 0.03
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` rounds are done; ``seed`` orders each of them."""
+
+    limit_s: float
+    least: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds:
+    """Seconds of each operator (row) in each round (column); NaN where it could not run.
+
+    ``among`` has the same by the bytes that other operators touched between two calls, ``whole`` seconds of whole models by name.
+    """
+
+    operators: tuple[Op, ...]
+    seconds: Floats
+    findings: tuple[Finding, ...] = ()
+    among: dict[float, Floats] = field(default_factory=dict)
+    whole: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def envelope(self) -> Floats:
+        """The smallest time over rounds."""
+        return lowest(self.seconds)
+
+    @property
+    def cold(self) -> Floats:
+        """Time after many bytes of other operators: the median over rounds, each with other neighbours; NaN where none was timed."""
+        return middle(self.among[cold_cache.COLD]) if self.among else np.full(len(self.operators), np.nan)
+
+    def halves(self, cold: bool = False) -> tuple[Floats, Floats]:
+        """Times of the even and of the odd rounds: two measurements of the same rows."""
+        seconds, over = (self.among[cold_cache.COLD], middle) if cold else (self.seconds, lowest)
+        return over(seconds[:, ::2]), over(seconds[:, 1::2])
+
+    def take(self, first: int, last: int) -> Rounds:
+        """Rows from ``first`` up to ``last``."""
+        rows = slice(first, last)
+        among = {reuse: seconds[rows] for reuse, seconds in self.among.items()}
+        return replace(self, operators=self.operators[rows], seconds=self.seconds[rows], among=among)
+
+
+def lowest(seconds: Floats) -> Floats:
+    """Smallest of each row; NaN for a row without any."""
+    least: Floats = np.where(np.isfinite(seconds), seconds, np.inf).min(axis=1, initial=np.inf)
+    return least
+
+
+def middle(seconds: Floats) -> Floats:
+    """Median of each row; NaN for a row without any."""
+    seen = np.isfinite(seconds)
+    ordered = np.sort(np.where(seen, seconds, np.inf), axis=1)
+    place = np.maximum(seen.sum(axis=1) - 1, 0) // 2
+    found = ordered[np.arange(len(ordered)), place] if ordered.shape[1] else np.full(len(ordered), np.inf)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+@dataclass(slots=True)
+class _Visit:
+    op: Op
+    times: int = 0
+    call: Call | None = None
+
+
+@dataclass(slots=True)
+class _Teller:
+    """Estimates how far a measurement is: by the time it may take, or by the rounds it must do where those take longer."""
+
+    told: Told | None
+    effort: Effort
+    started: float = field(default_factory=time.monotonic)
+    rounds: int = 0
+
+    def next(self, what: str, share_of_round: float) -> None:
+        if self.told is None:
+            return
+        elapsed = time.monotonic() - self.started
+        done = self.rounds + share_of_round
+        # The first operators load the library, and tell nothing of the others.
+        needed_s = elapsed * self.effort.least / done if done > _TELLING else 0.0
+        whole_s = max(self.effort.limit_s, needed_s, elapsed + 1e-9)
+        self.told(what, self.rounds + 1, elapsed / whole_s, whole_s - elapsed)
+
+
+def measure(
+    operators: Sequence[Op], place: str, effort: Effort, whole: Mapping[str, Call] | None = None, told: Told | None = None
+) -> Rounds:
+    """Time operators until the time is up.
+
+    Parameters
+    ----------
+    operators
+        What to run; each is prepared, run once and then timed.
+    place
+        Torch's name of the device.
+    effort
+        How long.
+    whole
+        Whole models to be timed in the same rounds, by name.
+    told
+        Hears how far it is.
+
+    Raises
+    ------
+    CannotRun
+        If torch is missing or none of the operators can run.
+    """
+    library = _library(place)
+    state = [_Visit(op=operator) for operator in operators]
+    findings: list[Finding] = []
+    columns: list[Floats] = []
+    among: dict[float, list[Floats]] = {reuse: [] for reuse in (cold_cache.STREAMS if place == "cpu" else ())}
+    models = dict.fromkeys(whole or {}, math.inf)
+    order = list(range(len(state)))
+    shuffler = random.Random(effort.seed)  # noqa: S311 - the order is no secret
+    teller = _Teller(told=told, effort=effort)
+    until = teller.started + effort.limit_s
+    alone = _ALONE if among else 1.0
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while len(columns) < effort.least or time.monotonic() < until:
+            shuffler.shuffle(order)
+            columns.append(_round(state, order, library, findings, lambda name, share: teller.next(name, share * alone)))
+            for name, call in (whole or {}).items():
+                models[name] = min(models[name], _whole(call, library.clock))
+            for part, (reuse, found) in enumerate(among.items()):
+                teller.next("operators among others", alone + (1 - alone) * part / len(among))
+                found.append(_stream(state, order, library, reuse))
+            teller.rounds += 1
+            gc.collect()
+    finally:
+        if collecting:
+            gc.enable()
+    seconds = np.stack(columns, axis=1)
+    if not np.isfinite(seconds).any():
+        raise CannotRun(f"no operator could run on {place}: {findings[0].says if findings else 'none was asked for'}")
+    return Rounds(
+        operators=tuple(operators),
+        seconds=seconds,
+        findings=tuple(findings),
+        among={reuse: np.stack(found, axis=1) for reuse, found in among.items()},
+        whole=models,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Library:
+    """How to make an operator's call, and how to time calls."""
+
+    prepare: Callable[[Any], Call]
+    clock: Callable[[Call, int], float]
+
+
+def _library(place: str) -> _Library:
+    from microbench.hardware.torch_import import import_torch
+    from microbench.operators import torch_calls
+
+    import_torch()
+
+    return _Library(prepare=lambda operator: torch_calls.call_of(operator, place), clock=torch_calls.timer(place))
+
+
+def _stream(state: Sequence[_Visit], order: Sequence[int], library: _Library, reuse: float) -> Floats:
+    """One round of a stream; operators that were not kept are left out of the short streams and prepared for the last."""
+    column = np.full(len(state), np.nan)
+    last = reuse >= cold_cache.COLD
+    able = [place for place in order if state[place].times > 0 and (last or state[place].call is not None)]
+    sizes = [visit.op.work.bytes for visit in state]
+    names = [visit.op.name for visit in state]
+    for hand in cold_cache.hands(names, able if last else able[: cold_cache.PROBES]):
+        for group in cold_cache.groups(sizes, hand, reuse):
+            calls = [state[place].call or library.prepare(state[place].op) for place in group]
+            column[group] = cold_cache.timed(calls)
+    return column
+
+
+def _whole(call: Call, clock: Callable[[Call, int], float]) -> float:
+    """Seconds of a model in this round."""
+    clock(call, 1)
+    times = max(1, min(50, int(WHOLE_S / clock(call, 1))))
+    return min(clock(call, times) for _ in range(SAMPLES))
+
+
+def _round(
+    state: Sequence[_Visit], order: Sequence[int], library: _Library, findings: list[Finding], told: Callable[[str, float], None]
+) -> Floats:
+    column = np.full(len(state), np.nan)
+    free = psutil.virtual_memory().available
+    held = sum(visit.op.work.bytes for visit in state if visit.call is not None)
+    for position, place in enumerate(order):
+        visit = state[place]
+        if visit.times < 0:
+            continue
+        told(str(visit.op), position / len(order))
+        try:
+            call = visit.call or library.prepare(visit.op)
+        except CannotRun as error:
+            visit.times = -1
+            findings.append(Finding(code="operator-not-measured", severity="warning", says=str(error)))
+            continue
+        if visit.call is None and held + visit.op.work.bytes < KEPT_SHARE * free:
+            visit.call, held = call, held + visit.op.work.bytes
+        if visit.times == 0:
+            visit.times = _calibrate(call, library.clock)
+        else:
+            library.clock(call, 1)
+        column[place] = min(library.clock(call, visit.times) for _ in range(SAMPLES))
+    return column
+
+
+def _calibrate(call: Call, clock: Callable[[Call, int], float]) -> int:
+    """Calls that fill a sample."""
+    clock(call, 2)
+    once = min(clock(call, 1) for _ in range(3))
+    return max(1, min(1000, int(SAMPLE_S / max(once, 1e-7)) + 1))

@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microbench.errors import UsageError
+from microbench.hardware import nominal
+from microbench.hardware.tables import gpus, ports, published
+from microbench.records import Device, Sheet, Work
+
+TFLOPS = 1e12
+
+
+def cpu(arch: str, *features: str) -> Device:
+    return Device(id="1", kind="cpu", name="CPU", arch=arch, features=features, units_by_kind={"core": 4})
+
+
+def sheet(ports_word: str, lanes: int, flop_per_lane: int = 2, dtype: str = "f32") -> Sheet:
+    return Sheet(
+        name="fma.x",
+        measures="compute",
+        backend="native",
+        device_kind="cpu",
+        says="",
+        dtype=dtype,
+        ports=ports_word,
+        lanes=lanes,
+        flop_per_lane=flop_per_lane,
+    )
+
+
+def memory_sheet(width: int, loads: int, stores: int) -> Sheet:
+    work = Work(bytes_read=loads * width // 8, bytes_written=stores * width // 8)
+    return Sheet(
+        name="copy.x",
+        measures="memory",
+        backend="native",
+        device_kind="cpu",
+        says="",
+        ports=f"copy.v{width}",
+        loads=loads,
+        stores=stores,
+        work=work,
+    )
+
+
+# --- GPUs ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_a100_gives_the_figures_of_its_data_sheet() -> None:
+    found = nominal.named("A100")
+    rates = {row.name: row.rate for row in found.rows}
+    assert rates["vector f32"] == pytest.approx(19.5 * TFLOPS, rel=0.005)
+    assert rates["vector f64"] == pytest.approx(9.7 * TFLOPS, rel=0.005)
+    assert rates["vector f16"] == pytest.approx(78 * TFLOPS, rel=0.005)
+    assert rates["matrix f16 (f32 accumulator)"] == pytest.approx(312 * TFLOPS, rel=0.005)
+    expected = {
+        "SMs": "108",
+        "CUDA cores": "6912",
+        "tensor cores": "432",
+        "power limit": "400 W",
+        "base clock": "1.095 GHz",
+        "boost clock": "1.410 GHz",
+    }
+    assert expected.items() <= found.facts.items()
+
+
+def test_the_formula_is_the_rate() -> None:
+    for gpu in gpus.GPUS:
+        for row in nominal.named(gpu.name).rows:
+            terms = [float(term) for term in re.findall(r"(?:^|x |/ )([\d.]+)", row.formula)]
+            product = terms[0] * terms[1] / 8 if row.name == "memory" else terms[0] * terms[1] * terms[2] * terms[3]
+            assert row.rate == pytest.approx(product * 1e9, rel=0.001), (gpu.name, row)
+
+
+@pytest.mark.parametrize(
+    ("driver_says", "name"),
+    [
+        ("NVIDIA A100-SXM4-40GB", "A100 SXM4 40GB"),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "A100 SXM4 40GB"),
+        ("NVIDIA A100 80GB PCIe", "A100 PCIe 80GB"),
+        ("Tesla V100-SXM2-32GB", "V100 SXM2 32GB"),
+        ("NVIDIA H100 80GB HBM3", "H100 SXM5 80GB"),
+        ("NVIDIA GH200 480GB", "GH200 96GB"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX PRO 6000"),
+    ],
+)
+def test_gpus_are_found_by_what_the_driver_calls_them(driver_says: str, name: str) -> None:
+    gpu = gpus.find(driver_says)
+    assert gpu is not None
+    assert gpu.name == name
+
+
+def test_an_unknown_name_gets_close_ones() -> None:
+    with pytest.raises(UsageError, match=r"no GPU named 'H1000' .*H100 SXM5"):
+        nominal.named("H1000")
+    with pytest.raises(UsageError, match="known: "):
+        nominal.named("")
+
+
+@given(st.text(max_size=30))
+def test_any_name_is_found_or_refused_in_a_sentence(name: str) -> None:
+    try:
+        assert nominal.named(name).rows
+    except UsageError as error:
+        assert "in the table" in str(error)  # noqa: PT017
+
+
+def test_a_wrong_sm_count_in_the_table_is_noticed() -> None:
+    with pytest.raises(ValueError, match="advertised"):
+        dataclasses.replace(gpus.GPUS[7], sms=gpus.GPUS[7].sms + 4)
+
+
+def test_an_impossible_memory_is_noticed() -> None:
+    with pytest.raises(ValueError, match="bus"):
+        dataclasses.replace(gpus.GPUS[0], memory_bandwidth=100e12)
+
+
+def test_published_figures_beyond_the_chip_are_refused() -> None:
+    with pytest.raises(ValueError, match="beyond"):
+        published.Published(gpu="L4", measures="compute", unit="vector", dtype="f32", value=60e12, mode="peak", source="x")
+    with pytest.raises(ValueError, match="beyond"):
+        published.Published(gpu="L4", measures="memory", level="DRAM", access="read", value=400e9, mode="peak", source="x")
+
+
+def test_an_a100_and_an_h100_have_published_figures_with_sources() -> None:
+    for name in ("A100", "H100"):
+        rows = published.published(name)
+        assert {"compute", "memory"} <= {row.measures for row in rows}
+        assert all(row.source for row in rows)
+
+
+def test_a_cuda_sheet_is_bounded_by_sms_times_the_chip() -> None:
+    device = Device(id="1", kind="cuda", name="NVIDIA A100-SXM4-40GB", arch="sm_80", units_by_kind={"sm": 108})
+    matrix = Sheet(
+        name="mma.f16.f32", measures="compute", backend="cuda", device_kind="cuda", says="", unit="matrix", dtype="f16", accumulator="f32"
+    )
+    assert nominal.nominal_rate(matrix, device, clock_hz=1.41e9, threads=1) == pytest.approx(312e12, rel=0.005)
+    mig = dataclasses.replace(device, name="NVIDIA A100-SXM4-40GB MIG 1g.5gb", units_by_kind={"sm": 14})
+    assert nominal.nominal_rate(matrix, mig, clock_hz=1.41e9, threads=1) == pytest.approx(312e12 * 14 / 108, rel=0.005)
+    assert nominal.nominal_rate(dataclasses.replace(matrix, dtype="f8e4m3"), device, clock_hz=1.41e9, threads=1) is None
+
+
+# --- CPUs ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arch", "word", "lanes", "flop_per_cycle"),
+    [
+        ("haswell", "fma.v256", 8, 32),
+        ("cascadelake", "fma.v512", 16, 64),
+        ("zen4", "fma.v512", 16, 32),
+        ("zen5", "fma.v512", 16, 64),
+        ("zen", "fma.v256", 8, 16),
+        ("neoverse_v2", "fma.v128", 4, 32),
+        ("neoverse_n1", "fma.v128", 4, 16),
+    ],
+)
+def test_fma_rates_are_lanes_times_ports_times_two(arch: str, word: str, lanes: int, flop_per_cycle: float) -> None:
+    rate = nominal.nominal_rate(sheet(word, lanes), cpu(arch), clock_hz=3e9, threads=2)
+    assert rate == pytest.approx(flop_per_cycle * 3e9 * 2)
+
+
+def test_int8_dots_and_tiles_count_their_operations() -> None:
+    device = cpu("sapphirerapids")
+    assert nominal.nominal_rate(sheet("dot_i8.v512", 16, 8, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(256e9)
+    assert nominal.nominal_rate(sheet("tile.amx", 256, 128, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(2048e9)
+
+
+def test_memory_rates_are_bound_by_loads_or_stores_whichever_take_longer() -> None:
+    device = cpu("cascadelake")
+    assert nominal.nominal_rate(memory_sheet(512, 16, 0), device, clock_hz=1e9, threads=1) == pytest.approx(128e9)
+    assert nominal.nominal_rate(memory_sheet(512, 0, 16), device, clock_hz=1e9, threads=1) == pytest.approx(64e9)
+    assert nominal.nominal_rate(memory_sheet(512, 8, 8), device, clock_hz=1e9, threads=1) == pytest.approx(128e9)
+    assert nominal.nominal_rate(memory_sheet(512, 16, 8), device, clock_hz=1e9, threads=1) == pytest.approx(192e9)
+
+
+@pytest.mark.parametrize("arch", ["x86_64_v3", "aarch64", "pentium4", ""])
+def test_a_chip_that_is_not_in_the_table_has_no_nominal(arch: str) -> None:
+    device = cpu(arch)
+    assert nominal.nominal_rate(sheet("fma.v256", 8), device, clock_hz=3e9, threads=1) is None
+    described = nominal.described(device)
+    assert described.rows == ()
+    assert "not in the port table" in described.notes[0]
+
+
+def test_a_word_that_the_row_lacks_has_no_nominal() -> None:
+    assert nominal.nominal_rate(sheet("fma.v512", 16), cpu("haswell"), clock_hz=3e9, threads=1) is None
+
+
+def test_a_hypervisor_that_reports_an_older_model_is_seen_through() -> None:
+    masked = cpu("icelake", "sse2", "avx2", "avx512f", "amx_tile", "amx_int8", "amx_bf16")
+    row = nominal.ports_of(masked)
+    assert row is not None
+    assert row.arch == "sapphirerapids"
+    assert any("calls itself icelake" in note for note in nominal.described(masked).notes)
+    plain = nominal.ports_of(cpu("icelake", "sse2", "avx512f"))
+    assert plain is not None
+    assert plain.arch == "icelake"
+
+
+def test_a_cpu_without_a_known_clock_still_gets_its_work_per_cycle() -> None:
+    found = nominal.described(cpu("cascadelake", "sse2", "avx2"))
+    by_name = {row.name: row for row in found.rows}
+    assert by_name["vector 256 bit f32"].per_cycle == 4 * 2 * 8 * 2
+    assert by_name["vector 256 bit f32"].rate is None
+    assert "vector 512 bit f32" not in by_name, "the feature list has no avx512f"
+    assert any("'microbench run' measures it" in note for note in found.notes)
+    clocked = nominal.described(dataclasses.replace(cpu("cascadelake"), boost_clock_hz=3e9))
+    assert {row.name: row.rate for row in clocked.rows}["vector 512 bit f64"] == pytest.approx(4 * 2 * 8 * 2 * 3e9)
+
+
+def test_every_row_counts_what_its_instruction_sets_offer() -> None:
+    for row in ports.PORTS.values():
+        arm = "dot_i8.v128" not in row.per_cycle or row.arch.startswith(("neoverse", "m"))
+        widths = ["v128"] if arm and "fma.v256" not in row.per_cycle else ["v128", "v256"] + ["v512"] * ("fma.v512" in row.per_cycle)
+        for kind in ("fma", "load", "store"):
+            assert {f"{kind}.{width}" for width in ("scalar", *widths)} <= set(row.per_cycle), row.arch
+        assert row.source
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"per_cycle": {"fma.v1024": 2}},
+        {"per_cycle": {"fma.v128": 0}},
+        {"per_cycle": {"fma.v128": 1, "fma.v256": 2, "load.v128": 1, "store.v128": 1}},
+        {"per_cycle": {"fma.v128": 2, "load.v128": 1, "store.v128": 1}, "varies": {"fma.v128": 4}},
+    ],
+)
+def test_a_row_that_cannot_be_is_refused(row: dict[str, dict[str, float]]) -> None:
+    with pytest.raises(ValueError, match="ports of x"):
+        ports.Ports(arch="x", source="y", **row)
+
+
+def test_the_table_knows_every_word_of_the_native_kernels() -> None:
+    pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
+    from microbench.kernels import cpu
+
+    # A string instruction moves as many bytes a cycle as its microcode likes: it has no ports, and no nominal rate.
+    bound = [row for row in cpu.sheets() if row.measures in ("compute", "memory") and row.variant != "rep"]
+    assert bound
+    for row in bound:
+        assert row.ports is not None, row.name
+        _, _, width = row.ports.partition(".")
+        words = {row.ports}
+        if row.measures == "memory":
+            words = {f"{kind}.{width}" for kind, uses in (("load", row.loads), ("store", row.stores)) if uses}
+        assert words <= set(ports.WORDS), row.name
+
+
+@pytest.mark.parametrize("arch", ["cascadelake", "icelake", "sapphirerapids", "zen4", "zen5"])
+def test_a_server_core_bounds_every_native_kernel_that_its_instruction_sets_can_run(arch: str) -> None:
+    pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
+    from microbench.kernels import cpu
+
+    lacking = {"cascadelake": ("bf16", "f16"), "icelake": ("bf16", "f16"), "zen4": ("f16",), "zen5": ("f16",)}.get(arch, ())
+    for row in cpu.sheets():
+        if row.measures not in ("compute", "memory") or row.dtype in lacking or (row.unit == "matrix" and arch != "sapphirerapids"):
+            continue
+        if row.variant == "rep":
+            continue
+        assert nominal.nominal_rate(row, cpu(arch), clock_hz=1e9, threads=1), row.name

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_backend import FakeRun, episodes, fake_device, fake_kernel
+
+from microbench.hardware.clock import quiet_window
+from microbench.kernels import Pairs
+from microbench.measure.loop import Loop, calibrate
+from microbench.records import Budget, Case, Plan, Samples, Timing
+
+
+class Notes:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.samples: list[Samples] = []
+
+    def sampled(self, samples: Samples) -> None:
+        self.samples.append(samples)
+
+    def progressed(self, case: Case, round_index: int, best: float) -> None:
+        pass
+
+
+BUDGET = Budget(name="quick", time_limit_s=5.0, min_rounds=3, max_rounds=6, sample_s=1e-3, samples=4, warmup_s=0.0)
+
+
+def measured(*kernels: object, deadline_s: float = 5.0, seed: int = 0) -> tuple[Loop, Notes]:
+    table = {kernel.sheet.name: kernel for kernel in kernels}  # type: ignore[attr-defined]
+    cases = tuple(Case(kernel=name) for name in table if not name.startswith("clock"))
+    notes = Notes()
+    loop = Loop(fake_device(), table, Plan(cases=cases, budget=BUDGET, seed=seed), notes)  # type: ignore[arg-type]
+    loop.run(cases, deadline_s, BUDGET.min_rounds)
+    loop.close()
+    return loop, notes
+
+
+def test_calibration_reaches_the_sample_length_within_a_factor_of_two() -> None:
+    for seconds in (1e-9, 3.7e-7, 2e-5, 0.5):
+        iterations = calibrate(FakeRun(lambda _call, s=seconds: s).run, 1e-3)  # type: ignore[misc]
+        assert iterations == 1 or 1e-3 <= iterations * seconds < 2e-3
+
+
+def test_a_hiccup_does_not_pass_for_a_long_loop() -> None:
+    iterations = calibrate(FakeRun(lambda call: 5e-3 if call == 0 else 1e-6).run, 1e-3)
+    assert 900 <= iterations < 2000
+
+
+def test_calibration_survives_a_kernel_that_rounds_up() -> None:
+    iterations = calibrate(lambda n: Timing(ns=max(1, -(-n // 1024) * 1024 * 10), iterations=-(-n // 1024) * 1024), 1e-3)
+    assert 1e5 <= iterations < 2e5
+
+
+def test_narrow_licences_are_visited_before_wide_ones_in_every_round() -> None:
+    wide = fake_kernel("fma.f32.v512", licence="512")
+    narrow = fake_kernel("fma.f32.v128", licence="128")
+    middle = fake_kernel("fma.f32.v256", licence="256")
+    _, notes = measured(wide, middle, narrow)
+    order = [sample.case.split("[")[0][-4:] for sample in notes.samples]
+    assert order[:6] == ["v128", "v256", "v512"] * 2
+
+
+def test_the_seed_decides_the_order_inside_a_block() -> None:
+    kernels = [fake_kernel(f"fma.f32.k{i}") for i in range(8)]
+    orders = {seed: [s.case for s in measured(*kernels, seed=seed)[1].samples[:8]] for seed in (0, 0, 1)}
+    assert orders[0] == [s.case for s in measured(*kernels, seed=0)[1].samples[:8]]
+    assert orders[0] != orders[1]
+
+
+def test_rounds_that_agree_below_the_ports_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
+    # 1000 FLOP in 2 cycles of the companion's clock, where the ports allow 1000 a cycle: half of nominal.
+    clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
+    loop, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 2e-9, companion="clock.v128"), clock)
+    assert len(notes.samples) == BUDGET.max_rounds
+    assert not loop.findings
+
+
+def test_rounds_at_the_ports_converge_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
+    clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
+    _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, companion="clock.v128"), clock)
+    assert len(notes.samples) == BUDGET.min_rounds
+    assert all(len(sample.companion_ns) == len(sample.ns) for sample in notes.samples)
+
+
+def test_a_kernel_that_fails_while_measured_is_a_finding_and_the_others_go_on() -> None:
+    def dies(call: int) -> float:
+        if call > 12:
+            raise RuntimeError("context lost")
+        return 1e-6
+
+    loop, notes = measured(fake_kernel("fma.f32.dies", dies), fake_kernel("fma.f32.lives"))
+    assert [finding.code for finding in loop.findings] == ["not-measured"]
+    assert "context lost" in loop.findings[0].says
+    assert sum("lives" in sample.case for sample in notes.samples) >= BUDGET.min_rounds
+
+
+def test_a_wrong_result_in_one_sample_marks_the_burst() -> None:
+    runs: list[FakeRun] = []
+    kernel = fake_kernel("fma.f32.wrong", runs=runs)
+    prepare = kernel.prepare
+
+    def sometimes_wrong(device: object, params: object, threads: int) -> FakeRun:
+        made = prepare(device, params, threads)  # type: ignore[arg-type]
+        made.checked = False  # type: ignore[attr-defined]
+        return made  # type: ignore[return-value]
+
+    object.__setattr__(kernel, "prepare", sometimes_wrong)
+    _, notes = measured(kernel)
+    assert all(sample.checked is False for sample in notes.samples)
+
+
+def test_a_burst_holds_what_the_host_stole_while_it_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Laps alternate: up to a burst, then over it. Only the second kind belongs to the samples.
+    laps = itertools.cycle([7.0, 0.01, 8.0, 0.02])
+    monkeypatch.setattr("microbench.hardware.interference.Steal.lap", lambda _self: next(laps))
+    _, notes = measured(fake_kernel("fma.f32.v128"))
+    assert [sample.steal_s for sample in notes.samples[:4]] == [0.01, 0.02, 0.01, 0.02]
+
+
+def test_a_burst_says_whether_its_number_or_its_time_ended_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, notes = measured(fake_kernel("fma.f32.v128"))
+    assert {(sample.count, sample.stop) for sample in notes.samples} == {(BUDGET.samples, "count")}
+    monkeypatch.setattr("microbench.measure.loop._BURST_LIMIT_S", -1.0)
+    _, notes = measured(fake_kernel("fma.f32.v128"))
+    assert {(sample.count, sample.stop) for sample in notes.samples} == {(2, "time")}
+
+
+def test_everything_prepared_is_closed() -> None:
+    runs: list[FakeRun] = []
+    measured(fake_kernel("fma.f32.a", runs=runs), fake_kernel("fma.f32.b", runs=runs))
+    assert [run.closed for run in runs] == [1, 1]
+
+
+def test_interference_in_half_of_the_samples_leaves_the_envelope_alone() -> None:
+    _, notes = measured(fake_kernel("fma.f32.noisy", episodes(1e-6, 3e-6, 8)))
+    best = min(min(sample.ns) / sample.iterations for sample in notes.samples)
+    assert best == pytest.approx(1000.0)
+
+
+def test_a_resumed_loop_counts_the_rounds_it_was_given() -> None:
+    kernel = fake_kernel("fma.f32.a")
+    case = Case(kernel="fma.f32.a")
+    held = [Samples(case=case.key, round=r, started_s=float(r), iterations=10, ns=(10_000,), count=1) for r in range(2)]
+    notes = Notes()
+    loop = Loop(fake_device(), {"fma.f32.a": kernel}, Plan(cases=(case,), budget=BUDGET), notes)
+    loop.resume(held)
+    loop.run((case,), 0.0, 3)
+    assert [sample.round for sample in notes.samples] == []
+    assert loop.round >= 2
+
+
+def test_a_burst_without_a_quiet_window_is_taken_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Pairs] = []
+    script = FakeRun.pairs
+
+    def loud_then_quiet(self: FakeRun, *asked: Any) -> Pairs:
+        took = script(self, *asked)
+        if len(taken) % 2 == 0:
+            took = replace(took, ns=tuple(ns * (100 + 2 * i) // 100 for i, ns in enumerate(took.ns)))
+        taken.append(took)
+        return took
+
+    monkeypatch.setattr(FakeRun, "pairs", loud_then_quiet)
+    clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
+    _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, companion="clock.v128"), clock)
+    assert len(taken) == 2 * len(notes.samples)
+    assert all(quiet_window(each) is not None for each in notes.samples)
+
+
+def test_past_the_deadline_every_case_still_gets_one_round() -> None:
+    _, notes = measured(*(fake_kernel(f"fma.f32.k{i}") for i in range(5)), deadline_s=0.0)
+    assert len({sample.case for sample in notes.samples}) == 5

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+from fake_backend import KIB, fake_device, fake_kernel
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microbench.errors import UsageError
+from microbench.kernels import Kernel
+from microbench.measure.plan import BUDGETS, Selection, make_plan
+from microbench.measure.working_sets import WorkingSets, sweep_sizes
+from microbench.records import Work
+
+MIB = 1024 * KIB
+BUDGET = BUDGETS["default"]
+
+
+def kernels() -> dict[str, Kernel]:
+    params = ("working_set", "pages", "streams", "cold")
+    memory = {"measures": "memory", "work": Work(bytes_read=1024), "access_bytes": 64, "licence": "512", "params": params}
+    made = (
+        fake_kernel("fma.f32.v512", licence="512", unit="vector", variant="v512"),
+        fake_kernel("fma.f64.v512", dtype="f64", licence="512"),
+        fake_kernel("fma.f16.v512", dtype="f16", unavailable="needs avx512_fp16"),
+        fake_kernel("read.f32.v512", access="read", variant="v512", **memory),
+        fake_kernel("write.f32.v512_nt", access="write", variant="v512_nt", **memory),
+        fake_kernel("chase", measures="latency", dtype=None, loads=16),
+        fake_kernel("barrier", measures="cost", dtype=None),
+        fake_kernel("clock.v512", measures="clock", dtype=None, cycles=3),
+    )
+    return {kernel.sheet.name: kernel for kernel in made}
+
+
+def planned(**choices: object) -> set[str]:
+    return {case.key for case in make_plan(fake_device(), kernels(), Selection(**choices), BUDGET).cases}  # type: ignore[arg-type]
+
+
+def test_unavailable_kernels_and_companions_are_not_cases() -> None:
+    names = {key.split("[")[0] for key in planned()}
+    assert {"fma.f32.v512", "read.f32.v512", "chase", "barrier"} <= names
+    assert not names & {"fma.f16.v512", "clock.v512"}
+
+
+def test_only_takes_names_and_globs() -> None:
+    assert {key.split("[")[0] for key in planned(only=("fma.*",))} == {"fma.f32.v512", "fma.f64.v512"}
+
+
+def test_dtype_takes_any_spelling() -> None:
+    assert {key.split("[")[0] for key in planned(only=("fma.*",), dtypes=("float64",))} == {"fma.f64.v512"}
+
+
+def test_level_keeps_that_levels_working_sets() -> None:
+    keys = planned(levels=("L1",))
+    assert keys
+    assert all("working_set=16384" in key or "working_set=24576" in key for key in keys)
+
+
+def test_non_temporal_stores_are_measured_in_memory_only() -> None:
+    cases = make_plan(fake_device(), kernels(), Selection(only=("write*",)), BUDGET).cases
+    assert all(int(case.params["working_set"]) >= 16 * MIB for case in cases)
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"dtypes": ("f12",)}, "unknown dtype 'f12'"),
+        ({"levels": ("L9",)}, "unknown memory level 'L9'"),
+        ({"only": ("nope*",)}, "nothing to measure.*nope"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(choice: dict[str, tuple[str, ...]], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        planned(**choice)
+
+
+@given(st.integers(16 * MIB, 4096 * MIB), st.integers(1, 4))
+def test_sweeps_rise_from_8_kib_to_the_largest_set(largest: int, per_octave: int) -> None:
+    sizes = sweep_sizes(largest, per_octave)
+    assert sizes[0] == 8 * KIB
+    assert sizes == sorted(set(sizes))
+    assert abs(sizes[-1] - largest) <= largest * 0.5
+
+
+def test_the_sweep_passes_the_last_level_where_memory_allows() -> None:
+    assert WorkingSets.of(fake_device(), 64 * 1024 * MIB, threads=2).largest >= 2 * 32 * MIB
+    assert WorkingSets.of(fake_device(), 1024 * MIB, threads=2).largest <= 64 * MIB
+
+
+def test_main_memory_is_measured_cold_where_the_kernel_can() -> None:
+    assert all("cold=1" in key for key in planned(levels=("DRAM",)) if key.startswith(("read", "write")))
