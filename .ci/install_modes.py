@@ -1,8 +1,8 @@
 """Build a wheel in every way that the CUDA option knows, install each into a virtual environment, and look at what it can do.
 
-``python .ci/install_modes.py [FOLDER]`` needs the network (or a filled cache) for the environment's packages and for the mode that takes
-nvcc from the index; the modes with nvcc on the path are left out where there is none. It prints one line a mode and fails at the first
-thing that is not as it must be.
+``python .ci/install_modes.py [FOLDER]`` needs the network (or a filled cache) for the environment's packages and for
+the mode that takes nvcc from the index; the modes with nvcc on the path are left out where there is none. It prints one
+line a mode and fails at the first thing that is not as it must be.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parents[1]
 NVCC = shutil.which("nvcc")
 # Where CMake looks for nvcc without being told: folders to hide it in.
-HIDDEN = ";".join(dict.fromkeys(filter(None, ("/usr/local/bin", "/usr/local/cuda/bin", str(Path(NVCC).parent) if NVCC else None))))
+HIDDEN = ";".join(
+    dict.fromkeys(filter(None, ("/usr/local/bin", "/usr/local/cuda/bin", str(Path(NVCC).parent) if NVCC else None)))
+)
 
 
 # Which of the installed cubins are byte for byte those that were examined.
@@ -50,7 +52,13 @@ MODES = (
     Mode(name="OFF", environment={"MICROBENCH_CUDA": "OFF"}, nvcc=True, cubins=False),
     Mode(name="AUTO without nvcc", environment={}, nvcc=False, cubins=False),
     Mode(name="AUTO with nvcc", environment={}, nvcc=True, cubins=True),
-    Mode(name="ON without nvcc", environment={"MICROBENCH_CUDA": "ON"}, nvcc=False, cubins=False, fails_with="MICROBENCH_CUDA=ON, but"),
+    Mode(
+        name="ON without nvcc",
+        environment={"MICROBENCH_CUDA": "ON"},
+        nvcc=False,
+        cubins=False,
+        fails_with="MICROBENCH_CUDA=ON, but",
+    ),
     Mode(
         name="ON with nvcc from the index",
         environment={"MICROBENCH_CUDA": "ON", "MICROBENCH_CUDA_WHEELS": "1"},
@@ -75,10 +83,15 @@ def build(mode: Mode, folder: Path) -> Path | None:
     command += [] if mode.nvcc else ["-C", f"cmake.define.CMAKE_IGNORE_PATH={HIDDEN}"]
     seen = {name: value for name, value in os.environ.items() if name not in ("CUDA_HOME", "CUDA_PATH") or mode.nvcc}
     seen.pop("MICROBENCH_CUDA", None)
-    done = subprocess.run([*command, str(HERE)], env=seen | mode.environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, str(HERE)], env=seen | mode.environment, capture_output=True, text=True, check=False
+    )
     said = " ".join((done.stdout + done.stderr).split())
     if mode.fails_with:
-        demand(done.returncode and mode.fails_with in said, f"{mode.name}: {mode.fails_with!r} was not said:\n{done.stdout[-2000:]}")
+        demand(
+            done.returncode and mode.fails_with in said,
+            f"{mode.name}: {mode.fails_with!r} was not said:\n{done.stdout[-2000:]}",
+        )
         return None
     demand(done.returncode == 0, f"{mode.name}: the wheel was not built:\n{(done.stdout + done.stderr)[-3000:]}")
     return next(folder.glob("*.whl"))
@@ -99,7 +112,11 @@ def behaviour(mode: Mode, python: Path, wheel: Path) -> str:
 
     def ask(*arguments: str) -> list[dict[str, str]]:
         done = subprocess.run(
-            [python, "-m", "microbench", *arguments, "--json", "-"], capture_output=True, text=True, check=False, cwd=wheel.parent
+            [python, "-m", "microbench", *arguments, "--json", "-"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=wheel.parent,
         )
         demand(done.stdout.strip(), f"{mode.name}: {' '.join(arguments)} said nothing: {done.stderr[-500:]}")
         found = json.loads(done.stdout)
@@ -119,9 +136,17 @@ def behaviour(mode: Mode, python: Path, wheel: Path) -> str:
         demand(not missing, f"{mode.name}: {missing[:1]}")
     said = " / ".join(str(finding["says"]) for finding in ask("doctor") if finding["check"] in ("cubins", "nvrtc"))
     demand("cubins" in said and "NVRTC" in said, f"{mode.name}: doctor says {said!r}")
-    demand(mode.cubins or "Triton" in said or "compiles" in said, f"{mode.name}: doctor names no way without cubins: {said!r}")
-    proven = json.loads(subprocess.run([python, "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent).stdout)
-    found = f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in the golden table"
+    demand(
+        mode.cubins or "Triton" in said or "compiles" in said,
+        f"{mode.name}: doctor names no way without cubins: {said!r}",
+    )
+    proven = json.loads(
+        subprocess.run([python, "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent).stdout
+    )
+    found = (
+        f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in "
+        "the golden table"
+    )
     return f"{found}; doctor: {said}"
 
 
@@ -145,7 +170,9 @@ def main() -> None:
                 print(f"{mode.name}: refused, {mode.fails_with!r}")
                 continue
             if fresh:
-                subprocess.run([python, "-m", "pip", "install", "-q", "-c", str(HERE / "constraints.txt"), str(wheel)], check=True)
+                subprocess.run(
+                    [python, "-m", "pip", "install", "-q", "-c", str(HERE / "constraints.txt"), str(wheel)], check=True
+                )
                 fresh = False
             print(f"{mode.name}: {contents(mode, wheel)}; {behaviour(mode, python, wheel)}", flush=True)
 

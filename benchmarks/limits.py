@@ -1,7 +1,8 @@
 """How near our compute rows come to what the ports allow, and whether the measuring would notice if they did not.
 
-Three tables: the share of lanes x ports x 2 x companion clock that each row reaches; what a loop loses that is lengthened by a twentieth
-on purpose; and a 256-bit row before and after a block of 512-bit arithmetic, which leaves the core at a lower clock for a while.
+Three tables: the share of lanes x ports x 2 x reference clock clock that each row reaches; what a loop loses that is
+lengthened by a twentieth on purpose; and a 256-bit row before and after a block of 512-bit arithmetic, which leaves the
+core at a lower clock for a while.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from microbench.kernels import Kernel, Pairing, Pairs, Prepared
 from microbench.measure.loop import calibrate
 from microbench.records import Device, Samples, Sheet, Value
 
-# Short samples, each beside one of the companion: a core that is shared is quiet for less than a millisecond.
+# Short samples, each beside one of the reference clock: a core that is shared is quiet for less than a millisecond.
 SAMPLE_S = 50e-6
 PAIRS = 64
 BURSTS = 4
-# Longer than any core takes to change its clock licence.
+# Longer than any core takes to change its frequency license.
 WARM_UP_S = 10e-3
 WIDE_BLOCK_S = 50e-3
 SHARE_TARGET = {True: 0.99, False: 0.98}  # one thread, several
 LOSS_TARGET = (4.5, 5.5)
 RETURN_TARGET = 1.0
-# Above this a share cannot be: the companions were held up while the row was not.
+# Above this a share cannot be: the reference clocks were held up while the row was not.
 PLAUSIBLE = {True: 1.005, False: 1.01}
 
 
@@ -53,37 +54,46 @@ class Return:
 
 
 class Bench:
-    """Our kernels on this device, sampled each in turn with its clock companion."""
+    """Our kernels on this device, sampled each in turn with its clock reference clock."""
 
     def __init__(self, device: Device, kernels: Mapping[str, Kernel]) -> None:
         self.device, self.kernels = device, kernels
 
     def rows(self) -> list[Sheet]:
-        """The compute rows that can run here and have a companion."""
+        """The compute rows that can run here and have a reference clock."""
         sheets = [kernel.sheet for kernel in self.kernels.values()]
-        return [sheet for sheet in sheets if sheet.measures == "compute" and sheet.unavailable is None and sheet.companion]
+        return [
+            sheet
+            for sheet in sheets
+            if sheet.measures == "compute" and sheet.unavailable is None and sheet.reference_clock
+        ]
 
-    def together(self, sheet: Sheet, threads: int, variants: Sequence[Mapping[str, Value]]) -> list[tuple[float, float | None]]:
+    def together(
+        self, sheet: Sheet, threads: int, variants: Sequence[Mapping[str, Value]]
+    ) -> list[tuple[float, float | None]]:
         """Rate per thread and share of the limit of each variant, the best of its bursts, which take turns to meet the same clocks."""
-        assert sheet.companion is not None
-        clock = self.kernels[sheet.companion]
+        assert sheet.reference_clock is not None
+        clock = self.kernels[sheet.reference_clock]
         jobs = [_paired(self.kernels[sheet.name].prepare(self.device, params, threads)) for params in variants]
-        companion = clock.prepare(self.device, {}, threads)
+        reference_clock = clock.prepare(self.device, {}, threads)
         seen: list[list[tuple[float, float | None]]] = [[] for _ in jobs]
         try:
             warm_up(jobs[0], WARM_UP_S)
             counts = [calibrate(job.run, SAMPLE_S) for job in jobs]
-            ticks = calibrate(companion.run, SAMPLE_S)
+            ticks = calibrate(reference_clock.run, SAMPLE_S)
             for _ in range(BURSTS):
                 for job, count, found in zip(jobs, counts, seen, strict=True):
-                    taken = job.pairs(count, companion, ticks, PAIRS, math.inf)
+                    taken = job.pairs(count, reference_clock, ticks, PAIRS, math.inf)
                     if taken.checked is False:
                         raise SystemExit(f"{sheet.name} left a wrong result")
                     found.append(self._rated(sheet, clock.sheet, threads, _samples(taken)))
         finally:
-            for each in (*jobs, companion):
+            for each in (*jobs, reference_clock):
                 each.close()
-        return [(max(rate for rate, _ in found), max((share for _, share in found if share), default=None)) for found in seen]
+        return [
+            (max(rate for rate, _ in found), max((share for _, share in found if share), default=None))
+            for found in seen
+        ]
 
     def _rated(self, sheet: Sheet, clock: Sheet, threads: int, samples: Samples) -> tuple[float, float | None]:
         found = best(samples, clock)
@@ -125,8 +135,8 @@ def _samples(taken: Pairs) -> Samples:
         iterations=taken.iterations,
         ns=taken.ns,
         count=len(taken.ns),
-        companion_ns=taken.companion_ns,
-        companion_iterations=taken.companion_iterations,
+        reference_ns=taken.reference_ns,
+        reference_iterations=taken.reference_iterations,
     )
 
 
@@ -151,7 +161,11 @@ def sample(bench: Bench, rows: Mapping[tuple[str, int], Row], returns: Mapping[t
 def shares_table(rows: Sequence[Row]) -> str:
     """Share of the limit by row, and the loss of the lengthened loop, each beside its target."""
     lines = [
-        "| row | threads | best share | third best | target | met | loss of the lengthened loop, % (median, range) | target, % | met |",
+        (
+            "| row | threads | best share | third best | target | met | loss of the lengthened loop, % (median, "
+            "range) | "
+            "target, % | met |"
+        ),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -163,7 +177,10 @@ def shares_table(rows: Sequence[Row]) -> str:
         if row.losses:
             middle = statistics.median(row.losses)
             within = LOSS_TARGET[0] <= middle <= LOSS_TARGET[1]
-            loss = f"{middle:.2f} ({min(row.losses):.2f} .. {max(row.losses):.2f}) | {LOSS_TARGET[0]} .. {LOSS_TARGET[1]} | {_met(within)}"
+            loss = (
+                f"{middle:.2f} ({min(row.losses):.2f} .. {max(row.losses):.2f}) | {LOSS_TARGET[0]} .. "
+                f"{LOSS_TARGET[1]} | {_met(within)}"
+            )
         lines.append(f"| {row.name} | {row.threads} | {share} | {target} | {met} | {loss} |")
     return "\n".join(lines) + "\n"
 
@@ -171,18 +188,35 @@ def shares_table(rows: Sequence[Row]) -> str:
 def returns_table(returns: Sequence[Return]) -> str:
     """The 256-bit rows before and after: rates follow the turbo clock of the moment, shares do not."""
     lines = [
-        "| row | threads | before, G/s | after, G/s | change, % | share before | share after | change per clock, % | target, % | met |",
+        (
+            "| row | threads | before, G/s | after, G/s | change, % | share before | share after | change per clock, "
+            "% | "
+            "target, % | met |"
+        ),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for each in returns:
         rates = [max(rate for rate, _ in side) * each.threads / 1e9 for side in (each.before, each.after)]
-        shares = [max((share for _, share in side if share is not None), default=None) for side in (each.before, each.after)]
+        shares = [
+            max((share for _, share in side if share is not None), default=None) for side in (each.before, each.after)
+        ]
         raw = 100 * (rates[1] / rates[0] - 1)
         per_clock = 100 * (shares[1] / shares[0] - 1) if shares[0] and shares[1] else None
-        told = f"{shares[0]:.4f} | {shares[1]:.4f} | {per_clock:+.2f}" if per_clock is not None else "unknown | unknown | unknown"
-        met = "yes" if abs(raw) <= RETURN_TARGET else "per clock" if per_clock is not None and abs(per_clock) <= RETURN_TARGET else "no"
+        told = (
+            f"{shares[0]:.4f} | {shares[1]:.4f} | {per_clock:+.2f}"
+            if per_clock is not None
+            else "unknown | unknown | unknown"
+        )
+        met = (
+            "yes"
+            if abs(raw) <= RETURN_TARGET
+            else "per clock"
+            if per_clock is not None and abs(per_clock) <= RETURN_TARGET
+            else "no"
+        )
         lines.append(
-            f"| {each.name} | {each.threads} | {rates[0]:.2f} | {rates[1]:.2f} | {raw:+.2f} | {told} | {RETURN_TARGET:g} | {met} |"
+            f"| {each.name} | {each.threads} | {rates[0]:.2f} | {rates[1]:.2f} | {raw:+.2f} | {told} | "
+            f"{RETURN_TARGET:g} | {met} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -196,7 +230,9 @@ def planned(bench: Bench, threads: Sequence[int]) -> tuple[dict[tuple[str, int],
     sheets = bench.rows()
     names = {sheet.name for sheet in sheets}
     narrow = [
-        name for name in sorted(names) if name.startswith("fma.") and name.endswith(".v256") and name.replace("v256", "v512") in names
+        name
+        for name in sorted(names)
+        if name.startswith("fma.") and name.endswith(".v256") and name.replace("v256", "v512") in names
     ]
     rows = {(sheet.name, count): Row(name=sheet.name, threads=count) for sheet in sheets for count in threads}
     return rows, {(name, count): Return(name=name, threads=count) for name in narrow for count in threads}

@@ -1,13 +1,14 @@
 """Our kernels beside other benchmarks of the same machine, interleaved in one run, and beside what the ports allow.
 
-Usage: python benchmarks/peers.py [--level L1 L2 DRAM compute limits] [--op read write copy triad] [--threads 1 2] [--rounds 5]
-                                  [--without likwid carm c] [--csv PATH] [--markdown PATH]
+Usage: python benchmarks/peers.py [--level L1 L2 DRAM compute limits] [--op read write copy triad] [--threads 1 2]
+                                  [--rounds 5] [--without likwid carm c] [--csv PATH] [--markdown PATH]
 
-Each round measures ours, then each rival, with the same bytes per thread and the same way of counting: bytes that the program asks
-for. What is missing is said in a line. The level "limits" needs no rivals: it sets our compute rows beside their own limit.
+Each round measures ours, then each rival, with the same bytes per thread and the same way of counting: bytes that the
+program asks for. What is missing is said in a line. The level "limits" needs no rivals: it sets our compute rows beside
+their own limit.
 
-The value of either side is its best round; the ratio's interval goes from our third best round over the rival's best to our best
-over the rival's third best. A tie is a ratio whose interval holds 1.
+The value of either side is its best round; the ratio's interval goes from our third best round over the rival's best to
+our best over the rival's third best. A tie is a ratio whose interval holds 1.
 """
 
 from __future__ import annotations
@@ -55,12 +56,20 @@ def variants(kernels: dict[str, Kernel], point: Point) -> Iterator[tuple[str, Ma
         if sheet.access == point.op and sheet.variant == "rep" and point.level != "L1":
             yield from ((name, {"working_set": point.bytes_per_thread, "pages": pages}) for pages in ("huge", "4k"))
             continue
-        if sheet.measures != "memory" or sheet.backend != "native" or sheet.access != point.op or sheet.unit != "vector":
+        if (
+            sheet.measures != "memory"
+            or sheet.backend != "native"
+            or sheet.access != point.op
+            or sheet.unit != "vector"
+        ):
             continue
         past = sheet.variant.endswith("_nt")
         if past and point.level != "DRAM":
             continue
-        yield from ((name, {"working_set": point.bytes_per_thread, **params}) for params in _params(point, sheet.access_bytes, past))
+        yield from (
+            (name, {"working_set": point.bytes_per_thread, **params})
+            for params in _params(point, sheet.access_bytes, past)
+        )
 
 
 def _params(point: Point, width: int, past: bool) -> Iterator[Mapping[str, Value]]:
@@ -124,7 +133,11 @@ class Ours:
 def points(device: Device, wanted: argparse.Namespace) -> list[Point]:
     """The operations at sizes that lie well inside each level."""
     caches = {level.name: level.capacity_bytes or 0 for level in device.levels}
-    sizes = {"L1": caches.get("L1", 32768) * 5 // 8 // 12288 * 12288, "L2": caches.get("L2", MIB) // 2, "DRAM": 256 * MIB}
+    sizes = {
+        "L1": caches.get("L1", 32768) * 5 // 8 // 12288 * 12288,
+        "L2": caches.get("L2", MIB) // 2,
+        "DRAM": 256 * MIB,
+    }
     found = [
         Point(level=level, op=op, threads=threads, bytes_per_thread=sizes[level])
         for level in wanted.level
@@ -138,10 +151,13 @@ def points(device: Device, wanted: argparse.Namespace) -> list[Point]:
     return found
 
 
-def compare(points_wanted: Sequence[Point], ours: Ours, rivals: Sequence[Measure], rounds: int) -> Iterator[dict[str, str | float]]:
+def compare(
+    points_wanted: Sequence[Point], ours: Ours, rivals: Sequence[Measure], rounds: int
+) -> Iterator[dict[str, str | float]]:
     """Interleave, then one row per point and the best of its rivals.
 
-    Turbo may move while a rival runs for a quarter of a second, so where the clock counts we look again after each; the best counts.
+    Turbo may move while a rival runs for a quarter of a second, so where the clock counts we look again after each; the
+    best counts.
     """
     rates: dict[Point, dict[bool, Rates]] = defaultdict(lambda: {True: defaultdict(dict), False: defaultdict(dict)})
 
@@ -160,7 +176,9 @@ def compare(points_wanted: Sequence[Point], ours: Ours, rivals: Sequence[Measure
                 for rival in rivals:
                     if look(rival, point, turn) and point.level != "DRAM":
                         look(ours, point, turn)
-                print(f"{time.monotonic() - STARTED:.0f} s, round {turn + 1} of {rounds}: {point.name}", file=sys.stderr)
+                print(
+                    f"{time.monotonic() - STARTED:.0f} s, round {turn + 1} of {rounds}: {point.name}", file=sys.stderr
+                )
     for point, seen in rates.items():
         if not seen[True] or not seen[False]:
             continue
@@ -192,8 +210,10 @@ def ratios_table(rows: Sequence[dict[str, str | float]]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row['point']} | {row['ratio']:.3f} | {row['low']:.3f} .. {row['high']:.3f} | {'yes' if float(row['high']) >= 1 else 'no'} "
-        f"| {float(row['ours_per_s']) / 1e9:.1f} | {float(row['rival_per_s']) / 1e9:.1f} | {row['ours']} | {row['rival']} |"
+        f"| {row['point']} | {row['ratio']:.3f} | {row['low']:.3f} .. {row['high']:.3f} | "
+        f"{'yes' if float(row['high']) >= 1 else 'no'} "
+        f"| {float(row['ours_per_s']) / 1e9:.1f} | {float(row['rival_per_s']) / 1e9:.1f} | {row['ours']} | "
+        f"{row['rival']} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
@@ -206,24 +226,31 @@ def look_at_limits(bench: limits.Bench, threads: Sequence[int], rounds: int) -> 
         for turn in range(rounds):
             limits.sample(bench, rows, returns)
             print(f"round {turn + 1} of {rounds}: limits", file=sys.stderr)
-    text = "\n## Compute rows beside lanes x ports x 2 x the companion's clock\n\n" + limits.shares_table(list(rows.values()))
+    text = "\n## Compute rows beside lanes x ports x 2 x the reference clock's clock\n\n" + limits.shares_table(
+        list(rows.values())
+    )
     if returns:
-        text += "\n## A 256-bit row before and after a block of 512-bit arithmetic\n\n" + limits.returns_table(list(returns.values()))
+        text += "\n## A 256-bit row before and after a block of 512-bit arithmetic\n\n" + limits.returns_table(
+            list(returns.values())
+        )
     return text
 
 
 def page(device: Device, rows: Sequence[dict[str, str | float]], limits_text: str, rounds: int) -> str:
     """The whole answer as Markdown."""
     text = (
-        f"# Beside other benchmarks, and beside the limit\n\n{device.name} ({device.arch}), {device.units_by_kind.get('core', 1)} cores; "
+        f"# Beside other benchmarks, and beside the limit\n\n{device.name} ({device.arch}), "
+        f"{device.units_by_kind.get('core', 1)} cores; "
     )
     text += f"`python benchmarks/peers.py --rounds {rounds}`.\n"
     if rows:
         lost = [str(row["point"]) for row in rows if float(row["high"]) < 1]
         text += (
             f"\n## Ratio to the best rival\n\n{len(rows) - len(lost)} of {len(rows)} points are at least a tie"
-            f"{'; behind: ' + ', '.join(lost) if lost else ''}. A ratio is best round over best round, all interleaved; its interval "
-            "goes from our third best over the rival's best to our best over the rival's third best; a tie is an interval that holds 1. "
+            f"{'; behind: ' + ', '.join(lost) if lost else ''}. A ratio is best round over best round, all "
+            "interleaved; its interval "
+            "goes from our third best over the rival's best to our best over the rival's third best; a tie is an "
+            "interval that holds 1. "
             "Bytes are those that the program asks for.\n\n" + ratios_table(rows)
         )
     return text + limits_text

@@ -1,7 +1,7 @@
 """Grade predictions on the processor at hand: `microbench validate` over several seeds, pooled.
 
-Each seed calibrates and measures its own fresh shapes and the whole models in the same rounds. Run it on a quiet machine: the last
-column is the error of the measurement itself, and no prediction can be better than that.
+Each seed calibrates and measures its own fresh shapes and the whole models in the same rounds. Run it on a quiet
+machine: the last column is the error of the measurement itself, and no prediction can be better than that.
 
     python benchmarks/predict_cpu.py [--seeds 0 1 2] [--time-limit 40] [--out DIR]
 """
@@ -67,7 +67,9 @@ def main() -> None:
     if paths:
         write_new(paths["cpu-fresh-shapes.csv"], as_csv(table).encode())
         write_new(paths["cpu-models.csv"], as_csv(models).encode())
-        draw_calibration(hot.measured, hot.predicted, [kind_of(op) for op in hot.operators], paths["cpu-fresh-shapes.png"])
+        draw_calibration(
+            hot.measured, hot.predicted, [kind_of(op) for op in hot.operators], paths["cpu-fresh-shapes.png"]
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Grade operator fits on public measured rows of GPUs: error tables anyone can print again.
 
-For each table and each of five fixed seeds, so many rows are drawn for calibration; every row whose whole shape (n and k, or
-heads and batch, ...) occurs among them is left out of the test. Nominal figures of the device are the prior, as a user would give
-them; ``--without-nominal`` leaves them out. With ``--hold-out devices`` what no datasheet tells is learnt from the sets of the other
-chips, and only the rows drawn come from the device that is graded; with ``--hold-out sizes`` a fit to the small shapes of a device
-is asked for its large ones. Printed per set: mean and median absolute percentage error of the datasheet roofline and of the fit,
-coverage and half-width of the 90 % interval.
+For each table and each of five fixed seeds, so many rows are drawn for calibration; every row whose whole shape (n and
+k, or heads and batch, ...) occurs among them is left out of the test. Nominal figures of the device are the prior, as a
+user would give them; ``--without-nominal`` leaves them out. With ``--hold-out devices`` what no datasheet tells is
+learnt from the sets of the other chips, and only the rows drawn come from the device that is graded; with ``--hold-out
+sizes`` a fit to the small shapes of a device is asked for its large ones. Printed per set: mean and median absolute
+percentage error of the datasheet roofline and of the fit, coverage and half-width of the 90 % interval.
 
     python benchmarks/predict_public.py --data DIR [--rows 20 200] [--hold-out devices|sizes] [--csv FILE]
 """
@@ -70,7 +70,14 @@ def _batch(name: str, dtype: str, shape: dict[str, Any], seconds: pd.Series) -> 
         columns[key] = np.array(np.broadcast_to(np.asarray(value), (size,)), dtype=np.int64)
     times = np.asarray(seconds, dtype=np.float64)
     return Batch(
-        row=row, dtype=dtype, launch="eager", cache="hot", direction="forward", index=np.arange(size), shape=columns, seconds=times
+        row=row,
+        dtype=dtype,
+        launch="eager",
+        cache="hot",
+        direction="forward",
+        index=np.arange(size),
+        shape=columns,
+        seconds=times,
     )
 
 
@@ -92,30 +99,47 @@ def gemm(data: Path) -> Iterator[Rows]:
     table = pd.read_csv(data / "gemm_a100_h100_bf16.csv", comment="#").drop_duplicates(["sys", "m", "n", "k"])
     for device, rows in table.groupby("sys"):
         batch = _batch("matmul", "bf16", {key: rows[key] for key in "mnk"}, rows.latency_ms * 1e-3)
-        yield _rows("gemm", f"graph replay {device} bf16", str(device), [(batch, list(zip(rows.n, rows.k, strict=True)))])
+        yield _rows(
+            "gemm", f"graph replay {device} bf16", str(device), [(batch, list(zip(rows.n, rows.k, strict=True)))]
+        )
     rows = pd.read_csv(data / "llm_layers_a100_fp16.csv", comment="#").query("k > 0").drop_duplicates(["m", "n", "k"])
     batch = _batch("matmul", "f16", {key: rows[key] for key in "mnk"}, rows.time_ms * 1e-3)
     yield _rows("gemm", "LLM layers a100 f16", "a100", [(batch, list(zip(rows.n, rows.k, strict=True)))])
     for operator in ("linear", "bmm"):
-        table = pd.read_csv(data / f"{operator}_v100_a100_fp32.csv", comment="#").drop_duplicates(["device", "split", "b", "m", "n", "k"])
+        table = pd.read_csv(data / f"{operator}_v100_a100_fp32.csv", comment="#").drop_duplicates(
+            ["device", "split", "b", "m", "n", "k"]
+        )
         for (device, split), rows in table.groupby(["device", "split"]):  # type: ignore[assignment]
             if len(rows) < 500:
                 continue
             name = "bmm" if operator == "bmm" else "matmul"
             batch = _batch(name, "f32", {key: rows[key] for key in "bmnk"}, rows.latency_ms * 1e-3)
-            yield _rows("gemm", f"eager {operator} {device} {split}", str(device), [(batch, list(zip(rows.n, rows.k, strict=True)))])
+            yield _rows(
+                "gemm",
+                f"eager {operator} {device} {split}",
+                str(device),
+                [(batch, list(zip(rows.n, rows.k, strict=True)))],
+            )
 
 
 def memory(data: Path) -> Iterator[Rows]:
     """Elementwise, softmax and layer normalisation."""
-    table = pd.read_csv(data / "vector_v100_a100_fp32.csv", comment="#").drop_duplicates(["device", "split", "op", "b", "h"])
-    classes = {"elementwise": ["add", "mul", "div", "relu", "gelu", "tanh"], "softmax": ["softmax"], "layer norm": ["ln"]}
+    table = pd.read_csv(data / "vector_v100_a100_fp32.csv", comment="#").drop_duplicates(
+        ["device", "split", "op", "b", "h"]
+    )
+    classes = {
+        "elementwise": ["add", "mul", "div", "relu", "gelu", "tanh"],
+        "softmax": ["softmax"],
+        "layer norm": ["ln"],
+    }
     for (device, split), rows in table.groupby(["device", "split"]):
         for name, operators in classes.items():
             parts = []
             for operator, each in rows[rows.op.isin(operators)].groupby("op"):
                 shape = {"size": each.b * each.h, "rows": each.b, "cols": each.h}
-                batch = _batch("layer_norm" if operator == "ln" else str(operator), "f32", shape, each.latency_ms * 1e-3)
+                batch = _batch(
+                    "layer_norm" if operator == "ln" else str(operator), "f32", shape, each.latency_ms * 1e-3
+                )
                 parts.append((batch, list(zip(each.b, each.h, strict=True))))
             yield _rows("memory", f"{name} {device} {split}", str(device), parts)
 
@@ -139,7 +163,13 @@ def attention(data: Path) -> Iterator[Rows]:
     table = table.drop_duplicates(["batch_size", "isl", "length", "num_heads", "kv", "head_dim"])
     parts = {}
     for kind, rows in table.groupby("kind"):
-        shape = {"b": rows.batch_size, "heads": rows.num_heads, "kv_heads": rows.kv, "q_len": rows.isl, "kv_len": rows.length}
+        shape = {
+            "b": rows.batch_size,
+            "heads": rows.num_heads,
+            "kv_heads": rows.kv,
+            "q_len": rows.isl,
+            "kv_len": rows.length,
+        }
         batch = _batch("attention", "bf16", shape | {"head_dim": rows.head_dim, "causal": 1}, rows.latency_ms * 1e-3)
         parts[str(kind)] = [(batch, list(zip(rows.num_heads, rows.batch_size, strict=True)))]
         yield _rows("attention", str(kind), "a100_sxm", parts[str(kind)])
@@ -176,7 +206,9 @@ def grade(rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, S
     return measures(fit_family(rows.features.take(taken), rows.seconds[taken], rows.dtype, *given), rows, test)
 
 
-def grade_larger(small: Rows, rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, Shapes]) -> list[float]:
+def grade_larger(
+    small: Rows, rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, Shapes]
+) -> list[float]:
     """The same of a fit to rows of another set of the device: small shapes, asked for large ones."""
     taken = np.random.default_rng(seed).permutation(len(small.seconds))[:calibrated]
     made = fit_family(small.features.take(taken), small.seconds[taken], small.dtype, *given)
@@ -189,7 +221,9 @@ def measures(made: OperatorFit, rows: Rows, test: np.ndarray) -> list[float]:
     exact = rows.seconds[test]
     off = np.abs(np.exp(found.log_seconds) / exact - 1)
     known = rows.nominal
-    sheet = np.maximum(rows.features.flop[test] / known.peak[rows.dtype], rows.features.bytes[test] / (known.bandwidth or 1))
+    sheet = np.maximum(
+        rows.features.flop[test] / known.peak[rows.dtype], rows.features.bytes[test] / (known.bandwidth or 1)
+    )
     inside = np.abs(np.log(exact) - found.log_seconds) <= found.half_width
     sheet_off = np.abs(sheet / exact - 1)
     shares = (sheet_off.mean(), off.mean(), float(np.median(off)), inside.mean())
@@ -227,7 +261,9 @@ def main() -> None:
                 ask = partial(grade_larger, smaller) if smaller and options.hold_out == "sizes" else grade
                 draws = np.array([ask(rows, calibrated, seed, (prior, shapes)) for seed in SEEDS])
                 mean = dict(zip(COLUMNS, np.round(draws.mean(axis=0), 2).tolist(), strict=True))
-                table.append({"group": rows.group, "set": rows.name, "rows": calibrated, "tested": len(rows.seconds), **mean})
+                table.append(
+                    {"group": rows.group, "set": rows.name, "rows": calibrated, "tested": len(rows.seconds), **mean}
+                )
                 sys.stdout.write(
                     f"{rows.group:12} {rows.name:45} {calibrated:4} "
                     + "  ".join(f"{key[:9]} {value:6}" for key, value in mean.items())
@@ -238,7 +274,10 @@ def main() -> None:
     means = frame.groupby(["group", "rows"], sort=False)[list(COLUMNS)].mean().round(2).reset_index()
     sys.stdout.write(f"\nmeans over sets\n{means.to_string(index=False)}\n")
     if options.csv:
-        rows_out = [*table, *({"set": "mean", **{str(key): value for key, value in row.items()}} for row in means.to_dict("records"))]
+        rows_out = [
+            *table,
+            *({"set": "mean", **{str(key): value for key, value in row.items()}} for row in means.to_dict("records")),
+        ]
         with options.csv.open("x", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["group", "set", "rows", "tested", *COLUMNS], lineterminator="\n")
             writer.writeheader()

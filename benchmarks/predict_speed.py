@@ -101,7 +101,10 @@ def main() -> None:
     for kind in ("cpu", "cuda"):
         held, table = calibration(kind), rows(options.rows)
         say(f"{options.rows:,} rows, form {held.fits.operators[0].form}", best(partial(predict_table, table, held)))
-    say(f"model of {options.operators:,} operators, captured and predicted", best(partial(model, options.operators, held)))
+    say(
+        f"model of {options.operators:,} operators, captured and predicted",
+        best(partial(model, options.operators, held)),
+    )
 
 
 if __name__ == "__main__":

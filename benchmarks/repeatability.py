@@ -2,10 +2,10 @@
 
 Usage: python benchmarks/repeatability.py [--runs 10] [--spin] [--out DIR] [--markdown PATH]
 
-Prints, per ceiling, how many runs converged and the spread (highest over lowest, less one) over those; with --spin, every compute
-ceiling of a disturbed run against the quiet ones, and the finding that names the disturbance. Where turbo moves the clock from
-run to run, rates move with it; the columns per clock (each run's round that did most in a cycle) tell what the measurement itself
-adds.
+Prints, per ceiling, how many runs converged and the spread (highest over lowest, less one) over those; with --spin,
+every compute ceiling of a disturbed run against the quiet ones, and the finding that names the disturbance. Where turbo
+moves the clock from run to run, rates move with it; the columns per clock (each run's round that did most in a cycle)
+tell what the measurement itself adds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from microbench.hardware.clock import counting, judged
+from microbench.hardware.clock import evaluate_round, select_rounds
 from microbench.records import Ceiling, Characterisation
 from microbench.storage.store import load
 
@@ -73,15 +73,30 @@ def most_per_clock(run: Characterisation, ceiling: Ceiling) -> float | None:
     case = next(case for case in run.plan.cases if case.key == ceiling.case)
     sheets = {sheet.name: sheet for sheet in run.sheets}
     sheet = sheets[case.kernel]
-    companion = sheets.get(sheet.companion or "")
-    rounds = [judged(samples, case, run.device, sheet, companion)[0] for samples in run.samples if samples.case == case.key]
-    known = [rounds[i] for i in counting(rounds, case.threads, companion is not None)]
+    reference_clock = sheets.get(sheet.reference_clock or "")
+    rounds = [
+        evaluate_round(samples, case, run.device, sheet, reference_clock)[0]
+        for samples in run.samples
+        if samples.case == case.key
+    ]
+    known = [rounds[i] for i in select_rounds(rounds, case.threads, reference_clock is not None)]
     return max((each.rate / each.clock_hz for each in known if each.clock_hz), default=None)
 
 
 def repeatability(runs: list[Characterisation]) -> list[str]:
     """Markdown rows: ceiling, runs, flagged, spreads over the converged and over all, per clock, target, verdicts."""
-    heads = "ceiling", "threads", "runs", "not converged", "spread of the others", "of all", "per clock", "target", "met", "met per clock"
+    heads = (
+        "ceiling",
+        "threads",
+        "runs",
+        "not converged",
+        "spread of the others",
+        "of all",
+        "per clock",
+        "target",
+        "met",
+        "met per clock",
+    )
     rows = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for (name, threads), found in table(runs):
         ceilings = [ceiling for _, ceiling in found]
@@ -95,8 +110,19 @@ def repeatability(runs: list[Characterisation]) -> list[str]:
         rates = spread([ceiling.rate.value for _, ceiling in good])
         clocked = [most for run, ceiling in good if (most := most_per_clock(run, ceiling))]
         per_clock = spread(clocked) if level != "DRAM" and clocked else None
-        cells = [name, threads, len(found), flagged, f"{rates:.2%}", f"{spread([ceiling.rate.value for ceiling in ceilings]):.2%}"]
-        cells += ["" if per_clock is None else f"{per_clock:.2%}", f"{target:.0%}", "yes" if rates <= target and flags else "no"]
+        cells = [
+            name,
+            threads,
+            len(found),
+            flagged,
+            f"{rates:.2%}",
+            f"{spread([ceiling.rate.value for ceiling in ceilings]):.2%}",
+        ]
+        cells += [
+            "" if per_clock is None else f"{per_clock:.2%}",
+            f"{target:.0%}",
+            "yes" if rates <= target and flags else "no",
+        ]
         cells += ["" if per_clock is None else "yes" if per_clock <= target and flags else "no"]
         rows.append(f"| {' | '.join(map(str, cells))} |")
     return rows
@@ -114,7 +140,9 @@ def disturbed(quiet: list[Characterisation], beside: Characterisation) -> list[s
         per_clock = ceiling.per_clock / quiet_best.per_clock if ceiling.per_clock and quiet_best.per_clock else None
         worst = per_clock if per_clock is not None else ratio
         verdict = "yes" if abs(worst - 1) <= DISTURBED_TARGET else "no"
-        rows.append(f"| {name} | {threads} | {ratio:.4f} | {'' if per_clock is None else f'{per_clock:.4f}'} | {verdict} |")
+        rows.append(
+            f"| {name} | {threads} | {ratio:.4f} | {'' if per_clock is None else f'{per_clock:.4f}'} | {verdict} |"
+        )
     rows += ["", "Findings of the disturbed run:", ""]
     rows += [f"- {finding.code}: {finding.says}" for finding in beside.findings]
     return rows
@@ -124,21 +152,34 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--spin", action="store_true", help="then one run with a process spinning on one core for half of it")
+    parser.add_argument(
+        "--spin", action="store_true", help="then one run with a process spinning on one core for half of it"
+    )
     parser.add_argument("--out", type=Path, help="keep the characterisations here (default: a folder that is removed)")
     parser.add_argument("--markdown", type=Path, help="also write the tables to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = arguments.out or Path(folder)
         runs = [measure(out) for _ in range(arguments.runs)]
-        lines = [f"Ten quick runs in a row ({len(runs)} here) on {runs[0].device.name}, {runs[0].device.arch}:", "", *repeatability(runs)]
+        lines = [
+            f"Ten quick runs in a row ({len(runs)} here) on {runs[0].device.name}, {runs[0].device.arch}:",
+            "",
+            *repeatability(runs),
+        ]
         if arguments.spin:
             seconds = runs[-1].environment.seconds if runs[-1].environment else 20.0
-            other = multiprocessing.Process(target=spin, args=(max(os.sched_getaffinity(0)), 3 + seconds / 4, 3 + seconds * 3 / 4))
+            other = multiprocessing.Process(
+                target=spin, args=(max(os.sched_getaffinity(0)), 3 + seconds / 4, 3 + seconds * 3 / 4)
+            )
             other.start()
             beside = measure(out)
             other.join()
-            lines += ["", "With a process spinning on one core for the middle half of the run:", "", *disturbed(runs, beside)]
+            lines += [
+                "",
+                "With a process spinning on one core for the middle half of the run:",
+                "",
+                *disturbed(runs, beside),
+            ]
     print("\n".join(lines))
     if arguments.markdown:
         arguments.markdown.write_text("\n".join(lines) + "\n", encoding="utf-8")

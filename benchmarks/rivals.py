@@ -1,7 +1,8 @@
 """Other benchmarks of the same machine, each behind one call: `rival(point, our best rate) -> (label, rate)` pairs.
 
-likwid-bench and carm-roofline where they are installed, and two C programs of tests/peers that are built on the spot: the C library's
-memcpy and memset, copy and triad by STREAM's rules. Whatever they print, a rate here is bytes that the program asks for, or FLOP.
+likwid-bench and carm-roofline where they are installed, and two C programs of tests/peers that are built on the spot:
+the C library's memcpy and memset, copy and triad by STREAM's rules. Whatever they print, a rate here is bytes that the
+program asks for, or FLOP.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ CARM_WIDTH = {"v512": "x86_avx512", "v256": "x86_avx2", "v128": "x86_sse"}
 CARM_GAP_BYTES = "16384"
 LIKWID_OP = {"read": "load", "write": "store", "copy": "copy", "triad": "stream"}
 LIKWID_PEAK = {"f32": "peakflops_sp", "f64": "peakflops"}
-LIKWID_WIDTH = {"v512": "_avx512_fma", "v256": "_avx_fma", "v128": "_sse"}  # its SSE loop multiplies and adds: there is no FMA in SSE
+LIKWID_WIDTH = {
+    "v512": "_avx512_fma",
+    "v256": "_avx_fma",
+    "v128": "_sse",
+}  # its SSE loop multiplies and adds: there is no FMA in SSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,9 @@ class Likwid:
             total = (point.bytes_per_thread or 16 * 1024) * point.threads // 1000
             # Its peakflops loops do 30 FLOP for each element of 4 bytes loaded; its memory loops are counted in bytes.
             amount = rate * BURST_S / (total * 1000 * (1 if point.level != "compute" else 7.5))
-            text = output(["likwid-bench", "-t", name, "-W", f"N:{total}kB:{point.threads}", "-i", str(max(10, int(amount)))])
+            text = output(
+                ["likwid-bench", "-t", name, "-W", f"N:{total}kB:{point.threads}", "-i", str(max(10, int(amount)))]
+            )
             unit = "MFlops/s" if point.level == "compute" else "MByte/s"
             found = re.search(unit + r":\s+([\d.]+)", text)
             if found is not None:
@@ -72,14 +79,24 @@ class Likwid:
     def _names(self, point: Point) -> Iterator[str]:
         if point.level == "compute":
             what, dtype, width = point.op.split(".")[:3]
-            wanted = [LIKWID_PEAK[dtype] + LIKWID_WIDTH[width]] if what == "fma" and dtype in LIKWID_PEAK and width in LIKWID_WIDTH else []
+            wanted = (
+                [LIKWID_PEAK[dtype] + LIKWID_WIDTH[width]]
+                if what == "fma" and dtype in LIKWID_PEAK and width in LIKWID_WIDTH
+                else []
+            )
         else:
             stem = LIKWID_OP[point.op]
-            tails = ["_avx512", "_avx512_fma", "_avx", "_avx_fma"] if stem != "stream" else ["_avx512_fma", "_avx_fma", "_sp_avx512_fma"]
+            tails = (
+                ["_avx512", "_avx512_fma", "_avx", "_avx_fma"]
+                if stem != "stream"
+                else ["_avx512_fma", "_avx_fma", "_sp_avx512_fma"]
+            )
             wanted = [stem + tail for tail in tails]
             if point.level == "DRAM":
                 wanted += [stem + tail for tail in ("_mem_avx512", "_mem_avx", "_mem_avx_fma")]
-        yield from (name for name in wanted if name in self.known and ("avx512" not in name or "avx512f" in self.features))
+        yield from (
+            name for name in wanted if name in self.known and ("avx512" not in name or "avx512f" in self.features)
+        )
 
 
 class Compiled:
@@ -90,7 +107,10 @@ class Compiled:
         compiler = [os.environ.get("CC", "cc"), "-O3", "-march=native"]
         subprocess.run([*compiler, "-pthread", str(SOURCES / "memops.c"), "-o", str(self.memops)], check=True)
         elements = str(24 * MIB)
-        subprocess.run([*compiler, "-fopenmp", "-DELEMENTS=" + elements, str(SOURCES / "stream.c"), "-o", str(self.stream)], check=True)
+        subprocess.run(
+            [*compiler, "-fopenmp", "-DELEMENTS=" + elements, str(SOURCES / "stream.c"), "-o", str(self.stream)],
+            check=True,
+        )
 
     def __call__(self, point: Point, rate: float) -> Iterator[tuple[str, float]]:
         """Time memcpy and memset at every level beyond the first, STREAM's rules in main memory only."""
@@ -99,7 +119,10 @@ class Compiled:
             command = [str(self.memops), point.op, str(point.bytes_per_thread), str(point.threads), str(BURST_S)]
             yield "glibc " + {"copy": "memcpy", "write": "memset"}[point.op], float(output(command))
         if point.level == "DRAM" and point.op in ("copy", "triad"):
-            yield "C by STREAM's rules", float(output([str(self.stream), point.op, str(BURST_S)], OMP_NUM_THREADS=str(point.threads)))
+            yield (
+                "C by STREAM's rules",
+                float(output([str(self.stream), point.op, str(BURST_S)], OMP_NUM_THREADS=str(point.threads))),
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +136,20 @@ class _Built:
 
     def run(self) -> dict[str, float]:
         """Rates by name; a line of its output is name, milliseconds (the median of its trials), repetitions."""
-        lines = [line.split(", ") for line in output([str(self.program), "--thread-stride-gap-bytes", CARM_GAP_BYTES]).splitlines()]
-        return {row[0]: self.amount[row[0]] * int(row[2]) / (float(row[1]) * 1e-3) for row in lines if row[0] in self.amount}
+        lines = [
+            line.split(", ")
+            for line in output([str(self.program), "--thread-stride-gap-bytes", CARM_GAP_BYTES]).splitlines()
+        ]
+        return {
+            row[0]: self.amount[row[0]] * int(row[2]) / (float(row[1]) * 1e-3) for row in lines if row[0] in self.amount
+        }
 
 
 class Carm:
     """carm-roofline: its own loops at our sizes and its own load-to-store ratios, and its multiply-adds.
 
-    Its command spends six seconds on looking at the machine, so it builds the program for an operation, or for a width, once; every
-    round runs that program, all thread counts at a time.
+    Its command spends six seconds on looking at the machine, so it builds the program for an operation, or for a width,
+    once; every round runs that program, all thread counts at a time.
     """
 
     def __init__(self, device: Device, folder: Path, threads: Sequence[int]) -> None:
@@ -172,7 +200,10 @@ class Carm:
             print(f"rival carm: no result for {' '.join(words)}: {said[-200:]}", file=sys.stderr)
             return _Built(program=Path("true"), amount={}, threads={}, dtype={})
         rows = [json.loads(line) for line in files[0].read_text().splitlines()]
-        amount = {row["name"]: row.get("bandwidth_gbps", row.get("performance_gops")) * 1e9 * row["time_seconds"] for row in rows}
+        amount = {
+            row["name"]: row.get("bandwidth_gbps", row.get("performance_gops")) * 1e9 * row["time_seconds"]
+            for row in rows
+        }
         return _Built(
             program=programs[0],
             amount={row["name"]: amount[row["name"]] / row["repetitions"] for row in rows},

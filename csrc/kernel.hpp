@@ -1,7 +1,8 @@
 // The data sheet of one loop, and MB_KERNEL, which registers it.
 //
-// A kernel is a class with a static `run(mb::context&, std::uint64_t iterations)`, the loop that is timed, and a row of facts about
-// it. The class must live in a namespace inside `mb`: its ELF symbol, which the proof looks up, is derived from its type.
+// A kernel is a class with a static `run(mb::context&, std::uint64_t iterations)`, the loop that is timed, and a row of
+// facts about it. The class must live in a namespace inside `mb`: its ELF symbol, which the proof looks up, is derived
+// from its type.
 #pragma once
 
 #include <array>
@@ -33,13 +34,16 @@ struct cannot_run : std::runtime_error {
 };
 
 // An integer parameter, or `otherwise` where it was not given; refuses what is no integer or lies outside [low, high].
-std::int64_t integer(const parameters& given, const std::string& name, std::int64_t otherwise, std::int64_t low, std::int64_t high);
+std::int64_t integer(const parameters& given, const std::string& name, std::int64_t otherwise, std::int64_t low,
+                     std::int64_t high);
 // A word out of `allowed`, or `otherwise` where it was not given.
-std::string word(const parameters& given, const std::string& name, const std::string& otherwise, const std::vector<std::string>& allowed);
+std::string word(const parameters& given, const std::string& name, const std::string& otherwise,
+                 const std::vector<std::string>& allowed);
 
 class barrier;
 
-// What one thread of a prepared kernel owns. Made, filled and freed on the pinned thread itself, so that first touch is local.
+// What one thread of a prepared kernel owns. Made, filled and freed on the pinned thread itself, so that first touch is
+// local.
 struct alignas(4096) context {
   // Operands and results of compute kernels: registers and tiles only, so one fixed block is enough.
   std::array<std::byte, 32768> scratch{};
@@ -78,7 +82,7 @@ struct sheet {
   std::string accumulator = {};
   std::string access = {};
   std::string variant = {};
-  std::string licence = {};
+  std::string frequency_license = {};
   std::string ports = {};
   int lanes = 1;
   int flop_per_lane = 2;
@@ -91,7 +95,7 @@ struct sheet {
   work per_iteration = {};
   std::vector<std::string> params = {};
   std::vector<std::string> needs = {};
-  std::string companion = {};
+  std::string reference_clock = {};
   std::string operands = {};
   bool verified = true;
   std::string source = {};
@@ -102,7 +106,8 @@ struct kernel {
   sheet facts;
   // Returns the iterations done, at least those asked for.
   std::uint64_t (*run)(context&, std::uint64_t iterations) = nullptr;
-  // Takes the parameters and fills what must not be timed; runs on the pinned thread. Throws bad_parameter or cannot_run.
+  // Takes the parameters and fills what must not be timed; runs on the pinned thread. Throws bad_parameter or
+  // cannot_run.
   void (*configure)(context&, const parameters&) = nullptr;
   // Whether the last `run` left exactly what that many iterations must leave. None: the kernel leaves no result.
   bool (*check)(const context&, std::uint64_t iterations) = nullptr;
@@ -117,8 +122,8 @@ const kernel* find(const std::string& name);
 // Why this machine cannot run the kernel; empty where it can.
 std::string unavailable(const kernel& what);
 
-// The ELF symbol of `Loop::run`, by the Itanium rules: the class's own mangling, then the member and its parameter types. The
-// class lives inside namespace mb, hence "S_" for it.
+// The ELF symbol of `Loop::run`, by the Itanium rules: the class's own mangling, then the member and its parameter
+// types. The class lives inside namespace mb, hence "S_" for it.
 template <class Loop>
 std::string symbol_of() {
   std::string type = typeid(Loop).name();

@@ -1,7 +1,8 @@
 // An instruction set for one region of a file, so that one binary serves every CPU.
 //
-// Open the region after the includes and close it before the registrations: whatever is compiled inside may only be called where
-// cpuid allows it, and nothing from the standard library should be among it. No file is compiled with -march.
+// Open the region after the includes and close it before the registrations: whatever is compiled inside may only be
+// called where cpuid allows it, and nothing from the standard library should be among it. No file is compiled with
+// -march.
 #pragma once
 
 #define MB_PRAGMA_(text) _Pragma(#text)

@@ -29,7 +29,7 @@ _LAZY: dict[str, str] = {
     "run": "microbench.runs.session",
 }
 
-__all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the table is the list
+__all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:
@@ -55,7 +55,8 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-# What users look for on the records, bound here because it stands above them: analysis on a characterisation, drawing on a roofline.
+# What users look for on the records, bound here because it stands above them: analysis on a characterisation, drawing
+# on a roofline.
 
 
 def _roofline(self: Characterisation) -> Any:

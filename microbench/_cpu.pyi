@@ -26,9 +26,9 @@ class Job:
         """(ns from first start to last end, iterations done, result right, involuntary switches)."""
 
     def pairs(
-        self, iterations: int, companion: Job | None, companion_iterations: int, count: int, limit_s: float
+        self, iterations: int, reference_clock: Job | None, reference_iterations: int, count: int, limit_s: float
     ) -> tuple[tuple[int, ...], tuple[int, ...], int, int, bool | None, int]:
-        """Samples that alternate with the companion's, the threads awake throughout: ns, companion's ns, iterations done by either, whether
+        """Samples that alternate with the reference clock's, the threads awake throughout: ns, reference clock's ns, iterations done by either, whether
         every result was right, involuntary switches. Two pairs at least; no more once the limit has passed. Releases the GIL."""
 
     def close(self) -> None: ...

@@ -72,7 +72,12 @@ class Launch:
     """One launch with its parameters packed as the kernel lays them out."""
 
     def __init__(
-        self, function: Function, grid: tuple[int, int, int], block: tuple[int, int, int], shared_bytes: int, params: bytes
+        self,
+        function: Function,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        shared_bytes: int,
+        params: bytes,
     ) -> None: ...
 
 @final

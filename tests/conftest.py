@@ -24,7 +24,8 @@ def _own_device_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     folder = tmp_path_factory.mktemp("locks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
-        # `python -m microbench` would otherwise take the checkout in the current folder for the package that was installed.
+        # `python -m microbench` would otherwise take the checkout in the current folder for the package that was
+        # installed.
         patch.setenv("PYTHONSAFEPATH", "1")
         patch.setattr(tempfile, "tempdir", str(folder))
         yield

@@ -1,7 +1,7 @@
 // The dependent integer chain that tells cycles from seconds, and what it must leave.
 //
-// x86-64: `imul` takes 3 cycles on every Intel core since Nehalem and every AMD core since Zen, on a port that multiply-adds leave
-// free often enough. aarch64: a register `add` takes 1 cycle and shares no pipe with NEON.
+// x86-64: `imul` takes 3 cycles on every Intel core since Nehalem and every AMD core since Zen, on a port that
+// multiply-adds leave free often enough. aarch64: a register `add` takes 1 cycle and shares no pipe with NEON.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,9 @@ inline constexpr int cycles_per_link = 3;
 #else
 
 inline constexpr int cycles_per_link = 1;
-[[gnu::always_inline]] inline void link(std::uint64_t& value, std::uint64_t by) { asm volatile("add %0, %0, %1" : "+r"(value) : "r"(by)); }
+[[gnu::always_inline]] inline void link(std::uint64_t& value, std::uint64_t by) {
+  asm volatile("add %0, %0, %1" : "+r"(value) : "r"(by));
+}
 
 #endif
 

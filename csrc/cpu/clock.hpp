@@ -1,5 +1,5 @@
-// The clock that every timing uses: CLOCK_MONOTONIC, read through the vDSO. Not the time-stamp counter, which ticks at a rate of
-// its own and would turn into "cycles" that are not the core's.
+// The clock that every timing uses: CLOCK_MONOTONIC, read through the vDSO. Not the time-stamp counter, which ticks at
+// a rate of its own and would turn into "cycles" that are not the core's.
 #pragma once
 
 #include <time.h>

@@ -1,9 +1,9 @@
 // Operands on which a multiply-add loop stays exact for any number of iterations, and what it must leave.
 //
-// Every accumulator adds the same small integer once per step; after `period` iterations the sign turns, and turns back after as
-// many more. So an accumulator runs a triangle: it never leaves the range in which its format holds integers exactly, yet its
-// value tells how many iterations ran. Products differ by lane and starts by chain: a permuted operand, a missing chain or a
-// dropped step leaves a wrong value.
+// Every accumulator adds the same small integer once per step; after `period` iterations the sign turns, and turns back
+// after as many more. So an accumulator runs a triangle: it never leaves the range in which its format holds integers
+// exactly, yet its value tells how many iterations ran. Products differ by lane and starts by chain: a permuted
+// operand, a missing chain or a dropped step leaves a wrong value.
 #pragma once
 
 #include <bit>
@@ -86,7 +86,8 @@ constexpr int start(std::size_t chain) { return 1 + static_cast<int>(chain); }
 // The largest product of one pair of operands, so of one step per element of depth.
 constexpr std::int64_t largest_product = 3 * 2;
 
-// Iterations until the sign turns: as long as the format allows, at most 4096, so that the turn costs nothing against the loop.
+// Iterations until the sign turns: as long as the format allows, at most 4096, so that the turn costs nothing against
+// the loop.
 template <class Out>
 constexpr std::uint64_t period(int steps, int depth) {
   const std::int64_t room = (Out::largest - 64) / (largest_product * steps * depth);
@@ -99,7 +100,8 @@ constexpr std::int64_t level(std::uint64_t iterations, std::uint64_t period) {
   return static_cast<std::int64_t>(whole % 2 == 0 ? rest : period - rest);
 }
 
-static_assert(level(0, 4) == 0 && level(3, 4) == 3 && level(4, 4) == 4 && level(5, 4) == 3 && level(8, 4) == 0 && level(9, 4) == 1);
+static_assert(level(0, 4) == 0 && level(3, 4) == 3 && level(4, 4) == 4 && level(5, 4) == 3 && level(8, 4) == 0 &&
+              level(9, 4) == 1);
 
 }  // namespace exact
 }  // namespace mb

@@ -119,7 +119,8 @@ void identify(features& here) {
 #elif defined(__aarch64__)
 
 const std::vector<isa_set>& isa_sets() {
-  static const std::vector<isa_set> sets{{"neon", {"asimd"}}, {"armv8_2", {"asimdhp", "asimddp"}}, {"bf16", {"bf16", "i8mm"}}};
+  static const std::vector<isa_set> sets{
+      {"neon", {"asimd"}}, {"armv8_2", {"asimdhp", "asimddp"}}, {"bf16", {"bf16", "i8mm"}}};
   return sets;
 }
 
@@ -152,7 +153,8 @@ void apply_cap(features& here) {
   if (cap == sets.end()) {
     std::string known;
     for (const auto& each : sets) known += (known.empty() ? "" : ", ") + each.first;
-    throw std::invalid_argument("MICROBENCH_ISA=" + std::string(asked) + " names no instruction set; known here: " + known);
+    throw std::invalid_argument("MICROBENCH_ISA=" + std::string(asked) +
+                                " names no instruction set; known here: " + known);
   }
   here.cap = asked;
   for (auto above = cap + 1; above != sets.end(); ++above)
@@ -189,7 +191,8 @@ std::vector<cache> cpu_caches() {
     each.line_bytes = static_cast<int>((r.b & 0xfff) + 1);
     each.ways = static_cast<int>((r.b >> 22) + 1);
     each.shared_by = static_cast<int>((r.a >> 14 & 0xfff) + 1);
-    each.capacity_bytes = std::uint64_t((r.b >> 12 & 0x3ff) + 1) * each.ways * each.line_bytes * (std::uint64_t{r.c} + 1);
+    each.capacity_bytes =
+        std::uint64_t((r.b >> 12 & 0x3ff) + 1) * each.ways * each.line_bytes * (std::uint64_t{r.c} + 1);
     found.push_back(each);
   }
   return found;

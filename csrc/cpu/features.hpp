@@ -1,5 +1,5 @@
-// What this CPU can execute, in the words of /proc/cpuinfo, read from cpuid (x86-64) or the auxiliary vector (aarch64) and from what
-// the operating system saves on a context switch. MICROBENCH_ISA hides everything above a named set.
+// What this CPU can execute, in the words of /proc/cpuinfo, read from cpuid (x86-64) or the auxiliary vector (aarch64)
+// and from what the operating system saves on a context switch. MICROBENCH_ISA hides everything above a named set.
 #pragma once
 
 #include <cstdint>

@@ -19,7 +19,8 @@ namespace {
 
 constexpr auto unlimited = std::numeric_limits<std::size_t>::max();
 
-// Memory asked for but not yet touched, which the system still counts as free: the threads of a team fill at the same time.
+// Memory asked for but not yet touched, which the system still counts as free: the threads of a team fill at the same
+// time.
 std::atomic<std::size_t> pending = 0;
 
 // A file that holds one number of bytes, or the word "max".
@@ -43,7 +44,7 @@ std::size_t available() {
 
 #if defined(__x86_64__)
 // The older instruction waits for each line; the newer one is asked for by cpuid, once.
-void evict(const std::byte* where) {
+void evict_line(const std::byte* where) {
   static const bool quick = cpu_features().flags.contains("clflushopt");
   if (quick)
     asm volatile("clflushopt %0" : : "m"(*where));
@@ -52,7 +53,7 @@ void evict(const std::byte* where) {
 }
 void fence() { asm volatile("mfence" : : : "memory"); }
 #elif defined(__aarch64__)
-void evict(const std::byte* where) { asm volatile("dc civac, %0" : : "r"(where) : "memory"); }
+void evict_line(const std::byte* where) { asm volatile("dc civac, %0" : : "r"(where) : "memory"); }
 void fence() { asm volatile("dsb sy" : : : "memory"); }
 #endif
 
@@ -67,7 +68,8 @@ std::map<key, std::weak_ptr<arena>>& pool() {
   return arenas;
 }
 
-// An arena of its own for each key; a new one where the old has not enough addresses left, which those who hold it keep.
+// An arena of its own for each key; a new one where the old has not enough addresses left, which those who hold it
+// keep.
 std::shared_ptr<arena> shared_arena(const key& which, std::size_t bytes) {
   const std::lock_guard lock(pool_mutex);
   auto& known = pool()[which];
@@ -108,7 +110,8 @@ void arena::grow(std::size_t bytes, filling fill) {
   if (mprotect(begin_ + filled_, more, PROT_READ | PROT_WRITE) != 0) {
     const int error = errno;
     pending.fetch_sub(more);
-    throw cannot_run("the system refused a working set of " + mib(bytes) + " (" + std::strerror(error) + "); ask for a smaller one");
+    throw cannot_run("the system refused a working set of " + mib(bytes) + " (" + std::strerror(error) +
+                     "); ask for a smaller one");
   }
   // Advice only: what came of it is what huge_bytes() tells.
   madvise(begin_ + filled_, more, huge_ ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -159,13 +162,13 @@ std::int64_t requested_pause(const parameters& given) { return 1000 * integer(gi
 
 bool requested_cold(const parameters& given) { return integer(given, "cold", 0, 0, 1) != 0; }
 
-void walk::chill(const std::byte* array, std::size_t k, std::uint64_t iterations) const {
+void walk::evict(const std::byte* array, std::size_t k, std::uint64_t iterations) const {
   const auto side = streams <= 2 ? 1U : streams;
   const auto part = body / side;
   for (std::uint64_t j = 0; j < std::min<std::uint64_t>(iterations, period()); ++j) {
     const auto* const from = array + offset((k + j) % period());
     for (std::size_t page_of = 0; page_of < side; ++page_of)
-      for (std::size_t at = 0; at < part; at += line) evict(from + page_of * page + at);
+      for (std::size_t at = 0; at < part; at += line) evict_line(from + page_of * page + at);
   }
   fence();
 }

@@ -1,10 +1,12 @@
 // Working sets of memory kernels: where the bytes come from, and in which order a loop walks them.
 //
-// A working set belongs to one thread and is touched first by that thread. Its pages are asked for by name, because they decide
-// what is measured: with 4 KiB pages a chase through a big set measures page walks, and 2 MiB pages take them away.
+// A working set belongs to one thread and is touched first by that thread. Its pages are asked for by name, because
+// they decide what is measured: with 4 KiB pages a chase through a big set measures page walks, and 2 MiB pages take
+// them away.
 //
-// A plan holds many cases at once, so arrays are shared: all kernels that want the same contents on the same thread get prefixes of
-// one arena. That is safe because every kernel leaves an array as it found it, and jobs on one CPU never run at the same time.
+// A plan holds many cases at once, so arrays are shared: all kernels that want the same contents on the same thread get
+// prefixes of one arena. That is safe because every kernel leaves an array as it found it, and jobs on one CPU never
+// run at the same time.
 #pragma once
 
 #include <algorithm>
@@ -28,8 +30,9 @@ constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) { return (by
 // Writes the contents of an array's bytes [first, last); both are multiples of the page.
 using filling = void (*)(std::byte* array, std::size_t first, std::size_t last);
 
-// Anonymous memory, aligned to 2 MiB whatever its pages, with inaccessible memory on both sides: a loop that runs over its end dies
-// instead of measuring something else, and no neighbour is merged with it, so that its huge pages can be counted.
+// Anonymous memory, aligned to 2 MiB whatever its pages, with inaccessible memory on both sides: a loop that runs over
+// its end dies instead of measuring something else, and no neighbour is merged with it, so that its huge pages can be
+// counted.
 class arena {
  public:
   // Reserves addresses only. Throws cannot_run, in one sentence, where there are none left.
@@ -42,8 +45,8 @@ class arena {
   bool huge() const { return huge_; }
   std::size_t reserved() const { return reserved_; }
   std::size_t filled() const { return filled_; }
-  // Makes at least the first `bytes` usable and fills what is new; the calling thread touches it first. Throws cannot_run, in one
-  // sentence, where the memory is not there.
+  // Makes at least the first `bytes` usable and fills what is new; the calling thread touches it first. Throws
+  // cannot_run, in one sentence, where the memory is not there.
   void grow(std::size_t bytes, filling fill);
   // Gives every page back to the system, so that the next touch faults again.
   void release();
@@ -59,7 +62,8 @@ class arena {
   std::mutex growing_;
 };
 
-// The first `bytes` of the array with the contents named `role`, for this thread. Held by `own.memory` until the context goes.
+// The first `bytes` of the array with the contents named `role`, for this thread. Held by `own.memory` until the
+// context goes.
 std::byte* array(context& own, const std::string& role, std::size_t bytes, bool huge, filling fill);
 
 // What the arenas that are in use hold, for the record.
@@ -87,9 +91,9 @@ void rest(std::int64_t ns);
 
 // The order in which the iterations of a loop visit an array of `size` bytes, `body` bytes at a time.
 //
-// streams 1: in ascending order. 2: the two halves in turn, so that no load instruction strides evenly; some level 1 prefetchers
-// answer an even stride with needless lookups, which cost a tenth of the read rate. 4, 8, 16: so many pages of 4 KiB side by side,
-// `body / streams` bytes of each in turn, which keeps as many prefetchers busy.
+// streams 1: in ascending order. 2: the two halves in turn, so that no load instruction strides evenly; some level 1
+// prefetchers answer an even stride with needless lookups, which cost a tenth of the read rate. 4, 8, 16: so many pages
+// of 4 KiB side by side, `body / streams` bytes of each in turn, which keeps as many prefetchers busy.
 struct walk {
   std::size_t size = 0;
   std::size_t body = 0;
@@ -107,8 +111,9 @@ struct walk {
     const auto part = body / streams, steps = page / part;
     return k / steps * (streams * page) + k % steps * part;
   }
-  // Evicts from every cache what iterations k to k + iterations of an array touch, so that a launch of those finds it in main memory.
-  void chill(const std::byte* array, std::size_t k, std::uint64_t iterations) const;
+  // Evicts from every cache what iterations k to k + iterations of an array touch, so that a launch of those finds it
+  // in main memory.
+  void evict(const std::byte* array, std::size_t k, std::uint64_t iterations) const;
   // Where the j-th byte of an iteration lies, from where it begins.
   std::size_t inside(std::size_t j) const {
     const auto part = streams <= 2 ? body : body / streams;

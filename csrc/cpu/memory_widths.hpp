@@ -1,4 +1,4 @@
-// Register widths of memory kernels. Variant words and licences are those of the compute kernels.
+// Register widths of memory kernels. Variant words and frequency licenses are those of the compute kernels.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +11,9 @@ typedef unsigned char vector32 __attribute__((vector_size(32), may_alias));
 typedef unsigned char vector64 __attribute__((vector_size(64), may_alias));
 
 #if defined(__x86_64__)
-inline constexpr const char* narrow_licence = "128";
+inline constexpr const char* narrow_license = "128";
 #else
-inline constexpr const char* narrow_licence = "neon";
+inline constexpr const char* narrow_license = "neon";
 #endif
 
 // One f64 at a time, in the lowest lane of a vector register.
@@ -23,7 +23,7 @@ struct word64 {
   static constexpr std::size_t bytes = 8;
   static constexpr const char* name = "scalar";
   static constexpr const char* clock = "clock.v128";
-  static constexpr const char* licence = narrow_licence;
+  static constexpr const char* frequency_license = narrow_license;
 };
 
 struct v128 {
@@ -32,7 +32,7 @@ struct v128 {
   static constexpr std::size_t bytes = 16;
   static constexpr const char* name = "v128";
   static constexpr const char* clock = "clock.v128";
-  static constexpr const char* licence = narrow_licence;
+  static constexpr const char* frequency_license = narrow_license;
 };
 
 struct v256 {
@@ -41,7 +41,7 @@ struct v256 {
   static constexpr std::size_t bytes = 32;
   static constexpr const char* name = "v256";
   static constexpr const char* clock = "clock.v256";
-  static constexpr const char* licence = "256";
+  static constexpr const char* frequency_license = "256";
 };
 
 struct v512 {
@@ -50,7 +50,7 @@ struct v512 {
   static constexpr std::size_t bytes = 64;
   static constexpr const char* name = "v512";
   static constexpr const char* clock = "clock.v512";
-  static constexpr const char* licence = "512";
+  static constexpr const char* frequency_license = "512";
 };
 
 }  // namespace mb::memory

@@ -17,7 +17,9 @@ namespace py = pybind11;
 
 namespace {
 
-py::object or_none(const std::string& text) { return text.empty() ? py::object(py::none()) : py::object(py::str(text)); }
+py::object or_none(const std::string& text) {
+  return text.empty() ? py::object(py::none()) : py::object(py::str(text));
+}
 
 py::dict describe(const mb::kernel& what) {
   const auto& facts = what.facts;
@@ -36,7 +38,7 @@ py::dict describe(const mb::kernel& what) {
   row["accumulator"] = or_none(facts.accumulator);
   row["access"] = or_none(facts.access);
   row["variant"] = facts.variant;
-  row["licence"] = or_none(facts.licence);
+  row["frequency_license"] = or_none(facts.frequency_license);
   row["ports"] = or_none(facts.ports);
   row["lanes"] = facts.lanes;
   row["flop_per_lane"] = facts.flop_per_lane;
@@ -49,7 +51,7 @@ py::dict describe(const mb::kernel& what) {
   row["work"] = work;
   row["params"] = py::tuple(py::cast(facts.params));
   row["needs"] = py::tuple(py::cast(facts.needs));
-  row["companion"] = or_none(facts.companion);
+  row["reference_clock"] = or_none(facts.reference_clock);
   row["operands"] = or_none(facts.operands);
   row["source"] = facts.source;
   row["symbol"] = or_none(facts.symbol);
@@ -83,7 +85,8 @@ py::dict topology() {
   std::vector<int> cpus;
   for (int size = CPU_SETSIZE; size <= 1 << 20 && cpus.empty(); size *= 2) {
     const auto bytes = CPU_ALLOC_SIZE(size);
-    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(size), [](cpu_set_t* held) { CPU_FREE(held); });
+    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(size),
+                                                               [](cpu_set_t* held) { CPU_FREE(held); });
     CPU_ZERO_S(bytes, set.get());
     if (sched_getaffinity(0, bytes, set.get()) != 0) continue;
     for (int cpu = 0; cpu < size; ++cpu)
@@ -178,19 +181,19 @@ py::tuple run(job& self, std::uint64_t iterations) {
   return py::make_tuple(seen.ns, seen.iterations, seen.right, seen.switches);
 }
 
-py::tuple pairs(job& self, std::uint64_t iterations, const job* companion, std::uint64_t companion_iterations, unsigned count,
-                double limit_s) {
+py::tuple pairs(job& self, std::uint64_t iterations, const job* reference_clock, std::uint64_t reference_iterations,
+                unsigned count, double limit_s) {
   constexpr double longest_s = 1e6;
   if (!(limit_s >= 0)) throw mb::bad_parameter("the time limit of a burst must be a number of seconds, at least 0");
-  const mb::order asked{iterations, companion == nullptr ? nullptr : &companion->held(), companion_iterations, count,
-                        static_cast<std::int64_t>(std::min(limit_s, longest_s) * 1e9)};
+  const mb::order asked{iterations, reference_clock == nullptr ? nullptr : &reference_clock->held(),
+                        reference_iterations, count, static_cast<std::int64_t>(std::min(limit_s, longest_s) * 1e9)};
   mb::burst seen;
   {
     const py::gil_scoped_release release;
     seen = self.held().take(asked);
   }
-  return py::make_tuple(py::tuple(py::cast(seen.ns)), py::tuple(py::cast(seen.companion_ns)), seen.iterations, seen.companion_iterations,
-                        seen.right, seen.switches);
+  return py::make_tuple(py::tuple(py::cast(seen.ns)), py::tuple(py::cast(seen.reference_ns)), seen.iterations,
+                        seen.reference_iterations, seen.right, seen.switches);
 }
 
 }  // namespace
@@ -204,7 +207,7 @@ PYBIND11_MODULE(_cpu, module) {
   module.def("prepare", &prepare, py::arg("kernel"), py::arg("cpus"), py::arg("params"));
   py::class_<job>(module, "Job")
       .def("run", &run, py::arg("iterations"))
-      .def("pairs", &pairs, py::arg("iterations"), py::arg("companion").none(true), py::arg("companion_iterations"), py::arg("count"),
-           py::arg("limit_s"))
+      .def("pairs", &pairs, py::arg("iterations"), py::arg("reference_clock").none(true),
+           py::arg("reference_iterations"), py::arg("count"), py::arg("limit_s"))
       .def("close", &job::close, py::call_guard<py::gil_scoped_release>());
 }

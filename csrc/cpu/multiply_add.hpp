@@ -1,5 +1,5 @@
-// What the multiply-add kernels share: instructions as tags, register widths, operands in a context, the check, the data sheet.
-// The loop itself is in multiply_add.inc, which each file includes once per instruction set.
+// What the multiply-add kernels share: instructions as tags, register widths, operands in a context, the check, the
+// data sheet. The loop itself is in multiply_add.inc, which each file includes once per instruction set.
 #pragma once
 
 #include "chain.hpp"
@@ -7,45 +7,46 @@
 
 namespace mb {
 
-// A clock licence is the set of instructions that a core may slow down for; its word is the register width, and every aarch64 core
-// runs NEON at the clock of scalars.
+// A frequency license is the set of instructions that a core may slow down for; its word is the register width, and
+// every aarch64 core runs NEON at the clock of scalars.
 #if defined(__x86_64__)
-inline constexpr const char* narrow_licence = "128";
+inline constexpr const char* narrow_license = "128";
 #else
-inline constexpr const char* narrow_licence = "neon";
+inline constexpr const char* narrow_license = "neon";
 #endif
 
 struct scalar {
   static constexpr int bytes = 16;  // a scalar lives in the lowest lane of a vector register
   static constexpr const char* name = "scalar";
-  static constexpr const char* licence = narrow_licence;
+  static constexpr const char* frequency_license = narrow_license;
   typedef unsigned char reg __attribute__((vector_size(16)));
 };
 
 struct v128 {
   static constexpr int bytes = 16;
   static constexpr const char* name = "v128";
-  static constexpr const char* licence = narrow_licence;
+  static constexpr const char* frequency_license = narrow_license;
   typedef unsigned char reg __attribute__((vector_size(16)));
 };
 
 struct v256 {
   static constexpr int bytes = 32;
   static constexpr const char* name = "v256";
-  static constexpr const char* licence = "256";
+  static constexpr const char* frequency_license = "256";
   typedef unsigned char reg __attribute__((vector_size(32)));
 };
 
 struct v512 {
   static constexpr int bytes = 64;
   static constexpr const char* name = "v512";
-  static constexpr const char* licence = "512";
+  static constexpr const char* frequency_license = "512";
   typedef unsigned char reg __attribute__((vector_size(64)));
 };
 
-// One multiply-add instruction: the formats of its operands and accumulator, how many products one accumulator takes, how many
-// accumulators run side by side, and how many steps of each make one iteration. Accumulators have to cover latency x ports, and
-// with the operands fit the registers; steps make an iteration a multiple of 20 instructions, so that a twentieth can be added.
+// One multiply-add instruction: the formats of its operands and accumulator, how many products one accumulator takes,
+// how many accumulators run side by side, and how many steps of each make one iteration. Accumulators have to cover
+// latency x ports, and with the operands fit the registers; steps make an iteration a multiple of 20 instructions, so
+// that a twentieth can be added.
 template <class In, class Out, int products, int independent, int repeats>
 struct instruction {
   using in = In;
@@ -81,9 +82,9 @@ struct dot_i8 : instruction<as_i8, as_i32, 4, 20, 3> {};
 #endif
 inline constexpr int most_chains = 20;
 
-// Multiply-adds per link in the clock loop: as many as fit beside the chain without delaying it, since the clock also depends on
-// how much power they draw. One link is 3 cycles on x86-64; at 512 bit no multiply-add takes the port of the chain, below it
-// one in two could.
+// Multiply-adds per link in the clock loop: as many as fit beside the chain without delaying it, since the clock also
+// depends on how much power they draw. One link is 3 cycles on x86-64; at 512 bit no multiply-add takes the port of the
+// chain, below it one in two could.
 template <class Op, class Width>
 constexpr int links_apart() {
 #if defined(__x86_64__)
@@ -109,7 +110,9 @@ struct operands {
 static_assert(sizeof(operands) <= sizeof(context::scratch));
 
 inline operands& operands_of(context& own) { return *reinterpret_cast<operands*>(own.scratch.data()); }
-inline const operands& operands_of(const context& own) { return *reinterpret_cast<const operands*>(own.scratch.data()); }
+inline const operands& operands_of(const context& own) {
+  return *reinterpret_cast<const operands*>(own.scratch.data());
+}
 
 template <class Op, class Width>
 void fill(context& own) {
@@ -153,7 +156,8 @@ struct row {
 };
 
 // Two kernels: the rate of an instruction, with a loop a twentieth longer behind its parameter `lengthen`; and its
-// companion, which runs the same instructions on the same operands beside an integer chain and so tells the clock.
+// reference clock, which runs the same instructions on the same operands beside an integer chain and so tells the
+// clock.
 template <class Op, class Width, class Loop, class Longer, class Clock>
 struct multiply_add {
   static std::vector<kernel> kernels(const row& given) { return {rate(given), clock(given)}; }
@@ -176,7 +180,7 @@ struct multiply_add {
     facts.per_iteration.flop = std::uint64_t{Op::math} * lanes<Op, Width>() * flop;
     facts.ports = given.ports;
     facts.params = {"lengthen"};
-    facts.companion = "clock." + facts.name;
+    facts.reference_clock = "clock." + facts.name;
     facts.symbol = symbol_of<Loop>();
     const auto configure = [](context& own, const parameters& asked) {
       fill<Op, Width>(own);
@@ -207,7 +211,7 @@ struct multiply_add {
             .dtype = Op::in::name,
             .accumulator = Op::out::name,
             .variant = given.variant,
-            .licence = Width::licence,
+            .frequency_license = Width::frequency_license,
             .math = Op::math,
             .needs = given.needs,
             .operands = "exact",

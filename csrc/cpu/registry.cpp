@@ -9,7 +9,8 @@ namespace mb {
 namespace {
 
 std::vector<kernel>& all() {
-  static std::vector<kernel> kernels;  // a function's static: registrations run before any other file's globals are safe to use
+  static std::vector<kernel>
+      kernels;  // a function's static: registrations run before any other file's globals are safe to use
   return kernels;
 }
 
@@ -38,7 +39,8 @@ registration::registration(std::vector<kernel> several, const char* file) {
 const std::vector<kernel>& kernels() { return all(); }
 
 const kernel* find(const std::string& name) {
-  const auto found = std::find_if(all().begin(), all().end(), [&](const kernel& each) { return each.facts.name == name; });
+  const auto found =
+      std::find_if(all().begin(), all().end(), [&](const kernel& each) { return each.facts.name == name; });
   return found == all().end() ? nullptr : &*found;
 }
 
@@ -55,16 +57,19 @@ std::string unavailable(const kernel& what) {
   return {};
 }
 
-std::int64_t integer(const parameters& given, const std::string& name, std::int64_t otherwise, std::int64_t low, std::int64_t high) {
+std::int64_t integer(const parameters& given, const std::string& name, std::int64_t otherwise, std::int64_t low,
+                     std::int64_t high) {
   const auto found = given.find(name);
   if (found == given.end()) return otherwise;
   const auto* number = std::get_if<std::int64_t>(&found->second);
   if (number == nullptr || *number < low || *number > high)
-    throw bad_parameter("parameter " + name + " must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
+    throw bad_parameter("parameter " + name + " must be an integer from " + std::to_string(low) + " to " +
+                        std::to_string(high));
   return *number;
 }
 
-std::string word(const parameters& given, const std::string& name, const std::string& otherwise, const std::vector<std::string>& allowed) {
+std::string word(const parameters& given, const std::string& name, const std::string& otherwise,
+                 const std::vector<std::string>& allowed) {
   const auto found = given.find(name);
   if (found == given.end()) return otherwise;
   const auto* text = std::get_if<std::string>(&found->second);

@@ -1,8 +1,9 @@
-// Every kernel of the registry checked by a plain executable: for cross builds, for sanitizers, and where there is no Python.
+// Every kernel of the registry checked by a plain executable: for cross builds, for sanitizers, and where there is no
+// Python.
 //
-// Each available kernel runs on one thread and on all, for several iteration counts, and its result must be exact every time. One
-// line a kernel; exit 1 where one is wrong or throws anything but "cannot run here" (no huge pages under an emulator, say). Words on the
-// command line select kernels whose names contain one of them.
+// Each available kernel runs on one thread and on all, for several iteration counts, and its result must be exact every
+// time. One line a kernel; exit 1 where one is wrong or throws anything but "cannot run here" (no huge pages under an
+// emulator, say). Words on the command line select kernels whose names contain one of them.
 #include <sched.h>
 
 #include <cstdio>

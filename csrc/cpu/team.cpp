@@ -41,11 +41,11 @@ long involuntary_switches() {
   return usage.ru_nivcsw;
 }
 
-// Spins before a waiting thread offers its CPU to others: far above the time a team needs to arrive on CPUs of its own, so only
-// teams with more threads than CPUs ever yield.
+// Spins before a waiting thread offers its CPU to others: far above the time a team needs to arrive on CPUs of its own,
+// so only teams with more threads than CPUs ever yield.
 constexpr unsigned patience = 1u << 16;
 
-// What a burst takes however late it is: a clock is told by the companions on both sides of a sample.
+// What a burst takes however late it is: a clock is told by the reference clocks on both sides of a sample.
 constexpr unsigned least_pairs = 2;
 // Room for all of them is made beforehand.
 constexpr unsigned most_pairs = 1u << 20;
@@ -153,7 +153,8 @@ void team::live(int cpu, unsigned thread) {
   }
 }
 
-job::job(const kernel& what, const std::vector<int>& cpus, const parameters& given) : what_(what), contexts_(cpus.size()) {
+job::job(const kernel& what, const std::vector<int>& cpus, const parameters& given)
+    : what_(what), contexts_(cpus.size()) {
   if (cpus.empty()) throw bad_parameter("a kernel needs at least one CPU");
   for (const auto& [name, ignored] : given)
     if (std::find(what_.facts.params.begin(), what_.facts.params.end(), name) == what_.facts.params.end())
@@ -189,17 +190,21 @@ timing job::run(std::uint64_t iterations) {
 
 burst job::take(const order& asked) {
   if (asked.iterations == 0) throw bad_parameter("a run needs at least one iteration");
-  if (asked.count < 1 || asked.count > most_pairs) throw bad_parameter("a burst takes 1 to " + std::to_string(most_pairs) + " samples");
-  if (asked.companion != nullptr && asked.companion_iterations == 0) throw bad_parameter("a companion needs at least one iteration");
-  if (asked.companion != nullptr && asked.companion->team_ != team_) throw bad_parameter("a companion must be on the same CPUs");
+  if (asked.count < 1 || asked.count > most_pairs)
+    throw bad_parameter("a burst takes 1 to " + std::to_string(most_pairs) + " samples");
+  if (asked.reference_clock != nullptr && asked.reference_iterations == 0)
+    throw bad_parameter("a reference clock needs at least one iteration");
+  if (asked.reference_clock != nullptr && asked.reference_clock->team_ != team_)
+    throw bad_parameter("a reference clock must be on the same CPUs");
   session all{asked, now_ns(), std::vector<attendance>(team_->size()), asked.count};
   for (auto& each : all.threads) {
     each.own.spans.reserve(asked.count);
-    each.companion.spans.reserve(asked.companion != nullptr ? asked.count : 0);
+    each.reference_clock.spans.reserve(asked.reference_clock != nullptr ? asked.count : 0);
   }
   team_->everywhere([&](unsigned thread) { attend(thread, all); });
 
-  burst total{{}, {}, all.threads[0].own.iterations, all.threads[0].companion.iterations, all.threads[0].own.right, 0};
+  burst total{
+      {}, {}, all.threads[0].own.iterations, all.threads[0].reference_clock.iterations, all.threads[0].own.right, 0};
   const auto lasted = [&all](trace attendance::* which, std::size_t i) {
     auto whole = (all.threads[0].*which).spans[i];
     for (const auto& each : all.threads) {
@@ -209,12 +214,13 @@ burst job::take(const order& asked) {
     return std::max<std::int64_t>(whole.end - whole.start, 1);
   };
   for (std::size_t i = 0; i < all.threads[0].own.spans.size(); ++i) total.ns.push_back(lasted(&attendance::own, i));
-  for (std::size_t i = 0; i < all.threads[0].companion.spans.size(); ++i) total.companion_ns.push_back(lasted(&attendance::companion, i));
+  for (std::size_t i = 0; i < all.threads[0].reference_clock.spans.size(); ++i)
+    total.reference_ns.push_back(lasted(&attendance::reference_clock, i));
   for (const auto& each : all.threads) {
     total.iterations = std::min(total.iterations, each.own.iterations);
-    total.companion_iterations = std::min(total.companion_iterations, each.companion.iterations);
+    total.reference_iterations = std::min(total.reference_iterations, each.reference_clock.iterations);
     if (each.own.right) total.right = *each.own.right && total.right.value_or(true);
-    if (each.companion.right == false) total.right = false;
+    if (each.reference_clock.right == false) total.right = false;
     total.switches += each.switches;
   }
   return total;
@@ -237,14 +243,16 @@ void job::attend(unsigned thread, session& all) {
   const auto before = involuntary_switches();
   for (unsigned pair = 0; pair < asked.count; ++pair) {
     if (what_.arm != nullptr) attempt([&] { what_.arm(*contexts_[thread], asked.iterations); });
-    // Said before the barrier and heard behind it, by the number of the pair: so all leave together, however slow one of them is.
-    if (mine.failure || (thread == 0 && pair >= least_pairs && all.late())) all.end.store(pair, std::memory_order_relaxed);
+    // Said before the barrier and heard behind it, by the number of the pair: so all leave together, however slow one
+    // of them is.
+    if (mine.failure || (thread == 0 && pair >= least_pairs && all.late()))
+      all.end.store(pair, std::memory_order_relaxed);
     team_->start().arrive_and_wait();
     if (pair >= all.end.load(std::memory_order_relaxed)) break;
     attempt([&] { sample(thread, asked.iterations, mine.own); });
-    if (asked.companion == nullptr) continue;
+    if (asked.reference_clock == nullptr) continue;
     team_->start().arrive_and_wait();
-    attempt([&] { asked.companion->sample(thread, asked.companion_iterations, mine.companion); });
+    attempt([&] { asked.reference_clock->sample(thread, asked.reference_iterations, mine.reference_clock); });
   }
   mine.switches = involuntary_switches() - before;
   if (mine.failure) std::rethrow_exception(mine.failure);

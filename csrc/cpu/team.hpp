@@ -1,8 +1,9 @@
-// Pinned threads, one team for each list of CPUs, and jobs: one kernel on a team, timed from the first start to the last end.
+// Pinned threads, one team for each list of CPUs, and jobs: one kernel on a team, timed from the first start to the
+// last end.
 //
-// A plan keeps hundreds of jobs, so those on the same CPUs share their threads, which live as long as any of these jobs does and
-// sleep between tasks. Every job has contexts of its own, filled and freed on the threads that use them. A run wakes the team, lets
-// all arrive at a spinning barrier, and only then starts the clocks.
+// A plan keeps hundreds of jobs, so those on the same CPUs share their threads, which live as long as any of these jobs
+// does and sleep between tasks. Every job has contexts of its own, filled and freed on the threads that use them. A run
+// wakes the team, lets all arrive at a spinning barrier, and only then starts the clocks.
 #pragma once
 
 #include <atomic>
@@ -48,8 +49,8 @@ class team {
 
   unsigned size() const { return static_cast<unsigned>(threads_.size()); }
   barrier& start() { return start_; }
-  // Does the task once on every thread, at the same time, and returns when all are done; callers take turns. What a thread throws
-  // reaches the caller, the first thread's before the others'.
+  // Does the task once on every thread, at the same time, and returns when all are done; callers take turns. What a
+  // thread throws reaches the caller, the first thread's before the others'.
   void everywhere(const std::function<void(unsigned thread)>& task);
 
  private:
@@ -79,18 +80,19 @@ struct timing {
 
 class job;
 
-// What a burst takes: so many samples, each followed by one of the companion where there is one, until the time is up.
+// What a burst takes: so many samples, each followed by one of the reference clock where there is one, until the time
+// is up.
 struct order {
   std::uint64_t iterations = 0;
-  job* companion = nullptr;
-  std::uint64_t companion_iterations = 0;
+  job* reference_clock = nullptr;
+  std::uint64_t reference_iterations = 0;
   unsigned count = 1;
   std::int64_t limit_ns = std::numeric_limits<std::int64_t>::max();
 };
 
 struct burst {
-  std::vector<std::int64_t> ns, companion_ns;
-  std::uint64_t iterations = 0, companion_iterations = 0;
+  std::vector<std::int64_t> ns, reference_ns;
+  std::uint64_t iterations = 0, reference_iterations = 0;
   std::optional<bool> right;
   long switches = 0;
 };
@@ -104,8 +106,8 @@ class job {
   job& operator=(const job&) = delete;
 
   timing run(std::uint64_t iterations);
-  // The threads neither sleep nor leave between samples. The companion must be another job on the same CPUs. A sample is never cut
-  // short, and at least two pairs are taken.
+  // The threads neither sleep nor leave between samples. The reference clock must be another job on the same CPUs. A
+  // sample is never cut short, and at least two pairs are taken.
   burst take(const order& asked);
 
  private:
@@ -119,7 +121,7 @@ class job {
     std::optional<bool> right;
   };
   struct attendance {
-    trace own, companion;
+    trace own, reference_clock;
     long switches = 0;
     std::exception_ptr failure;
   };

@@ -1,4 +1,5 @@
-// What the driver hands out and wants back: contexts, modules, memory, streams, events and graphs, each freed by its owner.
+// What the driver hands out and wants back: contexts, modules, memory, streams, events and graphs, each freed by its
+// owner.
 #pragma once
 
 #include <array>
@@ -18,8 +19,8 @@ class Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
-  // Runs `body` with this context current and this device and subject named in errors. Once the context is lost nothing is asked
-  // of the driver any more.
+  // Runs `body` with this context current and this device and subject named in errors. Once the context is lost nothing
+  // is asked of the driver any more.
   template <class Body>
   auto within(Body&& body) {
     const Entry entry(*this);
@@ -72,7 +73,8 @@ class Owned {
  public:
   Owned() = default;
   Owned(ContextPtr context, Handle handle) : context_(std::move(context)), handle_(handle) {}
-  Owned(Owned&& other) noexcept : context_(std::move(other.context_)), handle_(std::exchange(other.handle_, Handle{})) {}
+  Owned(Owned&& other) noexcept
+      : context_(std::move(other.context_)), handle_(std::exchange(other.handle_, Handle{})) {}
   Owned& operator=(Owned&& other) noexcept {
     std::swap(context_, other.context_);
     std::swap(handle_, other.handle_);

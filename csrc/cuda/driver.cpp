@@ -9,10 +9,11 @@ namespace mb::cuda {
 
 namespace {
 
-// Errors that the driver documents as leaving the process with an inconsistent state: illegal address, launch timeout, context
-// destroyed, assert, hardware stack, illegal instruction, misaligned address, invalid address space, invalid pc, launch
-// failure, uncorrectable ECC and NVLink errors, contained and uncontained failures, and "unknown".
-constexpr std::array<Result, 16> context_losing{214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 722, 999};
+// Errors that the driver documents as leaving the process with an inconsistent state: illegal address, launch timeout,
+// context destroyed, assert, hardware stack, illegal instruction, misaligned address, invalid address space, invalid
+// pc, launch failure, uncorrectable ECC and NVLink errors, contained and uncontained failures, and "unknown".
+constexpr std::array<Result, 16> context_losing{214, 220, 226, 700, 702, 709, 710, 714,
+                                                715, 716, 717, 718, 719, 721, 722, 999};
 
 struct Loaded {
   Table table;
@@ -46,14 +47,18 @@ Loaded& loaded() {
 
 }  // namespace
 
-Row::Row(Table* table, const char* name, bool required) : name(name), required(required) { table->rows.push_back(this); }
+Row::Row(Table* table, const char* name, bool required) : name(name), required(required) {
+  table->rows.push_back(this);
+}
 
 Caller& caller() {
   thread_local Caller who;
   return who;
 }
 
-bool loses_context(Result code) { return std::find(context_losing.begin(), context_losing.end(), code) != context_losing.end(); }
+bool loses_context(Result code) {
+  return std::find(context_losing.begin(), context_losing.end(), code) != context_losing.end();
+}
 
 std::string describe(Result code) {
   const Table& table = loaded().table;

@@ -1,6 +1,6 @@
-// The CUDA driver API, found at run time: what is declared here is all that this project needs of it, so the module builds
-// with any C++ compiler and imports where there is no driver. Types and names follow the documented ABI; a test compares them
-// with the vendor's header wherever one is installed.
+// The CUDA driver API, found at run time: what is declared here is all that this project needs of it, so the module
+// builds with any C++ compiler and imports where there is no driver. Types and names follow the documented ABI; a test
+// compares them with the vendor's header wherever one is installed.
 #pragma once
 
 #include <cstddef>
@@ -129,7 +129,8 @@ class Table {
   Call<DevicePtr, const void*, std::size_t, Stream_> copy_to_device_async{this, "cuMemcpyHtoDAsync_v2"};
   Call<void*, DevicePtr, std::size_t, Stream_> copy_to_host_async{this, "cuMemcpyDtoHAsync_v2"};
   Call<DevicePtr, DevicePtr, std::size_t, Stream_> copy_on_device_async{this, "cuMemcpyDtoDAsync_v2"};
-  Call<DevicePtr, Context_, DevicePtr, Context_, std::size_t, Stream_> copy_peer_async{this, "cuMemcpyPeerAsync", false};
+  Call<DevicePtr, Context_, DevicePtr, Context_, std::size_t, Stream_> copy_peer_async{this, "cuMemcpyPeerAsync",
+                                                                                       false};
   Call<DevicePtr, unsigned, std::size_t, Stream_> fill_async{this, "cuMemsetD32Async"};
 
   Call<Module_*, const void*> module_load{this, "cuModuleLoadData"};
@@ -138,8 +139,8 @@ class Table {
   Call<int*, int, Function_> function_attribute{this, "cuFuncGetAttribute"};
   Call<Function_, int, int> function_set{this, "cuFuncSetAttribute"};
   Call<int*, Function_, int, std::size_t> occupancy{this, "cuOccupancyMaxActiveBlocksPerMultiprocessor"};
-  Call<Function_, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream_, void**, void**> launch{this,
-                                                                                                                        "cuLaunchKernel"};
+  Call<Function_, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, Stream_, void**, void**> launch{
+      this, "cuLaunchKernel"};
 
   Call<Stream_*, unsigned> stream_create{this, "cuStreamCreate"};
   Call<Stream_> stream_destroy{this, "cuStreamDestroy_v2"};

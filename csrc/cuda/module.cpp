@@ -1,4 +1,5 @@
-// The Python face of the CUDA host: thin, no policy. Everything that waits for the device releases the interpreter lock.
+// The Python face of the CUDA host: thin, no policy. Everything that waits for the device releases the interpreter
+// lock.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -102,7 +103,8 @@ struct Buffer {
     const std::size_t bytes = static_cast<std::size_t>(info.size) * static_cast<std::size_t>(info.itemsize);
     within_bounds(offset, bytes);
     const py::gil_scoped_release unlocked;
-    // A copy of ordinary memory may return before its last bytes have arrived, and the timer's stream does not wait for it.
+    // A copy of ordinary memory may return before its last bytes have arrived, and the timer's stream does not wait for
+    // it.
     memory.context()->within([&](const Table& table) {
       table.copy_to_device(memory.get() + offset, info.ptr, bytes);
       table.synchronize();
@@ -113,7 +115,8 @@ struct Buffer {
     std::string data(bytes, '\0');
     {
       const py::gil_scoped_release unlocked;
-      memory.context()->within([&](const Table& table) { table.copy_to_host(data.data(), memory.get() + offset, bytes); });
+      memory.context()->within(
+          [&](const Table& table) { table.copy_to_host(data.data(), memory.get() + offset, bytes); });
     }
     return py::bytes(data);
   }
@@ -139,20 +142,23 @@ struct Module {
   Function function(const std::string& name) const {
     if (image->get() == nullptr) throw std::runtime_error("this module is closed");
     Function found{image, nullptr, name};
-    image->context()->within([&](const Table& table) { table.module_function(&found.handle, image->get(), name.c_str()); });
+    image->context()->within(
+        [&](const Table& table) { table.module_function(&found.handle, image->get(), name.c_str()); });
     return found;
   }
 };
 
 int occupancy(const Function& function, int threads, std::size_t shared_bytes) {
   int blocks = 0;
-  function.image->context()->within([&](const Table& table) { table.occupancy(&blocks, function.handle, threads, shared_bytes); });
+  function.image->context()->within(
+      [&](const Table& table) { table.occupancy(&blocks, function.handle, threads, shared_bytes); });
   return blocks;
 }
 
 int function_attribute(const Function& function, int which) {
   int value = 0;
-  function.image->context()->within([&](const Table& table) { table.function_attribute(&value, which, function.handle); });
+  function.image->context()->within(
+      [&](const Table& table) { table.function_attribute(&value, which, function.handle); });
   return value;
 }
 
@@ -160,8 +166,8 @@ void set_function_attribute(const Function& function, int which, int value) {
   function.image->context()->within([&](const Table& table) { table.function_set(function.handle, which, value); });
 }
 
-Launch make_launch(const Function& function, std::array<unsigned, 3> grid, std::array<unsigned, 3> block, unsigned shared_bytes,
-                   const py::bytes& params) {
+Launch make_launch(const Function& function, std::array<unsigned, 3> grid, std::array<unsigned, 3> block,
+                   unsigned shared_bytes, const py::bytes& params) {
   const std::string_view packed = params;
   Launch launch{function, grid, block, shared_bytes, {}};
   launch.params.resize(packed.size());
@@ -187,7 +193,8 @@ void bind_memory(py::module_& module) {
       .def("fill", &Buffer::fill, py::arg("word"))
       .def("close", [](Buffer& self) { self.memory.reset(); });
   py::class_<Pinned>(module, "Pinned", py::buffer_protocol())
-      .def_property_readonly("address", [](const Pinned& self) { return reinterpret_cast<std::uintptr_t>(self.memory.get()); })
+      .def_property_readonly("address",
+                             [](const Pinned& self) { return reinterpret_cast<std::uintptr_t>(self.memory.get()); })
       .def_readonly("device_address", &Pinned::device_address)
       .def_readonly("size", &Pinned::size)
       .def_buffer([](const Pinned& self) {
@@ -198,16 +205,17 @@ void bind_memory(py::module_& module) {
 }
 
 void bind_code(py::module_& module) {
-  py::class_<Module>(module, "Module").def("function", &Module::function, py::arg("name")).def("close", [](Module& self) {
-    self.image->reset();
-  });
+  py::class_<Module>(module, "Module")
+      .def("function", &Module::function, py::arg("name"))
+      .def("close", [](Module& self) { self.image->reset(); });
   py::class_<Function>(module, "Function")
       .def_readonly("name", &Function::name)
       .def("attribute", &function_attribute, py::arg("which"))
       .def("set_attribute", &set_function_attribute, py::arg("which"), py::arg("value"))
       .def("occupancy", &occupancy, py::arg("threads"), py::arg("shared_bytes") = 0);
   py::class_<Launch>(module, "Launch")
-      .def(py::init(&make_launch), py::arg("function"), py::arg("grid"), py::arg("block"), py::arg("shared_bytes"), py::arg("params"));
+      .def(py::init(&make_launch), py::arg("function"), py::arg("grid"), py::arg("block"), py::arg("shared_bytes"),
+           py::arg("params"));
   py::class_<Gate>(module, "Gate")
       .def(py::init([](const Launch& launch, const Pinned& flag) {
              return Gate{launch, static_cast<volatile std::uint32_t*>(flag.memory.get())};
@@ -243,7 +251,8 @@ void bind_context(py::module_& module) {
           },
           py::arg("image"))
       .def(
-          "alloc", [](const ContextPtr& self, std::size_t size) { return Buffer{allocate(self, size), size}; }, py::arg("size"))
+          "alloc", [](const ContextPtr& self, std::size_t size) { return Buffer{allocate(self, size), size}; },
+          py::arg("size"))
       .def(
           "pinned",
           [](const ContextPtr& self, std::size_t size) {
@@ -271,10 +280,14 @@ void bind_timing(py::module_& module) {
       .value("on_device", Copy::Kind::on_device)
       .value("peer", Copy::Kind::peer);
   py::class_<Copy>(module, "Copy")
-      .def(py::init([](Copy::Kind kind, std::uintptr_t to, std::uintptr_t from, std::size_t size, const Context* to_context,
-                       const Context* from_context) {
-             return Copy{
-                 kind, to, from, size, to_context ? to_context->handle() : nullptr, from_context ? from_context->handle() : nullptr};
+      .def(py::init([](Copy::Kind kind, std::uintptr_t to, std::uintptr_t from, std::size_t size,
+                       const Context* to_context, const Context* from_context) {
+             return Copy{kind,
+                         to,
+                         from,
+                         size,
+                         to_context ? to_context->handle() : nullptr,
+                         from_context ? from_context->handle() : nullptr};
            }),
            py::arg("kind"), py::arg("to"), py::arg("source"), py::arg("size"), py::arg("to_context") = nullptr,
            py::arg("from_context") = nullptr);

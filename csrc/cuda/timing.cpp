@@ -52,10 +52,10 @@ void start_copy(const Table& table, const Copy& copy, Stream_ stream) {
 
 void enqueue(const Table& table, const Launch& launch, Stream_ stream) {
   std::size_t size = launch.params.size();
-  void* extra[] = {launch_param_buffer_pointer, const_cast<std::byte*>(launch.params.data()), launch_param_buffer_size, &size,
-                   launch_param_end};
-  table.launch(launch.function.handle, launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1], launch.block[2],
-               launch.shared_bytes, stream, nullptr, extra);
+  void* extra[] = {launch_param_buffer_pointer, const_cast<std::byte*>(launch.params.data()), launch_param_buffer_size,
+                   &size, launch_param_end};
+  table.launch(launch.function.handle, launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1],
+               launch.block[2], launch.shared_bytes, stream, nullptr, extra);
 }
 
 Timer::Timer(const ContextPtr& context)
@@ -74,7 +74,8 @@ double Timer::between(const Table& table) const {
 }
 
 double Timer::launches(const Launch& launch, int count, const Gate* gate) {
-  if (count < 1 || (gate != nullptr && count > most_held)) throw std::invalid_argument("a gate holds 1 to 512 launches");
+  if (count < 1 || (gate != nullptr && count > most_held))
+    throw std::invalid_argument("a gate holds 1 to 512 launches");
   return context_->within([&](const Table& table) {
     Held held(table, gate, stream_.get());
     table.event_record(start_.get(), stream_.get());
@@ -92,7 +93,8 @@ GraphExec Timer::record_graph(const Table& table, const Launch& launch, int node
     for (int i = 0; i < nodes; ++i) mb::cuda::enqueue(table, launch, stream_.get());
   } catch (...) {
     // The capture ends with the error that broke it; what it holds must still be given back.
-    if (table.capture_end.ask(stream_.get(), &captured) == success && captured != nullptr) table.graph_destroy.ask(captured);
+    if (table.capture_end.ask(stream_.get(), &captured) == success && captured != nullptr)
+      table.graph_destroy.ask(captured);
     throw;
   }
   table.capture_end(stream_.get(), &captured);

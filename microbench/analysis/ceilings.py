@@ -1,8 +1,8 @@
 """From samples to ceilings and costs: the envelope and the median, kept apart, each with its interval and its doubts.
 
-Peak: value is the best round, low the third best, high the smaller of nominal at the clock seen and the value plus one timer
-step. Typical: the median over rounds of each round's median, with an order-statistic interval. A cost is the opposite of a
-ceiling: the best round is its lowest.
+Peak: value is the best round, low the third best, high the smaller of nominal at the clock seen and the value plus one
+timer step. Typical: the median over rounds of each round's median, with an order-statistic interval. A cost is the
+opposite of a ceiling: the best round is its lowest.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from microbench.analysis.l2_partitions import Halves, halves, rises_beyond_half
 from microbench.analysis.levels import find_levels, level_of_case, sweep
-from microbench.hardware.clock import Best, Round, converged, counting, judged
+from microbench.hardware.clock import Best, Round, converged, evaluate_round, select_rounds
 from microbench.hardware.nominal import advertised_rate, bus_rate, nominal_rate
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
 from microbench.stats.intervals import AGREEING_ROUNDS, envelope, median_interval
@@ -29,7 +29,7 @@ _QUIET = {"compute": 0.02, "memory": 0.05}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Distilled:
+class Analysis:
     """What the samples of one run amount to."""
 
     ceilings: tuple[Ceiling, ...]
@@ -45,24 +45,26 @@ class _Series:
     case: Case
     sheet: Sheet
     rounds: tuple[Samples, ...]
-    companion: Sheet | None = None
+    reference_clock: Sheet | None = None
 
     def found(self, device: Device) -> list[tuple[Round, Best]]:
         """Best rate and fastest sample of each round that counts towards a peak."""
-        rounds = [judged(samples, self.case, device, self.sheet, self.companion) for samples in self.rounds]
-        timed_clock = any(samples.companion_ns for samples in self.rounds)
-        return [rounds[i] for i in counting([each for each, _ in rounds], self.case.threads, timed_clock)]
+        rounds = [
+            evaluate_round(samples, self.case, device, self.sheet, self.reference_clock) for samples in self.rounds
+        ]
+        timed_clock = any(samples.reference_ns for samples in self.rounds)
+        return [rounds[i] for i in select_rounds([each for each, _ in rounds], self.case.threads, timed_clock)]
 
     def medians(self, work: float) -> list[float]:
         """Median rate of each round."""
         return [work * self.case.threads * r.iterations * 1e9 / float(np.median(r.ns)) for r in self.rounds]
 
 
-def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], device: Device) -> Distilled:
+def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], device: Device) -> Analysis:
     """Ceilings, costs and memory levels from raw samples.
 
-    Cases whose working set lies between two plateaus belong to no level and yield no ceiling; of several cases that differ only in
-    working set, pages or streams the best one is the ceiling, and names itself in ``Ceiling.case``.
+    Cases whose working set lies between two plateaus belong to no level and yield no ceiling; of several cases that
+    differ only in working set, pages or streams the best one is the ceiling, and names itself in ``Ceiling.case``.
     """
     cases = {case.key: case for case in plan.cases}
     grouped: dict[str, list[Samples]] = defaultdict(list)
@@ -83,15 +85,19 @@ def distil(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet], 
             highest[identity] = ceiling
     sides, doubts = _sides(series, device)
     costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series), *sides]
-    return Distilled(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
+    return Analysis(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
 
 
 def _series(case: Case, sheets: Mapping[str, Sheet], rounds: Sequence[Samples]) -> _Series:
     sheet = sheets[case.kernel]
-    return _Series(case=case, sheet=sheet, rounds=tuple(rounds), companion=sheets.get(sheet.companion or ""))
+    return _Series(
+        case=case, sheet=sheet, rounds=tuple(rounds), reference_clock=sheets.get(sheet.reference_clock or "")
+    )
 
 
-def _rated(series: Sequence[_Series], device: Device, levels: Sequence[LevelSeen]) -> Iterator[tuple[_Series, _Rates, str | None]]:
+def _rated(
+    series: Sequence[_Series], device: Device, levels: Sequence[LevelSeen]
+) -> Iterator[tuple[_Series, _Rates, str | None]]:
     """Yield the cases that are ceilings, with what they measure and, where that is memory, its level."""
     for one in series:
         measures = one.sheet.measures
@@ -114,7 +120,11 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
     told = [float(np.median(each.clock_hz)) for each in one.rounds if each.clock_hz]
     clock = float(np.median(told)) if sustained and told else clocks[int(np.argmax(per_round))]
     bound_by_ports = measures == "compute" or level == "L1"
-    nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads) if clock and bound_by_ports else bus_rate(device, level)
+    nominal = (
+        nominal_rate(sheet, device, clock_hz=clock, threads=case.threads)
+        if clock and bound_by_ports
+        else bus_rate(device, level)
+    )
     power = _power(one.rounds)
     medians = one.medians(work)
     rate = _typical(medians) if sustained else _peak(per_round, one, nominal)
@@ -177,14 +187,21 @@ def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Es
     high = max(value, min(value + step, nominal)) if nominal else value + step
     third = "third best round" if len(per_round) >= AGREEING_ROUNDS else f"worst of {len(per_round)} rounds"
     return Estimate(
-        value=value, low=low, high=high, basis=f"best round; low: {third}; high: {'nominal or ' if nominal else ''}one timer step"
+        value=value,
+        low=low,
+        high=high,
+        basis=f"best round; low: {third}; high: {'nominal or ' if nominal else ''}one timer step",
     )
 
 
 def _typical(medians: Sequence[float]) -> Estimate:
     value, low, high, confidence = median_interval(medians)
     return Estimate(
-        value=value, low=low, high=high, confidence=round(confidence, 4) if 0 < confidence < 1 else None, basis="median over rounds"
+        value=value,
+        low=low,
+        high=high,
+        confidence=round(confidence, 4) if 0 < confidence < 1 else None,
+        basis="median over rounds",
     )
 
 
@@ -213,7 +230,8 @@ def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[C
         inside = [
             one
             for one in series
-            if one.sheet.measures == "latency" and level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
+            if one.sheet.measures == "latency"
+            and level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
         ]
         inside = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
         typical = min(inside, key=lambda one: abs(_best_load(one) - level.value))
@@ -234,7 +252,10 @@ def _sides(series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[
     costs = []
     for side, values in (("near", found.near), ("far", found.far)):
         middle = values[len(values) // 2]
-        basis = f"median of {len(values)} of {len(lines)} lines, each its best round; low and high: the fastest and slowest of them"
+        basis = (
+            f"median of {len(values)} of {len(lines)} lines, each its best round; low and high: the fastest and "
+            "slowest of them"
+        )
         seconds = Estimate(value=middle, low=values[0], high=values[-1], basis=basis)
         costs.append(Cost(name=f"load_to_use.L2.{side}", level="L2", seconds=seconds, case=seen[middle].case.key))
     return costs, []
@@ -242,10 +263,17 @@ def _sides(series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[
 
 def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
     """What single lines that answer alike mean: one L2, or one whose parts keep copies, which sets beyond half of it tell apart."""
-    says = f"L2 shows no near and far part: {len(found.near)} lines answer in {found.near[0] * 1e9:.0f} to {found.near[-1] * 1e9:.0f} ns; "
+    says = (
+        f"L2 shows no near and far part: {len(found.near)} lines answer in {found.near[0] * 1e9:.0f} to "
+        f"{found.near[-1] * 1e9:.0f} ns; "
+    )
     level = device.level("L2")
     capacity = (level.capacity_bytes if level else None) or 0
-    sets = {int(one.case.params["working_set"]): one for one in series if "line" in one.sheet.params and "working_set" in one.case.params}
+    sets = {
+        int(one.case.params["working_set"]): one
+        for one in series
+        if "line" in one.sheet.params and "working_set" in one.case.params
+    }
     risen = rises_beyond_half({size: _best_load(one) for size, one in sets.items()}, capacity) if capacity else None
     if risen is None:
         chased = any(capacity / 2 < size < capacity for size in sets)
@@ -254,10 +282,15 @@ def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tupl
         return [], [Finding(code="one-l2", severity="info", says=f"{says}{found.why_not}, and {seen}", remedy=remedy)]
     within, beyond = risen
     says += (
-        f"sets below half of its {capacity / 2**20:.3g} MiB take {within * 1e9:.0f} ns a load too, but sets beyond half up to "
-        f"{beyond * 1e9:.0f} ns: so behaves a divided L2 that keeps copies of the far part's lines nearby while they fit"
+        f"sets below half of its {capacity / 2**20:.3g} MiB take {within * 1e9:.0f} ns a load too, but sets beyond "
+        "half up to "
+        f"{beyond * 1e9:.0f} ns: so behaves a divided L2 that keeps copies of the far part's lines nearby while they "
+        "fit"
     )
-    remedy = "data that every multiprocessor reads have half of L2; the latency of the far part alone is longer than what those sets take"
+    remedy = (
+        "data that every multiprocessor reads have half of L2; the latency of the far part alone is longer than what "
+        "those sets take"
+    )
     middle = found.near[len(found.near) // 2]
     basis = f"median of {len(found.near)} lines, each its best round; low and high: the fastest and slowest of them"
     near = Estimate(value=middle, low=found.near[0], high=found.near[-1], basis=basis)
@@ -271,7 +304,9 @@ def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tupl
 
 def _load_to_use(one: _Series, level: str) -> Cost:
     cost, loads = _cost(one), max(1, one.sheet.loads)
-    scaled = replace(cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads)
+    scaled = replace(
+        cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads
+    )
     return Cost(name=f"load_to_use.{level}", level=level, seconds=scaled, case=one.case.key)
 
 

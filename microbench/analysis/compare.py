@@ -1,9 +1,10 @@
 """Whether one characterisation is slower than another, with the noise between runs counted and not only the noise within one.
 
-Two runs of one device differ: the clock settles elsewhere, a neighbour is busier, pages lie otherwise. Part of that hits all rows of a
-kind alike and cannot be seen from two files, so it is allowed for (`COMMON`); the part that hits rows one by one is estimated from the
-rows themselves, robustly, so that a few real changes do not count as noise. Many rows are looked at together, so each interval is wide
-enough that all of them hold at once (Šidák). A device compared with itself must rarely be slower.
+Two runs of one device differ: the clock settles elsewhere, a neighbour is busier, pages lie otherwise. Part of that
+hits all rows of a kind alike and cannot be seen from two files, so it is allowed for (`COMMON`); the part that hits
+rows one by one is estimated from the rows themselves, robustly, so that a few real changes do not count as noise. Many
+rows are looked at together, so each interval is wide enough that all of them hold at once (Šidák). A device compared
+with itself must rarely be slower.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from microbench.stats.intervals import AGREEING_ROUNDS
 Verdict = Literal["slower", "faster", "same"]
 
 GROUPS = ("compute", "memory", "link", "cost")
-# Standard deviation of what hits all rows of a kind alike between two runs of one device: the tolerance at which rounds of one run are
-# said to agree (1 % compute, 3 % memory), shared by two files. Costs hang on the scheduler and vary more.
+# Standard deviation of what hits all rows of a kind alike between two runs of one device: the tolerance at which rounds
+# of one run are said to agree (1 % compute, 3 % memory), shared by two files. Costs hang on the scheduler and vary
+# more.
 COMMON = {"compute": 0.007, "memory": 0.02, "link": 0.02, "cost": 0.05}
 # Never believe that rows repeat better than this, however quiet the two files look.
 LEAST = {"compute": 0.003, "memory": 0.01, "link": 0.01, "cost": 0.03}
@@ -75,15 +77,26 @@ def identity(row: Ceiling | Cost) -> tuple[Any, ...]:
     """What makes two rows the same measurement: everything but the numbers."""
     if isinstance(row, Cost):
         return ("cost", row.name, row.level)
-    kernel = (row.name, row.backend, row.unit, row.dtype, row.accumulator, row.level, row.access, row.variant, row.operands)
+    kernel = (
+        row.name,
+        row.backend,
+        row.unit,
+        row.dtype,
+        row.accumulator,
+        row.level,
+        row.access,
+        row.variant,
+        row.operands,
+    )
     return (row.measures, *kernel, row.threads, row.scope, row.mode)
 
 
 def spread(estimate: Estimate) -> float:
     """Standard deviation of ln(value) that an estimate itself admits.
 
-    A peak's low is its third best round: for a one-sided tail the gap from the best to the third best is 1.5 times the scale of
-    the tail (the expected gaps between the first order statistics are 1 and 1/2 of it). A confidence interval is read as one.
+    A peak's low is its third best round: for a one-sided tail the gap from the best to the third best is 1.5 times the
+    scale of the tail (the expected gaps between the first order statistics are 1 and 1/2 of it). A confidence interval
+    is read as one.
     """
     value = max(estimate.value, 1e-300)
     if estimate.confidence is not None:
@@ -104,7 +117,12 @@ def interval(log_ratio: float, sd: float, group: str, rows: int) -> Estimate:
     """Interval of a ratio that holds for all rows at once: Šidák over the rows, plus the common part once."""
     each = CONFIDENCE ** (1 / max(rows, 1))
     width = NormalDist().inv_cdf((1 + each) / 2) * sd + _COMMON_WIDTH * COMMON[group]
-    return Estimate(value=math.exp(log_ratio), low=math.exp(log_ratio - width), high=math.exp(log_ratio + width), confidence=CONFIDENCE)
+    return Estimate(
+        value=math.exp(log_ratio),
+        low=math.exp(log_ratio - width),
+        high=math.exp(log_ratio + width),
+        confidence=CONFIDENCE,
+    )
 
 
 def verdict(ratio: Estimate) -> Verdict:
@@ -141,8 +159,12 @@ def compare(old: Characterisation, new: Characterisation) -> Comparison:
     by_group = {group: [key for key in shared if _group(before[key]) == group] for group in GROUPS}
     noise = {group: scatter([logs[key] for key in keys], group) for group, keys in by_group.items() if keys}
     # What a run itself doubts (two threads slower than one, say) is no ground for a verdict.
-    flagged = {finding.case for c in (old, new) for finding in c.findings if finding.case and finding.severity != "info"}
-    changes = [_change(before[key], after[key], noise[_group(before[key])], len(shared), flagged=flagged) for key in shared]
+    flagged = {
+        finding.case for c in (old, new) for finding in c.findings if finding.case and finding.severity != "info"
+    }
+    changes = [
+        _change(before[key], after[key], noise[_group(before[key])], len(shared), flagged=flagged) for key in shared
+    ]
     groups = [_summary(group, [logs[key] for key in keys], noise[group]) for group, keys in by_group.items() if keys]
     return Comparison(
         old=_title(old),
@@ -159,11 +181,15 @@ def compare(old: Characterisation, new: Characterisation) -> Comparison:
 def exceeded(comparison: Comparison, limits: Mapping[str, float]) -> tuple[Finding, ...]:
     """What is slower by more than its limit, surely slower at all, and not merely unsettled.
 
-    ``limits`` are fractions by kind: ``{"compute": 0.03}`` fails where a compute row, or the median of them, lost more than 3 %.
+    ``limits`` are fractions by kind: ``{"compute": 0.03}`` fails where a compute row, or the median of them, lost more
+    than 3 %.
     """
     found = [
         Finding(
-            code="slower", severity="error", says=f"{change.name}: {_lost(change.ratio)}, limit {limits[change.group]:.3g}", remedy=_RERUN
+            code="slower",
+            severity="error",
+            says=f"{change.name}: {_lost(change.ratio)}, limit {limits[change.group]:.3g}",
+            remedy=_RERUN,
         )
         for change in comparison.changes
         if change.group in limits and change.verdict == "slower" and change.ratio.value < 1 - limits[change.group]
@@ -180,7 +206,12 @@ def exceeded(comparison: Comparison, limits: Mapping[str, float]) -> tuple[Findi
     ]
     unknown = sorted(limits.keys() - {group.name for group in comparison.groups})
     found += [
-        Finding(code="limit-unused", severity="error", says=f"--fail-if {name}: neither file has such rows in common", remedy=_RERUN)
+        Finding(
+            code="limit-unused",
+            severity="error",
+            says=f"--fail-if {name}: neither file has such rows in common",
+            remedy=_RERUN,
+        )
         for name in unknown
     ]
     return tuple(found)
@@ -206,7 +237,10 @@ def parse_limits(texts: Iterable[str]) -> dict[str, float]:
     for text in texts:
         group, colon, amount = text.partition(":")
         if group not in GROUPS or not colon:
-            raise UsageError(f"--fail-if {text!r} is not KIND:PERCENT with a kind of {', '.join(GROUPS)}; write for example compute:3%")
+            raise UsageError(
+                f"--fail-if {text!r} is not KIND:PERCENT with a kind of {', '.join(GROUPS)}; write for example "
+                "compute:3%"
+            )
         if group in limits:
             raise UsageError(f"--fail-if names {group} twice; give one limit for each kind")
         try:
@@ -242,7 +276,9 @@ def _log_ratio(old: Ceiling | Cost, new: Ceiling | Cost) -> float:
 
 
 def _spread(row: Ceiling | Cost) -> float:
-    if isinstance(row, Cost) and row.seconds.confidence is None:  # a cost's best is its lowest: the third best lies above
+    if (
+        isinstance(row, Cost) and row.seconds.confidence is None
+    ):  # a cost's best is its lowest: the third best lies above
         return math.log(row.seconds.high / row.seconds.value) / 1.5
     return spread(_estimate(row))
 
@@ -256,7 +292,9 @@ def _change(old: Ceiling | Cost, new: Ceiling | Cost, noise: float, rows: int, *
     # An unsettled row of too few rounds may be slower, but nobody knows.
     says = "same" if None in doubts else verdict(ratio)
     old_value, new_value = _estimate(old).value, _estimate(new).value
-    return Change(name=_label(old), group=group, old=old_value, new=new_value, ratio=ratio, verdict=says, converged=converged)
+    return Change(
+        name=_label(old), group=group, old=old_value, new=new_value, ratio=ratio, verdict=says, converged=converged
+    )
 
 
 def _doubt(row: Ceiling | Cost) -> float | None:
@@ -285,24 +323,34 @@ def _title(c: Characterisation) -> str:
 
 
 def _lost(ratio: Estimate) -> str:
-    return f"{100 * (1 - ratio.value):.1f} % slower (between {100 * (1 - ratio.high):.1f} and {100 * (1 - ratio.low):.1f} %)"
+    return (
+        f"{100 * (1 - ratio.value):.1f} % slower (between {100 * (1 - ratio.high):.1f} and "
+        f"{100 * (1 - ratio.low):.1f} %)"
+    )
 
 
 def _findings(old: Characterisation, new: Characterisation, changes: Sequence[Change]) -> Iterable[Finding]:
     if old.device.id != new.device.id:
         kind = "another device of the same name" if old.device.name == new.device.name else "another device"
         says = f"{new.device.name} ({new.device.id[:8]}) is {kind} than {old.device.name} ({old.device.id[:8]})"
-        yield Finding(code="different-device", severity="warning", says=says, remedy="ratios are between devices, not over time")
+        yield Finding(
+            code="different-device", severity="warning", says=says, remedy="ratios are between devices, not over time"
+        )
     unsettled = [change.name for change in changes if not change.converged]
     if unsettled:
         some = ", ".join(unsettled[:3])
-        says = f"{len(unsettled)} of {len(changes)} rows had not settled in one of the files, so their intervals are wider: {some}"
+        says = (
+            f"{len(unsettled)} of {len(changes)} rows had not settled in one of the files, so their intervals are "
+            f"wider: {some}"
+        )
         yield Finding(code="unsettled-rows", severity="warning", says=says, remedy="measure again with --thorough")
     if old.environment and new.environment:
         mine, theirs = old.environment, new.environment
         if mine.microbench != theirs.microbench:
             says = f"the files come from microbench {mine.microbench} and {theirs.microbench}"
-            yield Finding(code="different-version", severity="warning", says=says, remedy="measure both with one version")
+            yield Finding(
+                code="different-version", severity="warning", says=says, remedy="measure both with one version"
+            )
         differing = [name for name in mine.facts if name in theirs.facts and mine.facts[name] != theirs.facts[name]]
         if differing:
             shown = "; ".join(f"{name}: {mine.facts[name]} -> {theirs.facts[name]}" for name in differing[:5])

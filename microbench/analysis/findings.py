@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from microbench.analysis.ceilings import Distilled
+from microbench.analysis.ceilings import Analysis
 from microbench.records import Ceiling, Finding, Samples, Severity, Sheet
 
 # Readings of one turbo step agree within a few tenths of a per cent; a step is 2.5 % and more.
 _CLOCK_DRIFT = 0.015
 
 
-def run_findings(distilled: Distilled, samples: Sequence[Samples], planned: Sequence[Sheet]) -> list[Finding]:
+def run_findings(analysis: Analysis, samples: Sequence[Samples], planned: Sequence[Sheet]) -> list[Finding]:
     """Everything that the user should know about the numbers before trusting them, the worst first."""
     gpu = any(sheet.device_kind == "cuda" for sheet in planned)
     found = [
         *_wrong(samples, gpu=gpu),
-        *_loose(distilled.ceilings),
-        *distilled.findings,
-        *_levels(distilled, gpu=gpu),
-        *_clocks(distilled),
-        *_unproven(distilled.ceilings),
+        *_loose(analysis.ceilings),
+        *analysis.findings,
+        *_levels(analysis, gpu=gpu),
+        *_clocks(analysis),
+        *_unproven(analysis.ceilings),
         *_unverified(planned),
     ]
     rank = {"error": 0, "warning": 1, "info": 2}
@@ -57,8 +57,13 @@ def _first(names: Sequence[str]) -> str:
 def _wrong(samples: Sequence[Samples], *, gpu: bool) -> Iterator[Finding]:
     wrong = sorted({sample.case for sample in samples if sample.checked is False})
     if wrong:
-        says = f"{len(wrong)} cases computed a wrong result in a timed launch, first {wrong[0]}; their rates mean nothing"
-        card = "check the card's memory and power (nvidia-smi -q -d ECC,PERFORMANCE); without such a fault, report it with this file"
+        says = (
+            f"{len(wrong)} cases computed a wrong result in a timed launch, first {wrong[0]}; their rates mean nothing"
+        )
+        card = (
+            "check the card's memory and power (nvidia-smi -q -d ECC,PERFORMANCE); without such a fault, report it "
+            "with this file"
+        )
         remedy = card if gpu else "microbench doctor; report the processor and the compiler"
         yield Finding(code="wrong-result", severity="error", says=says, remedy=remedy)
 
@@ -68,31 +73,46 @@ def _loose(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
     if loose:
         gpu = any(ceiling.backend in ("cuda", "triton") for ceiling in loose)
         names = _first(
-            [ceiling.name if gpu else f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})" for ceiling in loose]
+            [
+                ceiling.name
+                if gpu
+                else f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})"
+                for ceiling in loose
+            ]
         )
-        why = "something else may use the GPU, or its clock may move" if gpu else "the core may be shared with a neighbour"
+        why = (
+            "something else may use the GPU, or its clock may move"
+            if gpu
+            else "the core may be shared with a neighbour"
+        )
         says = f"{len(loose)} compute ceilings did not converge: {names}; {why}"
-        yield Finding(code="not-converged", severity="warning", says=says, remedy="run again with --thorough or in a quieter moment")
+        yield Finding(
+            code="not-converged",
+            severity="warning",
+            says=says,
+            remedy="run again with --thorough or in a quieter moment",
+        )
 
 
-def _levels(distilled: Distilled, *, gpu: bool) -> Iterator[Finding]:
+def _levels(analysis: Analysis, *, gpu: bool) -> Iterator[Finding]:
     """Where the last cache, which neighbours may share and a GPU may fill with copies, behaves smaller than it is advertised."""
     why = "a divided L2 fills up with copies, one in each part" if gpu else "neighbours share it"
-    last = max((level.advertised_bytes or 0 for level in distilled.levels), default=0)
-    for level in distilled.levels:
+    last = max((level.advertised_bytes or 0 for level in analysis.levels), default=0)
+    for level in analysis.levels:
         if level.advertised_bytes == last and level.high_bytes * 2 <= last:
             reuse = f" ({level.reuse_s * 1e3:.2g} ms between two uses of a line)" if level.reuse_s else ""
             says = (
-                f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees it only up to "
+                f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees "
+                "it only up to "
                 f"{level.high_bytes / 2**20:.3g} MiB{reuse}"
             )
             yield Finding(code="level-smaller", severity="info", says=says, remedy=f"{why}; plan with the size seen")
 
 
-def _clocks(distilled: Distilled) -> Iterator[Finding]:
-    """Where turbo moved the clock between the ceilings of one licence, so that their rates are not of one moment."""
+def _clocks(analysis: Analysis) -> Iterator[Finding]:
+    """Where turbo moved the clock between the ceilings of one frequency license, so that their rates are not of one moment."""
     clocks: dict[str, list[float]] = {}
-    for ceiling in distilled.ceilings:
+    for ceiling in analysis.ceilings:
         if ceiling.measures == "compute" and ceiling.clock_hz and ceiling.backend == "native":
             clocks.setdefault(ceiling.variant, []).append(ceiling.clock_hz)
     moved: dict[tuple[str, str], list[str]] = {}
@@ -100,7 +120,9 @@ def _clocks(distilled: Distilled) -> Iterator[Finding]:
         if max(seen) > min(seen) * (1 + _CLOCK_DRIFT):
             moved.setdefault((f"{min(seen) / 1e9:.2f}", f"{max(seen) / 1e9:.2f}"), []).append(variant)
     if moved:
-        spans = "; ".join(f"of {', '.join(variants)} between {low} and {high} GHz" for (low, high), variants in sorted(moved.items()))
+        spans = "; ".join(
+            f"of {', '.join(variants)} between {low} and {high} GHz" for (low, high), variants in sorted(moved.items())
+        )
         says = f"the clock moved: {spans}; rates follow it, rates per clock do not"
         remedy = "compare rates per clock between runs, or measure with turbo switched off"
         yield Finding(code="clock-drift", severity="info", says=says, remedy=remedy)
@@ -110,7 +132,10 @@ def _unproven(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
     for ceiling in ceilings:
         proof = ceiling.proof
         if proof.status == "failed":
-            says = f"the machine code of {ceiling.name} is not what its sheet says: {proof.expected} expected, {proof.found} found"
+            says = (
+                f"the machine code of {ceiling.name} is not what its sheet says: {proof.expected} expected, "
+                f"{proof.found} found"
+            )
             remedy = "rebuild with the compiler named in the README"
             yield Finding(code="proof-failed", severity="error", says=says, remedy=remedy, case=ceiling.case)
 

@@ -23,7 +23,9 @@ def ceiling_rows(ceilings: Iterable[Ceiling]) -> Iterable[Row]:
             "backend": ceiling.backend,
             "threads": ceiling.threads,
             "mode": ceiling.mode,
-            "rate_unit": DTYPES[ceiling.dtype].rate_unit if ceiling.measures == "compute" and ceiling.dtype else "byte/s",
+            "rate_unit": DTYPES[ceiling.dtype].rate_unit
+            if ceiling.measures == "compute" and ceiling.dtype
+            else "byte/s",
             "rate_per_s": rate.value,
             "rate_low_per_s": rate.low,
             "rate_high_per_s": rate.high,

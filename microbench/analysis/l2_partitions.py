@@ -1,12 +1,13 @@
 """Whether the last cache has a near and a far part, from latencies of single lines, and of sets beyond half of its size.
 
-A large chip splits its L2; a line then answers sooner where its home lies on the multiprocessor's own side. The plan chases single lines,
-each in an allocation of its own, with one warp. What they say is believed only where it cannot be one group of lines that merely
-vary: two clusters, each of several lines, further apart than they are wide.
+A large chip splits its L2; a line then answers sooner where its home lies on the multiprocessor's own side. The plan
+chases single lines, each in an allocation of its own, with one warp. What they say is believed only where it cannot be
+one group of lines that merely vary: two clusters, each of several lines, further apart than they are wide.
 
-A divided cache may also keep copies: each line has one home, whose part answers for coherence, and the part on the reader's side holds
-what was read of the other (the vendor's counters call it traffic of the L2 fabric). Then every single line answers from nearby, and what
-lies far shows only where home lines and copies no longer fit together, beyond half of the cache's size.
+A divided cache may also keep copies: each line has one home, whose part answers for coherence, and the part on the
+reader's side holds what was read of the other (the vendor's counters call it traffic of the L2 fabric). Then every
+single line answers from nearby, and what lies far shows only where home lines and copies no longer fit together, beyond
+half of the cache's size.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from itertools import pairwise
 
 # Fewer lines cannot show two groups: eight lie on one side by chance once in 128 times.
 LEAST_LINES = 8
-# The distance between the means, in units of the clusters' spread (Ashman's D). One uniform group cut in half has 3.5, a normal one 2.7.
+# The distance between the means, in units of the clusters' spread (Ashman's D). One uniform group cut in half has 3.5,
+# a normal one 2.7.
 LEAST_SEPARATION = 6.0
 # The gap between the groups, in units of the widest gap inside either.
 LEAST_GAP = 1.5
@@ -67,7 +69,10 @@ def halves(latencies: Sequence[float]) -> Halves:
     elif ratio < LEAST_RATIO:
         why = f"the slower lines take {ratio:.2f} times as long, less than {LEAST_RATIO} times"
     elif apart < LEAST_SEPARATION:
-        why = f"the lines vary without a gap (two groups would lie {apart:.1f} of their widths apart, {LEAST_SEPARATION:g} are asked for)"
+        why = (
+            f"the lines vary without a gap (two groups would lie {apart:.1f} of their widths apart, "
+            f"{LEAST_SEPARATION:g} are asked for)"
+        )
     elif gap < LEAST_GAP * max(_widest_gap(near), _widest_gap(far)):
         why = f"the gap of {gap * 1e9:.1f} ns between the slower and the faster lines is no wider than others"
     else:

@@ -1,8 +1,8 @@
 """Memory levels as they behave: plateaus of the working-set sweep, found by change point.
 
 Advertised capacities only lend the plateaus their names. A shared host may advertise 36 MiB of last-level cache and let
-neighbours empty it every few milliseconds, so the size on which a stream still sees it and the time between two uses of a line
-are both reported, and both are found.
+neighbours empty it every few milliseconds, so the size on which a stream still sees it and the time between two uses of
+a line are both reported, and both are found.
 """
 
 from __future__ import annotations
@@ -36,13 +36,19 @@ class SweepPoint:
     value: float
 
 
-def sweep(samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet], seen_by: str) -> list[SweepPoint]:
+def sweep(
+    samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet], seen_by: str
+) -> list[SweepPoint]:
     """The single-threaded sweep in the plan: the kernel and page kind with the most working sets."""
     curves: dict[tuple[str, str], dict[int, float]] = {}
     for sample in samples:
         case = cases[sample.case]
         sheet = sheets[case.kernel]
-        wanted = sheet.measures == "latency" if seen_by == "chase" else (sheet.measures == "memory" and sheet.access == "read")
+        wanted = (
+            sheet.measures == "latency"
+            if seen_by == "chase"
+            else (sheet.measures == "memory" and sheet.access == "read")
+        )
         if (
             not wanted
             or case.threads != 1
@@ -87,8 +93,13 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
     for name, capacity in _advertised(device):
         inside = [s for s in stretches[:-1] if below * _SLACK < _middle(points, s) <= capacity * _SLACK]
         if name not in ("L1", "L2"):
-            # A shared last level is the fastest stretch beyond the level before it; what follows may be page walks or memory.
-            inside = [s for s in inside if height[s] - height[last] > math.log(_BEATS_DRAM) and points[s[0]].size_bytes >= below * _SLACK]
+            # A shared last level is the fastest stretch beyond the level before it; what follows may be page walks or
+            # memory.
+            inside = [
+                s
+                for s in inside
+                if height[s] - height[last] > math.log(_BEATS_DRAM) and points[s[0]].size_bytes >= below * _SLACK
+            ]
             if seen_by == "stream":
                 # Just past the level before it a part still comes from there: a slope, where there is anything flatter.
                 inside = [s for s in inside if abs(speed[s[0]] - speed[s[1] - 1]) <= math.log(_FLAT)] or inside
@@ -101,7 +112,9 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
     return found
 
 
-def _extended(chosen: tuple[int, int], inside: Sequence[tuple[int, int]], height: Mapping[tuple[int, int], float]) -> tuple[int, int]:
+def _extended(
+    chosen: tuple[int, int], inside: Sequence[tuple[int, int]], height: Mapping[tuple[int, int], float]
+) -> tuple[int, int]:
     """A stretch together with those that follow it at nearly its height: one level whose rate sinks a little towards its end."""
     end = chosen[1]
     for stretch in inside:
@@ -111,7 +124,11 @@ def _extended(chosen: tuple[int, int], inside: Sequence[tuple[int, int]], height
 
 
 def _advertised(device: Device) -> list[tuple[str, int]]:
-    caches = [(level.name, level.capacity_bytes) for level in device.levels if level.name in ("L1", "L2", "L3") and level.capacity_bytes]
+    caches = [
+        (level.name, level.capacity_bytes)
+        for level in device.levels
+        if level.name in ("L1", "L2", "L3") and level.capacity_bytes
+    ]
     return sorted(((name, capacity) for name, capacity in caches if capacity), key=lambda pair: pair[1])
 
 
@@ -120,7 +137,11 @@ def _middle(points: Sequence[SweepPoint], stretch: tuple[int, int]) -> float:
 
 
 def _level(
-    name: str, seen_by: Literal["stream", "chase"], points: Sequence[SweepPoint], stretch: tuple[int, int], capacity: int | None
+    name: str,
+    seen_by: Literal["stream", "chase"],
+    points: Sequence[SweepPoint],
+    stretch: tuple[int, int],
+    capacity: int | None,
 ) -> LevelSeen:
     inside = sorted(point.value for point in points[stretch[0] : stretch[1]])
     high = points[stretch[1] - 1].size_bytes
@@ -140,13 +161,18 @@ def level_of_case(case: Case, levels: Sequence[LevelSeen], device: Device) -> st
     """The level a case belongs to: main memory where its lines are evicted first, else the plateau its working set lies on."""
     if case.params.get("cold"):
         return "DRAM"
-    return level_of(int(case.params["working_set"]), case.threads, levels, device) if "working_set" in case.params else None
+    return (
+        level_of(int(case.params["working_set"]), case.threads, levels, device)
+        if "working_set" in case.params
+        else None
+    )
 
 
 def level_of(working_set: int, threads: int, levels: Sequence[LevelSeen], device: Device) -> str | None:
     """The level on whose plateau a working set per thread lies; ``None`` between two plateaus.
 
-    Threads share every level after the second, so their sets add up there. Without a sweep the advertised capacities decide.
+    Threads share every level after the second, so their sets add up there. Without a sweep the advertised capacities
+    decide.
     """
     stream = [level for level in levels if level.seen_by == "stream"]
     if not stream:
@@ -163,8 +189,8 @@ def level_of(working_set: int, threads: int, levels: Sequence[LevelSeen], device
 def _helped(working_set: int, level: str, device: Device) -> bool:
     """Whether a core's own cache before this level still answers part of a cyclic walk.
 
-    No cache replaces strictly the oldest line, so a walk through less than twice its size finds some lines left: on a plateau of
-    many per cent that goes unseen, in a ceiling it does not.
+    No cache replaces strictly the oldest line, so a walk through less than twice its size finds some lines left: on a
+    plateau of many per cent that goes unseen, in a ceiling it does not.
     """
     before = device.level({"L2": "L1", "L3": "L2"}.get(level, "")) if device.kind == "cpu" else None
     return before is not None and working_set < 2 * (before.capacity_bytes or 0)

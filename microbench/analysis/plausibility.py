@@ -28,11 +28,19 @@ class Doubt:
 
 def doubts(ceilings: Sequence[Ceiling], device: Device) -> list[Doubt]:
     """Every implausibility among the ceilings of one device."""
-    found = [*_above_nominal(ceilings), *_levels_out_of_order(ceilings), *_more_threads_slower(ceilings), *_library_above_units(ceilings)]
+    found = [
+        *_above_nominal(ceilings),
+        *_levels_out_of_order(ceilings),
+        *_more_threads_slower(ceilings),
+        *_library_above_units(ceilings),
+    ]
     if device.kind == "cpu":
         found += _vector_ratio(ceilings)
     else:
-        found += [_doubt(code, says, remedy, *named) for code, says, remedy, named in plausibility_cuda.complaints(ceilings, device)]
+        found += [
+            _doubt(code, says, remedy, *named)
+            for code, says, remedy, named in plausibility_cuda.complaints(ceilings, device)
+        ]
     return found
 
 
@@ -48,15 +56,21 @@ def _label(ceiling: Ceiling) -> str:
 def _above_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
     for ceiling in ceilings:
         if ceiling.nominal and ceiling.rate.value > ceiling.nominal * above_nominal(ceiling.threads):
-            says = f"{_label(ceiling)} is {ceiling.rate.value / ceiling.nominal:.1%} of nominal at the clock seen, which cannot be"
+            says = (
+                f"{_label(ceiling)} is {ceiling.rate.value / ceiling.nominal:.1%} of nominal at the clock seen, which "
+                "cannot be"
+            )
             yield _doubt("above-nominal", says, f"run again; if it stays, {_suspect(ceiling)}", ceiling)
 
 
 def _suspect(ceiling: Ceiling) -> str:
     """What else is wrong when a rate above nominal is not: on a GPU, main memory is bound by its bus."""
     if ceiling.backend != "native" and ceiling.level == "DRAM":
-        return "a cache answered a part of it, or the memory runs faster than the bus and clock that are known of this card"
-    return "the port table or the clock companion is wrong for this chip"
+        return (
+            "a cache answered a part of it, or the memory runs faster than the bus and clock that are known of this "
+            "card"
+        )
+    return "the port table or the clock reference clock is wrong for this chip"
 
 
 def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
@@ -70,7 +84,9 @@ def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
         for near, far in pairwise(present):
             if near.rate.value < far.rate.value * (1 - LEVEL_TIE):
                 says = f"{_label(near)} is slower than {_label(far)}"
-                yield _doubt("levels-out-of-order", says, "run again in a quieter moment, or with --thorough", near, far)
+                yield _doubt(
+                    "levels-out-of-order", says, "run again in a quieter moment, or with --thorough", near, far
+                )
 
 
 def _more_threads_slower(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
@@ -79,7 +95,9 @@ def _more_threads_slower(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
         one = single.get((ceiling.name, ceiling.mode))
         if ceiling.threads > 1 and one is not None and ceiling.rate.value < one.rate.value * (1 - LEVEL_TIE):
             says = f"{_label(ceiling)} is slower than with one thread"
-            yield _doubt("threads-slower", says, "close other programs; if it stays, the threads share one core", ceiling, one)
+            yield _doubt(
+                "threads-slower", says, "close other programs; if it stays, the threads share one core", ceiling, one
+            )
 
 
 def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
@@ -89,12 +107,19 @@ def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
         units = [
             c
             for c in ceilings
-            if c.mode == "peak" and c.measures == "compute" and c.dtype == ceiling.dtype and c.threads == ceiling.threads
+            if c.mode == "peak"
+            and c.measures == "compute"
+            and c.dtype == ceiling.dtype
+            and c.threads == ceiling.threads
         ]
         if units and ceiling.rate.value > max(c.rate.value for c in units) * (1 + ABOVE_UNITS):
             says = f"the library's {_label(ceiling)} is faster than every unit measured for {ceiling.dtype}"
             yield _doubt(
-                "library-above-units", says, "the library uses a unit without a kernel here, or another precision", ceiling, *units
+                "library-above-units",
+                says,
+                "the library uses a unit without a kernel here, or another precision",
+                ceiling,
+                *units,
             )
 
 

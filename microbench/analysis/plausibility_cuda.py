@@ -61,7 +61,8 @@ def backends_differ(ceilings: Iterable[Ceiling]) -> Iterable[Complaint]:
 
 def _differ(thing: str, slow: Ceiling, fast: Ceiling) -> Complaint:
     says = (
-        f"{thing} by two compilers differs by {1 - slow.rate.value / fast.rate.value:.0%}: {_told(fast)}, {_told(slow)}; "
+        f"{thing} by two compilers differs by {1 - slow.rate.value / fast.rate.value:.0%}: {_told(fast)}, "
+        f"{_told(slow)}; "
         "the faster one is the ceiling"
     )
     remedy = (
@@ -81,20 +82,34 @@ def _levels_out_of_order(ceilings: Iterable[Ceiling]) -> Iterable[Complaint]:
     """DRAM < L2 < shared memory, by the fastest read of each: their kernels differ, so the common gate cannot pair them."""
     best: dict[str, Ceiling] = {}
     for ceiling in ceilings:
-        if ceiling.measures == "memory" and ceiling.access == "read" and ceiling.backend == "cuda" and ceiling.level in _NEAR_TO_FAR:
+        if (
+            ceiling.measures == "memory"
+            and ceiling.access == "read"
+            and ceiling.backend == "cuda"
+            and ceiling.level in _NEAR_TO_FAR
+        ):
             level = str(ceiling.level)
             if level not in best or ceiling.rate.value > best[level].rate.value:
                 best[level] = ceiling
     for near, far in pairwise([best[level] for level in _NEAR_TO_FAR if level in best]):
         if near.rate.value < far.rate.value * (1 - LEVEL_TIE):
             says = f"the fastest read of {near.level} ({near.name}) is slower than that of {far.level} ({far.name})"
-            yield "levels-out-of-order", says, "run again with --thorough; close what else uses the card (nvidia-smi lists it)", (near, far)
+            yield (
+                "levels-out-of-order",
+                says,
+                "run again with --thorough; close what else uses the card (nvidia-smi lists it)",
+                (near, far),
+            )
 
 
 def _dtype_ratios(ceilings: Sequence[Ceiling], device: Device) -> Iterable[Complaint]:
     """Plain multiply-adds of two formats stand in the ratio that the architecture gives their lanes."""
     chip = gpus.chip(device.name, device.arch)
-    plain = {c.dtype: c for c in ceilings if c.backend == "cuda" and c.mode == "peak" and c.name.startswith("fma.") and c.clock_hz}
+    plain = {
+        c.dtype: c
+        for c in ceilings
+        if c.backend == "cuda" and c.mode == "peak" and c.name.startswith("fma.") and c.clock_hz
+    }
     single = plain.get("f32")
     if chip is None or single is None:
         return
@@ -106,7 +121,10 @@ def _dtype_ratios(ceilings: Sequence[Ceiling], device: Device) -> Iterable[Compl
         # Per clock, because the two may have run at different ones.
         seen = (other.rate.value / other.clock_hz) / (single.rate.value / single.clock_hz)
         if abs(seen / (flop / base) - 1) > RATIO_TOLERANCE:
-            says = f"{other.name} is {seen:.3g} times {single.name} per clock; {device.arch} has {flop / base:.3g} times the lanes for it"
+            says = (
+                f"{other.name} is {seen:.3g} times {single.name} per clock; {device.arch} has {flop / base:.3g} times "
+                "the lanes for it"
+            )
             remedy = "run again with --thorough; if it stays, one of the two loops misses its ceiling here"
             yield "dtype-ratio", says, remedy, (other, single)
 
@@ -115,11 +133,20 @@ def _above_boost(ceilings: Iterable[Ceiling], device: Device) -> Iterable[Compla
     """Cycles = ns x GHz: stamps that tell a clock beyond the card's highest are wrong in one of the two."""
     if not device.boost_clock_hz:
         return
-    above = [c for c in ceilings if c.backend == "cuda" and c.clock_hz and c.clock_hz > device.boost_clock_hz * (1 + ABOVE_BOOST)]
+    above = [
+        c
+        for c in ceilings
+        if c.backend == "cuda" and c.clock_hz and c.clock_hz > device.boost_clock_hz * (1 + ABOVE_BOOST)
+    ]
     if above:
         worst = max(above, key=lambda ceiling: ceiling.clock_hz or 0)
         says = (
             f"{worst.name} ran at {(worst.clock_hz or 0) / 1e9:.3g} GHz by its own stamps, and {device.name} tells "
             f"{device.boost_clock_hz / 1e9:.3g} GHz as its highest clock"
         )
-        yield "clock-above-boost", says, "compare with 'nvidia-smi -q -d CLOCK' while it runs; report it with this file", (worst,)
+        yield (
+            "clock-above-boost",
+            says,
+            "compare with 'nvidia-smi -q -d CLOCK' while it runs; report it with this file",
+            (worst,),
+        )

@@ -1,7 +1,7 @@
 """The empirical roofline: measured ceilings in place of datasheet numbers, fitted on the intensity sweep.
 
-``attainable = min(peak, bandwidth(level) x intensity)`` (Williams, Waterman, Patterson, Roofline, CACM 2009), with one bandwidth
-roof per memory level (Ilic, Pratas, Sousa, Cache-aware Roofline Model, 2014) and one peak per dtype.
+``attainable = min(peak, bandwidth(level) x intensity)`` (Williams, Waterman, Patterson, Roofline, CACM 2009), with one
+bandwidth roof per memory level (Ilic, Pratas, Sousa, Cache-aware Roofline Model, 2014) and one peak per dtype.
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from scipy.optimize import least_squares
 
 from microbench.analysis.levels import level_of_case
 from microbench.errors import UsageError
-from microbench.records import Case, Ceiling, Characterisation, Device, Finding, LevelSeen, RooflineFit, RoofPoint, Samples, Sheet, units
+from microbench.records import (
+    Case,
+    Ceiling,
+    Characterisation,
+    Device,
+    Finding,
+    LevelSeen,
+    RooflineFit,
+    RoofPoint,
+    Samples,
+    Sheet,
+    units,
+)
 from microbench.records.dtypes import dtype as parse_dtype
 
 # The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
@@ -71,7 +83,9 @@ class Roofline:
         except ValueError as error:
             raise UsageError(str(error)) from error
         if name not in self.peaks:
-            raise UsageError(f"no compute ceiling for {name} in this characterisation; it has {', '.join(self.peaks) or 'none'}")
+            raise UsageError(
+                f"no compute ceiling for {name} in this characterisation; it has {', '.join(self.peaks) or 'none'}"
+            )
         return self.peaks[name].rate.value
 
     def bandwidth(self, level: str = "DRAM", access: str = "read") -> float:
@@ -116,19 +130,29 @@ def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling) -> No
 
 
 def fit_rooflines(
-    samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet], levels: Sequence[LevelSeen], device: Device
+    samples: Sequence[Samples],
+    cases: Mapping[str, Case],
+    sheets: Mapping[str, Sheet],
+    levels: Sequence[LevelSeen],
+    device: Device,
 ) -> list[RooflineFit]:
     """Fit one roofline per dtype, vector variant and number of threads on the points of the intensity sweep.
 
-    The peak, one bandwidth per level and the sharpness of the corner are fitted together, by least squares on log rates with a
-    soft loss, since interference only ever lowers a point.
+    The peak, one bandwidth per level and the sharpness of the corner are fitted together, by least squares on log rates
+    with a soft loss, since interference only ever lowers a point.
     """
     points: dict[tuple[str, str, int], dict[tuple[str, float], float]] = defaultdict(dict)
     through: dict[tuple[str, str, int], Sheet] = {}
     for sample in samples:
         case = cases.get(sample.case)
         sheet = sheets.get(case.kernel) if case else None
-        if case is None or sheet is None or sheet.measures != "intensity" or sheet.dtype is None or not sheet.work.intensity:
+        if (
+            case is None
+            or sheet is None
+            or sheet.measures != "intensity"
+            or sheet.dtype is None
+            or not sheet.work.intensity
+        ):
             continue
         level = level_of_case(case, levels, device)
         if level is None:
@@ -146,7 +170,11 @@ def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> li
     """Say which measured rooflines end below the chip's own peak, their instructions not being the way to it, and what to plan with."""
     found = []
     for fit in (fit for fit in fits if fit.legacy):
-        same = [c for c in ceilings if c.measures == "compute" and c.mode == "peak" and (c.dtype, c.unit) == (fit.dtype, fit.unit)]
+        same = [
+            c
+            for c in ceilings
+            if c.measures == "compute" and c.mode == "peak" and (c.dtype, c.unit) == (fit.dtype, fit.unit)
+        ]
         best = max(same, key=lambda ceiling: ceiling.rate.value, default=None)
         if best is None or "legacy" in best.variant or best.rate.value <= fit.peak * (1 + _ALIKE):
             continue
@@ -154,11 +182,16 @@ def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> li
         peak, turn = units.rate(fit.peak, "FLOP/s"), units.digits(fit.ridge[level], 3)
         reached, ridge = units.rate(best.rate.value, "FLOP/s"), units.digits(best.rate.value / fit.bandwidth[level], 3)
         says = (
-            f"the intensity sweep of {fit.dtype} on the tensor cores goes through {fit.variant}, the legacy path of this chip: it ends at "
-            f"{peak} and turns at {turn} FLOP/byte from {level}; {best.name} reaches {reached}, which this memory feeds from {ridge} "
+            f"the intensity sweep of {fit.dtype} on the tensor cores goes through {fit.variant}, the legacy path of "
+            "this chip: it ends at "
+            f"{peak} and turns at {turn} FLOP/byte from {level}; {best.name} reaches {reached}, which this memory "
+            f"feeds from {ridge} "
             "FLOP/byte on"
         )
-        remedy = "plan with the ceiling and its ridge point; the sweep shows how arithmetic and traffic overlap near the corner"
+        remedy = (
+            "plan with the ceiling and its ridge point; the sweep shows how arithmetic and traffic overlap near the "
+            "corner"
+        )
         found.append(Finding(code="legacy-roofline", severity="info", says=says, remedy=remedy))
     return found
 

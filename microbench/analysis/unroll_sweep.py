@@ -1,7 +1,8 @@
 """Whether the sweep of memory kernels over independent accesses a thread was wide enough: its best must not lie at its edge.
 
-Bytes in flight are blocks a multiprocessor x threads x accesses a thread x bytes of one. Blocks are swept from one to all that fit,
-which is everything there is; accesses a thread only as far as there are kernels, so that is the edge to look at.
+Bytes in flight are blocks a multiprocessor x threads x accesses a thread x bytes of one. Blocks are swept from one to
+all that fit, which is everything there is; accesses a thread only as far as there are kernels, so that is the edge to
+look at.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ def edges(samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping
     others: dict[Key, float] = defaultdict(float)
     for case, reached in _rates(samples, cases, sheets):
         sheet = sheets[case.kernel]
-        if sheet.backend != "cuda" or sheet.measures != "memory" or not sheet.access or "working_set" not in case.params:
+        if (
+            sheet.backend != "cuda"
+            or sheet.measures != "memory"
+            or not sheet.access
+            or "working_set" not in case.params
+        ):
             continue
         key = (sheet.access, int(case.params["working_set"]))
         unrolled = _UNROLLED.fullmatch(sheet.variant)
@@ -41,7 +47,9 @@ def edges(samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping
     return [finding for key, steps in sorted(swept.items()) if (finding := _edge(key, steps, others[key])) is not None]
 
 
-def _rates(samples: Iterable[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet]) -> Iterable[tuple[Case, float]]:
+def _rates(
+    samples: Iterable[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet]
+) -> Iterable[tuple[Case, float]]:
     for each in samples:
         case = cases.get(each.case)
         if case is not None and case.kernel in sheets:

@@ -31,11 +31,17 @@ def dry_run(request: Request, json_path: str | None, csv_path: str | None) -> No
     """Print the plan and measure nothing."""
     device, kernels, plan = plan_for(request)
     rows: list[Row] = [
-        {"case": case.key, "measures": kernels[case.kernel].sheet.measures, "licence": kernels[case.kernel].sheet.licence}
+        {
+            "case": case.key,
+            "measures": kernels[case.kernel].sheet.measures,
+            "licence": kernels[case.kernel].sheet.frequency_license,
+        }
         for case in plan.cases
     ]
     limit, rounds = units.seconds(plan.budget.time_limit_s), plan.budget.min_rounds
-    emit(rows, f"{device.name}: {len(plan.cases)} cases, at most {limit}, at least {rounds} rounds", json_path, csv_path)
+    emit(
+        rows, f"{device.name}: {len(plan.cases)} cases, at most {limit}, at least {rounds} rounds", json_path, csv_path
+    )
 
 
 def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
@@ -84,7 +90,7 @@ def _followed(arguments: Sequence[str]) -> int:
 
     It has a process group of its own, so that a Ctrl-C from the terminal reaches it once, through us, and not twice.
     """
-    with subprocess.Popen(arguments, process_group=0) as child:  # noqa: S603 - our own command line again
+    with subprocess.Popen(arguments, process_group=0) as child:
         while True:
             try:
                 code = child.wait()
@@ -206,7 +212,8 @@ def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
 
     findings = examine(device)
     rows: list[Row] = [
-        {"check": each.code, "severity": _SEVERITY[each.severity], "says": each.says, "remedy": each.remedy or None} for each in findings
+        {"check": each.code, "severity": _SEVERITY[each.severity], "says": each.says, "remedy": each.remedy or None}
+        for each in findings
     ]
     faults = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)

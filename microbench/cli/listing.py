@@ -21,7 +21,15 @@ def devices() -> list[Row]:
         except CannotRun as error:
             rows.append({"device": spec, "name": None, "arch": None, "note": str(error)})
             continue
-        rows.append({"device": spec, "name": device.name, "arch": device.arch, "memory_bytes": device.memory_bytes, "note": None})
+        rows.append(
+            {
+                "device": spec,
+                "name": device.name,
+                "arch": device.arch,
+                "memory_bytes": device.memory_bytes,
+                "note": None,
+            }
+        )
     return rows
 
 
@@ -55,7 +63,11 @@ def _sheet_row(sheet: Sheet) -> Row:
         "dtype": sheet.dtype,
         "backend": sheet.backend,
         "source": sheet.source,
-        "available": "no: " + sheet.unavailable if sheet.unavailable else "yes" if sheet.verified else "yes, unverified",
+        "available": "no: " + sheet.unavailable
+        if sheet.unavailable
+        else "yes"
+        if sheet.verified
+        else "yes, unverified",
     }
 
 
@@ -63,7 +75,10 @@ def operators() -> list[Row]:
     """The operators whose work is counted and time predicted."""
     from microbench.operators import OPERATORS
 
-    return [{"operator": name, "family": row.family, "params": " ".join(row.keys), "says": row.says} for name, row in OPERATORS.items()]
+    return [
+        {"operator": name, "family": row.family, "params": " ".join(row.keys), "says": row.says}
+        for name, row in OPERATORS.items()
+    ]
 
 
 def results(out: Path) -> list[Row]:
@@ -78,5 +93,13 @@ def results(out: Path) -> list[Row]:
             rows.append({"file": str(path), "device": None, "started": None, "ceilings": None, "note": str(error)})
             continue
         started = held.environment.started if held.environment else None
-        rows.append({"file": str(path), "device": held.device.name, "started": started, "ceilings": len(held.ceilings), "note": None})
+        rows.append(
+            {
+                "file": str(path),
+                "device": held.device.name,
+                "started": started,
+                "ceilings": len(held.ceilings),
+                "note": None,
+            }
+        )
     return rows

@@ -47,7 +47,9 @@ def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[st
 
 def device_option(default: str = "auto") -> Command:
     """--device, spelt and explained the same everywhere."""
-    return click.option("--device", default=default, show_default=True, metavar="auto|cpu|cuda:N", help="What to look at.")
+    return click.option(
+        "--device", default=default, show_default=True, metavar="auto|cpu|cuda:N", help="What to look at."
+    )
 
 
 def data_options(command: Command) -> Command:
@@ -70,11 +72,25 @@ def cli(verbose: bool) -> None:
 @device_option()
 @click.option("--quick", is_flag=True, help="A first look, within 30 s; without it two to three minutes.")
 @click.option("--thorough", is_flag=True, help="Within 15 minutes: more rounds, every variant.")
-@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels or cases whose name matches, such as 'fma.f32.*'.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="GLOB",
+    callback=_words,
+    help="Kernels or cases whose name matches, such as 'fma.f32.*'.",
+)
 @click.option("--dtype", multiple=True, metavar="D,...", callback=_words, help="These dtypes only, such as f32,bf16.")
-@click.option("--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only, such as L1,DRAM.")
+@click.option(
+    "--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only, such as L1,DRAM."
+)
 @click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but each case once.")
-@click.option("--repeat", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many runs, each in a fresh process.")
+@click.option(
+    "--repeat",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="So many runs, each in a fresh process.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order inside a round.")
 @click.option("--resume", type=PATH, help="Go on with the journal (.partial) of an interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and measure nothing.")
@@ -190,8 +206,20 @@ def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md
 @cli.command(epilog=EXAMPLES["compare"])
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
-@click.option("--fail-if", multiple=True, metavar="KIND:PERCENT", help="Exit 1 where compute, memory, link or cost lost more than so much.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "github"]), default="text", show_default=True, help="How to say it.")
+@click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="KIND:PERCENT",
+    help="Exit 1 where compute, memory, link or cost lost more than so much.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    show_default=True,
+    help="How to say it.",
+)
 @click.pass_context
 def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> None:
     """Say whether a characterisation is slower than an older one, beyond the noise between runs."""
@@ -202,7 +230,11 @@ def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ..
 
 @cli.command(epilog=EXAMPLES["audit"])
 @click.argument("file", type=PATH)
-@click.option("--against", metavar="FILE|NAME", help="A characterisation or a GPU of the nominal table, for files that name no device.")
+@click.option(
+    "--against",
+    metavar="FILE|NAME",
+    help="A characterisation or a GPU of the nominal table, for files that name no device.",
+)
 @data_options
 @click.pass_context
 def audit(context: click.Context, file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> None:
@@ -214,8 +246,15 @@ def audit(context: click.Context, file: Path, against: str | None, json_path: st
 
 @cli.command(epilog=EXAMPLES["export"])
 @click.argument("file", type=PATH)
-@click.option("--to", required=True, metavar="FORMAT[:DTYPE]", help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.")
-@click.option("-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="FORMAT[:DTYPE]",
+    help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.",
+)
+@click.option(
+    "-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten."
+)
 def export(file: Path, to: str, output: str) -> None:
     """Write a characterisation in the format of another tool."""
     from microbench.cli.commands import export as write
@@ -224,17 +263,26 @@ def export(file: Path, to: str, output: str) -> None:
 
 
 @cli.command(epilog=EXAMPLES["predict"])
-@click.option("--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32.")
+@click.option(
+    "--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32."
+)
 @click.option("--ops", type=PATH, metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
 @click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model.")
-@click.option("--input", "inputs", multiple=True, metavar="SPEC", help="An input of the model, for example 8x3x224x224:f32.")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="SPEC", help="An input of the model, for example 8x3x224x224:f32."
+)
 @click.option("--train", is_flag=True, help="With backward pass and optimiser step.")
 @click.option("--dtype", metavar="D", help="Turn the model's parameters and inputs into this dtype.")
 @click.option(
-    "--scale-channels", type=float, metavar="FACTOR", help="What if every inner width were multiplied (pruning), for example 0.5."
+    "--scale-channels",
+    type=float,
+    metavar="FACTOR",
+    help="What if every inner width were multiplied (pruning), for example 0.5.",
 )
 @click.option("--groups", type=int, metavar="N", help="What if the model's dense convolutions had N groups.")
-@click.option("--calibration", type=PATH, metavar="FILE", help="A characterisation; the newest below results/ otherwise.")
+@click.option(
+    "--calibration", type=PATH, metavar="FILE", help="A characterisation; the newest below results/ otherwise."
+)
 @data_options
 def predict(**options: Any) -> None:
     """Predict how long operators, tables of them or whole models take, and what limits them."""
@@ -243,10 +291,15 @@ def predict(**options: Any) -> None:
     asked = [name for name in ("expressions", "ops", "model") if options[name]]
     if len(asked) != 1:
         raise UsageError("give one of --op EXPR, --ops FILE.csv and --model MODULE:CALLABLE")
-    alone = [name for name in ("inputs", "train", "dtype", "scale_channels", "groups") if options[name] not in (None, False, ())]
+    alone = [
+        name
+        for name in ("inputs", "train", "dtype", "scale_channels", "groups")
+        if options[name] not in (None, False, ())
+    ]
     if alone and not options["model"]:
         raise UsageError(
-            f"--{alone[0].removesuffix('s' if alone[0] == 'inputs' else '').replace('_', '-')} is about a --model; leave it out"
+            f"--{alone[0].removesuffix('s' if alone[0] == 'inputs' else '').replace('_', '-')} is about a --model; "
+            "leave it out"
         )
     paths = (options["json_path"], options["csv_path"])
     if options["expressions"]:
@@ -261,7 +314,9 @@ def predict(**options: Any) -> None:
 @cli.command(epilog=EXAMPLES["fit"])
 @click.argument("rows", type=PATH)
 @click.option("--nominal", metavar="NAME", help="A GPU of the nominal table as prior.")
-@click.option("--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior.")
+@click.option(
+    "--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior."
+)
 @click.option("--bandwidth", type=float, metavar="GB/s", help="A printed or measured bandwidth as prior.")
 @click.option("-o", "--output", metavar="PATH|-", type=PATH, required=True, help="Where to write the characterisation.")
 def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: float | None, output: Path) -> None:
@@ -275,7 +330,9 @@ def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: f
 @device_option()
 @click.option("--calibration", type=PATH, metavar="FILE", help="Grade this characterisation; otherwise calibrate now.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fresh shapes.")
-@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but four rounds: a minute or more.")
+@click.option(
+    "--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but four rounds: a minute or more."
+)
 @click.option("--png", type=PATH, help="Write the calibration plot.")
 @data_options
 def validate(**options: Any) -> None:
@@ -338,11 +395,20 @@ def _refused(error: OSError | MemoryError | ImportError) -> int:
     """What the machine denied us: no fault of this program, so a sentence and no traceback (but with ``--verbose``)."""
     logging.getLogger(__name__).info("", exc_info=error)
     if isinstance(error, MemoryError):
-        says = "there is not enough memory (a limit of this process, or of the machine); free some, raise the limit, or ask for less"
+        says = (
+            "there is not enough memory (a limit of this process, or of the machine); free some, raise the limit, or "
+            "ask for less"
+        )
     elif isinstance(error, ImportError):
-        says = f"a package that this needs cannot be imported: {error}; install it again, 'microbench doctor' says which are here"
+        says = (
+            f"a package that this needs cannot be imported: {error}; install it again, 'microbench doctor' says which "
+            "are here"
+        )
         if "failed to map" in str(error) or "cannot allocate" in str(error).lower():
-            says = f"there is not enough memory to load {error.path or 'a library'} ({error}); raise the limit of this process (ulimit -v)"
+            says = (
+                f"there is not enough memory to load {error.path or 'a library'} ({error}); raise the limit of this "
+                "process (ulimit -v)"
+            )
     elif error.errno in _OUTPUT_FAULTS and not error.filename:
         return _unwritten(error)
     else:

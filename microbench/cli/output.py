@@ -28,7 +28,12 @@ _STYLES = {"error": "bold red", "warning": "yellow"}
 
 
 def emit(
-    rows: Sequence[Row], title: str, json_path: str | None = None, csv_path: str | None = None, *, shown: Sequence[Row] | None = None
+    rows: Sequence[Row],
+    title: str,
+    json_path: str | None = None,
+    csv_path: str | None = None,
+    *,
+    shown: Sequence[Row] | None = None,
 ) -> None:
     """Print rows as a table, and write them where the user asked; ``shown`` are the rows for people, where those differ.
 
@@ -76,13 +81,18 @@ def as_csv(rows: Sequence[Row]) -> str:
 def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
     """Print rows as a table; columns that are empty throughout are left out.
 
-    Where there is no room, a few rows are printed as columns, and of many what is the same in every row stands below the table.
+    Where there is no room, a few rows are printed as columns, and of many what is the same in every row stands below
+    the table.
     """
     if not rows:
         sys.stdout.write(f"{title}\n")
         return
     out = to or Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
-    columns = [name for name in dict.fromkeys(name for row in rows for name in row) if any(row.get(name) not in (None, "") for row in rows)]
+    columns = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if any(row.get(name) not in (None, "") for row in rows)
+    ]
     wide = _natural_width(rows, columns) > out.width
     if wide and len(rows) <= _FEW_ROWS:
         out.print(_turned(rows, columns, title))
@@ -100,7 +110,9 @@ def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
         table.add_row(*(Text(_cell(name, row.get(name)), style=_STYLES.get(str(row.get(name)), "")) for name in shown))
     out.print(table)
     if same:
-        out.print(Text("in every row: " + ", ".join(f"{_heading(name)} {text}" for name, text in same.items()), style="dim"))
+        out.print(
+            Text("in every row: " + ", ".join(f"{_heading(name)} {text}" for name, text in same.items()), style="dim")
+        )
 
 
 def _turned(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:

@@ -41,7 +41,10 @@ def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
         return store.load(path)
     found = sorted(out.glob("*/*.json"), key=lambda each: each.stem, reverse=True)
     if not found:
-        raise CannotRun(f"there is no characterisation below {out}/; measure with 'microbench run', or name one with --calibration FILE")
+        raise CannotRun(
+            f"there is no characterisation below {out}/; measure with 'microbench run', or name one with "
+            "--calibration FILE"
+        )
     return store.load(found[0])
 
 
@@ -90,14 +93,28 @@ def _facts(row: Prediction) -> list[Row]:
     work, time = row.work, row.seconds
     terms = ", ".join(f"{name} {units.seconds(value)}" for name, value in row.terms.items())
     facts: list[tuple[str, str]] = [
-        (row.op, f"{units.seconds(time.value)} ({units.seconds(time.low)} .. {units.seconds(time.high)}, {time.basis})"),
+        (
+            row.op,
+            f"{units.seconds(time.value)} ({units.seconds(time.low)} .. {units.seconds(time.high)}, {time.basis})",
+        ),
         ("  limited by", f"{row.limiter} (by the roofline alone: {terms})"),
-        ("  work", f"{units.prefixed(work.flop, 'FLOP')}, {units.prefixed(work.flop / 2, 'MAC')}; {work.parameters:,} parameters"),
+        (
+            "  work",
+            (
+                f"{units.prefixed(work.flop, 'FLOP')}, {units.prefixed(work.flop / 2, 'MAC')}; {work.parameters:,} "
+                "parameters"
+            ),
+        ),
         ("  traffic", f"{units.size(work.bytes_read)} read, {units.size(work.bytes_written)} written"),
     ]
     if work.intensity is not None:
         facts.append(("  arithmetic intensity", f"{units.digits(work.intensity)} FLOP/byte"))
-    facts.append(("  rate", f"{units.prefixed(work.flop / time.value, 'FLOP/s')}, {units.prefixed(work.bytes / time.value, 'B/s')}"))
+    facts.append(
+        (
+            "  rate",
+            f"{units.prefixed(work.flop / time.value, 'FLOP/s')}, {units.prefixed(work.bytes / time.value, 'B/s')}",
+        )
+    )
     return [{"operator": name, "predicted": value} for name, value in facts]
 
 
@@ -143,7 +160,9 @@ def _put(path: str, text: str) -> None:
         write_new(Path(path), text.encode())
 
 
-def predict_model_spec(spec: str, inputs: Sequence[str], how: dict[str, Any], paths: tuple[str | None, str | None]) -> None:
+def predict_model_spec(
+    spec: str, inputs: Sequence[str], how: dict[str, Any], paths: tuple[str | None, str | None]
+) -> None:
     """Capture a model and predict it."""
     from microbench.operators.capture import load_model
     from microbench.predict.model import predict_model
@@ -185,7 +204,11 @@ def _assumed(how: dict[str, Any]) -> list[Finding]:
         "groups": "every dense convolution after the first whose channels the groups divide is split",
     }
     return [
-        Finding(code="what-if", severity="info", says=f"{name.replace('_', '-')} {how[name]}: {says}; memory and parameters in proportion.")
+        Finding(
+            code="what-if",
+            severity="info",
+            says=f"{name.replace('_', '-')} {how[name]}: {says}; memory and parameters in proportion.",
+        )
         for name, says in said.items()
         if how.get(name) is not None
     ]
@@ -201,7 +224,13 @@ def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Charac
             found = predict_model(_captured(make, changed, how), held)
         except UsageError:
             continue
-        rows.append({"batch": batch, "latency": units.seconds(found.latency.value), "samples_per_s": round(found.samples_per_s, 2)})
+        rows.append(
+            {
+                "batch": batch,
+                "latency": units.seconds(found.latency.value),
+                "samples_per_s": round(found.samples_per_s, 2),
+            }
+        )
     return rows
 
 
@@ -311,7 +340,14 @@ def fit_file(rows: Path, nominal: Any, output: Path) -> None:
     write_new(output, store.dumps(made))
     told(made.findings)
     listed: list[Row] = [
-        {"family": row.family, "dtype": row.dtype, "cache": row.cache, "rows": row.rows, "form": row.form, "quantile": row.quantile}
+        {
+            "family": row.family,
+            "dtype": row.dtype,
+            "cache": row.cache,
+            "rows": row.rows,
+            "form": row.form,
+            "quantile": row.quantile,
+        }
         for row in made.fits.operators
     ]
     emit(listed, f"fitted from {rows.name}")
@@ -343,9 +379,13 @@ def nominal_from(name: str | None, ceilings: Sequence[str], bandwidth: float | N
             value = float(right) if equals else 0.0
             peak[find_dtype(left).name] = value * 1e12
         except ValueError as error:
-            raise UsageError(f"--ceiling {item[:40]!r} is not dtype=TFLOP/s ({error}); write for example bf16=312") from None
+            raise UsageError(
+                f"--ceiling {item[:40]!r} is not dtype=TFLOP/s ({error}); write for example bf16=312"
+            ) from None
         if not 1e-6 < value < 1e6:
-            raise UsageError(f"--ceiling {item[:40]!r}: {right[:20]!r} is no plausible number of TFLOP/s; write for example bf16=312")
+            raise UsageError(
+                f"--ceiling {item[:40]!r}: {right[:20]!r} is no plausible number of TFLOP/s; write for example bf16=312"
+            )
     if bandwidth is not None and not 1e-3 < bandwidth < 1e6:
         raise UsageError(f"--bandwidth {bandwidth} is no plausible number of GB/s; write for example 2039")
     return Nominal(peak=peak, bandwidth=bandwidth * 1e9 if bandwidth else None)

@@ -1,10 +1,11 @@
-"""The core clock while a sample ran, told by the companion samples around it.
+"""The core clock while a sample ran, told by the samples of the reference clock around it.
 
-A companion loop's dependent chain takes a known number of cycles, so its time is the clock. It alternates with the samples, which
-are some 50 us each: interference comes and goes faster than a millisecond, turbo moves the clock in steps of some 100 MHz, and
-both make a single reading wrong. So a sample counts towards a peak only inside a window of consecutive pairs whose two fastest
-samples agree and whose two fastest companions agree: noise is one-sided, so two that agree at the fast end ran undisturbed, and,
-because they alternate, at the same clock. A round without such a window tells nothing about a peak, unless no round has one.
+A reference clock loop's dependent chain takes a known number of cycles, so its time is the clock. It alternates with the
+samples, which are some 50 us each: interference comes and goes faster than a millisecond, turbo moves the clock in
+steps of some 100 MHz, and both make a single reading wrong. So a sample counts towards a peak only inside a window of
+consecutive pairs whose two fastest samples agree and whose two fastest reference clocks agree: noise is one-sided, so two
+that agree at the fast end ran undisturbed, and, because they alternate, at the same clock. A round without such a
+window tells nothing about a peak, unless no round has one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from numpy.typing import NDArray
 
 from microbench.hardware.nominal import nominal_rate
 from microbench.records import Case, Device, Samples, Sheet
-from microbench.stats.intervals import COMPUTE_TOLERANCE, MEMORY_TOLERANCE, PORTS_TOLERANCE, SHAPE_TOLERANCE, UNITS_TOLERANCE, rounds_agree
+from microbench.stats.intervals import (
+    COMPUTE_TOLERANCE,
+    MEMORY_TOLERANCE,
+    PORTS_TOLERANCE,
+    SHAPE_TOLERANCE,
+    UNITS_TOLERANCE,
+    rounds_agree,
+)
 
 # Pairs in a window: long enough for two quiet moments of either loop, short enough (some ms) for one step of turbo.
 WINDOW = 16
@@ -37,33 +45,36 @@ class Best:
     clock_hz: float | None
 
 
-def best(samples: Samples, companion: Sheet | None) -> Best:
+def best(samples: Samples, reference_clock: Sheet | None) -> Best:
     """The fastest sample of a quiet window and the clock there; the fastest of all, its clock unknown, where no window is quiet.
 
     Examples
     --------
     >>> sheet = Sheet(name="clock.v128", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
     >>> facts = {"case": "a", "round": 0, "started_s": 0.0, "iterations": 1, "count": 3}
-    >>> best(Samples(ns=(8000, 9000, 8001), companion_ns=(2000, 1000, 1001), companion_iterations=1000, **facts), sheet)
+    >>> best(Samples(ns=(8000, 9000, 8001), reference_ns=(2000, 1000, 1001), reference_iterations=1000, **facts), sheet)
     Best(ns=8000, clock_hz=3000000000.0)
     """
     fastest = min(range(len(samples.ns)), key=samples.ns.__getitem__)
     if samples.clock_hz:
         return Best(ns=samples.ns[fastest], clock_hz=samples.clock_hz[min(fastest, len(samples.clock_hz) - 1)])
     window = quiet_window(samples)
-    if window is None or companion is None or not companion.cycles:
+    if window is None or reference_clock is None or not reference_clock.cycles:
         return Best(ns=samples.ns[fastest], clock_hz=None)
-    clocked = min(samples.companion_ns[window.start : window.stop])
-    return Best(ns=min(samples.ns[window.start : window.stop]), clock_hz=companion.cycles * samples.companion_iterations * 1e9 / clocked)
+    clocked = min(samples.reference_ns[window.start : window.stop])
+    return Best(
+        ns=min(samples.ns[window.start : window.stop]),
+        clock_hz=reference_clock.cycles * samples.reference_iterations * 1e9 / clocked,
+    )
 
 
 def quiet_window(samples: Samples) -> range | None:
     """The indices of the quiet window with the fastest sample; ``None`` where no window is quiet, or there are no pairs."""
-    pairs = min(len(samples.ns), len(samples.companion_ns))
+    pairs = min(len(samples.ns), len(samples.reference_ns))
     if pairs < 2:
         return None
     first, second = _two_fastest(samples.ns[:pairs])
-    clocked, again = _two_fastest(samples.companion_ns[:pairs])
+    clocked, again = _two_fastest(samples.reference_ns[:pairs])
     quiet = (second <= first * (1 + _AGREE)) & (again <= clocked * (1 + _AGREE))
     if not quiet.any():
         return None
@@ -84,16 +95,21 @@ Bound = Literal["ports", "clock"]
 def bound(sheet: Sheet, case: Case, device: Device) -> Bound | None:
     """What a case scales with: the ports' count at the core clock, the core clock alone, or neither.
 
-    Arithmetic and the first level are bound by ports; the second level runs at the core clock, but at a rate nobody publishes.
+    Arithmetic and the first level are bound by ports; the second level runs at the core clock, but at a rate nobody
+    publishes.
     """
-    if sheet.companion is None:
+    if sheet.reference_clock is None:
         return None
     if sheet.measures == "compute":
         return "ports"
     if sheet.measures != "memory":
         return None
     size = int(case.params.get("working_set", 0))
-    fits = [name for name in ("L1", "L2") if (level := device.level(name)) is not None and size <= (level.capacity_bytes or 0)]
+    fits = [
+        name
+        for name in ("L1", "L2")
+        if (level := device.level(name)) is not None and size <= (level.capacity_bytes or 0)
+    ]
     return None if not fits else "ports" if fits[0] == "L1" else "clock"
 
 
@@ -109,9 +125,11 @@ class Round:
     share: float | None = None
 
 
-def judged(samples: Samples, case: Case, device: Device, sheet: Sheet, companion: Sheet | None) -> tuple[Round, Best]:
+def evaluate_round(
+    samples: Samples, case: Case, device: Device, sheet: Sheet, reference_clock: Sheet | None
+) -> tuple[Round, Best]:
     """A round as convergence and ceilings see it, and its fastest trustworthy sample."""
-    fastest = best(samples, companion)
+    fastest = best(samples, reference_clock)
     rate = case.threads * samples.iterations * 1e9 / fastest.ns
     share = None
     if fastest.clock_hz and bound(sheet, case, device) != "clock":
@@ -137,11 +155,12 @@ def above_nominal(threads: int) -> float:
     return 1.005 if threads == 1 else 1.01
 
 
-def counting(rounds: Sequence[Round], threads: int, timed_clock: bool) -> list[int]:
+def select_rounds(rounds: Sequence[Round], threads: int, timed_clock: bool) -> list[int]:
     """Indices of the rounds that count towards a peak.
 
-    Where companions tell the clock (``timed_clock``), a round of unknown clock does not count; nor does one above nominal, whose
-    companions were disturbed alike, as long as most rounds are plausible. If most are above, the tables are wrong, and the gate says so.
+    Where reference clocks tell the clock (``timed_clock``), a round of unknown clock does not count; nor does one above
+    nominal, whose reference clocks were disturbed alike, as long as most rounds are plausible. If most are above, the tables
+    are wrong, and the gate says so.
     """
     everything = list(range(len(rounds)))
     known = [i for i in everything if rounds[i].share is not None or rounds[i].clock_hz is not None]
@@ -155,9 +174,10 @@ def counting(rounds: Sequence[Round], threads: int, timed_clock: bool) -> list[i
 def converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
     """Whether the rounds that count tell a peak: when the loop may stop, and what a ceiling says of itself.
 
-    Three of them agree, per clock where turbo moves the rate, and a compute kernel's fastest is within 1.5 % of what the ports can do, on a
-    GPU within 5 % of its units. A library's loop has no clock of its own, so its rounds are held to what turbo leaves of them, as those of
-    memory are. What goes by a chip's legacy path, or is another compiler's, need not reach the units at all.
+    Three of them agree, per clock where turbo moves the rate, and a compute kernel's fastest is within 1.5 % of what
+    the ports can do, on a GPU within 5 % of its units. A library's loop has no clock of its own, so its rounds are held
+    to what turbo leaves of them, as those of memory are. What goes by a chip's legacy path, or is another compiler's,
+    need not reach the units at all.
     """
     by_ports = sheet.measures == "compute" and sheet.backend != "torch"
     reaches = by_ports and sheet.backend != "triton" and "legacy" not in sheet.variant.split(".")

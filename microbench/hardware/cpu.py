@@ -1,6 +1,7 @@
 """The processor this process runs on: cpuid says what it can do, the system what it says about its caches, neither is believed.
 
-Every source may be missing (a container without /sys, a virtual machine without counters); what is not known is ``None``.
+Every source may be missing (a container without /sys, a virtual machine without counters); what is not known is
+``None``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def probe(sys: Path = _SYS) -> Device:
         If this is not Linux on x86-64 or aarch64, or the native module was not built.
     """
     if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
-        raise CannotRun(f"microbench measures Linux on x86-64 or aarch64, and this is {platform.system()} on {platform.machine()}")
+        raise CannotRun(
+            f"microbench measures Linux on x86-64 or aarch64, and this is {platform.system()} on {platform.machine()}"
+        )
     module = extensions.cpu()
     try:
         features = module.features()
@@ -57,7 +60,14 @@ def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path
     name = str(features.get("brand") or "").strip() or f"{platform.machine()} processor"
     flags = tuple(str(flag) for flag in features.get("flags") or ())
     levels = tuple(_levels(topology.get("caches") or (), sys, allowed[0]))
-    identity = (features.get("vendor"), name, features.get("family"), features.get("model"), features.get("stepping"), len(allowed))
+    identity = (
+        features.get("vendor"),
+        name,
+        features.get("family"),
+        features.get("model"),
+        features.get("stepping"),
+        len(allowed),
+    )
     return Device(
         id=hashlib.blake2b(repr(identity).encode(), key=_SALT, digest_size=8).hexdigest(),
         kind="cpu",
@@ -76,12 +86,14 @@ def _microarchitecture() -> str:
     """Microarchitecture by archspec; ``unknown`` rather than a failure, since the port table copes."""
     try:
         return str(archspec.cpu.host().name)
-    except Exception:  # noqa: BLE001 - it parses /proc/cpuinfo, which may hold or lack anything
+    except Exception:
         return "unknown"
 
 
 def _levels(caches: Any, sys: Path, cpu: int) -> Iterator[MemoryLevel]:
-    found = {int(row["level"]): row for row in caches if row.get("type") != "instruction"} or dict(_sysfs_caches(sys, cpu))
+    found = {int(row["level"]): row for row in caches if row.get("type") != "instruction"} or dict(
+        _sysfs_caches(sys, cpu)
+    )
     for number in sorted(found):
         row = found[number]
         if number in _LEVELS:
@@ -108,7 +120,9 @@ def _sysfs_caches(sys: Path, cpu: int) -> Iterator[tuple[int, dict[str, int | No
 
 def _cores(sys: Path, allowed: list[int]) -> int:
     """Physical cores among the CPUs we may use, as the system tells it (a virtual machine may not know)."""
-    siblings = {tuple(_cpus(_text(sys / f"cpu{cpu}" / "topology" / "thread_siblings_list"))) or (cpu,) for cpu in allowed}
+    siblings = {
+        tuple(_cpus(_text(sys / f"cpu{cpu}" / "topology" / "thread_siblings_list"))) or (cpu,) for cpu in allowed
+    }
     return len(siblings)
 
 

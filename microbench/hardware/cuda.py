@@ -1,6 +1,7 @@
 """NVIDIA GPUs: whether one can be used here, what it is, and what it says about itself.
 
-Facts come from the driver (by ordinal) and from NVML (by UUID, because NVML counts devices that the driver is told to hide).
+Facts come from the driver (by ordinal) and from NVML (by UUID, because NVML counts devices that the driver is told to
+hide).
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def count() -> int:
     version = cuda.driver_version()
     if 0 < version < FLOOR:
         raise CannotRun(
-            f"the NVIDIA driver here stops at CUDA {_written(version)}, and CUDA {_written(FLOOR)} (driver {FLOOR_DRIVER}) is needed; "
+            f"the NVIDIA driver here stops at CUDA {_written(version)}, and CUDA {_written(FLOOR)} (driver "
+            f"{FLOOR_DRIVER}) is needed; "
             f"update the driver, {CPU_INSTEAD}"
         )
     try:
@@ -136,7 +138,9 @@ def count() -> int:
             raise CannotRun(f"no GPU can be used here: {error}; {cure}, {CPU_INSTEAD}") from error
     if found == 0:
         advice = "unset CUDA_VISIBLE_DEVICES or name a GPU in it" if _hidden() else "check that 'nvidia-smi' lists one"
-        raise CannotRun(f"the NVIDIA driver (CUDA {_written(version)}) is here but sees no GPU{_hidden()}; {advice}, {CPU_INSTEAD}")
+        raise CannotRun(
+            f"the NVIDIA driver (CUDA {_written(version)}) is here but sees no GPU{_hidden()}; {advice}, {CPU_INSTEAD}"
+        )
     return found
 
 
@@ -170,7 +174,9 @@ def imagined(arch: str) -> Device:
     ('sm_90a', 'sm_90')
     """
     digits = arch.removeprefix("sm_").rstrip("af")
-    capability = (int(digits[:-1]), int(digits[-1])) if arch.startswith("sm_") and digits.isdigit() and len(digits) > 1 else None
+    capability = (
+        (int(digits[:-1]), int(digits[-1])) if arch.startswith("sm_") and digits.isdigit() and len(digits) > 1 else None
+    )
     if capability not in GENERATIONS:
         known = ", ".join(targets(*each)[0] for each in GENERATIONS)
         raise UsageError(f"unknown CUDA target {arch!r}; known: {known}")
@@ -190,7 +196,9 @@ def raw(index: int) -> dict[str, Any]:
     there = count()
     if index >= there:
         names = ", ".join(f"cuda:{number}" for number in range(there))
-        raise CannotRun(f"there is no cuda:{index}{_hidden()}: this machine shows {names}; 'microbench list devices' describes them")
+        raise CannotRun(
+            f"there is no cuda:{index}{_hidden()}: this machine shows {names}; 'microbench list devices' describes them"
+        )
     try:
         found: dict[str, Any] = cuda.device_facts(index, ATTRIBUTES)
     except cuda.DriverError as error:
@@ -219,7 +227,9 @@ def describe(index: int, found: dict[str, Any], sensors: dict[str, Value | None]
     """Turn the driver's and NVML's answers into a record."""
     major, minor = found["major"], found["minor"] or 0
     if major is None:
-        raise CannotRun(f"cuda:{index} does not tell its compute capability, so no machine code can be chosen for it; {CPU_INSTEAD}")
+        raise CannotRun(
+            f"cuda:{index} does not tell its compute capability, so no machine code can be chosen for it; {CPU_INSTEAD}"
+        )
     row = GENERATIONS.get((major, minor))
     multiprocessors = found["multiprocessors"]
     units = {"sm": multiprocessors} if multiprocessors else {}
@@ -231,7 +241,12 @@ def describe(index: int, found: dict[str, Any], sensors: dict[str, Value | None]
         MemoryLevel(name="L1", capacity_bytes=row.l1_bytes if row else None, line_bytes=128, shared_by=1),
         MemoryLevel(name="shared", capacity_bytes=found["shared_per_multiprocessor"], shared_by=1),
         MemoryLevel(name="L2", capacity_bytes=found["l2_bytes"], line_bytes=128, shared_by=multiprocessors),
-        MemoryLevel(name="DRAM", capacity_bytes=found["memory_bytes"], shared_by=multiprocessors, bus_rate=_bus_rate(found, sensors)),
+        MemoryLevel(
+            name="DRAM",
+            capacity_bytes=found["memory_bytes"],
+            shared_by=multiprocessors,
+            bus_rate=_bus_rate(found, sensors),
+        ),
     )
     limit = sensors.get("power_limit_w")
     return Device(

@@ -1,7 +1,7 @@
 """What the numbers are measured under: one small function per fact, each tolerant of a machine that does not tell.
 
-No host name, user, path, serial or other identity is read. A fact that is bad for measuring becomes a finding with a remedy; nothing is
-changed.
+No host name, user, path, serial or other identity is read. A fact that is bad for measuring becomes a finding with a
+remedy; nothing is changed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def _doubt(code: str, says: str, remedy: str) -> Finding:
     return Finding(code=code, severity="warning", says=says, remedy=remedy)
 
 
-# --- software --------------------------------------------------------------------------------------------------------------------
+# --- software
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @fact()
@@ -56,7 +57,7 @@ def kernel(machine: Machine) -> Value | None:
 
 
 @fact()
-def python(machine: Machine) -> Value | None:  # noqa: ARG001
+def python(machine: Machine) -> Value | None:
     """Version of the interpreter."""
     return platform.python_version()
 
@@ -75,7 +76,7 @@ def _build(key: str) -> Value | None:
 
 
 @fact()
-def compiler(machine: Machine) -> Value | None:  # noqa: ARG001
+def compiler(machine: Machine) -> Value | None:
     """Compiler of the native module, with its version."""
     words = [str(word) for word in (_build("compiler"), _build("version")) if word]
     return " ".join(words) or None
@@ -83,11 +84,15 @@ def compiler(machine: Machine) -> Value | None:  # noqa: ARG001
 
 def _slow_build(value: Value, _: Machine) -> Finding | None:
     remedy = "install a release build: pip install --force-reinstall ."
-    return None if value else _doubt("not-optimised", "the native module was built without optimisation: every rate is too low", remedy)
+    return (
+        None
+        if value
+        else _doubt("not-optimised", "the native module was built without optimisation: every rate is too low", remedy)
+    )
 
 
 @fact(judge=_slow_build)
-def optimised(machine: Machine) -> Value | None:  # noqa: ARG001
+def optimised(machine: Machine) -> Value | None:
     """Whether the native module was built with optimisation."""
     return _build("optimised")
 
@@ -95,16 +100,21 @@ def optimised(machine: Machine) -> Value | None:  # noqa: ARG001
 def _sanitised(value: Value, _: Machine) -> Finding | None:
     if value in (False, "", "none"):
         return None
-    return _doubt("sanitised", f"the native module was built with sanitisers ({value}): every rate is too low", "install a release build")
+    return _doubt(
+        "sanitised",
+        f"the native module was built with sanitisers ({value}): every rate is too low",
+        "install a release build",
+    )
 
 
 @fact(judge=_sanitised)
-def sanitisers(machine: Machine) -> Value | None:  # noqa: ARG001
+def sanitisers(machine: Machine) -> Value | None:
     """Sanitisers compiled into the native module."""
     return _build("sanitisers")
 
 
-# --- processor -------------------------------------------------------------------------------------------------------------------
+# --- processor
+# -------------------------------------------------------------------------------------------------------------------
 
 
 @fact()
@@ -168,14 +178,17 @@ def mitigations(machine: Machine) -> Value | None:
     return f"{mitigated} mitigated, {len(states) - mitigated - spared} open, {spared} not affected"
 
 
-# --- what this process may use -----------------------------------------------------------------------------------------------------
+# --- what this process may use
+# -----------------------------------------------------------------------------------------------------
 
 
 def _one_cpu(value: Value, _: Machine) -> Finding | None:
     if value != 1:
         return None
     says = "this process may use one CPU only: nothing is measured with several threads"
-    return Finding(code="one-cpu", severity="info", says=says, remedy="give it more with taskset or the container's cpuset")
+    return Finding(
+        code="one-cpu", severity="info", says=says, remedy="give it more with taskset or the container's cpuset"
+    )
 
 
 @fact(judge=_one_cpu)
@@ -189,7 +202,9 @@ def _quota_bites(value: Value, machine: Machine) -> Finding | None:
     if not count or float(value) >= count:
         return None
     says = f"a quota gives this process {float(value):g} of {count} CPUs: it is stopped in the middle of samples"
-    return _doubt("cpu-quota", says, "raise the container's CPU limit, or pin it to whole CPUs (--cpuset-cpus) without a limit")
+    return _doubt(
+        "cpu-quota", says, "raise the container's CPU limit, or pin it to whole CPUs (--cpuset-cpus) without a limit"
+    )
 
 
 @fact("CPUs", judge=_quota_bites)
@@ -205,7 +220,9 @@ def cpu_quota(machine: Machine) -> Value | None:
                 limits += _limit(machine.text(f"sys/fs/cgroup/{folder}/cpu.max"))
             elif "cpu" in controllers.split(","):
                 base = f"sys/fs/cgroup/cpu/{folder}"
-                limits += _limit(f"{machine.text(f'{base}/cpu.cfs_quota_us')} {machine.text(f'{base}/cpu.cfs_period_us')}")
+                limits += _limit(
+                    f"{machine.text(f'{base}/cpu.cfs_quota_us')} {machine.text(f'{base}/cpu.cfs_period_us')}"
+                )
     return min(limits, default=None)
 
 
@@ -235,7 +252,8 @@ def isolated_cpus(machine: Machine) -> Value | None:
     return machine.text("sys/devices/system/cpu/isolated")
 
 
-# --- memory and time -------------------------------------------------------------------------------------------------------------
+# --- memory and time
+# -------------------------------------------------------------------------------------------------------------
 
 
 @fact("byte")
@@ -260,7 +278,11 @@ def memory_available(machine: Machine) -> Value | None:
 def _swapping(value: Value, _: Machine) -> Finding | None:
     if float(value) < 2**30:
         return None
-    return _doubt("swap", f"{units.size(float(value))} are swapped out: memory is short here", "end programs that hold much memory")
+    return _doubt(
+        "swap",
+        f"{units.size(float(value))} are swapped out: memory is short here",
+        "end programs that hold much memory",
+    )
 
 
 @fact("byte", judge=_swapping)
@@ -273,7 +295,10 @@ def swap_used(machine: Machine) -> Value | None:
 def _no_huge_pages(value: Value, _: Machine) -> Finding | None:
     if value != "never":
         return None
-    says = "transparent huge pages are off: latency and DRAM figures include page walks, and no huge-page rows are measured"
+    says = (
+        "transparent huge pages are off: latency and DRAM figures include page walks, and no huge-page rows are "
+        "measured"
+    )
     return _doubt("huge-pages", says, "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -309,7 +334,8 @@ def clocksource(machine: Machine) -> Value | None:
     return machine.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
 
 
-# --- all of it -------------------------------------------------------------------------------------------------------------------
+# --- all of it
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def environment_facts(machine: Machine | None = None) -> dict[str, Value | None]:
@@ -329,6 +355,8 @@ def environment_findings(machine: Machine | None = None, facts: dict[str, Value 
     machine = machine or Machine()
     known = environment_facts(machine) if facts is None else facts
     judged: Iterable[Finding | None] = (
-        row.judge(value, machine) for row in FACTS if row.judge is not None and (value := known.get(row.name)) is not None
+        row.judge(value, machine)
+        for row in FACTS
+        if row.judge is not None and (value := known.get(row.name)) is not None
     )
     return [finding for finding in judged if finding is not None]

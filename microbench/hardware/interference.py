@@ -34,7 +34,11 @@ def cpu_time(machine: Machine | None = None) -> CpuTime | None:
     machine = machine or Machine()
     mine = {f"cpu{number}" for number in allowed(machine)}
     rows = [line.split() for line in (machine.text("proc/stat") or "").splitlines()]
-    columns = [[int(value) for value in row[1 : 1 + _COLUMNS]] for row in rows if row and row[0] in mine and len(row) > _COLUMNS]
+    columns = [
+        [int(value) for value in row[1 : 1 + _COLUMNS]]
+        for row in rows
+        if row and row[0] in mine and len(row) > _COLUMNS
+    ]
     if not columns:
         return None
     busy = sum(sum(each) - each[_IDLE] - each[_IOWAIT] - each[_STEAL] for each in columns)
@@ -158,12 +162,21 @@ def _disturbances(facts: Mapping[str, Value | None], cpus: int, busiest: str | N
     steal = float(facts.get("steal_share") or 0)
     if steal > STEAL_SHARE:
         says = f"the host took {float(facts.get('steal_s') or 0):.1f} s {during} ({steal:.0%}) for other guests"
-        found.append(Finding(code="steal", severity="warning", says=says, remedy="measure at another time, or on a dedicated host"))
+        found.append(
+            Finding(
+                code="steal", severity="warning", says=says, remedy="measure at another time, or on a dedicated host"
+            )
+        )
     others = float(facts.get("other_processes_share") or 0)
     if others > OTHERS_SHARE:
         who = f"; the busiest was '{busiest}'" if busiest else ""
         says = f"other processes used {float(facts.get('other_processes_s') or 0):.1f} s {during} ({others:.0%}){who}"
         found.append(
-            Finding(code="other-processes", severity="warning", says=says, remedy="stop them and measure again; best rounds still hold")
+            Finding(
+                code="other-processes",
+                severity="warning",
+                says=says,
+                remedy="stop them and measure again; best rounds still hold",
+            )
         )
     return found

@@ -1,7 +1,7 @@
 """What a device could do by arithmetic: units x width x clock x FLOP per cycle, each term from a table with its source.
 
-Nominal is never what is printed on a box (that is advertised) nor what was measured (that is a ceiling). It bounds both from above:
-a ceiling above nominal at the clock seen is a mistake until explained.
+Nominal is never what is printed on a box (that is advertised) nor what was measured (that is a ceiling). It bounds both
+from above: a ceiling above nominal at the clock seen is a mistake until explained.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def ports_of(device: Device) -> Ports | None:
 def per_cycle(sheet: Sheet, device: Device) -> float | None:
     """FLOP (compute) or bytes (memory) that one core or SM can do in one cycle of a sheet's loop; ``None`` where unknown.
 
-    A compute loop is bound by its multiply-adds alone: lanes x FLOP per lane x instructions per cycle. A memory loop is bound by its
-    loads or its stores, whichever take longer.
+    A compute loop is bound by its multiply-adds alone: lanes x FLOP per lane x instructions per cycle. A memory loop is
+    bound by its loads or its stores, whichever take longer.
     """
     if device.kind == "cuda":
         return _per_cycle_cuda(sheet, device)
@@ -187,7 +187,9 @@ def named(name: str) -> NominalDevice:
     if row is None:
         # Compare without vendor words, or every card looks like every other.
         known = {gpus.plain(spelling): each.name for each in gpus.GPUS for spelling in (each.name, *each.aliases)}
-        close = list(dict.fromkeys(known[match] for match in difflib.get_close_matches(gpus.plain(name), known, n=6, cutoff=0.5)))
+        close = list(
+            dict.fromkeys(known[match] for match in difflib.get_close_matches(gpus.plain(name), known, n=6, cutoff=0.5))
+        )
         hint = f"close: {', '.join(close)}" if close else f"known: {', '.join(each.name for each in gpus.GPUS)}"
         raise UsageError(f"no GPU named {name[:60]!r} is in the table; {hint}")
     return _gpu(row)
@@ -197,7 +199,11 @@ def _gpu(row: gpus.Gpu) -> NominalDevice:
     rows = []
     for rate in row.chip.rates:
         clock = row.clock_hz(rate.unit, rate.dtype)
-        units = f"{row.chip.tensor_cores_per_sm} tensor cores" if rate.unit == "matrix" else f"{digits(rate.flop / 2, 1)} lanes"
+        units = (
+            f"{row.chip.tensor_cores_per_sm} tensor cores"
+            if rate.unit == "matrix"
+            else f"{digits(rate.flop / 2, 1)} lanes"
+        )
         each = rate.flop / row.chip.tensor_cores_per_sm if rate.unit == "matrix" else 2
         kind = "OP" if rate.dtype.startswith("i") else "FLOP"
         accumulator = f" ({rate.accumulator} accumulator)" if rate.accumulator else ""
@@ -214,7 +220,14 @@ def _gpu(row: gpus.Gpu) -> NominalDevice:
     transfers = row.memory_bandwidth * 8 / row.bus_bits
     formula = f"{row.bus_bits} bit x {transfers / 1e9:.3f} GT/s / 8"
     rows.append(
-        Nominal(name="memory", rate=row.memory_bandwidth, unit="byte/s", per_cycle=row.bus_bits / 8, formula=formula, source=row.source)
+        Nominal(
+            name="memory",
+            rate=row.memory_bandwidth,
+            unit="byte/s",
+            per_cycle=row.bus_bits / 8,
+            formula=formula,
+            source=row.source,
+        )
     )
     return NominalDevice(name=row.name, facts=_gpu_facts(row), rows=tuple(rows), notes=(row.note,) if row.note else ())
 
@@ -238,7 +251,8 @@ def _gpu_facts(row: gpus.Gpu) -> dict[str, str]:
     return facts
 
 
-# What one instruction does, by its word: dtype, lanes of 512 bits, FLOP or OP per lane, and the cpuid flag it needs beside its width's.
+# What one instruction does, by its word: dtype, lanes of 512 bits, FLOP or OP per lane, and the cpuid flag it needs
+# beside its width's.
 _WORK: dict[str, tuple[tuple[str, int, int, str | None], ...]] = {
     "fma": (("f64", 8, 2, None), ("f32", 16, 2, None), ("f16", 32, 2, "avx512_fp16")),
     "dot_bf16": (("bf16", 16, 4, "avx512_bf16"),),
@@ -264,14 +278,23 @@ def described(device: Device) -> NominalDevice:
     row = ports_of(device)
     clock = device.boost_clock_hz or device.base_clock_hz
     cores = device.units_by_kind.get("core", 1)
-    facts = {"microarchitecture": device.arch, "cores": str(cores), "clock": prefixed(clock, "Hz") if clock else "unknown"}
+    facts = {
+        "microarchitecture": device.arch,
+        "cores": str(cores),
+        "clock": prefixed(clock, "Hz") if clock else "unknown",
+    }
     if row is None:
-        note = f"{device.arch} is not in the port table: no nominal rate is known, and ceilings stand without a share of nominal"
+        note = (
+            f"{device.arch} is not in the port table: no nominal rate is known, and ceilings stand without a share of "
+            "nominal"
+        )
         return NominalDevice(name=device.name, facts=facts, notes=(note,))
     rows = tuple(_cpu_rows(row, device, cores, clock))
     notes = [row.note] if row.note else []
     if row.arch != device.arch:
-        notes.append(f"this machine calls itself {device.arch}, but has instruction sets that only {row.arch} or newer has")
+        notes.append(
+            f"this machine calls itself {device.arch}, but has instruction sets that only {row.arch} or newer has"
+        )
     if clock is None:
         notes.append("the system does not tell the clock: 'microbench run' measures it for every instruction set")
     return NominalDevice(name=device.name, facts=facts, rows=rows, notes=tuple(notes))
@@ -293,5 +316,14 @@ def _cpu_rows(row: Ports, device: Device, cores: int, clock: float | None) -> li
             counted = f"{count:g} instructions" if count >= 1 else f"1/{1 / count:g} instruction"
             formula = f"{cores} cores x {counted} x {lanes} lanes x {at} x {flop} {ops}"
             rate = each * clock if clock else None
-            found.append(Nominal(name=f"{unit} {dtype}", rate=rate, unit=f"{ops}/s", per_cycle=each, formula=formula, source=row.source))
+            found.append(
+                Nominal(
+                    name=f"{unit} {dtype}",
+                    rate=rate,
+                    unit=f"{ops}/s",
+                    per_cycle=each,
+                    formula=formula,
+                    source=row.source,
+                )
+            )
     return found

@@ -11,8 +11,8 @@ from typing import Any
 
 from microbench.records import Value
 
-# Reasons that lower the clock below what was asked for (NVML's clocks event reasons); idle (1), application clocks (2) and
-# sync boost (16) are settings, not throttling.
+# Reasons that lower the clock below what was asked for (NVML's clocks event reasons); idle (1), application clocks (2)
+# and sync boost (16) are settings, not throttling.
 THROTTLE = {
     0x04: "power cap",
     0x08: "hardware slowdown",
@@ -72,7 +72,8 @@ def facts(uuid: bytes) -> dict[str, Value | None]:
 class Reading:
     """One look at the sensors: watts, degrees Celsius, hertz, and why the clock is held down (empty where it is not).
 
-    ``power_w`` is averaged over a window that `Sensors.restart` begins, ``power_now_w`` what the card reads at this moment.
+    ``power_w`` is averaged over a window that `Sensors.restart` begins, ``power_now_w`` what the card reads at this
+    moment.
     """
 
     power_w: float | None = None

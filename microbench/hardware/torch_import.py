@@ -25,7 +25,8 @@ def import_torch() -> Any:
     except Exception as error:  # a missing library, another ABI, a half-removed package: each raises something else
         why = (str(error).splitlines() or [""])[0][:200]
         raise CannotRun(
-            f"torch is installed but cannot be imported ({type(error).__name__}: {why}); install it again, or remove it to do without"
+            f"torch is installed but cannot be imported ({type(error).__name__}: {why}); install it again, or remove "
+            "it to do without"
         ) from error
     if not hasattr(torch, "Tensor"):
         where = getattr(torch, "__file__", None) or next(iter(getattr(torch, "__path__", [])), "an empty folder")

@@ -1,7 +1,7 @@
 """Hand a calibration to the tools that people already use: one file per format, a writer and a reader each.
 
-A writer turns a characterisation into the text that the consumer reads, in the consumer's own fields and units. A reader takes the
-same fields back as SI numbers, which is what `audit` needs and what the round-trip tests use.
+A writer turns a characterisation into the text that the consumer reads, in the consumer's own fields and units. A
+reader takes the same fields back as SI numbers, which is what `audit` needs and what the round-trip tests use.
 """
 
 from __future__ import annotations
@@ -128,7 +128,12 @@ def render(characterisation: Characterisation, to: str) -> Exported:
     exported = known[name].write(Request(characterisation=characterisation, to=name, dtype=dtype or None))
     rows = [ceiling for ceiling in characterisation.ceilings if ceiling.measures == "compute"]
     if rows and all(ceiling.mode == "peak" for ceiling in rows):
-        says = "no library or sustained ceiling was measured: rates are those of hand-written loops, and programs reach less"
-        finding = Finding(code="export-peaks-only", severity="warning", says=says, remedy="run with the torch extra installed")
+        says = (
+            "no library or sustained ceiling was measured: rates are those of hand-written loops, and programs reach "
+            "less"
+        )
+        finding = Finding(
+            code="export-peaks-only", severity="warning", says=says, remedy="run with the torch extra installed"
+        )
         return Exported(text=exported.text, findings=(*exported.findings, finding))
     return exported

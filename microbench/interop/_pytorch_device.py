@@ -6,7 +6,8 @@ Eager cost model (``torch.distributed._tools.RuntimeEstimator``, ``torch.utils._
         ...
 
 Inductor: ``torch._inductor.config.estimate_op_runtime = THIS_FILE.estimate_op_runtime``, or for the overlap scheduler
-``torch._inductor.config.aten_distributed_optimizations.custom_runtime_estimation = THIS_FILE.custom_runtime_estimation``.
+``torch._inductor.config.aten_distributed_optimizations.custom_runtime_estimation =
+THIS_FILE.custom_runtime_estimation``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def eager_scale() -> float:
     from torch.utils import _runtime_estimation
 
     estimation: Any = _runtime_estimation  # the stubs do not export the names that are replaced here
-    left, right = torch.empty(1000, 500_000, device="meta"), torch.empty(500_000, 1000, device="meta")  # 1e12 FLOP as matrices
+    left, right = (
+        torch.empty(1000, 500_000, device="meta"),
+        torch.empty(500_000, 1000, device="meta"),
+    )  # 1e12 FLOP as matrices
     out = torch.empty(1000, 1000, device="meta")
     asked = estimation.get_device_tflops
     estimation.get_device_tflops = lambda _dtype: 1.0
@@ -70,9 +74,9 @@ def tflops(dtype: Any) -> float:
 def installed(target: str = "eager") -> Iterator[None]:
     """Let torch's estimators use these figures; ``target`` is ``eager`` or ``inductor``, which scale FLOP differently.
 
-    The table entry is enough where the GPU is present and its driver reports NAME. The two cached look-ups are replaced as well, since
-    without that GPU torch asks no table, and for bandwidth it asks the driver even where it has one. The eager model has no fixed cost
-    per operator, so it is added to both of its terms.
+    The table entry is enough where the GPU is present and its driver reports NAME. The two cached look-ups are replaced
+    as well, since without that GPU torch asks no table, and for bandwidth it asks the driver even where it has one. The
+    eager model has no fixed cost per operator, so it is added to both of its terms.
     """
     from torch._inductor import scheduler, utils
     from torch._inductor.analysis import device_info as known
@@ -91,8 +95,10 @@ def installed(target: str = "eager") -> Iterator[None]:
     modules = (estimation, runtime_estimator, utils, scheduler)
     places = [(module, name) for module in modules for name in replaced if hasattr(module, name)]
     before = [getattr(module, name) for module, name in places]
-    table: dict[str, Any] = known._device_mapping  # noqa: SLF001 - the table has no public way in
-    mine = dict.fromkeys((NAME, NAME.upper()))  # torch 2.13 looks names up in capitals, torch 2.11 as the driver spells them
+    table: dict[str, Any] = known._device_mapping
+    mine = dict.fromkeys(
+        (NAME, NAME.upper())
+    )  # torch 2.13 looks names up in capitals, torch 2.11 as the driver spells them
     entries = {key: table[key] for key in mine if key in table}
     try:
         table.update(dict.fromkeys(mine, device_info(scale)))

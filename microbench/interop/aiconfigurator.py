@@ -1,9 +1,10 @@
 """aiconfigurator: a systems YAML for ``--systems-paths``.
 
-Fields and units were checked in the released packages aiconfigurator 0.12.0 and aiconfigurator-core 0.12.0: ``systems/*.yaml`` (byte/s,
-flop/s, bytes, seconds, watts, no prefixes), ``sdk/common.py`` (``*_tc_flops`` by compute dtype; an entry that is missing means that the
-platform cannot do it, and a placeholder would be believed) and, for the memory operator, in ai-dynamo/aiconfigurator's Rust engine:
-``bytes / (mem_bw x mem_bw_empirical_scaling_factor) + mem_empirical_constant_latency``.
+Fields and units were checked in the released packages aiconfigurator 0.12.0 and aiconfigurator-core 0.12.0:
+``systems/*.yaml`` (byte/s, flop/s, bytes, seconds, watts, no prefixes), ``sdk/common.py`` (``*_tc_flops`` by compute
+dtype; an entry that is missing means that the platform cannot do it, and a placeholder would be believed) and, for the
+memory operator, in ai-dynamo/aiconfigurator's Rust engine: ``bytes / (mem_bw x mem_bw_empirical_scaling_factor) +
+mem_empirical_constant_latency``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,17 @@ from typing import Any
 from microbench.errors import UsageError
 from microbench.interop import Exported, Request, reads, writes
 from microbench.interop.declared import Declared, number, table
-from microbench.interop.figures import Rate, bandwidth, compute, fixed_cost, need_bandwidth, need_capacity, plain, tidy, unmeasured
+from microbench.interop.figures import (
+    Rate,
+    bandwidth,
+    compute,
+    fixed_cost,
+    need_bandwidth,
+    need_capacity,
+    plain,
+    tidy,
+    unmeasured,
+)
 from microbench.records import Finding
 
 _KEYS = {"bf16": "bfloat16_tc_flops", "i8": "int8_tc_flops", "f8e4m3": "fp8_tc_flops", "f4e2m1": "fp4_tc_flops"}
@@ -28,12 +39,17 @@ def write(request: Request) -> Exported:
     if "bf16" not in rates and "f16" in rates:
         rates["bf16"] = rates["f16"]  # tensor units run both at one rate; consumers of this file ask for bf16 only
     if "bf16" not in rates:
-        raise UsageError(f"{to} needs a compute ceiling of bf16 or f16, and this characterisation has {', '.join(rates) or 'none'}; "
+        raise UsageError(
+            f"{to} needs a compute ceiling of bf16 or f16, and this characterisation has "
+            f"{', '.join(rates) or 'none'}; "
+        
                          "measure it with `microbench run --dtype bf16`")  # fmt: skip
     memory, capacity = need_bandwidth(c, to, "read", "copy", "triad"), need_capacity(c, to)
     latency, findings = fixed_cost(c, "graph", "kernel", "eager"), []
     if latency is None:
-        findings.append(unmeasured(to, "no fixed cost per operator was measured; the file says 0 s", "run without --only"))
+        findings.append(
+            unmeasured(to, "no fixed cost per operator was measured; the file says 0 s", "run without --only")
+        )
     node, node_findings = _node(request)
     lines = [
         f"# {plain(c.device.name)}, measured by microbench; rates are what programs reach, no sparsity.",
@@ -43,7 +59,11 @@ def write(request: Request) -> Exported:
         f"  mem_bw_empirical_scaling_factor: {tidy(memory.efficiency)} # {plain(memory.source)}",
         f"  mem_empirical_constant_latency: {latency or 0.0:.9f} # s",
         f"  mem_capacity: {capacity} # bytes",
-        *(f"  {key}: {_digits(rates[dtype].value)} # {plain(rates[dtype].source)}" for dtype, key in _KEYS.items() if dtype in rates),
+        *(
+            f"  {key}: {_digits(rates[dtype].value)} # {plain(rates[dtype].source)}"
+            for dtype, key in _KEYS.items()
+            if dtype in rates
+        ),
         *([f"  power: {tidy(c.device.power_limit_w)} # W"] if c.device.power_limit_w else []),
         f"  sm_version: {_sm_version(c.device.arch)}",
         "",
@@ -77,12 +97,21 @@ def _node(request: Request) -> tuple[list[str], list[Finding]]:
     host: Rate | None = bandwidth(c, "read", "copy", "write", level="host")
     peer: Rate | None = bandwidth(c, "read", "copy", "write", level="peer")
     link = peer or host
-    findings = [unmeasured(to, "links between nodes are not measured; one device a node is written", "set the node section by hand")]
+    findings = [
+        unmeasured(
+            to, "links between nodes are not measured; one device a node is written", "set the node section by hand"
+        )
+    ]
     # A single device never asks for a link; the keys must be there all the same, so the slowest thing known stands in.
     rate = _digits(link.value) if link else "1"
     pcie = _digits(host.value) if host else "1"
     note = plain(link.source) if link else "not measured; unused with one GPU per node"
-    lines = ["node:", "  num_gpus_per_node: 1", f"  inter_node_bw: {rate} # {note}", f"  intra_node_bw: {rate} # {note}"]
+    lines = [
+        "node:",
+        "  num_gpus_per_node: 1",
+        f"  inter_node_bw: {rate} # {note}",
+        f"  intra_node_bw: {rate} # {note}",
+    ]
     return [
         *lines,
         f"  pcie_bw: {pcie} # {plain(host.source) if host else 'not measured'}",
@@ -102,11 +131,22 @@ def read(document: Any) -> list[Declared] | None:
         if key in gpu:
             value = number(gpu[key], f"gpu.{key}")
             found.append(
-                Declared(device=device, quantity="compute", value=value, where=f"gpu.{key}", stated=f"{value:g} FLOP/s", dtype=dtype)
+                Declared(
+                    device=device,
+                    quantity="compute",
+                    value=value,
+                    where=f"gpu.{key}",
+                    stated=f"{value:g} FLOP/s",
+                    dtype=dtype,
+                )
             )
     rate = number(gpu["mem_bw"], "gpu.mem_bw")
-    found.append(Declared(device=device, quantity="bandwidth", value=rate, where="gpu.mem_bw", stated=f"{rate:g} byte/s"))
+    found.append(
+        Declared(device=device, quantity="bandwidth", value=rate, where="gpu.mem_bw", stated=f"{rate:g} byte/s")
+    )
     if "mem_capacity" in gpu:
         size = number(gpu["mem_capacity"], "gpu.mem_capacity")
-        found.append(Declared(device=device, quantity="capacity", value=size, where="gpu.mem_capacity", stated=f"{size:g} bytes"))
+        found.append(
+            Declared(device=device, quantity="capacity", value=size, where="gpu.mem_capacity", stated=f"{size:g} bytes")
+        )
     return found

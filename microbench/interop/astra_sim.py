@@ -1,8 +1,9 @@
 """ASTRA-sim: a system JSON with the roofline switched on, for one dtype.
 
-Fields and units were checked in astra-sim/astra-sim, ``astra-sim/system/Sys.cc`` at 12737a68 and later (``peak-perf`` times 1e12 is FLOP/s,
-``local-mem-bw`` is GB/s) and ``Roofline.cc`` at cea1ecec (rate = min(bandwidth x intensity, peak), nothing else). Versions before the 2024
-fix took ``local-mem-bw`` as byte/s: with those, multiply it by 1e9. There is one rate for all dtypes, hence one file per dtype.
+Fields and units were checked in astra-sim/astra-sim, ``astra-sim/system/Sys.cc`` at 12737a68 and later (``peak-perf``
+times 1e12 is FLOP/s, ``local-mem-bw`` is GB/s) and ``Roofline.cc`` at cea1ecec (rate = min(bandwidth x intensity,
+peak), nothing else). Versions before the 2024 fix took ``local-mem-bw`` as byte/s: with those, multiply it by 1e9.
+There is one rate for all dtypes, hence one file per dtype.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from microbench.records import Finding
 _ORDER = ("bf16", "f16", "tf32", "f32", "f64")
 
 
-@writes("astra-sim", says="ASTRA-sim system JSON, one dtype (astra-sim:bf16)", suffix=".json", checked="astra-sim/astra-sim 12737a68")
+@writes(
+    "astra-sim",
+    says="ASTRA-sim system JSON, one dtype (astra-sim:bf16)",
+    suffix=".json",
+    checked="astra-sim/astra-sim 12737a68",
+)
 def write(request: Request) -> Exported:
     """Write achieved rates: the simulator knows no efficiency."""
     c, to = request.characterisation, request.to
@@ -38,10 +44,14 @@ def write(request: Request) -> Exported:
     }
     findings = [
         unmeasured(
-            to, "collectives are the simulator's own defaults (ring, one dimension)", "merge the three measured keys into your system file"
+            to,
+            "collectives are the simulator's own defaults (ring, one dimension)",
+            "merge the three measured keys into your system file",
         ),
         Finding(
-            code="export-one-dtype", severity="info", says=f"peak-perf is {rate.source}; export {to}:DTYPE for another dtype than {dtype}"
+            code="export-one-dtype",
+            severity="info",
+            says=f"peak-perf is {rate.source}; export {to}:DTYPE for another dtype than {dtype}",
         ),
     ]
     return Exported(text=pretty(document), findings=tuple(findings))

@@ -1,8 +1,9 @@
 """Declared hardware numbers held against what is known: a data sheet entered in the wrong unit, with sparsity, or from another card.
 
-Predictors carry tables of peaks and bandwidths that somebody typed in. Each declared number is compared with the nominal table or with
-a characterisation, and where it does not fit, with the mistakes that people make: a factor of 1000, of 8, of 1024/1000, structured
-sparsity counted in, a multiply-add counted once, the neighbouring product's figure.
+Predictors carry tables of peaks and bandwidths that somebody typed in. Each declared number is compared with the
+nominal table or with a characterisation, and where it does not fit, with the mistakes that people make: a factor of
+1000, of 8, of 1024/1000, structured sparsity counted in, a multiply-add counted once, the neighbouring product's
+figure.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _ROUNDING = 0.04
 # Beyond this a number that no known mistake explains is a fault and not an old edition.
 _FAR = 0.25
 _OTHER = 0.08
-# A library reaches at least this share of the true peak, an instruction loop and a stream this: less means the declared peak is too high.
+# A library reaches at least this share of the true peak, an instruction loop and a stream this: less means the declared
+# peak is too high.
 _LIBRARY_SHARE, _PEAK_SHARE, _STREAM_SHARE = 0.45, 0.7, 0.65
 _CAPACITY = 0.12  # GB or GiB, and what the driver keeps
 
@@ -88,12 +90,21 @@ _MISTAKES: tuple[Mistake, ...] = (
     _SPARSE,
     _HALF,
     *(
-        Mistake(code="declared-unit", factor=1000.0**power, says=f"off by 1e{3 * power}, a wrong prefix", remedy=_UNIT, slack=0.1)
+        Mistake(
+            code="declared-unit",
+            factor=1000.0**power,
+            says=f"off by 1e{3 * power}, a wrong prefix",
+            remedy=_UNIT,
+            slack=0.1,
+        )
         for power in (1, -1, 2, -2, 3, -3, 4, -4)
     ),
     *(
         Mistake(code="declared-unit", factor=factor, says=says, remedy=_UNIT, quantities=("bandwidth", "capacity"))
-        for factor, says in ((8.0, "eight times as much, bits taken for bytes"), (0.125, "an eighth, bytes taken for bits"))
+        for factor, says in (
+            (8.0, "eight times as much, bits taken for bytes"),
+            (0.125, "an eighth, bytes taken for bits"),
+        )
     ),
 )
 _BINARY = tuple((1.024**power, word) for power, word in ((1, "kB and KiB"), (2, "MB and MiB"), (3, "GB and GiB")))
@@ -107,8 +118,11 @@ def nominal_reference(gpu: gpus.Gpu) -> dict[Key, list[Known]]:
     }
     for rate in gpu.chip.rates:
         value = gpu.sms * rate.flop * gpu.clock_hz(rate.unit, rate.dtype)
-        found.setdefault(("compute", rate.dtype), []).append(Known(value=value, source=f"{gpu.name} {rate.unit} {rate.dtype}"))
-    # A vector rate below the matrix rate of one dtype is never the one that a table of peaks means, but in f64 both are printed.
+        found.setdefault(("compute", rate.dtype), []).append(
+            Known(value=value, source=f"{gpu.name} {rate.unit} {rate.dtype}")
+        )
+    # A vector rate below the matrix rate of one dtype is never the one that a table of peaks means, but in f64 both are
+    # printed.
     for key, rows in found.items():
         if key[0] == "compute" and key[1] not in ("f64", "f32") and any(" matrix " in row.source for row in rows):
             found[key] = [row for row in rows if " matrix " in row.source]
@@ -123,14 +137,20 @@ def measured_reference(c: Characterisation) -> Reference:
         share = _PEAK_SHARE if any(row.mode == "peak" for row in rows) else _LIBRARY_SHARE
         best = max([rate.value, *(row.rate.value for row in rows if row.scope == "device")])
         # What is reached may be declared, or what it is a share of, or anything between.
-        found[("compute", dtype)] = [Known(value=best, source=f"measured {rate.source}", low=0.98 * rate.value / best, high=1 / share)]
+        found[("compute", dtype)] = [
+            Known(value=best, source=f"measured {rate.source}", low=0.98 * rate.value / best, high=1 / share)
+        ]
     streams = [stream for access in ("read", "copy", "triad", "write") if (stream := bandwidth(c, access)) is not None]
     if streams:
         fast, slow = max(streams, key=lambda each: each.value), min(each.value for each in streams)
         low = 0.98 * slow / fast.value
-        found[("bandwidth", None)] = [Known(value=fast.value, source=f"measured {fast.source}", low=low, high=1 / _STREAM_SHARE)]
+        found[("bandwidth", None)] = [
+            Known(value=fast.value, source=f"measured {fast.source}", low=low, high=1 / _STREAM_SHARE)
+        ]
     if c.device.memory_bytes:
-        found[("capacity", None)] = [Known(value=c.device.memory_bytes, source="the device", low=1 - _CAPACITY, high=1 + _CAPACITY)]
+        found[("capacity", None)] = [
+            Known(value=c.device.memory_bytes, source="the device", low=1 - _CAPACITY, high=1 + _CAPACITY)
+        ]
     return Reference(name=c.device.name, known={key: tuple(rows) for key, rows in found.items()}, measured=True)
 
 
@@ -162,7 +182,8 @@ def candidates(name: str, capacity: float | None) -> list[gpus.Gpu]:
     exact = gpus.find(name)
     if exact is not None and holds(exact):
         return [exact]
-    # Only what says size or socket may be left over: a laptop card is not the card that it is named after, nor a Ti the plain one.
+    # Only what says size or socket may be left over: a laptop card is not the card that it is named after, nor a Ti the
+    # plain one.
     spelt = {gpu.name: {words(spelling) for spelling in (gpu.name, *gpu.aliases)} for gpu in gpus.GPUS}
 
     def alike(each: frozenset[str]) -> bool:
@@ -231,7 +252,9 @@ def recognise(document: object, name: str) -> tuple[str, list[Declared]]:
         if rows is not None:
             raise UsageError(f"{name} is a {form} file without any number in it; nothing to check")
     if isinstance(document, dict) and {"schema", "device", "ceilings"} <= document.keys():
-        raise UsageError(f"{name} was measured, not declared; hold a declaration against it: microbench audit FILE --against {name}")
+        raise UsageError(
+            f"{name} was measured, not declared; hold a declaration against it: microbench audit FILE --against {name}"
+        )
     raise UsageError(f"{name} is in no known format; known: {', '.join(sorted(readers()))}")
 
 
@@ -244,8 +267,15 @@ def check(declared: Sequence[Declared], form: str, given: Reference | None, stem
         reference = given or _nominal(device or stem, capacity)
         if reference is None:
             says = f"{device or stem} is not in the nominal table, so its {len(rows)} numbers are not checked"
-            finding = Finding(code="declared-unknown", severity="info", says=says, remedy="name a reference with --against FILE or NAME")
-            results += [Checked(declared=row, reference=None, finding=finding if row is rows[0] else None) for row in rows]
+            finding = Finding(
+                code="declared-unknown",
+                severity="info",
+                says=says,
+                remedy="name a reference with --against FILE or NAME",
+            )
+            results += [
+                Checked(declared=row, reference=None, finding=finding if row is rows[0] else None) for row in rows
+            ]
             continue
         results += [_checked(row, reference) for row in rows]
         results += _missing(rows, reference, form)
@@ -275,39 +305,55 @@ def _log2(ratio: float) -> float:
 def _explain(row: Declared, known: Sequence[Known], nearest: Known, reference: Reference) -> Finding:
     told = f"{row.where} is {row.stated}, but {nearest.source} is {_quantity(row, nearest.value)}"
     for mistake in _MISTAKES:
-        if row.quantity in mistake.quantities and any(each.fits(row.value / mistake.factor, mistake.slack) for each in known):
+        if row.quantity in mistake.quantities and any(
+            each.fits(row.value / mistake.factor, mistake.slack) for each in known
+        ):
             return Finding(code=mistake.code, severity="error", says=f"{told}: {mistake.says}", remedy=mistake.remedy)
     ratio = row.value / nearest.value
     # Within a few percent an older edition of the sheet is likelier than another card.
     other = None if reference.measured or abs(ratio - 1) < _OTHER else _other_product(row)
     if other is not None:
         remedy = f"look up {reference.name} itself"
-        return Finding(code="declared-other-product", severity="error", says=f"{told}: it is the figure of {other}", remedy=remedy)
+        return Finding(
+            code="declared-other-product", severity="error", says=f"{told}: it is the figure of {other}", remedy=remedy
+        )
     for factor, pair in _BINARY if row.quantity == "bandwidth" else ():
         for ratio in (factor, 1 / factor):
             if any(abs(row.value / each.value / ratio - 1) < 0.015 for each in known):
                 says = f"{told}: {pair} are mixed up"
                 return Finding(
-                    code="declared-unit", severity="warning", says=says, remedy="mind whether the field's reader counts in 1000 or 1024"
+                    code="declared-unit",
+                    severity="warning",
+                    says=says,
+                    remedy="mind whether the field's reader counts in 1000 or 1024",
                 )
     far = not 1 - _FAR <= ratio <= 1 + _FAR
     severity: Severity = "error" if far or reference.measured else "warning"
     bound = "lower than what was measured" if reference.measured and ratio < 1 else f"{ratio:.3g} times that"
-    return Finding(code="declared-off", severity=severity, says=f"{told}: {bound}", remedy="look the figure up again, and note its source")
+    return Finding(
+        code="declared-off",
+        severity=severity,
+        says=f"{told}: {bound}",
+        remedy="look the figure up again, and note its source",
+    )
 
 
 def _other_product(row: Declared) -> str | None:
     same = [
         gpu
         for gpu in gpus.GPUS
-        if any(abs(row.value / each.value - 1) < 0.01 for each in nominal_reference(gpu).get((row.quantity, row.dtype), []))
+        if any(
+            abs(row.value / each.value - 1) < 0.01 for each in nominal_reference(gpu).get((row.quantity, row.dtype), [])
+        )
     ]
     # Of several cards with that figure the one of the likest name was probably copied from.
     return max(same, key=lambda gpu: len(words(gpu.name) & words(row.device))).name if same else None
 
 
 def _quantity(row: Declared, value: float) -> str:
-    unit = {"compute": "OP/s" if (row.dtype or "").startswith("i") else "FLOP/s", "bandwidth": "B/s", "capacity": "B"}[row.quantity]
+    unit = {"compute": "OP/s" if (row.dtype or "").startswith("i") else "FLOP/s", "bandwidth": "B/s", "capacity": "B"}[
+        row.quantity
+    ]
     return prefixed(value, unit)
 
 
@@ -324,9 +370,13 @@ def _missing(rows: Sequence[Declared], reference: Reference, form: str) -> Itera
         has = {row.dtype for row in rows}
         gone = [dtype for dtype in _ASKED if dtype not in has and ("compute", dtype) in reference.known]
         if gone:
-            yield _absent(rows[0], f"{device} has no entry for {', '.join(gone)}, which {reference.name} can do", "warning")
+            yield _absent(
+                rows[0], f"{device} has no entry for {', '.join(gone)}, which {reference.name} can do", "warning"
+            )
 
 
 def _absent(row: Declared, says: str, severity: Severity) -> Checked:
-    finding = Finding(code="declared-missing", severity=severity, says=says, remedy="add the entry, dense and in the table's unit")
+    finding = Finding(
+        code="declared-missing", severity=severity, says=says, remedy="add the entry, dense and in the table's unit"
+    )
     return Checked(declared=row, reference=None, finding=finding)

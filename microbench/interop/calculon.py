@@ -1,9 +1,10 @@
 """calculon: a system JSON with size-dependent efficiencies.
 
-Fields and units were checked in calculon-ai/calculon: ``calculon/processor.py`` at f50f3a48 (``tflops`` times 1e12; ``gflops_efficiency``
-rows are [GFLOP of the operator, share in (0, 1]], strictly descending, the first row whose size is not above the operator's counts),
-``calculon/memory.py`` at b2fe8157 (``GiB`` times 1024^3, ``GBps`` times 1e9, ``MB_efficiency`` in units of 1e6 bytes),
-``calculon/network.py`` at 71f64353 (the exact set of keys, ``bandwidth`` in GB/s) and ``calculon/system.py`` at 345f8934 (dtype names).
+Fields and units were checked in calculon-ai/calculon: ``calculon/processor.py`` at f50f3a48 (``tflops`` times 1e12;
+``gflops_efficiency`` rows are [GFLOP of the operator, share in (0, 1]], strictly descending, the first row whose size
+is not above the operator's counts), ``calculon/memory.py`` at b2fe8157 (``GiB`` times 1024^3, ``GBps`` times 1e9,
+``MB_efficiency`` in units of 1e6 bytes), ``calculon/network.py`` at 71f64353 (the exact set of keys, ``bandwidth`` in
+GB/s) and ``calculon/system.py`` at 345f8934 (dtype names).
 """
 
 from __future__ import annotations
@@ -14,12 +15,23 @@ from typing import Any
 from microbench.errors import UsageError
 from microbench.interop import Exported, Request, reads, writes
 from microbench.interop.declared import Declared, number, table
-from microbench.interop.figures import Rate, bandwidth, compute, fixed_cost, need_bandwidth, need_capacity, pretty, tidy, unmeasured
+from microbench.interop.figures import (
+    Rate,
+    bandwidth,
+    compute,
+    fixed_cost,
+    need_bandwidth,
+    need_capacity,
+    pretty,
+    tidy,
+    unmeasured,
+)
 from microbench.records import Finding
 
 _NAMES = {"f8e4m3": "float8", "f16": "float16", "bf16": "bfloat16", "f32": "float32"}
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
-# Steps of the curve: a factor 4 apart, which bounds the error of a step to a factor 2 in size, over the range operators have.
+# Steps of the curve: a factor 4 apart, which bounds the error of a step to a factor 2 in size, over the range operators
+# have.
 _GFLOP_STEPS = tuple(4.0**power for power in range(6, -9, -1))
 _MB_STEPS = tuple(4.0**power for power in range(7, -7, -1))
 
@@ -42,23 +54,39 @@ def curve(rate: Rate, cost_s: float | None, steps: tuple[float, ...], unit: floa
     return rows
 
 
-@writes("calculon", says="calculon system JSON with efficiency curves", suffix=".json", checked="calculon-ai/calculon 345f8934")
+@writes(
+    "calculon",
+    says="calculon system JSON with efficiency curves",
+    suffix=".json",
+    checked="calculon-ai/calculon 345f8934",
+)
 def write(request: Request) -> Exported:
     """Write matrix and vector engines by dtype, the device memory and, where measured, the host memory behind the link."""
     c, to = request.characterisation, request.to
     cost = fixed_cost(c, "graph", "kernel", "eager")
     matrix = {dtype: rate for dtype, rate in compute(c).items() if dtype in _NAMES}
     if not matrix:
-        raise UsageError(f"{to} needs a compute ceiling of {', '.join(_NAMES)}; measure one with `microbench run --dtype bf16`")
+        raise UsageError(
+            f"{to} needs a compute ceiling of {', '.join(_NAMES)}; measure one with `microbench run --dtype bf16`"
+        )
     vector = {dtype: rate for dtype, rate in compute(c, "vector").items() if dtype in _NAMES}
     memory, findings = need_bandwidth(c, to, "copy", "triad", "read"), []
     if cost is None:
-        findings.append(unmeasured(to, "no fixed cost per operator is known, so efficiencies do not depend on size", "run without --only"))
+        findings.append(
+            unmeasured(
+                to, "no fixed cost per operator is known, so efficiencies do not depend on size", "run without --only"
+            )
+        )
     for dtype in matrix.keys() - vector.keys():
-        # calculon asks one engine or the other by dtype; elementwise work in a dtype without vector rate is bound by memory anyway.
+        # calculon asks one engine or the other by dtype; elementwise work in a dtype without vector rate is bound by
+        # memory anyway.
         vector[dtype] = vector.get("f32") or matrix[dtype]
         findings.append(
-            unmeasured(to, f"no vector rate of {dtype}; that of f32 or of the matrix unit stands in", f"run --dtype {dtype},f32")
+            unmeasured(
+                to,
+                f"no vector rate of {dtype}; that of f32 or of the matrix unit stands in",
+                f"run --dtype {dtype},f32",
+            )
         )
     host, host_findings = _host(request)
     document = {
@@ -69,7 +97,11 @@ def write(request: Request) -> Exported:
         "processing_mode": "roofline",
         "networks": [_alone()],
     }
-    findings.append(unmeasured(to, "the network between devices is not measured; the file holds one device", "add your networks by hand"))
+    findings.append(
+        unmeasured(
+            to, "the network between devices is not measured; the file holds one device", "add your networks by hand"
+        )
+    )
     return Exported(text=pretty(document), findings=(*findings, *host_findings))
 
 
@@ -78,18 +110,26 @@ def _engine(rate: Rate, cost: float | None) -> dict[str, Any]:
 
 
 def _memory(rate: Rate, capacity: int, cost: float | None) -> dict[str, Any]:
-    return {"GiB": tidy(capacity / 1024**3), "GBps": tidy(rate.peak / 1e9), "MB_efficiency": curve(rate, cost, _MB_STEPS, 1e6)}
+    return {
+        "GiB": tidy(capacity / 1024**3),
+        "GBps": tidy(rate.peak / 1e9),
+        "MB_efficiency": curve(rate, cost, _MB_STEPS, 1e6),
+    }
 
 
 def _host(request: Request) -> tuple[dict[str, Any], list[Finding]]:
     link = bandwidth(request.characterisation, "read", "copy", "write", level="host")
     if link is None:
         # Nothing fits into 0 GiB, so calculon refuses to offload; the rate is only there because the field must be.
-        finding = unmeasured(request.to, "no host link was measured, so offloading is off (mem2 holds 0 GiB)", "run --level host")
+        finding = unmeasured(
+            request.to, "no host link was measured, so offloading is off (mem2 holds 0 GiB)", "run --level host"
+        )
         return {"GiB": 0, "GBps": 1, "MB_efficiency": [[0, 1]]}, [finding]
     return {"GiB": 0, "GBps": tidy(link.peak / 1e9), "MB_efficiency": [[0, tidy(link.efficiency)]]}, [
         unmeasured(
-            request.to, "the capacity of the host memory is not known, so offloading is off (mem2 holds 0 GiB)", "set mem2.GiB by hand"
+            request.to,
+            "the capacity of the host memory is not known, so offloading is off (mem2 holds 0 GiB)",
+            "set mem2.GiB by hand",
         )
     ]
 

@@ -110,7 +110,16 @@ def devices_of(document: Any, section: str, fields: Iterable[Field]) -> list[Dec
                 value = number(row[field.key], f"{device}.{field.key}")
                 where, stated = f"{section}.{device}.{field.key}", f"{value:g} {field.unit}"
                 si = value * field.scale
-                found.append(Declared(device=str(device), quantity=field.quantity, value=si, where=where, stated=stated, dtype=field.dtype))
+                found.append(
+                    Declared(
+                        device=str(device),
+                        quantity=field.quantity,
+                        value=si,
+                        where=where,
+                        stated=stated,
+                        dtype=field.dtype,
+                    )
+                )
     return found
 
 
@@ -133,7 +142,9 @@ def read_document(path: str | Path) -> Any:
     path = Path(path)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # it might never end, or never begin
-            raise UsageError(f"{path} is not a regular file; give a JSON, YAML, TOML or Python file of hardware numbers")
+            raise UsageError(
+                f"{path} is not a regular file; give a JSON, YAML, TOML or Python file of hardware numbers"
+            )
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise UsageError(f"{path} has {size} bytes; a file of hardware numbers has at most {MAX_BYTES}")
@@ -205,7 +216,10 @@ def _python(content: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for statement in ast.walk(tree):
         match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
                 try:
                     found[name] = _literal(value)
                 except (_Unreadable, ArithmeticError):

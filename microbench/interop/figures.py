@@ -1,8 +1,8 @@
 """The few figures that consumers of a calibration read, drawn from a characterisation: rates by dtype, bandwidth, capacity, fixed cost.
 
-A consumer divides FLOP by one rate and bytes by another. The rate to hand over is the one a user's program reaches, so a library
-ceiling wins over a sustained one and that over a burst; the peak is kept beside it, so that a consumer with an efficiency field
-still shows what the efficiency is a share of.
+A consumer divides FLOP by one rate and bytes by another. The rate to hand over is the one a user's program reaches, so
+a library ceiling wins over a sustained one and that over a burst; the peak is kept beside it, so that a consumer with
+an efficiency field still shows what the efficiency is a share of.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _GEMM = ("matmul", "linear", "bmm")
 class Rate:
     """What a program reaches (``value``) and what that is a share of (``peak``), in FLOP/s, OP/s or byte/s.
 
-    ``low`` and ``high`` are the interval of the value where the ceiling has one. ``source`` names the ceiling that ``value`` comes from, so
-    that an exported file says where its number was measured.
+    ``low`` and ``high`` are the interval of the value where the ceiling has one. ``source`` names the ceiling that
+    ``value`` comes from, so that an exported file says where its number was measured.
     """
 
     value: float
@@ -72,15 +72,22 @@ def compute(c: Characterisation, unit: str | None = None) -> dict[str, Rate]:
         for fit in _operator_fits(c, _GEMM):
             peak = fit.terms.get("peak") or fit.terms.get("flops")
             if peak and fit.dtype not in rates:
-                rates[fit.dtype] = Rate(value=peak, peak=peak, source=f"fit of {fit.family} {fit.dtype} on {fit.rows} rows")
+                rates[fit.dtype] = Rate(
+                    value=peak, peak=peak, source=f"fit of {fit.family} {fit.dtype} on {fit.rows} rows"
+                )
         for roofline in c.fits.rooflines:
-            rates.setdefault(roofline.dtype, Rate(value=roofline.peak, peak=roofline.peak, source=f"roofline fit of {roofline.dtype}"))
+            rates.setdefault(
+                roofline.dtype,
+                Rate(value=roofline.peak, peak=roofline.peak, source=f"roofline fit of {roofline.dtype}"),
+            )
     return rates
 
 
 def bandwidth(c: Characterisation, *accesses: str, level: str = "DRAM") -> Rate | None:
     """Byte/s of one level over the whole device: the first of the accesses that was measured."""
-    rows = _whole_device(c, (ceiling for ceiling in c.ceilings if ceiling.measures in ("memory", "link") and ceiling.level == level))
+    rows = _whole_device(
+        c, (ceiling for ceiling in c.ceilings if ceiling.measures in ("memory", "link") and ceiling.level == level)
+    )
     for access in accesses:
         rate = _rate([ceiling for ceiling in rows if ceiling.access == access])
         if rate is not None:
@@ -131,7 +138,8 @@ def need_compute(c: Characterisation, to: str, *dtypes: str) -> tuple[str, Rate]
             return dtype, rates[dtype]
     wanted = " or ".join(dtypes) or "any"
     raise UsageError(
-        f"{to} needs a compute ceiling of {wanted} over the whole device, and this characterisation has {', '.join(rates) or 'none'}; "
+        f"{to} needs a compute ceiling of {wanted} over the whole device, and this characterisation has "
+        f"{', '.join(rates) or 'none'}; "
         f"measure it with `microbench run --dtype {dtypes[0] if dtypes else 'f32'}` or export to another format"
     )
 
@@ -147,7 +155,8 @@ def need_bandwidth(c: Characterisation, to: str, *accesses: str) -> Rate:
     rate = bandwidth(c, *accesses)
     if rate is None:
         raise UsageError(
-            f"{to} needs a DRAM ceiling ({' or '.join(accesses)}) over the whole device, and this characterisation has none; "
+            f"{to} needs a DRAM ceiling ({' or '.join(accesses)}) over the whole device, and this characterisation "
+            "has none; "
             "measure it with `microbench run --level DRAM`"
         )
     return rate
@@ -163,7 +172,8 @@ def need_capacity(c: Characterisation, to: str) -> int:
     """
     if c.device.memory_bytes is None:
         raise UsageError(
-            f"{to} needs the memory capacity, and this characterisation does not say it; run `microbench run` on the device itself, "
+            f"{to} needs the memory capacity, and this characterisation does not say it; run `microbench run` on the "
+            "device itself, "
             "or add device.memory_bytes to a file that `fit` wrote"
         )
     return c.device.memory_bytes

@@ -1,9 +1,10 @@
 """GenZ: an entry of ``system_configs``.
 
-Fields and units were checked in the released package genz-llm 0.0.16: ``Systems/system_configs.py``, ``GenZ/LLM_inference/utils.py``
-(``Flops`` TFLOP/s of bf16, ``Memory_BW``, ``Memory_size``, ``ICN``, ``ICN_LL`` in microseconds, ``real_values`` must be true) and
-``GenZ/unit.py``: bandwidths called GB/s are multiplied by 2^30, sizes called GB by 2^10 x 2^20, so both are binary here;
-``Flops`` is halved into multiply-adds and operators are counted in multiply-adds, so an FMA is 2 in the file.
+Fields and units were checked in the released package genz-llm 0.0.16: ``Systems/system_configs.py``,
+``GenZ/LLM_inference/utils.py`` (``Flops`` TFLOP/s of bf16, ``Memory_BW``, ``Memory_size``, ``ICN``, ``ICN_LL`` in
+microseconds, ``real_values`` must be true) and ``GenZ/unit.py``: bandwidths called GB/s are multiplied by 2^30, sizes
+called GB by 2^10 x 2^20, so both are binary here; ``Flops`` is halved into multiply-adds and operators are counted in
+multiply-adds, so an FMA is 2 in the file.
 """
 
 from __future__ import annotations
@@ -27,11 +28,18 @@ def write(request: Request) -> Exported:
     between = link(c)
     findings = []
     if between is None:
-        findings.append(unmeasured(to, "no link was measured; 1 stands for ICN and one device never asks", "set ICN and ICN_LL by hand"))
+        findings.append(
+            unmeasured(
+                to, "no link was measured; 1 stands for ICN and one device never asks", "set ICN and ICN_LL by hand"
+            )
+        )
     lines = [
         f'"""{plain(c.device.name)}, measured by microbench.',
         "",
-        f"Flops in TFLOP/s of dense {dtype}; Memory_BW and ICN in GiB/s and Memory_size in GiB, which is how GenZ reads its GB.",
+        (
+            f"Flops in TFLOP/s of dense {dtype}; Memory_BW and ICN in GiB/s and Memory_size in GiB, which is how GenZ "
+            "reads its GB."
+        ),
         'Use get_inference_system(system_name=system_configs[NAME], ceff=COMPUTE_EFFICIENCY, meff=MEMORY_EFFICIENCY)."""',
         "",
         f"NAME = {c.device.name!r}",
@@ -47,7 +55,9 @@ def write(request: Request) -> Exported:
         "    },",
         "}",
     ]
-    says = f"GenZ multiplies bandwidths by 2^30: {tidy(memory.peak / 1e9)} GB/s is written as {tidy(memory.peak / _GIB)}"
+    says = (
+        f"GenZ multiplies bandwidths by 2^30: {tidy(memory.peak / 1e9)} GB/s is written as {tidy(memory.peak / _GIB)}"
+    )
     findings.append(Finding(code="export-binary-unit", severity="info", says=says))
     return Exported(text="\n".join(lines) + "\n", findings=tuple(findings))
 

@@ -1,8 +1,8 @@
 """llm-analysis: a GPU config JSON, with the call's ``achieved_*`` arguments in the findings.
 
-Fields and units were checked in the released package llm-analysis 0.2.2: ``config.py`` (``GPUConfig``: GB of 1e9 bytes, GB/s, seconds,
-TFLOPS of dense tensor units; unknown keys are refused) and ``analysis.py`` (``achieved_tflops`` and ``achieved_memory_bandwidth_GBs`` are
-divided by the config's peaks, so the config keeps the peaks).
+Fields and units were checked in the released package llm-analysis 0.2.2: ``config.py`` (``GPUConfig``: GB of 1e9 bytes,
+GB/s, seconds, TFLOPS of dense tensor units; unknown keys are refused) and ``analysis.py`` (``achieved_tflops`` and
+``achieved_memory_bandwidth_GBs`` are divided by the config's peaks, so the config keeps the peaks).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from microbench.interop import Exported, Request, reads, writes
 from microbench.interop.aiconfigurator import slug
-from microbench.interop.declared import Declared, number, text
+from microbench.interop.declared import Declared, Quantity, number, text
 from microbench.interop.figures import compute, link, need_bandwidth, need_capacity, need_compute, tidy, unmeasured
 from microbench.records import Finding
 
@@ -44,9 +44,14 @@ def write(request: Request) -> Exported:
     config["peak_i4_TFLOPS"] = config["peak_i8_TFLOPS"]
     config["inter_node_bandwidth_in_GB_per_sec"] = 1
     if peer is None:
-        findings.append(unmeasured(to, "no link was measured; 1 GB/s stands there and one GPU never asks", "set the links by hand"))
+        findings.append(
+            unmeasured(to, "no link was measured; 1 GB/s stands there and one GPU never asks", "set the links by hand")
+        )
     achieved = f"achieved_tflops={tidy(half.value / 1e12)}, achieved_memory_bandwidth_GBs={tidy(memory.value / 1e9)}"
-    says = f"pass LLMAnalysis(..., {achieved}): the config holds peaks, these are what {half.source} and {memory.source} reached"
+    says = (
+        f"pass LLMAnalysis(..., {achieved}): the config holds peaks, these are what {half.source} and {memory.source} "
+        "reached"
+    )
     findings.append(Finding(code="export-arguments", severity="info", says=says))
     return Exported(text=json.dumps(config, indent=4) + "\n", findings=tuple(findings))
 
@@ -64,12 +69,21 @@ def read(document: Any) -> list[Declared] | None:
         if document.get(key) not in (None, 0) and dtype != "i4":
             value = number(document[key], key)
             found.append(
-                Declared(device=device, quantity="compute", value=value * 1e12, where=key, stated=f"{value:g} TFLOP/s", dtype=dtype)
+                Declared(
+                    device=device,
+                    quantity="compute",
+                    value=value * 1e12,
+                    where=key,
+                    stated=f"{value:g} TFLOP/s",
+                    dtype=dtype,
+                )
             )
-    for key, scale, quantity, unit in (
-        ("hbm_bandwidth_in_GB_per_sec", 1e9, "bandwidth", "GB/s"),
-        ("mem_per_GPU_in_GB", 1e9, "capacity", "GB"),
-    ):
+    memory: tuple[tuple[str, Quantity, str], ...] = (
+        ("hbm_bandwidth_in_GB_per_sec", "bandwidth", "GB/s"),
+        ("mem_per_GPU_in_GB", "capacity", "GB"),
+    )
+    for key, quantity, unit in memory:
         value = number(document.get(key), key)
-        found.append(Declared(device=device, quantity=quantity, value=value * scale, where=key, stated=f"{value:g} {unit}"))  # type: ignore[arg-type]
+        stated = f"{value:g} {unit}"
+        found.append(Declared(device=device, quantity=quantity, value=value * 1e9, where=key, stated=stated))
     return found

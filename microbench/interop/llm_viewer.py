@@ -1,8 +1,9 @@
 """LLM-Viewer: an entry of ``hardwares/hardware_params.py``.
 
-Fields and units were checked in hahnyuan/LLM-Viewer, ``hardwares/hardware_params.py`` at f307ca5a and ``hardwares/roofline_model.py`` at
-2abf048f: ``bandwidth`` in byte/s, ``FP16`` and ``INT8`` in operations per second, dense (the table halves its sparse figures),
-``onchip_buffer`` in bytes; time is OPs / min(rate, intensity x bandwidth), so the achieved rates go in.
+Fields and units were checked in hahnyuan/LLM-Viewer, ``hardwares/hardware_params.py`` at f307ca5a and
+``hardwares/roofline_model.py`` at 2abf048f: ``bandwidth`` in byte/s, ``FP16`` and ``INT8`` in operations per second,
+dense (the table halves its sparse figures), ``onchip_buffer`` in bytes; time is OPs / min(rate, intensity x bandwidth),
+so the achieved rates go in.
 """
 
 from __future__ import annotations
@@ -29,11 +30,26 @@ def write(request: Request) -> Exported:
         entry["INT8"] = tidy(rates["i8"].value)
     else:
         findings.append(
-            unmeasured(to, "no i8 rate was measured, so 8-bit weights with 8-bit activations cannot be asked for", "run --dtype i8")
+            unmeasured(
+                to,
+                "no i8 rate was measured, so 8-bit weights with 8-bit activations cannot be asked for",
+                "run --dtype i8",
+            )
         )
-    buffer = next((level.capacity_bytes for name in ("L2", "L3", "L1") if (level := c.device.level(name)) and level.capacity_bytes), None)
+    buffer = next(
+        (
+            level.capacity_bytes
+            for name in ("L2", "L3", "L1")
+            if (level := c.device.level(name)) and level.capacity_bytes
+        ),
+        None,
+    )
     if buffer is None:
-        findings.append(unmeasured(to, "no cache capacity is known; 1 MiB stands there", "run `microbench run` on the device itself"))
+        findings.append(
+            unmeasured(
+                to, "no cache capacity is known; 1 MiB stands there", "run `microbench run` on the device itself"
+            )
+        )
     entry["onchip_buffer"] = buffer or 2**20
     lines = [
         f'"""{plain(c.device.name)}, measured by microbench: byte/s, OP/s (dense {dtype}), bytes. For hardwares/hardware_params.py."""',

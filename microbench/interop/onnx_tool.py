@@ -1,8 +1,9 @@
 """onnx-tool: an entry of ``Devices``.
 
-Fields and units were checked in the released package onnx-tool 1.0.1: ``device.py`` and ``llm.py`` (``profile``: ``FP32``, ``FP16``,
-``INT8`` times 1e6 is operations per millisecond, so they are GFLOP/s; ``Bandwidth`` times 1e6 is bytes per millisecond, so it is GB/s;
-operations are twice the multiply-adds; ``FP32`` must be there, since it stands in for what is missing).
+Fields and units were checked in the released package onnx-tool 1.0.1: ``device.py`` and ``llm.py`` (``profile``:
+``FP32``, ``FP16``, ``INT8`` times 1e6 is operations per millisecond, so they are GFLOP/s; ``Bandwidth`` times 1e6 is
+bytes per millisecond, so it is GB/s; operations are twice the multiply-adds; ``FP32`` must be there, since it stands in
+for what is missing).
 """
 
 from __future__ import annotations

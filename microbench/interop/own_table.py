@@ -46,7 +46,9 @@ def quantity(stated: object, kind: Quantity, where: str) -> float:
     match = _QUANTITY.fullmatch(stated) if isinstance(stated, str) else None
     factor = _UNITS[kind].get(match[3]) if match else None
     if match is None or not factor:
-        raise UsageError(f"{where} is {str(stated)[:60]!r}; write a number with its unit as text, for example {_EXAMPLES[kind]!r}")
+        raise UsageError(
+            f"{where} is {str(stated)[:60]!r}; write a number with its unit as text, for example {_EXAMPLES[kind]!r}"
+        )
     prefix = match[2] or ""
     base = 1024 if prefix.endswith("i") else 1000
     try:
@@ -72,7 +74,9 @@ def read(document: Any) -> list[Declared] | None:
         for key, kind in kinds:
             if key in row:
                 value = quantity(row[key], kind, f"{name}.{key}")
-                found.append(Declared(device=name, quantity=kind, value=value, where=f"{name}.{key}", stated=str(row[key])))
+                found.append(
+                    Declared(device=name, quantity=kind, value=value, where=f"{name}.{key}", stated=str(row[key]))
+                )
         for key, stated in table(row.get("compute", {}), f"{name}.compute").items():
             where = f"{name}.compute.{key}"
             try:
@@ -80,5 +84,7 @@ def read(document: Any) -> list[Declared] | None:
             except ValueError as error:
                 raise UsageError(f"{where}: {error}") from None
             value = quantity(stated, "compute", where)
-            found.append(Declared(device=name, quantity="compute", value=value, where=where, stated=str(stated), dtype=known))
+            found.append(
+                Declared(device=name, quantity="compute", value=value, where=where, stated=str(stated), dtype=known)
+            )
     return found

@@ -1,10 +1,11 @@
 """PyTorch: one importable file with the device's figures, the eager estimator's context and the two estimation callables.
 
-Fields and units were checked in the released wheels torch 2.13.0 and 2.11.0: ``_inductor/analysis/device_info.py`` (``DeviceInfo``:
-TFLOP/s by dtype, GB/s, GB; ``tops_sparsity_factor``, which 2.11 has not, divides every dtype), ``_inductor/utils.py``
-(``get_device_tflops`` asks the table only where a GPU is present, ``get_gpu_dram_gbps`` asks the driver),
-``utils/_runtime_estimation.py`` (2.13 halves FLOP and takes 0.75 of the peak, 2.11 takes it for PFLOP/s on top, the scheduler does none
-of it; the file measures that factor on the torch it finds) and ``_inductor/comms.py`` (``estimate_op_runtime`` in milliseconds).
+Fields and units were checked in the released wheels torch 2.13.0 and 2.11.0: ``_inductor/analysis/device_info.py``
+(``DeviceInfo``: TFLOP/s by dtype, GB/s, GB; ``tops_sparsity_factor``, which 2.11 has not, divides every dtype),
+``_inductor/utils.py`` (``get_device_tflops`` asks the table only where a GPU is present, ``get_gpu_dram_gbps`` asks the
+driver), ``utils/_runtime_estimation.py`` (2.13 halves FLOP and takes 0.75 of the peak, 2.11 takes it for PFLOP/s on
+top, the scheduler does none of it; the file measures that factor on the torch it finds) and ``_inductor/comms.py``
+(``estimate_op_runtime`` in milliseconds).
 """
 
 from __future__ import annotations
@@ -23,20 +24,37 @@ _DTYPES = {torch_name: name for name, torch_name in _NAMES.items()} | {"torch.tf
 _FIGURES = re.compile(r"# figures begin\n.*?# figures end\n", re.DOTALL)
 
 
-@writes("pytorch", says="PyTorch device figures and runtime-estimation callables", suffix=".py", checked="torch 2.13.0 and 2.11.0")
+@writes(
+    "pytorch",
+    says="PyTorch device figures and runtime-estimation callables",
+    suffix=".py",
+    checked="torch 2.13.0 and 2.11.0",
+)
 def write(request: Request) -> Exported:
     """Write achieved rates: torch knows no efficiency, and its own derating is taken out when the file is used."""
     c, to = request.characterisation, request.to
     need_compute(c, to)
     rates = {str(_NAMES[dtype]): tidy(rate.value / 1e12) for dtype, rate in compute(c).items() if dtype in _NAMES}
-    memory, cost, findings = need_bandwidth(c, to, "copy", "triad", "read"), fixed_cost(c, "eager", "kernel", "graph"), []
+    memory, cost, findings = (
+        need_bandwidth(c, to, "copy", "triad", "read"),
+        fixed_cost(c, "eager", "kernel", "graph"),
+        [],
+    )
     if cost is None:
         findings.append(
-            unmeasured(to, "no fixed cost per operator is known; COST_MS is 0, and small operators look too fast", "run without --only")
+            unmeasured(
+                to,
+                "no fixed cost per operator is known; COST_MS is 0, and small operators look too fast",
+                "run without --only",
+            )
         )
     if c.device.memory_bytes is None:
         findings.append(
-            unmeasured(to, "the memory capacity is not known; DRAM_GB is 0 and torch's estimators do not read it", "none needed")
+            unmeasured(
+                to,
+                "the memory capacity is not known; DRAM_GB is 0 and torch's estimators do not read it",
+                "none needed",
+            )
         )
     lines = [
         f"NAME = {c.device.name!r}",
@@ -65,7 +83,9 @@ def read(document: Any) -> list[Declared] | None:
     mapping = document.get("_device_mapping")
     if not isinstance(mapping, dict):
         return None
-    return [row for name, entry in mapping.items() for row in _entry(str(name), table(entry, f"_device_mapping.{name}"))]
+    return [
+        row for name, entry in mapping.items() for row in _entry(str(name), table(entry, f"_device_mapping.{name}"))
+    ]
 
 
 def _entry(name: str, entry: dict[str, Any]) -> list[Declared]:
@@ -76,10 +96,20 @@ def _entry(name: str, entry: dict[str, Any]) -> list[Declared]:
         if key in _DTYPES:
             stated = f"{tops:g} TFLOP/s" + (f" divided by tops_sparsity_factor {factor:g}" if factor != 1 else "")
             value_si = tops / factor * 1e12
-            found.append(Declared(device=name, quantity="compute", value=value_si, where=where, stated=stated, dtype=_DTYPES[key]))
+            found.append(
+                Declared(
+                    device=name, quantity="compute", value=value_si, where=where, stated=stated, dtype=_DTYPES[key]
+                )
+            )
     rate = number(entry.get("dram_bw_gbs"), f"{name}.dram_bw_gbs")
-    found.append(Declared(device=name, quantity="bandwidth", value=rate * 1e9, where=f"{name}.dram_bw_gbs", stated=f"{rate:g} GB/s"))
+    found.append(
+        Declared(
+            device=name, quantity="bandwidth", value=rate * 1e9, where=f"{name}.dram_bw_gbs", stated=f"{rate:g} GB/s"
+        )
+    )
     if "dram_gb" in entry:
         size = number(entry["dram_gb"], f"{name}.dram_gb")
-        found.append(Declared(device=name, quantity="capacity", value=size * 1e9, where=f"{name}.dram_gb", stated=f"{size:g} GB"))
+        found.append(
+            Declared(device=name, quantity="capacity", value=size * 1e9, where=f"{name}.dram_gb", stated=f"{size:g} GB")
+        )
     return found

@@ -1,9 +1,9 @@
 """PyTorch's profile-guided estimation: a Chrome trace of the operators that were measured.
 
-Fields and units were checked in the released wheel torch 2.13.0, ``_inductor/fx_passes/profile_guided_estimation.py`` and
-``_inductor/analysis/profile_analysis.py``: a ``cpu_op`` event names the operator with ``Input Dims``, ``Input Strides`` and ``Input type``;
-the ``kernel`` events with the same ``External id`` give its duration in microseconds; the look-up needs the exact
-shapes, strides and dtype.
+Fields and units were checked in the released wheel torch 2.13.0, ``_inductor/fx_passes/profile_guided_estimation.py``
+and ``_inductor/analysis/profile_analysis.py``: a ``cpu_op`` event names the operator with ``Input Dims``, ``Input
+Strides`` and ``Input type``; the ``kernel`` events with the same ``External id`` give its duration in microseconds; the
+look-up needs the exact shapes, strides and dtype.
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ _OPERATORS: dict[str, tuple[str, Callable[[Params], Operands]]] = {
 }
 
 
-@writes("pytorch-trace", says="PyTorch profile-guided Chrome trace of the measured shapes", suffix=".json", checked="torch 2.13.0")
+@writes(
+    "pytorch-trace",
+    says="PyTorch profile-guided Chrome trace of the measured shapes",
+    suffix=".json",
+    checked="torch 2.13.0",
+)
 def write(request: Request) -> Exported:
     """Write the median time of each measured operator shape.
 
@@ -103,7 +108,8 @@ def write(request: Request) -> Exported:
         events.append({**common, "cat": "kernel", "name": f"{name} {dtype}", "tid": 1, "args": {"External id": number}})
     if not events:
         raise UsageError(
-            f"{request.to} needs measured operator shapes ({', '.join(_OPERATORS)}), and this characterisation has none; "
+            f"{request.to} needs measured operator shapes ({', '.join(_OPERATORS)}), and this characterisation has "
+            "none; "
             "run `microbench run` with the torch extra installed, or use --to pytorch, which needs ceilings only"
         )
     return Exported(text=pretty({"schemaVersion": 1, "traceEvents": events}))
@@ -127,7 +133,9 @@ def _calibrated(c: Characterisation) -> list[tuple[str, Operands, str, float]]:
     """Rows of the operator calibration: the envelope over rounds, hot cache."""
     found = []
     for row in c.fits.timings:
-        params: dict[str, Value] = {key: int(value) for key, _, value in (item.partition("=") for item in row.params.split(";"))}
+        params: dict[str, Value] = {
+            key: int(value) for key, _, value in (item.partition("=") for item in row.params.split(";"))
+        }
         if row.op in _OPERATORS and row.dtype in _TYPES and row.cache == "hot":
             plain = row.op == "linear" and not params.get("bias", 1)
             aten, operands = ("aten::mm", _without_bias) if plain else _OPERATORS[row.op]

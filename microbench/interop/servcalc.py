@@ -1,8 +1,9 @@
 """servcalc: a ``GpuSpec`` and a ``Calibration`` whose source is a measurement.
 
-Fields and units were checked in the released package servcalc 0.1.0: ``gpus.py`` (``bandwidth_gbs`` GB/s, ``bf16_tflops`` dense TFLOP/s,
-``vram_bytes``), ``calibration.py`` (curves are rows (tokens, low, mid, high) of utilisation, ascending in tokens) and ``timing.py``
-(time is max(bytes / (bandwidth x utilisation), FLOP / (peak x utilisation)) plus ``overhead_ms`` per step).
+Fields and units were checked in the released package servcalc 0.1.0: ``gpus.py`` (``bandwidth_gbs`` GB/s,
+``bf16_tflops`` dense TFLOP/s, ``vram_bytes``), ``calibration.py`` (curves are rows (tokens, low, mid, high) of
+utilisation, ascending in tokens) and ``timing.py`` (time is max(bytes / (bandwidth x utilisation), FLOP / (peak x
+utilisation)) plus ``overhead_ms`` per step).
 """
 
 from __future__ import annotations
@@ -11,7 +12,16 @@ from typing import Any
 
 from microbench.interop import Exported, Request, reads, writes
 from microbench.interop.declared import Declared, number
-from microbench.interop.figures import Rate, fixed_cost, need_bandwidth, need_capacity, need_compute, plain, tidy, unmeasured
+from microbench.interop.figures import (
+    Rate,
+    fixed_cost,
+    need_bandwidth,
+    need_capacity,
+    need_compute,
+    plain,
+    tidy,
+    unmeasured,
+)
 
 
 @writes("servcalc", says="servcalc GpuSpec and measured Calibration", suffix=".py", checked="servcalc 0.1.0")
@@ -44,7 +54,9 @@ def write(request: Request) -> Exported:
         '    source="measured",',
         ")",
     ]
-    return Exported(text="\n".join(lines) + "\n", findings=(unmeasured(to, says, "add your engine's overhead to overhead_ms"),))
+    return Exported(
+        text="\n".join(lines) + "\n", findings=(unmeasured(to, says, "add your engine's overhead to overhead_ms"),)
+    )
 
 
 def _row(rate: Rate) -> str:
@@ -64,9 +76,13 @@ def read(document: Any) -> list[Declared] | None:
         found = _pair(name, "GPU", gpu.get("bandwidth_gbs"), gpu.get("bf16_tflops"))
         if "vram_bytes" in gpu:
             size = number(gpu["vram_bytes"], "GPU.vram_bytes")
-            found.append(Declared(device=name, quantity="capacity", value=size, where="GPU.vram_bytes", stated=f"{size:g} bytes"))
+            found.append(
+                Declared(device=name, quantity="capacity", value=size, where="GPU.vram_bytes", stated=f"{size:g} bytes")
+            )
         return found
-    if not (isinstance(specs, dict) and specs and all(isinstance(row, list) and len(row) == 2 for row in specs.values())):
+    if not (
+        isinstance(specs, dict) and specs and all(isinstance(row, list) and len(row) == 2 for row in specs.values())
+    ):
         return None
     return [entry for name, row in specs.items() for entry in _pair(str(name), f"SPECS.{name}", row[0], row[1])]
 
@@ -74,6 +90,19 @@ def read(document: Any) -> list[Declared] | None:
 def _pair(name: str, where: str, rate: object, peak: object) -> list[Declared]:
     bandwidth, tflops = number(rate, f"{where} bandwidth"), number(peak, f"{where} bf16")
     return [
-        Declared(device=name, quantity="bandwidth", value=bandwidth * 1e9, where=f"{where}.bandwidth", stated=f"{bandwidth:g} GB/s"),
-        Declared(device=name, quantity="compute", value=tflops * 1e12, where=f"{where}.bf16", stated=f"{tflops:g} TFLOP/s", dtype="bf16"),
+        Declared(
+            device=name,
+            quantity="bandwidth",
+            value=bandwidth * 1e9,
+            where=f"{where}.bandwidth",
+            stated=f"{bandwidth:g} GB/s",
+        ),
+        Declared(
+            device=name,
+            quantity="compute",
+            value=tflops * 1e12,
+            where=f"{where}.bf16",
+            stated=f"{tflops:g} TFLOP/s",
+            dtype="bf16",
+        ),
     ]

@@ -18,8 +18,8 @@ class Prepared(Protocol):
     def run(self, iterations: int) -> Timing:
         """Time at least so many iterations of the sheet's loop; ``Timing.iterations`` says how many ran.
 
-        A memory kernel goes on where the last call stopped and wraps at the end of its working set, so that a sample need not
-        be a whole pass.
+        A memory kernel goes on where the last call stopped and wraps at the end of its working set, so that a sample
+        need not be a whole pass.
         """
 
     def close(self) -> None:
@@ -28,15 +28,16 @@ class Prepared(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """A burst of samples, each followed by one of a companion: the nanoseconds of either, in turn, and the iterations each did.
+    """A burst of samples, each followed by one of a reference clock: the nanoseconds of either, in turn, and the iterations each did.
 
-    ``checked`` is false where any launch left a wrong result, ``switches`` counts involuntary context switches over the whole burst.
+    ``checked`` is false where any launch left a wrong result, ``switches`` counts involuntary context switches over the
+    whole burst.
     """
 
     ns: tuple[int, ...]
     iterations: int
-    companion_ns: tuple[int, ...] = ()
-    companion_iterations: int = 0
+    reference_ns: tuple[int, ...] = ()
+    reference_iterations: int = 0
     checked: bool | None = None
     switches: int = 0
 
@@ -45,8 +46,10 @@ class Pairs:
 class Pairing(Prepared, Protocol):
     """A prepared kernel whose threads stay awake over a burst, so that its samples may be a few microseconds short."""
 
-    def pairs(self, iterations: int, companion: Prepared | None, companion_iterations: int, count: int, limit_s: float) -> Pairs:
-        """Take so many samples, each followed by one of the companion (on the same threads); two at least, none begun after the limit."""
+    def pairs(
+        self, iterations: int, reference_clock: Prepared | None, reference_iterations: int, count: int, limit_s: float
+    ) -> Pairs:
+        """Take so many samples, each followed by one of the reference clock (on the same threads); two at least, none begun after the limit."""
         ...
 
 
@@ -62,8 +65,8 @@ class Prepare(Protocol):
 class Kernel:
     """A sheet plus the functions that carry it out.
 
-    ``check`` compares with a plain reference at a small size and returns a finding where the result is wrong, ``None`` where it
-    is right. It is called once before a kernel is timed.
+    ``check`` compares with a plain reference at a small size and returns a finding where the result is wrong, ``None``
+    where it is right. It is called once before a kernel is timed.
     """
 
     sheet: Sheet

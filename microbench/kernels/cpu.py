@@ -56,12 +56,15 @@ class _Native:
         """
         if self._sheet.unavailable is not None:
             raise CannotRun(
-                f"{self._sheet.name} {self._sheet.unavailable}; 'microbench list kernels --device {device.kind}' shows what can run here"
+                f"{self._sheet.name} {self._sheet.unavailable}; 'microbench list kernels --device {device.kind}' "
+                "shows what can run here"
             )
         native = extensions.cpu()
         cpus = native.topology()["cpus"]
         if not 1 <= threads <= len(cpus):
-            raise UsageError(f"{threads} threads asked for, but this process may use {len(cpus)} CPUs; ask for 1 to {len(cpus)}")
+            raise UsageError(
+                f"{threads} threads asked for, but this process may use {len(cpus)} CPUs; ask for 1 to {len(cpus)}"
+            )
         try:
             return _Job(native.prepare(self._sheet.name, cpus[:threads], dict(params)))
         except ValueError as error:
@@ -81,7 +84,10 @@ class _Native:
         return Finding(
             code="wrong-result",
             severity="error",
-            says=f"{self._sheet.name} left a wrong result after {timing.iterations} iterations, so its rates mean nothing",
+            says=(
+                f"{self._sheet.name} left a wrong result after {timing.iterations} iterations, so its rates mean "
+                "nothing"
+            ),
             remedy="check the memory and cooling of this machine, then rebuild with pip install --force-reinstall .",
         )
 
@@ -117,8 +123,10 @@ class _Job:
             ns, done, checked, switches = self.job.run(iterations)
         return Timing(ns=ns, iterations=done, checked=checked, switches=switches)
 
-    def pairs(self, iterations: int, companion: Prepared | None, companion_iterations: int, count: int, limit_s: float) -> Pairs:
-        """Time ``count`` samples that alternate with the companion's, without letting the threads sleep in between.
+    def pairs(
+        self, iterations: int, reference_clock: Prepared | None, reference_iterations: int, count: int, limit_s: float
+    ) -> Pairs:
+        """Time ``count`` samples that alternate with the reference clock's, without letting the threads sleep in between.
 
         At least two pairs are taken, and none begins when ``limit_s`` seconds have passed; only then is Ctrl-C heard.
 
@@ -127,19 +135,23 @@ class _Job:
         CannotRun
             If either job was closed.
         UsageError
-            If no iteration or no sample is asked for, or the companion is no native kernel on the same CPUs.
+            If no iteration or no sample is asked for, or the reference clock is no native kernel on the same CPUs.
         """
-        if companion is not None and not isinstance(companion, _Job):
-            raise UsageError("a companion of a native kernel must be a native kernel too")
+        if reference_clock is not None and not isinstance(reference_clock, _Job):
+            raise UsageError("a reference clock of a native kernel must be a native kernel too")
         with _in_words():
-            ns, companion_ns, done, companion_done, checked, switches = self.job.pairs(
-                iterations, companion.job if companion is not None else None, companion_iterations, count, limit_s
+            ns, reference_ns, done, reference_done, checked, switches = self.job.pairs(
+                iterations,
+                reference_clock.job if reference_clock is not None else None,
+                reference_iterations,
+                count,
+                limit_s,
             )
         return Pairs(
             ns=ns,
             iterations=done,
-            companion_ns=companion_ns,
-            companion_iterations=companion_done,
+            reference_ns=reference_ns,
+            reference_iterations=reference_done,
             checked=checked,
             switches=switches,
         )

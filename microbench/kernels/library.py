@@ -1,8 +1,8 @@
 """Library ceilings: the best matrix product and the best copy that a user of PyTorch gets, on a processor or a GPU.
 
-A matrix product's rate depends on its shape, and no shape is best everywhere. Where the case names none, `prepare` looks for one
-(`gemm_search`). Operands are random, because that is what users multiply. One iteration is a tile of 16 x 16 x 16, so that the sheet's
-work does not depend on the shape.
+A matrix product's rate depends on its shape, and no shape is best everywhere. Where the case names none, `prepare`
+looks for one (`gemm_search`). Operands are random, because that is what users multiply. One iteration is a tile of 16 x
+16 x 16, so that the sheet's work does not depend on the shape.
 """
 
 from __future__ import annotations
@@ -42,8 +42,17 @@ _NATIVE = {
 # The lowest GPU (major x 10 + minor) whose matrix units multiply that format.
 _FLOOR = {"tf32": 80, "bf16": 80, "f16": 75, "i8": 75, "f8e4m3": 89}
 _ACCUMULATORS = {"i8": "i32", "bf16": "f32", "f16": "f32", "tf32": "f32", "f8e4m3": "f32"}
-# A product of k terms differs from the exact one by rounding each operand and each partial sum; twice that is no rounding any more.
-_EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "tf32": 2.0**-10, "f16": 2.0**-10, "bf16": 2.0**-7, "f8e4m3": 2.0**-3, "i8": 0.0}
+# A product of k terms differs from the exact one by rounding each operand and each partial sum; twice that is no
+# rounding any more.
+_EPSILON = {
+    "f64": 2.0**-52,
+    "f32": 2.0**-23,
+    "tf32": 2.0**-10,
+    "f16": 2.0**-10,
+    "bf16": 2.0**-7,
+    "f8e4m3": 2.0**-3,
+    "i8": 0.0,
+}
 
 
 def kernels(device: Device) -> Iterator[Kernel]:
@@ -52,7 +61,11 @@ def kernels(device: Device) -> Iterator[Kernel]:
     dtypes = ["f32", "f64", "bf16", "f16", "i8"] + (["tf32", "f8e4m3"] if device.kind == "cuda" else [])
     for name in dtypes:
         sheet = gemm_sheet(device, name)
-        yield Kernel(sheet=replace(sheet, unavailable=sheet.unavailable or reason), prepare=_Preparer(sheet, Gemm), check=_Checker(sheet))
+        yield Kernel(
+            sheet=replace(sheet, unavailable=sheet.unavailable or reason),
+            prepare=_Preparer(sheet, Gemm),
+            check=_Checker(sheet),
+        )
     sheet = copy_sheet(device)
     yield Kernel(sheet=replace(sheet, unavailable=reason), prepare=_Preparer(sheet, Copy), check=_Checker(sheet))
 
@@ -130,7 +143,9 @@ class _Preparer:
             prepared.allocate(params)
         except (RuntimeError, MemoryError) as error:
             prepared.close()
-            raise CannotRun(f"{self.sheet.name} cannot be prepared on {_place(device)}: {str(error).splitlines()[0]}") from error
+            raise CannotRun(
+                f"{self.sheet.name} cannot be prepared on {_place(device)}: {str(error).splitlines()[0]}"
+            ) from error
         return prepared
 
 
@@ -142,7 +157,9 @@ class _Checker:
         try:
             wrong = self._wrong(device)
         except (RuntimeError, AssertionError) as error:
-            raise CannotRun(f"{self.sheet.name} cannot be checked on {_place(device)}: {str(error).splitlines()[0]}") from error
+            raise CannotRun(
+                f"{self.sheet.name} cannot be checked on {_place(device)}: {str(error).splitlines()[0]}"
+            ) from error
         if wrong is None:
             return None
         return Finding(
@@ -283,7 +300,10 @@ def operands(torch: Any, dtype: str, shape: Shape, place: str) -> tuple[torch.Te
     m, n, k = shape
     random = torch.Generator(device=place).manual_seed(m * 31 + n * 7 + k)
     if dtype == "i8":
-        make = (torch.randint(-128, 128, size, dtype=torch.int8, generator=random, device=place) for size in ((m, k), (k, n)))
+        make = (
+            torch.randint(-128, 128, size, dtype=torch.int8, generator=random, device=place)
+            for size in ((m, k), (k, n))
+        )
         return next(make), next(make)
     a, b = (torch.rand(size, generator=random, device=place) * 2 - 1 for size in ((m, k), (k, n)))
     stored = getattr(torch, DTYPES[dtype].torch or "float32")
@@ -294,11 +314,11 @@ def product(torch: Any, dtype: str, a: torch.Tensor, b: torch.Tensor) -> Callabl
     """Return a call that multiplies into a result made beforehand."""
     if dtype == "i8":
         out = torch.empty(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
-        return lambda: torch._int_mm(a, b, out=out)  # noqa: SLF001 - PyTorch has no public integer product
+        return lambda: torch._int_mm(a, b, out=out)
     if dtype == "f8e4m3":
         one = torch.ones((), device=a.device)
         columns = b.t().contiguous().t()  # the library takes the right operand column by column
-        return lambda: torch._scaled_mm(a, columns, one, one, out_dtype=torch.bfloat16)  # noqa: SLF001 - the only product of 8-bit floats
+        return lambda: torch._scaled_mm(a, columns, one, one, out_dtype=torch.bfloat16)
     out = torch.empty(a.shape[0], b.shape[1], dtype=a.dtype, device=a.device)
     if dtype not in ("f32", "tf32"):
         return lambda: torch.mm(a, b, out=out)
@@ -334,8 +354,8 @@ def check_copy(device: Device) -> str | None:
     """Copy a little and compare; ``None`` where it is right."""
     copy = Copy(device, "f32", 1)
     copy.allocate({"working_set": COPIED_BYTES})
-    assert copy._tensors is not None  # noqa: SLF001 - this module's own
-    source, target = copy._tensors  # noqa: SLF001
+    assert copy._tensors is not None
+    source, target = copy._tensors
     target.zero_()
     copy.run(1)
     return None if copy.torch.equal(source, target) else "the copy differs from what was copied"

@@ -25,7 +25,10 @@ def findings() -> list[Finding]:
         Finding(
             code="no-huge-pages",
             severity="warning",
-            says=f"of {wanted / 2**20:.0f} MiB that asked for 2 MiB pages, {got / 2**20:.0f} MiB have them; latencies include page walks",
+            says=(
+                f"of {wanted / 2**20:.0f} MiB that asked for 2 MiB pages, {got / 2**20:.0f} MiB have them; latencies "
+                "include page walks"
+            ),
             remedy="echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled; free memory that is in pieces",
         )
     ]

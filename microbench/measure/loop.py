@@ -1,11 +1,14 @@
-"""The measuring loop: rounds spread over the run, blocks of one clock licence inside a round, bursts of short samples.
+"""The measuring loop: rounds spread over the run, blocks of one frequency license inside a round, bursts of short samples.
 
 1. Prepare every case once: memory, code, threads. Nothing of that is ever timed.
 2. Calibrate: the number of iterations that makes a sample long enough for the clock.
-3. In each round, visit the cases in blocks of one clock licence, narrow vectors to wide, in seeded order inside a block. Warm up
-   with the case's own instructions, then take samples, each followed by one of the companion loop that tells the clock.
-4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have converged.
-5. Stop when all have converged or the time is up. Why a burst ended is stored with its samples, whether a case converged with its ceiling.
+3. In each round, visit the cases in blocks of one frequency license, narrow vectors to wide, in seeded order inside a
+   block. Warm up with the case's own instructions, then take samples, each followed by one of the reference clock loop that
+   tells the clock.
+4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have
+   converged.
+5. Stop when all have converged or the time is up. Why a burst ended is stored with its samples, whether a case
+   converged with its ceiling.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from microbench.errors import MicrobenchError
-from microbench.hardware.clock import SHAPES, Round, bound, converged, counting, judged, quiet_window
+from microbench.hardware.clock import SHAPES, Round, bound, converged, evaluate_round, quiet_window, select_rounds
 from microbench.hardware.interference import Steal
 from microbench.kernels import Kernel, Pairing, Prepared
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
@@ -27,12 +30,13 @@ from microbench.stats.intervals import thin
 log = logging.getLogger(__name__)
 
 KEEP_SAMPLES = 200
-# What the core clock bounds is sampled in pairs with a companion, short ones: quiet moments of a shared core are shorter than
-# a millisecond, and of a hundred short samples some hit one where ten long ones do not.
+# What the core clock bounds is sampled in pairs with a reference clock, short ones: quiet moments of a shared core are
+# shorter than a millisecond, and of a hundred short samples some hit one where ten long ones do not.
 CLOCKED_SAMPLE_S = 50e-6
 CLOCKED_SAMPLES = 32
 _BURSTS = 3
-# One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it tells.
+# One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it
+# tells.
 TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
 # A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
 LAST_CHASED_PASS_BYTES = 16 * 2**20
@@ -41,7 +45,7 @@ LINE_BYTES = 64
 REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
 AGREEMENT_SPAN = 0.4
-_LICENCES = ("128", "neon", "256", "512", "amx")
+_FREQUENCY_LICENSES = ("128", "neon", "256", "512", "amx")
 # A sample that cannot be short (a large matrix product) must not hold up the round.
 _BURST_LIMIT_S = 0.15
 _LEAST_SAMPLES = 2
@@ -66,10 +70,10 @@ class _State:
     case: Case
     sheet: Sheet
     prepared: Prepared
-    companion: Prepared | None = None
-    companion_sheet: Sheet | None = None
+    reference_clock: Prepared | None = None
+    reference_clock_sheet: Sheet | None = None
     iterations: int = 0
-    companion_iterations: int = 0
+    reference_iterations: int = 0
     rounds: list[Round] = field(default_factory=list)
     ended_s: list[float] = field(default_factory=list)
     converged: bool = False
@@ -89,10 +93,10 @@ class Loop:
         self.watcher = watcher
         self.findings: list[Finding] = []
         self.started = time.monotonic()
-        self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
+        self._random = random.Random(plan.seed)
         self._states: dict[str, _State] = {}
         self._shared: dict[tuple[str, int], Prepared] = {}
-        self._licence: str | None = None
+        self._frequency_license: str | None = None
         self._held: tuple[Samples, ...] = ()
         self._steal = Steal()
         self.round = 0
@@ -141,12 +145,16 @@ class Loop:
                 self._give_up(case, error)
                 continue
             state = _State(case=case, sheet=kernel.sheet, prepared=prepared)
-            companion = self.kernels.get(kernel.sheet.companion or "")
-            if companion is not None and companion.sheet.unavailable is None and bound(kernel.sheet, case, self.device):
-                key = (companion.sheet.name, case.threads)
+            reference_clock = self.kernels.get(kernel.sheet.reference_clock or "")
+            if (
+                reference_clock is not None
+                and reference_clock.sheet.unavailable is None
+                and bound(kernel.sheet, case, self.device)
+            ):
+                key = (reference_clock.sheet.name, case.threads)
                 if key not in self._shared:
-                    self._shared[key] = companion.prepare(self.device, {}, case.threads)
-                state.companion, state.companion_sheet = self._shared[key], companion.sheet
+                    self._shared[key] = reference_clock.prepare(self.device, {}, case.threads)
+                state.reference_clock, state.reference_clock_sheet = self._shared[key], reference_clock.sheet
             self._states[case.key] = state
             for samples in self._held:
                 if samples.case == case.key:
@@ -155,7 +163,9 @@ class Loop:
 
     def _give_up(self, case: Case, error: BaseException) -> None:
         says = f"{case.key} was not measured: {error}"
-        self.findings.append(Finding(code="not-measured", severity="warning", says=says, remedy="microbench doctor", case=case.key))
+        self.findings.append(
+            Finding(code="not-measured", severity="warning", says=says, remedy="microbench doctor", case=case.key)
+        )
 
     def _due(self, state: _State, least: int, deadline_s: float) -> bool:
         """Every case for the first rounds, then those that have not converged, and the others now and then."""
@@ -169,14 +179,20 @@ class Loop:
         return not state.converged or self.round % REVISIT_EVERY == 0
 
     def _converged(self, state: _State) -> bool:
-        counted = counting(state.rounds, state.case.threads, state.companion is not None)
+        counted = select_rounds(state.rounds, state.case.threads, state.reference_clock is not None)
         return converged([state.rounds[i] for i in counted], state.sheet)
 
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
-        """Blocks of one clock licence, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""
+        """Blocks of one frequency license, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""
         shuffled = list(due)
         self._random.shuffle(shuffled)
-        shuffled.sort(key=lambda state: _LICENCES.index(state.sheet.licence) if state.sheet.licence in _LICENCES else len(_LICENCES))
+        shuffled.sort(
+            key=lambda state: (
+                _FREQUENCY_LICENSES.index(state.sheet.frequency_license)
+                if state.sheet.frequency_license in _FREQUENCY_LICENSES
+                else len(_FREQUENCY_LICENSES)
+            )
+        )
         yield from shuffled
 
     def _visit(self, state: _State) -> None:
@@ -184,7 +200,7 @@ class Loop:
         try:
             self._calibrate(state)
             self._warm_up(state)
-            count = self.plan.budget.samples if state.companion is None else CLOCKED_SAMPLES
+            count = self.plan.budget.samples if state.reference_clock is None else CLOCKED_SAMPLES
             if state.case.params.get("cold"):
                 count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
             self._steal.lap()
@@ -201,10 +217,10 @@ class Loop:
         self.watcher.progressed(state.case, self.round, highest)
 
     def _burst(self, state: _State, count: int, started_s: float) -> Samples:
-        """Take a burst; where companions tell the clock, again if no window of it was quiet: the next round is seconds away."""
+        """Take a burst; where reference clocks tell the clock, again if no window of it was quiet: the next round is seconds away."""
         for _ in range(_BURSTS):
             samples = burst(state, count, self.round, started_s)
-            if state.companion is None or samples.checked is False or quiet_window(samples) is not None:
+            if state.reference_clock is None or samples.checked is False or quiet_window(samples) is not None:
                 break
         return samples
 
@@ -212,14 +228,18 @@ class Loop:
         if state.iterations:
             return
         state.iterations = calibrate(state.prepared.run, self._sample_s(state))
-        if state.companion is not None:
-            state.companion_iterations = calibrate(state.companion.run, self._sample_s(state))
+        if state.reference_clock is not None:
+            state.reference_iterations = calibrate(state.reference_clock.run, self._sample_s(state))
 
     def _sample_s(self, state: _State) -> float:
-        if state.companion is None:
+        if state.reference_clock is None:
             return self.plan.budget.sample_s
         # Several threads start some 100 ns apart; bringing tiles in and out costs some 200 ns.
-        return CLOCKED_SAMPLE_S * (1 if state.case.threads == 1 else 2) * (4 if state.sheet.licence == "amx" else 1)
+        return (
+            CLOCKED_SAMPLE_S
+            * (1 if state.case.threads == 1 else 2)
+            * (4 if state.sheet.frequency_license == "amx" else 1)
+        )
 
     def _warm_up(self, state: _State) -> None:
         """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
@@ -230,15 +250,17 @@ class Loop:
             passes = 2 if working_set <= TWO_PASSES_BYTES[state.sheet.measures == "latency"] else 1
             if state.sheet.measures != "latency" or working_set <= LAST_CHASED_PASS_BYTES:
                 state.prepared.run(passes * -(-working_set // touched))
-        # Inside a block of one licence the previous case has left the clock where it belongs.
-        until = time.monotonic() + (budget.warmup_s if state.sheet.licence != self._licence else budget.sample_s)
+        # Inside a block of one frequency license the previous case has left the clock where it belongs.
+        until = time.monotonic() + (
+            budget.warmup_s if state.sheet.frequency_license != self._frequency_license else budget.sample_s
+        )
         while time.monotonic() < until:
             state.prepared.run(state.iterations)
-        self._licence = state.sheet.licence
+        self._frequency_license = state.sheet.frequency_license
 
     def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
         """Take in a round: its best rate, and the share of the ports' count at the clock seen."""
-        seen, _ = judged(samples, state.case, self.device, state.sheet, state.companion_sheet)
+        seen, _ = evaluate_round(samples, state.case, self.device, state.sheet, state.reference_clock_sheet)
         state.rounds.append(seen)
         state.ended_s.append(ended_s)
 
@@ -253,7 +275,9 @@ def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
 def _pairs(state: _State, count: int) -> Samples:
     """Threads that stay awake from sample to sample."""
     assert isinstance(state.prepared, Pairing)
-    took = state.prepared.pairs(state.iterations, state.companion, state.companion_iterations, count, _BURST_LIMIT_S)
+    took = state.prepared.pairs(
+        state.iterations, state.reference_clock, state.reference_iterations, count, _BURST_LIMIT_S
+    )
     return Samples(
         case=state.case.key,
         round=0,
@@ -261,8 +285,8 @@ def _pairs(state: _State, count: int) -> Samples:
         iterations=took.iterations,
         ns=thin(took.ns, KEEP_SAMPLES),
         count=len(took.ns),
-        companion_ns=thin(took.companion_ns, KEEP_SAMPLES),
-        companion_iterations=took.companion_iterations,
+        reference_ns=thin(took.reference_ns, KEEP_SAMPLES),
+        reference_iterations=took.reference_iterations,
         switches=took.switches,
         checked=took.checked,
     )

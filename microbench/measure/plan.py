@@ -1,7 +1,7 @@
 """What to measure: from a device and its kernels to a list of cases and a budget.
 
-The working sets come from the levels the system advertises, but nothing believes them: the sweep covers every size from 8 KiB to
-well past the last level, and `levels` decides afterwards which plateau a case lay on.
+The working sets come from the levels the system advertises, but nothing believes them: the sweep covers every size from
+8 KiB to well past the last level, and `levels` decides afterwards which plateau a case lay on.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, sw
 from microbench.records import LEVELS, Budget, Case, Device, Mode, Plan, Scope, Sheet, Value
 from microbench.records.dtypes import dtype as parse_dtype
 
-# A default run must end within 150 s on two cores, a quick one within 30 s; start, proof and report take the difference.
+# A default run must end within 150 s on two cores, a quick one within 30 s; start, proof and report take the
+# difference.
 BUDGETS = {
     "quick": Budget(name="quick", time_limit_s=26.0, min_rounds=3, sample_s=0.7e-3, samples=5),
     "default": Budget(name="default", time_limit_s=84.0, min_rounds=6, sample_s=1e-3, samples=8),
@@ -60,16 +61,18 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Resources:
     """What the machine leaves us: threads to use and memory to fill."""
 
     threads: int
     memory_bytes: int
 
     @classmethod
-    def here(cls) -> Room:
+    def here(cls) -> Resources:
         """The CPUs this process may use, and what memory is free (of the control group's limit, where there is one)."""
-        return cls(threads=len(os.sched_getaffinity(0)), memory_bytes=min(psutil.virtual_memory().available, _cgroup_memory()))
+        return cls(
+            threads=len(os.sched_getaffinity(0)), memory_bytes=min(psutil.virtual_memory().available, _cgroup_memory())
+        )
 
 
 def _cgroup_memory() -> int:
@@ -79,7 +82,9 @@ def _cgroup_memory() -> int:
     return 1 << 62
 
 
-def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selection, budget: Budget, seed: int = 0) -> Plan:
+def make_plan(
+    device: Device, kernels: Mapping[str, Kernel], selection: Selection, budget: Budget, seed: int = 0
+) -> Plan:
     """Choose the cases for a device.
 
     Raises
@@ -91,8 +96,8 @@ def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selectio
     """
     sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable is None]
     cases: dict[str, Case] = {}
-    room = Room.here()
-    for case, level in _candidates(device, sheets, room, budget):
+    resources = Resources.here()
+    for case, level in _candidates(device, sheets, resources, budget):
         if selection.admits(case, kernels[case.kernel].sheet, level):
             cases.setdefault(case.key, case)
     if not cases:
@@ -101,7 +106,8 @@ def make_plan(device: Device, kernels: Mapping[str, Kernel], selection: Selectio
             raise CannotRun(f"{lacks[0].name} cannot run here: {lacks[0].unavailable}")
         asked = ", ".join((*selection.only, *selection.dtypes, *selection.levels)) or "the device"
         raise UsageError(
-            f"nothing to measure: no available kernel matches {asked}; 'microbench list kernels' shows names, dtypes and reasons"
+            f"nothing to measure: no available kernel matches {asked}; 'microbench list kernels' shows names, dtypes "
+            "and reasons"
         )
     return Plan(cases=tuple(cases.values()), budget=budget, seed=seed)
 
@@ -111,11 +117,17 @@ def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:
     level = selection.levels[0] if selection.levels else None
     sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable]
     # Arithmetic has no level: `--only 'fma*' --level L1` asks for nothing, whatever this machine lacks.
-    return [sheet for sheet in sheets if selection.admits(Case(kernel=sheet.name), sheet, level if sheet.measures in _AT_A_LEVEL else None)]
+    return [
+        sheet
+        for sheet in sheets
+        if selection.admits(Case(kernel=sheet.name), sheet, level if sheet.measures in _AT_A_LEVEL else None)
+    ]
 
 
-def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:
-    teams = sorted({1, room.threads})
+def _candidates(
+    device: Device, sheets: Sequence[Sheet], resources: Resources, budget: Budget
+) -> Iterable[tuple[Case, str | None]]:
+    teams = sorted({1, resources.threads})
     if budget.name == "quick":
         # Starting a library alone takes a quick run's tenth.
         sheets = [sheet for sheet in sheets if sheet.backend != "torch"]
@@ -126,7 +138,7 @@ def _candidates(device: Device, sheets: Sequence[Sheet], room: Room, budget: Bud
         if sheet.measures in ("compute", "cost") and not sheet.name.startswith("first_touch"):
             for threads in teams:
                 yield _case(sheet, threads, teams), None
-    yield from _memory(device, sheets, room, budget)
+    yield from _memory(device, sheets, resources, budget)
 
 
 def _case(sheet: Sheet, threads: int, teams: Sequence[int], **params: Value) -> Case:
@@ -135,16 +147,21 @@ def _case(sheet: Sheet, threads: int, teams: Sequence[int], **params: Value) -> 
     return Case(kernel=sheet.name, params=params, threads=threads, scope=scope, mode=mode)
 
 
-def _memory(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget) -> Iterable[tuple[Case, str | None]]:
-    teams = sorted({1, room.threads})
-    sets = WorkingSets.of(device, room.memory_bytes, room.threads)
+def _memory(
+    device: Device, sheets: Sequence[Sheet], resources: Resources, budget: Budget
+) -> Iterable[tuple[Case, str | None]]:
+    teams = sorted({1, resources.threads})
+    sets = WorkingSets.of(device, resources.memory_bytes, resources.threads)
     moving = [sheet for sheet in sheets if sheet.measures == "memory"]
     widest = max((sheet.access_bytes for sheet in moving), default=0)
     streams = Streams(widest_bytes=widest, quick=budget.name == "quick")
     for sheet in moving:
         if sheet.backend == "torch":
             # A call of the library costs more than a pass over a cache.
-            yield from ((_case(sheet, threads, teams, working_set=2 * sets.cold * room.threads), "DRAM") for threads in teams)
+            yield from (
+                (_case(sheet, threads, teams, working_set=2 * sets.cold * resources.threads), "DRAM")
+                for threads in teams
+            )
         elif streams.wide(sheet) or not streams.quick:
             for level, params in streams.params(sheet, sets):
                 yield from ((_case(sheet, threads, teams, **params), level) for threads in teams)
@@ -158,9 +175,13 @@ def _memory(device: Device, sheets: Sequence[Sheet], room: Room, budget: Budget)
                 yield _case(sheet, 1, teams, pages=pages, working_set=16 * MIB), None
 
 
-def _intensities(sheet: Sheet, sets: WorkingSets, teams: Sequence[int], *, quick: bool) -> Iterable[tuple[Case, str | None]]:
+def _intensities(
+    sheet: Sheet, sets: WorkingSets, teams: Sequence[int], *, quick: bool
+) -> Iterable[tuple[Case, str | None]]:
     """The roofline's shape: at the nearest level, at the second, and in main memory."""
-    where: dict[str, dict[str, Value]] = {name: {"working_set": sets.levels[name][0]} for name in ("L1", "L2") if name in sets.levels}
+    where: dict[str, dict[str, Value]] = {
+        name: {"working_set": sets.levels[name][0]} for name in ("L1", "L2") if name in sets.levels
+    }
     where["DRAM"] = {"working_set": sets.cold, "cold": 1}
     for level, params in where.items():
         if quick and level == "L2":

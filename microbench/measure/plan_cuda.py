@@ -1,7 +1,7 @@
 """What to measure on a GPU: which kernels, over which working sets, with how many resident blocks.
 
-Rates are of the whole device. Main memory is sought with a set of several last caches, the last cache below half its size (large
-chips split it in two), and a sweep shows where the one ends and the other begins.
+Rates are of the whole device. Main memory is sought with a set of several last caches, the last cache below half its
+size (large chips split it in two), and a sweep shows where the one ends and the other begins.
 """
 
 from __future__ import annotations
@@ -18,13 +18,19 @@ UNKNOWN_CACHE = 64 * MIB
 SHARE_OF_MEMORY = 8  # three arrays of a triad, two chases, and room for whoever else uses the card
 LEAST_SET = MIB
 HEADLINE = "bf16"  # the one format whose rate under power and heat every run measures
-# Resident blocks a multiprocessor: from all that fit (0) down to one, so that neither end of this sweep can hide a better one.
+# Resident blocks a multiprocessor: from all that fit (0) down to one, so that neither end of this sweep can hide a
+# better one.
 OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2, 1), "thorough": (0, 8, 4, 2, 1)}
 PER_OCTAVE = {"quick": 1, "default": 2, "thorough": 4}
 QUICK_STREAMS = ("u4", "u8", "bulk")
-# Shares of the last cache: beyond half of it, where one that keeps copies in both of its parts has room for them no more.
+# Shares of the last cache: beyond half of it, where one that keeps copies in both of its parts has room for them no
+# more.
 BEYOND_HALF = (5 / 8, 3 / 4, 7 / 8)
-LINES = {"quick": 24, "default": 32, "thorough": 64}  # single lines of the last cache, to see whether it has a near and a far part
+LINES = {
+    "quick": 24,
+    "default": 32,
+    "thorough": 64,
+}  # single lines of the last cache, to see whether it has a near and a far part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +50,9 @@ class Sets:
         affordable = max(LEAST_SET, (device.memory_bytes or 1 << 62) // SHARE_OF_MEMORY)
         dram = min(max(LAST_CACHES * l2, LEAST_SET), affordable)
         halves = tuple(size for share in BEYOND_HALF if (size := round(share * l2 / 1024) * 1024) <= affordable)
-        return cls(dram=dram, l2=(l2 * 3 // 8, l2 // 4), beyond_l1=2 * l1, beyond_half=halves if caches.get("L2") else ())
+        return cls(
+            dram=dram, l2=(l2 * 3 // 8, l2 // 4), beyond_l1=2 * l1, beyond_half=halves if caches.get("L2") else ()
+        )
 
 
 def sweep(low: int, high: int, per_octave: int) -> list[int]:
@@ -88,7 +96,11 @@ def _fixed(sheet: Sheet) -> str | None:
 
 def _headline(sheets: Sequence[Sheet]) -> str | None:
     """The kernel of the chip's own matrix path: later families feed the cores better, and come later in the table."""
-    matrix = [sheet for sheet in sheets if sheet.unit == "matrix" and sheet.operands == "random" and "legacy" not in sheet.variant]
+    matrix = [
+        sheet
+        for sheet in sheets
+        if sheet.unit == "matrix" and sheet.operands == "random" and "legacy" not in sheet.variant
+    ]
     named = [sheet.name for sheet in matrix if sheet.dtype == HEADLINE] or [sheet.name for sheet in matrix]
     return named[-1] if named else None
 

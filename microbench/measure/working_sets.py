@@ -10,7 +10,8 @@ from microbench.records import Device, Sheet, Value
 
 KIB, MIB = 2**10, 2**20
 
-# Main memory is measured cold (each line evicted before it is touched), so its set need only outgrow the page-walk caches.
+# Main memory is measured cold (each line evicted before it is touched), so its set need only outgrow the page-walk
+# caches.
 COLD_BYTES = 64 * MIB
 _SWEEP_BYTES = 256 * MIB
 # Following one pointer after another through more than this takes longer than it tells.
@@ -46,7 +47,8 @@ def _around_levels(device: Device) -> dict[str, tuple[int, ...]]:
         # Half the cache leaves room for the stack; three quarters loses least to the loop's restarts.
         sets["L1"] = (_grain(l1 * 3 // 4), _grain(l1 // 2))
     if l2:
-        # Addresses of a guest's pages are another system's choice: a set beyond half the cache may crowd some of its sets.
+        # Addresses of a guest's pages are another system's choice: a set beyond half the cache may crowd some of its
+        # sets.
         sets["L2"] = tuple(dict.fromkeys((_grain(max(l2 * 3 // 16, 2 * (l1 or 0))), _grain(l2 * 3 // 8))))
     if l3:
         # A shared last level behaves smaller than it is: small multiples of the level before it.
@@ -89,29 +91,42 @@ class Streams:
     def params(self, sheet: Sheet, sets: WorkingSets) -> Iterable[tuple[str, dict[str, Value]]]:
         """Level and parameters of every case of one streaming kernel."""
         thorough = self.wide(sheet) and not self.quick
-        if not sheet.variant.endswith("_nt"):  # Non-temporal stores bypass the caches: a rate "of L1" would be one of DRAM.
+        if not sheet.variant.endswith(
+            "_nt"
+        ):  # Non-temporal stores bypass the caches: a rate "of L1" would be one of DRAM.
             for level, sizes in sets.levels.items():
                 for working_set in sizes if self.wide(sheet) else sizes[:1]:
                     for pages in ("huge", "4k") if thorough and level == "L2" else ("huge",):
-                        for ahead in _PREFETCH if level == "L2" and self.wide(sheet) and sheet.access != "read" else (0,):
+                        for ahead in (
+                            _PREFETCH if level == "L2" and self.wide(sheet) and sheet.access != "read" else (0,)
+                        ):
                             yield level, known(sheet, working_set=working_set, pages=pages, streams=1, prefetch=ahead)
         both_pages = thorough or (self.wide(sheet) and sheet.access == "write")
         for pages in ("huge", "4k") if both_pages else ("huge",):
             for streams in self._side_by_side(sheet):
                 for ahead in _PREFETCH if streams == 1 and thorough else (0,):
-                    yield "DRAM", known(sheet, working_set=sets.cold, pages=pages, streams=streams, prefetch=ahead, cold=1)
+                    yield (
+                        "DRAM",
+                        known(sheet, working_set=sets.cold, pages=pages, streams=streams, prefetch=ahead, cold=1),
+                    )
 
 
 def known(sheet: Sheet, **params: Value) -> dict[str, Value]:
     """Those of the parameters that a kernel takes; switched off (``prefetch`` and ``cold`` 0) goes without saying."""
-    return {name: value for name, value in params.items() if name in sheet.params and not (name in ("prefetch", "cold") and not value)}
+    return {
+        name: value
+        for name, value in params.items()
+        if name in sheet.params and not (name in ("prefetch", "cold") and not value)
+    }
 
 
 def sweep_of(sheets: Sequence[Sheet], streams: Streams, largest: int) -> Iterable[tuple[Sheet, dict[str, Value]]]:
     """Every point of the stream's and of the chase's sweep."""
     for sheet in sheets:
         if sheet.measures == "memory" and sheet.access == "read" and sheet.backend == "native" and streams.wide(sheet):
-            for working_set in sweep_sizes(min(largest, _SWEEP_BYTES) if streams.quick else largest, 2 if streams.quick else 3):
+            for working_set in sweep_sizes(
+                min(largest, _SWEEP_BYTES) if streams.quick else largest, 2 if streams.quick else 3
+            ):
                 yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1)
         if sheet.measures == "latency":
             for pages in ("huge",) if streams.quick else ("huge", "4k"):

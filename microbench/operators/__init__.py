@@ -8,4 +8,18 @@ from microbench.operators.table import Batch, Table, read_rows, table_of
 
 FAMILIES = tuple(dict.fromkeys(row.family for row in OPERATORS.values()))
 
-__all__ = ["FAMILIES", "OPERATORS", "Batch", "Op", "Operator", "Table", "Tally", "op", "parse", "read_rows", "rules", "table_of", "windows"]
+__all__ = [
+    "FAMILIES",
+    "OPERATORS",
+    "Batch",
+    "Op",
+    "Operator",
+    "Table",
+    "Tally",
+    "op",
+    "parse",
+    "read_rows",
+    "rules",
+    "table_of",
+    "windows",
+]

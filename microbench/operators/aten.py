@@ -37,7 +37,9 @@ RULES: dict[str, Rule] = {}
 class Call:
     """One aten call: its arguments by position, its outputs, the dtype that its work is in."""
 
-    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Sequence[Any], inputs: Sequence[Any]) -> None:
+    def __init__(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Sequence[Any], inputs: Sequence[Any]
+    ) -> None:
         self.args, self.kwargs, self.outputs, self.inputs = args, kwargs, outputs, inputs
         floating = [tensor for tensor in (*outputs, *inputs) if tensor.is_floating_point()]
         chosen = (floating or [*outputs, *inputs])[0]
@@ -62,7 +64,9 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def operators_of(torch: Any, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Sequence[Any]) -> list[Op] | None:
+def operators_of(
+    torch: Any, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], outputs: Sequence[Any]
+) -> list[Op] | None:
     """Operators that an aten call stands for; ``None`` where there is no rule."""
     name = func.overloadpacket.__name__
     inputs = [item for item in _flat(args) + _flat(list(kwargs.values())) if isinstance(item, torch.Tensor)]
@@ -92,7 +96,11 @@ def _flat(value: Any) -> list[Any]:
 def _pointwise(call: Call) -> Op:
     written = sum(tensor.numel() for tensor in call.outputs)
     return call.op(
-        "pointwise", size=call.outputs[0].numel(), reads=sum(tensor.numel() for tensor in call.inputs), writes=written, flop=written
+        "pointwise",
+        size=call.outputs[0].numel(),
+        reads=sum(tensor.numel() for tensor in call.inputs),
+        writes=written,
+        flop=written,
     )
 
 
@@ -126,10 +134,18 @@ def _convolution_shape(x: Any, w: Any, options: Sequence[Any]) -> tuple[str, dic
     one = x.dim() == 3
     height = 1 if one else x.shape[2]
     shape = {"n": x.shape[0], "h": height, "w": x.shape[-1], "kh": 1 if one else w.shape[2], "kw": w.shape[-1]}
-    shape |= {"stride": max(stride), "pad": max(pad) if not one else 0, "dilation": max(dilation), "groups": groups, "c_in": x.shape[1]}
+    shape |= {
+        "stride": max(stride),
+        "pad": max(pad) if not one else 0,
+        "dilation": max(dilation),
+        "groups": groups,
+        "c_in": x.shape[1],
+    }
     if one:
         shape["w"] += 2 * max(pad)
-    return ("conv_transpose2d" if transposed else "conv2d"), shape | {"c_out": w.shape[1] * groups if transposed else w.shape[0]}
+    return ("conv_transpose2d" if transposed else "conv2d"), shape | {
+        "c_out": w.shape[1] * groups if transposed else w.shape[0]
+    }
 
 
 @rule("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution")
@@ -208,7 +224,11 @@ def _rms_norm_backward(call: Call) -> list[Op]:
 
 @rule("native_group_norm")
 def _group_norm(call: Call) -> list[Op]:
-    return [call.op("layer_norm", **_rows(call.args[0], max(1, call.args[0].numel() // (call.args[0].shape[0] * call.args[6]))))]
+    return [
+        call.op(
+            "layer_norm", **_rows(call.args[0], max(1, call.args[0].numel() // (call.args[0].shape[0] * call.args[6])))
+        )
+    ]
 
 
 def _planes(tensor: Any) -> dict[str, int]:
@@ -285,7 +305,13 @@ def _filled(call: Call) -> list[Op]:
 
 
 @rule(
-    "slice_backward", "select_backward", "slice_scatter", "select_scatter", "embedding_renorm_", "native_dropout", "native_dropout_backward"
+    "slice_backward",
+    "select_backward",
+    "slice_scatter",
+    "select_scatter",
+    "embedding_renorm_",
+    "native_dropout",
+    "native_dropout_backward",
 )
 def _passed(call: Call) -> list[Op]:
     return [_pointwise(call)]

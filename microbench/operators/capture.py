@@ -1,8 +1,8 @@
 """A PyTorch model as a list of operators, captured on fake tensors: no weights, no execution, any size.
 
-A dispatch mode sees every aten operator that eager execution would run, forward and (with ``train``) backward, and a rule turns it
-into an operator of the table. Views cost nothing and are counted; operators without a rule are listed and counted, never silently
-zero. The optimiser step is Adam's, one elementwise pass per parameter.
+A dispatch mode sees every aten operator that eager execution would run, forward and (with ``train``) backward, and a
+rule turns it into an operator of the table. Views cost nothing and are counted; operators without a rule are listed and
+counted, never silently zero. The optimiser step is Adam's, one elementwise pass per parameter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from microbench.records.dtypes import DTYPES
 from microbench.records.dtypes import dtype as find_dtype
 
 _INPUT = re.compile(r"(?P<sizes>\d+(?:x\d+)*)(?::(?P<dtype>[A-Za-z0-9_.]+))?")
-# Adam reads parameter, gradient and two moments and writes the parameter and both moments, with about twelve operations each.
+# Adam reads parameter, gradient and two moments and writes the parameter and both moments, with about twelve operations
+# each.
 ADAM_READS, ADAM_WRITES, ADAM_FLOP = 4, 3, 12
 
 
@@ -92,12 +93,13 @@ def load_model(spec: str) -> Callable[[], Any]:
     name, bracket, _ = called.partition("(")
     if not colon or not module or not name:
         raise UsageError(
-            f"{spec[:80]!r} is no model; write MODULE:CALLABLE, for example torchvision.models:resnet18 or 'torch.nn:Linear(784, 256)'"
+            f"{spec[:80]!r} is no model; write MODULE:CALLABLE, for example torchvision.models:resnet18 or "
+            "'torch.nn:Linear(784, 256)'"
         )
     places, names = _literals(called) if bracket else ([], {})
     try:
         made = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's module does at import is one sentence
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{spec[:80]} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
     if not callable(made):
         raise UsageError(f"{spec[:80]} is not callable; name a function or class that makes the model")
@@ -108,12 +110,18 @@ def _literals(call: str) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of ``name(1, key=2.0)``; nothing is evaluated."""
     try:
         parsed = ast.parse(call.strip(), mode="eval").body
-        if isinstance(parsed, ast.Call) and isinstance(parsed.func, ast.Name) and all(word.arg for word in parsed.keywords):
+        if (
+            isinstance(parsed, ast.Call)
+            and isinstance(parsed.func, ast.Name)
+            and all(word.arg for word in parsed.keywords)
+        ):
             names = {str(word.arg): ast.literal_eval(word.value) for word in parsed.keywords}
             return [ast.literal_eval(each) for each in parsed.args], names
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         pass
-    raise UsageError(f"the arguments of {call[:80]!r} are no literals; write NAME(1, 2.5, 'text', key=True) or make a function of it")
+    raise UsageError(
+        f"the arguments of {call[:80]!r} are no literals; write NAME(1, 2.5, 'text', key=True) or make a function of it"
+    )
 
 
 def _first_line(error: BaseException) -> str:
@@ -153,7 +161,8 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with fake, warnings.catch_warnings():
-            # Models warn of what is slow or doubtful when they run, and torch of looking at tensors without data: nothing runs here.
+            # Models warn of what is slow or doubtful when they run, and torch of looking at tensors without data:
+            # nothing runs here.
             warnings.simplefilter("ignore")
             if isinstance(model, torch.nn.Module):
                 with FakeCopyMode(fake):
@@ -168,7 +177,7 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
             _run(torch, made, arguments, (recorder, train))
     except MicrobenchError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's model can fail in any way; it is one sentence
+    except (Exception, SystemExit) as error:
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
     return _graph(made, recorder, (name or type(made).__name__, arguments, train))
 
@@ -176,12 +185,14 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
 def _turn(torch: Any, made: Any, stored: Any) -> None:
     """Change the dtype of floating parameters and buffers in place; fake ones cannot be swapped by ``Module.to``."""
     for module in made.modules():
-        for name, tensor in module._parameters.items():  # noqa: SLF001 - the only way to replace a parameter of any name
+        for name, tensor in module._parameters.items():
             if tensor is not None and tensor.is_floating_point():
-                module._parameters[name] = torch.nn.Parameter(tensor.detach().to(stored), requires_grad=tensor.requires_grad)  # noqa: SLF001
-        for name, tensor in module._buffers.items():  # noqa: SLF001
+                module._parameters[name] = torch.nn.Parameter(
+                    tensor.detach().to(stored), requires_grad=tensor.requires_grad
+                )
+        for name, tensor in module._buffers.items():
             if tensor is not None and tensor.is_floating_point():
-                module._buffers[name] = tensor.to(stored)  # noqa: SLF001
+                module._buffers[name] = tensor.to(stored)
 
 
 def _reason(error: BaseException) -> str:
@@ -192,7 +203,10 @@ def _reason(error: BaseException) -> str:
         "GuardOnDataDependentSymNode",
         "UnsupportedOperatorException",
     ):
-        return f"{getattr(error, 'func', None) or _first_line(error)} gives a shape that depends on data; give it a fixed size"
+        return (
+            f"{getattr(error, 'func', None) or _first_line(error)} gives a shape that depends on data; give it a "
+            "fixed size"
+        )
     return f"{kind}: {_first_line(error)}"
 
 
@@ -258,7 +272,7 @@ class _Live:
 
     def saw(self, tensor: Any) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001 - the only name a storage has
+        key = storage._cdata
         if key not in self._sizes:
             self._sizes[key] = storage.nbytes()
             self.now += self._sizes[key]
@@ -342,5 +356,12 @@ def _graph(made: Any, recorder: Any, about: tuple[str, Sequence[Any], bool]) -> 
 def _adam(tensor: Any) -> Step:
     size = int(tensor.numel())
     number_format = find_dtype(str(tensor.dtype)).name
-    made = op("pointwise", dtype=number_format, size=size, reads=ADAM_READS * size, writes=ADAM_WRITES * size, flop=ADAM_FLOP * size)
+    made = op(
+        "pointwise",
+        dtype=number_format,
+        size=size,
+        reads=ADAM_READS * size,
+        writes=ADAM_WRITES * size,
+        flop=ADAM_FLOP * size,
+    )
     return Step(op=made, phase="optimiser", aten="adam")

@@ -1,7 +1,7 @@
 """What an operator is: a name, its keys with defaults, and a rule that counts work from shapes alone.
 
-A rule is plain integer arithmetic on ``shape.key``, so that the same few lines count one operator exactly (Python integers)
-and a million of them at once (int64 arrays). Nothing here runs an operator.
+A rule is plain integer arithmetic on ``shape.key``, so that the same few lines count one operator exactly (Python
+integers) and a million of them at once (int64 arrays). Nothing here runs an operator.
 """
 
 from __future__ import annotations
@@ -208,7 +208,8 @@ def op(name: str, /, dtype: str = "f32", **params: Any) -> Op:
     dtype
         Number format of all tensors.
     **params
-        Sizes by key; also ``launch`` (eager, graph, kernel), ``cache`` (hot, cold) and ``direction`` (forward, backward).
+        Sizes by key; also ``launch`` (eager, graph, kernel), ``cache`` (hot, cold) and ``direction`` (forward,
+        backward).
 
     Raises
     ------
@@ -225,7 +226,10 @@ def op(name: str, /, dtype: str = "f32", **params: Any) -> Op:
         number_format = find_dtype(str(dtype)).name
     except ValueError as error:
         raise UsageError(str(error)) from None
-    modes = {key: mode(key, params.pop(key, default)) for key, default in (("launch", "eager"), ("cache", "hot"), ("direction", "forward"))}
+    modes = {
+        key: mode(key, params.pop(key, default))
+        for key, default in (("launch", "eager"), ("cache", "hot"), ("direction", "forward"))
+    }
     label = str(params.pop("label", ""))
     shape = complete(row, params)
     for key, value in shape.items():
@@ -249,7 +253,9 @@ def mode(key: str, value: object) -> Any:
         If it is none of the known words.
     """
     if value not in _MODES[key]:
-        raise UsageError(f"{'pass' if key == 'direction' else key} is {str(value)[:40]!r}; it is one of {', '.join(_MODES[key])}")
+        raise UsageError(
+            f"{'pass' if key == 'direction' else key} is {str(value)[:40]!r}; it is one of {', '.join(_MODES[key])}"
+        )
     return value
 
 
@@ -321,8 +327,8 @@ def parse(expression: str, default_dtype: str = "f32") -> Op:
     Parameters
     ----------
     expression
-        ``name:key=value,key=value``, where dtype, launch, cache and pass are keys as well; ``;`` and blanks separate too. What an
-        ``Op`` prints, ``name[key=value].dtype``, is read as well, and so are round brackets.
+        ``name:key=value,key=value``, where dtype, launch, cache and pass are keys as well; ``;`` and blanks separate
+        too. What an ``Op`` prints, ``name[key=value].dtype``, is read as well, and so are round brackets.
 
     Raises
     ------
@@ -343,7 +349,10 @@ def parse(expression: str, default_dtype: str = "f32") -> Op:
             continue
         key, equals, value = item.partition("=")
         if not equals:
-            raise UsageError(f"{item[:40]!r} in {expression[:80]!r} is not key=value; write for example matmul:m=1024,n=512,k=64,dtype=f32")
+            raise UsageError(
+                f"{item[:40]!r} in {expression[:80]!r} is not key=value; write for example "
+                "matmul:m=1024,n=512,k=64,dtype=f32"
+            )
         key = "direction" if key == "pass" else key
         if key in seen:
             raise UsageError(f"{key} is given twice in {expression[:80]!r}; give it once")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-# Vector units and tensor cores load 16 elements at a time at most: a size that is no multiple leaves lanes or copies behind.
+# Vector units and tensor cores load 16 elements at a time at most: a size that is no multiple leaves lanes or copies
+# behind.
 ALIGNMENT = 16
 SMALL_IMAGE = 20480
 SMALL_PRODUCT = 400
@@ -28,9 +29,9 @@ SMALL_PRODUCT = 400
 class Features:
     """Columns of one family and dtype.
 
-    ``gemm`` has batch, m, n, k (zeros where there is no product inside), ``winograd`` image tiles of 4 x 4 and of 2 x 2, c_out and
-    c_in (NaN where that algorithm does not apply), ``cols`` the length of a row, ``coordinates`` natural logarithms of sizes,
-    ``code`` the operator and pass, ``launch`` the launch mode.
+    ``gemm`` has batch, m, n, k (zeros where there is no product inside), ``winograd`` image tiles of 4 x 4 and of 2 x
+    2, c_out and c_in (NaN where that algorithm does not apply), ``cols`` the length of a row, ``coordinates`` natural
+    logarithms of sizes, ``code`` the operator and pass, ``launch`` the launch mode.
     """
 
     family: str
@@ -87,7 +88,10 @@ def describe(batch: Batch, footprint: float = 0.0) -> Features:
         footprint=footprint,
         gemm=product,
         winograd=_winograd(batch, shape),
-        cols=np.array(np.broadcast_to(batch.row.rows(shape)[1] if batch.row.rows is not None else np.inf, (size,)), dtype=np.float64),
+        cols=np.array(
+            np.broadcast_to(batch.row.rows(shape)[1] if batch.row.rows is not None else np.inf, (size,)),
+            dtype=np.float64,
+        ),
         coordinates=_coordinates(batch, shape, product),
         code=_codes(batch, product),
         launch=np.broadcast_to(np.asarray(batch.launch, dtype=object), (size,)),
@@ -104,7 +108,18 @@ def join(parts: Sequence[Features]) -> Features:
         footprint=first.footprint,
         **{
             name: np.concatenate([getattr(part, name) for part in parts])
-            for name in ("flop", "bytes", "weights", "gemm", "winograd", "cols", "coordinates", "code", "launch", "cold")
+            for name in (
+                "flop",
+                "bytes",
+                "weights",
+                "gemm",
+                "winograd",
+                "cols",
+                "coordinates",
+                "code",
+                "launch",
+                "cold",
+            )
         },
     )
 
@@ -164,7 +179,10 @@ def _alignment(size: Floats) -> Floats:
 
 def _coordinates(batch: Batch, shape: Any, product: Floats) -> Floats:
     if batch.row.family in ("matmul", "bmm", "linear", "recurrent"):
-        columns = [np.log(product[:, place]) for place in range(4)] + [_alignment(product[:, 3]), _alignment(product[:, 2])]
+        columns = [np.log(product[:, place]) for place in range(4)] + [
+            _alignment(product[:, 3]),
+            _alignment(product[:, 2]),
+        ]
     elif batch.row.family == "convolution":
         columns = _convolution(shape, product)
     elif batch.row.family == "attention":
@@ -179,7 +197,12 @@ def _coordinates(batch: Batch, shape: Any, product: Floats) -> Floats:
             0.5 * _alignment(shape.kv_len),
         ]
     elif batch.row.family == "pooling":
-        columns = [np.log(shape.n * shape.c), np.log(shape.h * shape.w), np.log(shape.kh * shape.kw), np.log(shape.stride)]
+        columns = [
+            np.log(shape.n * shape.c),
+            np.log(shape.h * shape.w),
+            np.log(shape.kh * shape.kw),
+            np.log(shape.stride),
+        ]
     elif batch.row.family == "embedding":
         columns = [np.log(shape.count), np.log(shape.cols), np.log(shape.rows)]
     elif batch.row.name == "pointwise":
@@ -188,7 +211,9 @@ def _coordinates(batch: Batch, shape: Any, product: Floats) -> Floats:
         columns = [np.log(np.broadcast_to(column, len(product))) for column in batch.row.rows(shape)]
     else:
         columns = [np.log(np.maximum(product[:, 1], 1))]
-    return np.ascontiguousarray(np.stack([np.broadcast_to(column, len(product)) for column in columns], axis=1), dtype=np.float64)
+    return np.ascontiguousarray(
+        np.stack([np.broadcast_to(column, len(product)) for column in columns], axis=1), dtype=np.float64
+    )
 
 
 def _convolution(shape: Any, product: Floats) -> list[Floats]:

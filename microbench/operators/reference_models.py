@@ -29,7 +29,15 @@ def _mlp() -> Any:
 def _convnet() -> Any:
     from torch import nn
 
-    features = (nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(10, 20, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten())
+    features = (
+        nn.Conv2d(1, 10, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Conv2d(10, 20, 5),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Flatten(),
+    )
     return nn.Sequential(*features, nn.Linear(320, 50), nn.ReLU(), nn.Linear(50, 10))
 
 
@@ -45,7 +53,9 @@ def _resnet18() -> Any:
     class Residual(nn.Module):  # type: ignore[misc, unused-ignore]
         def __init__(self, c_in: int, c_out: int, stride: int) -> None:
             super().__init__()
-            self.body = nn.Sequential(*_normalised(c_in, c_out, 3, stride=stride), nn.ReLU(), *_normalised(c_out, c_out, 3))
+            self.body = nn.Sequential(
+                *_normalised(c_in, c_out, 3, stride=stride), nn.ReLU(), *_normalised(c_out, c_out, 3)
+            )
             same = stride == 1 and c_in == c_out
             self.short = nn.Identity() if same else nn.Sequential(*_normalised(c_in, c_out, 1, stride=stride))
 
@@ -55,7 +65,10 @@ def _resnet18() -> Any:
     layers: list[Any] = [*_normalised(3, 64, 7, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
     widths = (64, 64, 128, 256, 512)
     for place in range(1, 5):
-        layers += [Residual(widths[place - 1], widths[place], 1 if place == 1 else 2), Residual(widths[place], widths[place], 1)]
+        layers += [
+            Residual(widths[place - 1], widths[place], 1 if place == 1 else 2),
+            Residual(widths[place], widths[place], 1),
+        ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 
 
@@ -64,7 +77,12 @@ def _depthwise_net() -> Any:
 
     layers: list[Any] = [*_normalised(3, 32, 3, stride=2), nn.ReLU()]
     for c_in, c_out, stride in ((32, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)):
-        layers += [*_normalised(c_in, c_in, 3, stride=stride, groups=c_in), nn.ReLU(), *_normalised(c_in, c_out, 1), nn.ReLU()]
+        layers += [
+            *_normalised(c_in, c_in, 3, stride=stride, groups=c_in),
+            nn.ReLU(),
+            *_normalised(c_in, c_out, 1),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 100))
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from microbench.operators.core import INDEX_BYTES, Operator, Rule, Tally, add, operator
 
-# name: (tensors read, FLOP per element, tensors read by backward, FLOP per element of backward, tensors written by backward).
-# gelu: x/2 * (1 + erf(x/sqrt 2)). add hands its gradient on untouched: nothing runs.
+# name: (tensors read, FLOP per element, tensors read by backward, FLOP per element of backward, tensors written by
+# backward). gelu: x/2 * (1 + erf(x/sqrt 2)). add hands its gradient on untouched: nothing runs.
 POINTWISE = {
     "add": (2, 1, 0, 0, 0),
     "mul": (2, 1, 3, 2, 2),
@@ -89,7 +89,9 @@ def _linear_backward(s: Any) -> Tally:
     return Tally(flop=one.flop + s.bias * s.m * s.n, read=one.read, written=one.written + s.bias * s.n)
 
 
-@operator("linear", "m n k bias", "linear", defaults={"bias": 1}, backward=_linear_backward, gemm=lambda s: (1, s.m, s.n, s.k))
+@operator(
+    "linear", "m n k bias", "linear", defaults={"bias": 1}, backward=_linear_backward, gemm=lambda s: (1, s.m, s.n, s.k)
+)
 def linear(s: Any) -> Tally:
     """Y[m,n] = X[m,k] W[n,k]^T + bias[n]; W and bias are parameters."""
     weights = s.n * s.k + s.bias * s.n
@@ -111,17 +113,23 @@ def softmax(s: Any) -> Tally:
 
 
 def _layer_norm_backward(s: Any) -> Tally:
-    return Tally(flop=14 * s.rows * s.cols, read=2 * s.rows * s.cols + 2 * s.rows + s.cols, written=s.rows * s.cols + 2 * s.cols)
+    return Tally(
+        flop=14 * s.rows * s.cols, read=2 * s.rows * s.cols + 2 * s.rows + s.cols, written=s.rows * s.cols + 2 * s.cols
+    )
 
 
 @operator("layer_norm", "rows cols", "normalisation", rows=_rows, backward=_layer_norm_backward)
 def layer_norm(s: Any) -> Tally:
     """Layer normalisation of each row with weight and bias: mean, variance, normalise, scale, shift."""
-    return Tally(flop=7 * s.rows * s.cols, read=s.rows * s.cols + 2 * s.cols, written=s.rows * s.cols, parameters=2 * s.cols)
+    return Tally(
+        flop=7 * s.rows * s.cols, read=s.rows * s.cols + 2 * s.cols, written=s.rows * s.cols, parameters=2 * s.cols
+    )
 
 
 def _rms_norm_backward(s: Any) -> Tally:
-    return Tally(flop=10 * s.rows * s.cols, read=2 * s.rows * s.cols + s.rows + s.cols, written=s.rows * s.cols + s.cols)
+    return Tally(
+        flop=10 * s.rows * s.cols, read=2 * s.rows * s.cols + s.rows + s.cols, written=s.rows * s.cols + s.cols
+    )
 
 
 @operator("rms_norm", "rows cols", "normalisation", rows=_rows, backward=_rms_norm_backward)
@@ -146,7 +154,9 @@ def _batch_norm_backward(s: Any) -> Tally:
 def batch_norm(s: Any) -> Tally:
     """Batch normalisation with stored statistics (train=0) or with those of the batch (train=1)."""
     size = s.n * s.c * s.h * s.w
-    return Tally(flop=(4 + 3 * s.train) * size, read=size + 4 * s.c, written=size + 4 * s.train * s.c, parameters=2 * s.c)
+    return Tally(
+        flop=(4 + 3 * s.train) * size, read=size + 4 * s.c, written=size + 4 * s.train * s.c, parameters=2 * s.c
+    )
 
 
 def _reduce(s: Any) -> Tally:
@@ -220,7 +230,13 @@ def _move(s: Any) -> Tally:
 for _name, _says in (("copy", "copy of a tensor"), ("cat", "tensors joined into one of size elements")):
     add(
         Operator(
-            name=_name, family="data movement", keys=("size",), says=_says, forward=_move, backward=_nothing, rows=lambda s: (1, s.size)
+            name=_name,
+            family="data movement",
+            keys=("size",),
+            says=_says,
+            forward=_move,
+            backward=_nothing,
+            rows=lambda s: (1, s.size),
         )
     )
 
@@ -243,31 +259,52 @@ add(
 
 
 def _scatter(s: Any) -> Tally:
-    return Tally(flop=s.count * s.cols, read=s.count * s.cols, written=s.rows * s.cols, index_bytes=INDEX_BYTES * s.count)
+    return Tally(
+        flop=s.count * s.cols, read=s.count * s.cols, written=s.rows * s.cols, index_bytes=INDEX_BYTES * s.count
+    )
 
 
 @operator("gather", "rows cols count", "embedding", rows=lambda s: (s.count, s.cols), backward=_scatter)
 def gather(s: Any) -> Tally:
     """Pick count rows of a table of rows x cols; a row picked twice is read once."""
-    return Tally(flop=0 * s.rows, read=least(s.count, s.rows) * s.cols, written=s.count * s.cols, index_bytes=INDEX_BYTES * s.count)
+    return Tally(
+        flop=0 * s.rows,
+        read=least(s.count, s.rows) * s.cols,
+        written=s.count * s.cols,
+        index_bytes=INDEX_BYTES * s.count,
+    )
 
 
 @operator("embedding", "rows cols count", "embedding", rows=lambda s: (s.count, s.cols), backward=_scatter)
 def embedding(s: Any) -> Tally:
     """Gather from a table of parameters."""
     picked = gather(s)
-    return Tally(flop=0 * s.rows, read=picked.read, written=picked.written, index_bytes=picked.index_bytes, parameters=s.rows * s.cols)
+    return Tally(
+        flop=0 * s.rows,
+        read=picked.read,
+        written=picked.written,
+        index_bytes=picked.index_bytes,
+        parameters=s.rows * s.cols,
+    )
 
 
 def _lstm_backward(s: Any) -> Tally:
     weights = 4 * s.hidden * (s.input + s.hidden)
     state = s.b * (s.input + 2 * s.hidden)
     return Tally(
-        flop=4 * s.b * weights + 30 * s.b * s.hidden, read=state + weights + 6 * s.b * s.hidden, written=state + weights + 8 * s.hidden
+        flop=4 * s.b * weights + 30 * s.b * s.hidden,
+        read=state + weights + 6 * s.b * s.hidden,
+        written=state + weights + 8 * s.hidden,
     )
 
 
-@operator("lstm_cell", "b input hidden", "recurrent", backward=_lstm_backward, gemm=lambda s: (1, s.b, 4 * s.hidden, s.input + s.hidden))
+@operator(
+    "lstm_cell",
+    "b input hidden",
+    "recurrent",
+    backward=_lstm_backward,
+    gemm=lambda s: (1, s.b, 4 * s.hidden, s.input + s.hidden),
+)
 def lstm_cell(s: Any) -> Tally:
     """One step of an LSTM: two products, two biases, three sigmoids, two tanh, the new cell and hidden state."""
     weights = 4 * s.hidden * (s.input + s.hidden)

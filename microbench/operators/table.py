@@ -114,7 +114,9 @@ def table_of(operators: Iterable[Op], seconds: Sequence[float] | None = None) ->
                 cache=cache,
                 direction=direction,
                 index=index,
-                shape={key: np.asarray([listed[place].params[key] for place in places], dtype=np.int64) for key in row.keys},
+                shape={
+                    key: np.asarray([listed[place].params[key] for place in places], dtype=np.int64) for key in row.keys
+                },
                 seconds=None if times is None else times[index],
             )
         )
@@ -139,9 +141,14 @@ def read_rows(source: str | Path | io.TextIOBase | pd.DataFrame, *, need_seconds
     frame = _read_frame(source)
     where = str(source) if isinstance(source, str | Path) else "the table"
     wanted = "columns are op,dtype,params[,seconds][,launch][,cache][,pass]"
-    missing = [name for name in ("op", "dtype", "params", *(("seconds",) if need_seconds else ())) if name not in frame.columns]
+    missing = [
+        name for name in ("op", "dtype", "params", *(("seconds",) if need_seconds else ())) if name not in frame.columns
+    ]
     if missing:
-        raise UsageError(f"{where} has no column {missing[0]!r}{_unit_hint(missing[0], frame.columns)}; {wanted}, separated by commas")
+        raise UsageError(
+            f"{where} has no column {missing[0]!r}{_unit_hint(missing[0], frame.columns)}; {wanted}, separated by "
+            "commas"
+        )
     if not len(frame):
         raise UsageError(f"{where} has a header and no rows; add operator rows such as matmul,f32,m=8;n=8;k=8")
     table = _group(frame, need_seconds=need_seconds)
@@ -164,7 +171,9 @@ def _read_frame(source: str | Path | io.TextIOBase | pd.DataFrame) -> pd.DataFra
             # Rows longer than the header would be cut with no more than a warning.
             warnings.simplefilter("error", pd.errors.ParserWarning)
             opened = _read(Path(source)) if isinstance(source, str | Path) else source
-            frame = pd.read_csv(opened, comment="#", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False)
+            frame = pd.read_csv(
+                opened, comment="#", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
+            )
     except FileNotFoundError:
         raise UsageError(f"{where} does not exist; give the path of a CSV with columns op,dtype,params") from None
     except pd.errors.ParserWarning:  # pandas tells it of its own index
@@ -229,7 +238,11 @@ def _head(values: list[str]) -> tuple[Operator, str, str, str, str]:
         raise UsageError(str(error)) from None
     chosen = [
         core.mode(key, value or default)
-        for key, value, default in (("launch", launch, "eager"), ("cache", cache, "hot"), ("direction", direction, "forward"))
+        for key, value, default in (
+            ("launch", launch, "eager"),
+            ("cache", cache, "hot"),
+            ("direction", direction, "forward"),
+        )
     ]
     core.rule_of(row, chosen[2])
     return row, known, chosen[0], chosen[1], chosen[2]
@@ -244,13 +257,16 @@ def _seconds(frame: pd.DataFrame, faults: dict[int, str], *, need_seconds: bool)
     wrong = ~((seconds > 0) & (seconds < LONGEST_SECONDS)) & (~blank | need_seconds)
     for place in np.flatnonzero(wrong):
         faults[int(place)] = (
-            f"seconds is {str(text.iloc[place])[:30]!r}; a measured time is a positive number of seconds below {LONGEST_SECONDS:.0f}"
+            f"seconds is {str(text.iloc[place])[:30]!r}; a measured time is a positive number of seconds below "
+            f"{LONGEST_SECONDS:.0f}"
         )
     seconds[wrong | blank] = np.nan
     return seconds
 
 
-def _shapes(row: Operator, params: npt.NDArray[Any], index: Ints, faults: dict[int, str]) -> tuple[dict[str, Ints], Ints]:
+def _shapes(
+    row: Operator, params: npt.NDArray[Any], index: Ints, faults: dict[int, str]
+) -> tuple[dict[str, Ints], Ints]:
     """Columns of sizes, and the places of the rows that could be read."""
     keep = np.asarray([place not in faults for place in index.tolist()]) if faults else np.ones(len(index), dtype=bool)
     index = index[keep]
@@ -268,7 +284,9 @@ def _shapes(row: Operator, params: npt.NDArray[Any], index: Ints, faults: dict[i
         kept.append(place)
         for key in row.keys:
             columns[key].append(made[key])
-    return {key: np.asarray(column, dtype=np.int64) for key, column in columns.items()}, np.asarray(kept, dtype=np.int64)
+    return {key: np.asarray(column, dtype=np.int64) for key, column in columns.items()}, np.asarray(
+        kept, dtype=np.int64
+    )
 
 
 def _one(row: Operator, text: str) -> Shape:
@@ -278,7 +296,9 @@ def _one(row: Operator, text: str) -> Shape:
             continue
         key, equals, value = item.partition("=")
         if not equals:
-            raise UsageError(f"{row.name}: {item[:40]!r} is not key=value; write params like {row.keys[0]}=8;{row.keys[-1]}=8")
+            raise UsageError(
+                f"{row.name}: {item[:40]!r} is not key=value; write params like {row.keys[0]}=8;{row.keys[-1]}=8"
+            )
         if key in given:
             raise UsageError(f"{row.name}: {key[:40]} is given twice; give it once")
         given[key] = core.number(row.name, key, value)
@@ -291,7 +311,8 @@ def _one(row: Operator, text: str) -> Shape:
 def _same_keys(row: Operator, params: npt.NDArray[Any], index: Ints) -> dict[str, Ints] | None:
     """Columns where every row names the same keys in the same order; ``None`` where the slow way must look.
 
-    All rows are joined; without their digits they must be one template repeated, and without their letters they are the numbers.
+    All rows are joined; without their digits they must be one template repeated, and without their letters they are the
+    numbers.
     """
     if not len(index):
         return None
@@ -316,8 +337,14 @@ def _same_keys(row: Operator, params: npt.NDArray[Any], index: Ints) -> dict[str
         shape = core.complete(row, columns)
     except UsageError:
         return None
-    whole = {key: np.full(len(index), value, dtype=np.int64) if isinstance(value, int) else value for key, value in shape.items()}
-    in_bounds = all(bool(((column >= core.least_value(key)) & (column <= core.largest_value(key))).all()) for key, column in whole.items())
+    whole = {
+        key: np.full(len(index), value, dtype=np.int64) if isinstance(value, int) else value
+        for key, value in shape.items()
+    }
+    in_bounds = all(
+        bool(((column >= core.least_value(key)) & (column <= core.largest_value(key))).all())
+        for key, column in whole.items()
+    )
     return whole if in_bounds else None
 
 
@@ -331,7 +358,9 @@ def _sound(batch: Batch, faults: dict[int, str]) -> Batch:
                 faults[int(batch.index[place])] = f"{batch.row.name}: {says}"
             bad |= np.asarray(fault, dtype=bool)
         # In floating point nothing wraps: it tells which integer columns would.
-        tally = core.rule_of(batch.row, batch.direction)(Shape({key: column.astype(np.float64) for key, column in batch.shape.items()}))
+        tally = core.rule_of(batch.row, batch.direction)(
+            Shape({key: column.astype(np.float64) for key, column in batch.shape.items()})
+        )
         most = np.maximum(tally.flop, (tally.read + tally.written) * DTYPES[batch.dtype].bits + tally.index_bytes)
         absurd = ~(np.broadcast_to(most, bad.shape) < core.LARGEST_COUNT / 2) & ~bad
     for place in np.flatnonzero(absurd):

@@ -1,8 +1,8 @@
 """PyTorch's operators, ready to be timed: what a model's author calls, with its allocation of the result and nothing else.
 
-A call makes a new output each time, because that is what eager code does. Inputs are random and stay where they are (hot), or
-one of several copies is taken in turn so that none is in a cache (cold). A backward pass is one call of autograd on a graph
-that is kept.
+A call makes a new output each time, because that is what eager code does. Inputs are random and stay where they are
+(hot), or one of several copies is taken in turn so that none is in a cache (cold). A backward pass is one call of
+autograd on a graph that is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from microbench.records.dtypes import DTYPES
 if TYPE_CHECKING:
     from microbench.operators import Op
 
-# Copies in turn hold so many bytes: beyond what a shared last level keeps for one tenant, and on a GPU so many of its last caches.
+# Copies in turn hold so many bytes: beyond what a shared last level keeps for one tenant, and on a GPU so many of its
+# last caches.
 COLD_BYTES = 1 << 28
 LAST_CACHES = 3
 _SEED = 7
@@ -52,12 +53,16 @@ def _products(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> tuple[
     weights = (t(4 * s.hidden, s.input), t(4 * s.hidden, s.hidden), t(4 * s.hidden), t(4 * s.hidden))
     if name == "lstm":
         inputs = (t(s.steps, s.b, s.input), t(1, s.b, s.hidden), t(1, s.b, s.hidden))
-        return (*inputs, *weights), lambda x, h, c, *w: torch.lstm(x, (h, c), list(w), True, 1, 0.0, False, False, False)
+        return (*inputs, *weights), lambda x, h, c, *w: torch.lstm(
+            x, (h, c), list(w), True, 1, 0.0, False, False, False
+        )
     state = (t(s.b, s.input), t(s.b, s.hidden), t(s.b, s.hidden))
     return (*state, *weights), lambda x, h, c, *w: torch.lstm_cell(x, (h, c), *w)[0]
 
 
-def _convolutions(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> tuple[tuple[Any, ...], Callable[..., Any]]:
+def _convolutions(
+    torch: Any, name: str, s: _Sizes, t: Callable[..., Any]
+) -> tuple[tuple[Any, ...], Callable[..., Any]]:
     bias = (t(s.c_out),) if s.bias else ()
     options = {"stride": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
     if name == "conv2d":
@@ -67,7 +72,9 @@ def _convolutions(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> tu
     return inputs, lambda *x: torch.nn.functional.conv_transpose2d(*x, **options)
 
 
-def _normalisations(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> tuple[tuple[Any, ...], Callable[..., Any]]:
+def _normalisations(
+    torch: Any, name: str, s: _Sizes, t: Callable[..., Any]
+) -> tuple[tuple[Any, ...], Callable[..., Any]]:
     functional = torch.nn.functional
     if name == "layer_norm":
         return (t(s.rows, s.cols), t(s.cols), t(s.cols)), lambda x, w, b: functional.layer_norm(x, (s.cols,), w, b)
@@ -75,7 +82,9 @@ def _normalisations(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> 
         return (t(s.rows, s.cols), t(s.cols)), lambda x, w: functional.rms_norm(x, (s.cols,), w)
     mean, variance = t(s.c), t(s.c).abs() + 0.5
     train = bool(s.train)
-    return (t(s.n, s.c, s.h, s.w), t(s.c), t(s.c)), lambda x, w, b: functional.batch_norm(x, mean, variance, w, b, training=train)
+    return (t(s.n, s.c, s.h, s.w), t(s.c), t(s.c)), lambda x, w, b: functional.batch_norm(
+        x, mean, variance, w, b, training=train
+    )
 
 
 def _along_rows(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> tuple[tuple[Any, ...], Callable[..., Any]]:
@@ -102,9 +111,14 @@ def _tables(torch: Any, name: str, s: _Sizes, t: Callable[..., Any]) -> tuple[tu
 def _attention(torch: Any, _: str, s: _Sizes, t: Callable[..., Any]) -> tuple[tuple[Any, ...], Callable[..., Any]]:
     if s.causal and s.q_len not in (1, s.kv_len):
         raise CannotRun(
-            "torch aligns a causal mask with the first key unless q_len is 1 or kv_len; this attention cannot be run as counted"
+            "torch aligns a causal mask with the first key unless q_len is 1 or kv_len; this attention cannot be run "
+            "as counted"
         )
-    inputs = t(s.b, s.heads, s.q_len, s.head_dim), t(s.b, s.kv_heads, s.kv_len, s.head_dim), t(s.b, s.kv_heads, s.kv_len, s.head_dim)
+    inputs = (
+        t(s.b, s.heads, s.q_len, s.head_dim),
+        t(s.b, s.kv_heads, s.kv_len, s.head_dim),
+        t(s.b, s.kv_heads, s.kv_len, s.head_dim),
+    )
     options = {"is_causal": bool(s.causal) and s.q_len > 1} | ({"enable_gqa": True} if s.heads != s.kv_heads else {})
     return inputs, lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
 

@@ -1,8 +1,9 @@
 """What if the model were narrower, or its convolutions grouped: a captured model with the shapes of its operators changed.
 
-``scale_channels`` multiplies every inner width (channels, features, head size); the model's input and the outputs of its last
-product stay as they are. ``group`` splits dense convolutions. Neither asks whether the changed model still predicts well, and
-both leave the model's own code alone: a width that the code would have fixed is changed all the same.
+``scale_channels`` multiplies every inner width (channels, features, head size); the model's input and the outputs of
+its last product stay as they are. ``group`` splits dense convolutions. Neither asks whether the changed model still
+predicts well, and both leave the model's own code alone: a width that the code would have fixed is changed all the
+same.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def scale_channels(graph: Graph, factor: float) -> Graph:
     first, last = products[0], products[-1]
     fed = any(step.op.name in _SOURCES for step in graph.steps[:first])
     ends = {first: (not fed, first == last), last: (first == last and not fed, True)}
-    changed: dict[int, Shape] = {place: _product(graph.steps[place].op, factor, ends.get(place, (False, False))) for place in products}
+    changed: dict[int, Shape] = {
+        place: _product(graph.steps[place].op, factor, ends.get(place, (False, False))) for place in products
+    }
     like = {_key(graph.steps[place].op): shape for place, shape in changed.items()}
     turned = _gradients([(graph.steps[place].op, changed[place]) for place in products])
     stored = {_weights(graph.steps[place].op.params): _weights(changed[place]) for place in products}
@@ -94,19 +97,24 @@ def group(graph: Graph, groups: int) -> Graph:
         if step.op.name in CONVOLUTIONS and step.op.params["groups"] == 1
         and groups > 1 and step.op.params["c_in"] % groups == 0 and step.op.params["c_out"] % groups == 0
     ]  # fmt: skip
-    forward = [place for place, step in enumerate(graph.steps) if step.phase == "forward" and step.op.name in CONVOLUTIONS]
+    forward = [
+        place for place, step in enumerate(graph.steps) if step.phase == "forward" and step.op.name in CONVOLUTIONS
+    ]
     entry = _key(graph.steps[forward[0]].op) if forward else None
     dense = [place for place in dense if _key(graph.steps[place].op) != entry]
     if not dense:
         raise UsageError(
-            f"{graph.name} has no dense convolution after the first whose channels {groups} divides; try another number of groups"
+            f"{graph.name} has no dense convolution after the first whose channels {groups} divides; try another "
+            "number of groups"
         )
     changed = {place: graph.steps[place].op.params | {"groups": groups} for place in dense}
     pairs = [(graph.steps[place].op, changed[place]) for place in dense if graph.steps[place].phase == "forward"]
     stored = {_weights(made.params): _weights(shape) for made, shape in pairs}
     for place, step in enumerate(graph.steps):
         if step.phase == "optimiser" and step.op.params["size"] in stored:
-            changed[place] = _times(step.op.params, stored[step.op.params["size"]] / step.op.params["size"], _WIDTHS["pointwise"])
+            changed[place] = _times(
+                step.op.params, stored[step.op.params["size"]] / step.op.params["size"], _WIDTHS["pointwise"]
+            )
     return _changed(graph, changed, 1.0)
 
 
@@ -180,14 +188,19 @@ def _step(step: Step, factor: float, known: _Known) -> Shape:
         # Scores are queries times keys over the head size; what they weigh has it as columns.
         return _times(params, factor, ("n",) if params["k"] == params["m"] else ("k",))
     if step.phase == "optimiser":
-        return _times(params, stored[params["size"]] / params["size"] if params["size"] in stored else factor, _WIDTHS["pointwise"])
+        return _times(
+            params,
+            stored[params["size"]] / params["size"] if params["size"] in stored else factor,
+            _WIDTHS["pointwise"],
+        )
     return params if made.name in _SCORES else _times(params, factor, _WIDTHS.get(made.name, ("size",)))
 
 
 def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph:
     """The graph with shapes replaced; parameters follow the weights of its products, activations the widths."""
     steps = tuple(
-        replace(step, op=_remade(step.op, changed[place])) if place in changed else step for place, step in enumerate(graph.steps)
+        replace(step, op=_remade(step.op, changed[place])) if place in changed else step
+        for place, step in enumerate(graph.steps)
     )
     before, after = (sum(_stored(step.op) for step in each if step.phase == "forward") for each in (graph.steps, steps))
     share = after / max(before, 1)
@@ -208,4 +221,12 @@ def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph
 
 
 def _remade(made: Op, shape: Shape) -> Op:
-    return op(made.name, dtype=made.dtype, launch=made.launch, cache=made.cache, direction=made.direction, label=made.label, **shape)
+    return op(
+        made.name,
+        dtype=made.dtype,
+        launch=made.launch,
+        cache=made.cache,
+        direction=made.direction,
+        label=made.label,
+        **shape,
+    )

@@ -46,16 +46,31 @@ def _transposed_sizes(s: Any) -> tuple[Any, Any, Any, Any]:
 
 
 _CONV_KEYS = "n c_in c_out h w kh kw stride pad dilation groups bias"
-_CONV_DEFAULTS: dict[str, int | str] = {"w": "h", "kw": "kh", "stride": 1, "pad": 0, "dilation": 1, "groups": 1, "bias": 0}
+_CONV_DEFAULTS: dict[str, int | str] = {
+    "w": "h",
+    "kw": "kh",
+    "stride": 1,
+    "pad": 0,
+    "dilation": 1,
+    "groups": 1,
+    "bias": 0,
+}
 
 
 def _conv_backward(sizes: Any, s: Any) -> Tally:
     inputs, outputs, weights, flop = sizes
-    return Tally(flop=2 * flop + s.bias * outputs, read=inputs + outputs + weights - s.bias * s.c_out, written=inputs + weights)
+    return Tally(
+        flop=2 * flop + s.bias * outputs, read=inputs + outputs + weights - s.bias * s.c_out, written=inputs + weights
+    )
 
 
 def _conv_gemm(s: Any) -> tuple[Any, Any, Any, Any]:
-    return s.groups, s.n * _out(s.h, s.kh, s) * _out(s.w, s.kw, s), s.c_out // s.groups, s.c_in // s.groups * s.kh * s.kw
+    return (
+        s.groups,
+        s.n * _out(s.h, s.kh, s) * _out(s.w, s.kw, s),
+        s.c_out // s.groups,
+        s.c_in // s.groups * s.kh * s.kw,
+    )
 
 
 def _transposed_gemm(s: Any) -> tuple[Any, Any, Any, Any]:
@@ -108,7 +123,9 @@ def _pool(s: Any) -> Tally:
 
 
 def _max_pool_backward(s: Any) -> Tally:
-    return Tally(flop=_pool_out(s), read=_pool_out(s), written=s.n * s.c * s.h * s.w, index_bytes=INDEX_BYTES * _pool_out(s))
+    return Tally(
+        flop=_pool_out(s), read=_pool_out(s), written=s.n * s.c * s.h * s.w, index_bytes=INDEX_BYTES * _pool_out(s)
+    )
 
 
 def _avg_pool_backward(s: Any) -> Tally:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def predict(what: Graph, calibration: Characterisation) -> ModelTime: ...
 @overload
 def predict(what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> list[Prediction]: ...
-def predict(what: Graph | Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> ModelTime | list[Prediction]:
+def predict(
+    what: Graph | Op | str | Sequence[Op | str] | Table, calibration: Characterisation
+) -> ModelTime | list[Prediction]:
     """Predict operators one by one, or a captured model as a whole.
 
     Parameters
@@ -30,7 +32,8 @@ def predict(what: Graph | Op | str | Sequence[Op | str] | Table, calibration: Ch
     Returns
     -------
     list of Prediction or ModelTime
-        Operators in the order asked, rows of a table that could not be read left out; one ``ModelTime`` for a captured model.
+        Operators in the order asked, rows of a table that could not be read left out; one ``ModelTime`` for a captured
+        model.
 
     Raises
     ------

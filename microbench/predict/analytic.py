@@ -2,10 +2,11 @@
 
     seconds = cost(launch) + factor(operator) x (compute^p + memory^p)^(1/p)
 
-``memory`` is bytes over the bandwidth of the level that holds the working set, levels blending into each other. ``compute`` has
-three forms: ``tiled`` for products on many units (tiles of a menu are dealt out in waves, the best tile and split of k wins),
-``smooth`` for products on few cores (each dimension costs as if it were a little longer), ``stream`` for all else. All
-parameters are kept as natural logarithms, so that a prior is a mean and a spread in factors.
+``memory`` is bytes over the bandwidth of the level that holds the working set, levels blending into each other.
+``compute`` has three forms: ``tiled`` for products on many units (tiles of a menu are dealt out in waves, the best tile
+and split of k wins), ``smooth`` for products on few cores (each dimension costs as if it were a little longer),
+``stream`` for all else. All parameters are kept as natural logarithms, so that a prior is a mean and a spread in
+factors.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Floats = npt.NDArray[np.float64]
 TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32), (16, 32))
 SPLITS = (1, 2, 4, 8, 16)
 LEAST_SPLIT_K = 128
-# Convolutions: the output tile of Winograd's F(2 x 2) kernel, 16 products for 32 image tiles times 32 channels, in one launch.
+# Convolutions: the output tile of Winograd's F(2 x 2) kernel, 16 products for 32 image tiles times 32 channels, in one
+# launch.
 FUSED_TILE = ((512, 32),)
 WHOLE_K = (1,)
 # Elements of the widest vector that libraries pad columns to.
@@ -40,10 +42,16 @@ NOISE = 0.12
 
 PRODUCTS = ("matmul", "bmm", "linear", "convolution", "attention", "recurrent")
 
-# Parameters that no datasheet tells, with means and spreads in ln: where 300 rows each of public tables of three GPUs put them.
+# Parameters that no datasheet tells, with means and spreads in ln: where 300 rows each of public tables of three GPUs
+# put them.
 TILED = ("slope", "depth", "waves")
 WINOGRAD = ("winograd", "images", "filters", "fused")
-SHAPES: Mapping[str, tuple[float, float]] = {"sharpness": (0.7, 0.7), "slope": (-2.7, 0.8), "depth": (3.9, 0.9), "waves": (-0.7, 1.0)}
+SHAPES: Mapping[str, tuple[float, float]] = {
+    "sharpness": (0.7, 0.7),
+    "slope": (-2.7, 0.8),
+    "depth": (3.9, 0.9),
+    "waves": (-0.7, 1.0),
+}
 SHAPES_OF: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "convolution": {"slope": (-0.9, 0.7), "depth": (2.1, 0.8), "waves": (0.9, 1.0),
                     "winograd": (-0.2, 0.4), "images": (0.0, 0.4), "filters": (0.6, 0.6), "fused": (0.0, 0.3)},
@@ -55,9 +63,9 @@ SHAPES_OF: Mapping[str, Mapping[str, tuple[float, float]]] = {
 class Prior:
     """What is believed before any row is seen: ceilings by which the fit is pulled, with spreads in ln.
 
-    ``peak`` in FLOP/s and ``bandwidth`` in byte/s of the outermost level; ``inner`` has (capacity in bytes, bandwidth over the next
-    level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores); ``shapes`` takes the place of
-    entries of `SHAPES`.
+    ``peak`` in FLOP/s and ``bandwidth`` in byte/s of the outermost level; ``inner`` has (capacity in bytes, bandwidth
+    over the next level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores);
+    ``shapes`` takes the place of entries of `SHAPES`.
     """
 
     peak: float
@@ -132,14 +140,17 @@ def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -
         share = 1 / (1 + np.exp(-theta["lanes"]))
         n = n * (1 - share) + share * LANES * np.ceil(n / LANES)
         plain = plain * n / np.maximum(features.gemm[:, 2], 1)
-        return np.asarray(plain * (1 + np.exp(theta["m0"]) / m) * (1 + np.exp(theta["n0"]) / n) * (1 + np.exp(theta["k0"]) / k))
+        return np.asarray(
+            plain * (1 + np.exp(theta["m0"]) / m) * (1 + np.exp(theta["n0"]) / n) * (1 + np.exp(theta["k0"]) / k)
+        )
     return np.asarray(plain)
 
 
 def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
     """Waves of tiles over the units: the best tile and split, as a library would choose, and for convolutions the best algorithm."""
     batch, m, n, k = features.gemm.T
-    # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of attention).
+    # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of
+    # attention).
     scale = features.flop / np.maximum(2 * batch * m * n * k, 1)
     if "winograd" not in theta:
         return np.asarray(scale * _waves(theta, features.gemm, features.element_bytes))
@@ -159,9 +170,14 @@ def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -
     """
     large, small, c_out, c_in = tiled.T
     per_byte = element_bytes * np.exp(-theta["bandwidth"])
-    filters, images = np.exp(theta["filters"]) * c_out * c_in * per_byte, np.exp(theta["images"]) * large * (c_in + c_out) * per_byte
+    filters, images = (
+        np.exp(theta["filters"]) * c_out * c_in * per_byte,
+        np.exp(theta["images"]) * large * (c_in + c_out) * per_byte,
+    )
     product = np.stack([np.full(len(tiled), 36.0), large, c_out, c_in], axis=1)
-    through_memory = np.exp(theta["winograd"]) * _waves(theta, product, element_bytes, splits=WHOLE_K) + 72 * images + 81 * filters
+    through_memory = (
+        np.exp(theta["winograd"]) * _waves(theta, product, element_bytes, splits=WHOLE_K) + 72 * images + 81 * filters
+    )
     product = np.stack([np.ones(len(tiled)), 16 * small, c_out, c_in], axis=1)
     at_once = np.exp(theta["fused"]) * _waves(theta, product, element_bytes, FUSED_TILE, WHOLE_K) + 25 * filters
     return np.asarray(np.minimum(through_memory, at_once))
@@ -202,7 +218,9 @@ def _waves(
 
 def costs(theta: Mapping[str, float], features: Features) -> Floats:
     """Fixed cost of each row's launch mode; a mode that was never seen takes the smallest that was."""
-    known = {name.removeprefix("cost."): float(np.exp(value)) for name, value in theta.items() if name.startswith("cost.")}
+    known = {
+        name.removeprefix("cost."): float(np.exp(value)) for name, value in theta.items() if name.startswith("cost.")
+    }
     least = min(known.values())
     found = np.full(len(features), least)
     for launch, seconds in known.items():
@@ -212,7 +230,11 @@ def costs(theta: Mapping[str, float], features: Features) -> Floats:
 
 def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Floats, Floats, Floats, Floats]:
     """Total seconds, and cost, compute and memory seconds."""
-    cost, compute, memory = costs(theta, features), compute_seconds(form, theta, features), memory_seconds(theta, features)
+    cost, compute, memory = (
+        costs(theta, features),
+        compute_seconds(form, theta, features),
+        memory_seconds(theta, features),
+    )
     power = 1 + np.exp(theta["sharpness"])
     most = np.maximum(np.maximum(compute, memory), 1e-30)
     joined = most * ((compute / most) ** power + (memory / most) ** power) ** (1 / power)

@@ -1,9 +1,10 @@
 """Operators timed one call at a time among others: what one costs inside a model.
 
-Called again and again, an operator finds its data, its code and the team of threads where its last call left them. Inside a model
-other operators have run since, and every one pays for fetching them back: a few microseconds to a multiple of its time. A stream
-is a group of operators called in turn, so that a known number of bytes lies between two calls of one; each call is timed alone.
-Like a model, a group has a few kinds of operators in many sizes: code is fetched again as well as data, and kinds share it.
+Called again and again, an operator finds its data, its code and the team of threads where its last call left them.
+Inside a model other operators have run since, and every one pays for fetching them back: a few microseconds to a
+multiple of its time. A stream is a group of operators called in turn, so that a known number of bytes lies between two
+calls of one; each call is timed alone. Like a model, a group has a few kinds of operators in many sizes: code is
+fetched again as well as data, and kinds share it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Call = Callable[[], object]
 
-# Bytes between two calls of one operator: from well inside a core's own cache to well outside of it. The last is what "cold" means.
+# Bytes between two calls of one operator: from well inside a core's own cache to well outside of it. The last is what
+# "cold" means.
 STREAMS = (4e5, 1.6e6, 6.4e6, 2.4e7)
 COLD = STREAMS[-1]
 # Operators of a group: fewer would leave too much of each other's code behind, and more add nothing.
@@ -26,13 +28,13 @@ LEAST, MOST = 6, 64
 KINDS = 4
 # Rows that tell how the cost grows with the bytes between two calls; the last stream visits all rows.
 PROBES = 500
-# The first turns bring a group in and teach branch predictors its order, as when a model runs again and again; the smallest of the
-# others stands.
+# The first turns bring a group in and teach branch predictors its order, as when a model runs again and again; the
+# smallest of the others stands.
 LEARNING = 2
 TURNS = 6
 
 
-def hands(names: Sequence[str], order: Sequence[int]) -> list[list[int]]:
+def interleaved_batches(names: Sequence[str], order: Sequence[int]) -> list[list[int]]:
     """Deal an order out by kind, `KINDS` kinds to a hand; kinds are dealt as the order meets them."""
     hand = {name: place // KINDS for place, name in enumerate(dict.fromkeys(names[each] for each in order))}
     dealt: dict[int, list[int]] = {}
@@ -101,7 +103,11 @@ def halfway(extra: dict[float, Floats]) -> tuple[float, float]:
     powers = np.linspace(0.3, 2.0, 35)
     halves = np.geomspace(STREAMS[0] / 4, COLD, 61)
     grid = [
-        (float(np.abs(np.array([share_paid(np.exp(x), h, p) / share_paid(COLD, h, p) for x in logs]) - odds).sum()), h, p)
+        (
+            float(np.abs(np.array([share_paid(np.exp(x), h, p) / share_paid(COLD, h, p) for x in logs]) - odds).sum()),
+            h,
+            p,
+        )
         for h in halves
         for p in powers
     ]

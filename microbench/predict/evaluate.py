@@ -52,7 +52,10 @@ def evaluate(made: OperatorFit, features: Features) -> Evaluated:
     try:
         total, cost, compute, memory = analytic.terms(made.form, theta, features)
     except (KeyError, ValueError) as error:
-        says = f"the calibration's fit of {made.family} {made.dtype} cannot be evaluated ({error}); fit or measure it again"
+        says = (
+            f"the calibration's fit of {made.family} {made.dtype} cannot be evaluated ({error}); fit or measure it "
+            "again"
+        )
         raise UsageError(says) from None
     log_seconds = np.log(total)
     spread = np.full(len(features), made.correction.get("noise", NOISE))

@@ -12,7 +12,17 @@ from microbench.errors import UsageError
 from microbench.hardware.tables import gpus
 from microbench.operators.table import Table, read_rows
 from microbench.predict.fit_family import ROWS_FOR_FIT, Nominal, fit_table
-from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, Finding, Fits, MemoryLevel, OperatorFit
+from microbench.records import (
+    Ceiling,
+    Characterisation,
+    Cost,
+    Device,
+    Estimate,
+    Finding,
+    Fits,
+    MemoryLevel,
+    OperatorFit,
+)
 from microbench.storage.store import SCHEMA
 
 if TYPE_CHECKING:
@@ -21,7 +31,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CASE = "fitted from rows"
-# Rows whose work takes so long by the nominal figures that no launch hides a wrong unit, and how many of them must agree.
+# Rows whose work takes so long by the nominal figures that no launch hides a wrong unit, and how many of them must
+# agree.
 LARGE_S = 2e-5
 LARGE_ROWS = 3
 # Winograd's algorithm, caches and a boost clock beat the printed figures by less; poor kernels miss them by less.
@@ -46,11 +57,19 @@ def nominal_of(name: str) -> Nominal:
     for rate in row.chip.rates:
         value = row.sms * rate.flop * row.clock_hz(rate.unit, rate.dtype)
         peak[rate.dtype] = max(peak.get(rate.dtype, 0.0), value)
-    return Nominal(peak=peak, bandwidth=row.memory_bandwidth, units=float(row.sms), caches=((float(row.l2_bytes), None),), kind="cuda")
+    return Nominal(
+        peak=peak,
+        bandwidth=row.memory_bandwidth,
+        units=float(row.sms),
+        caches=((float(row.l2_bytes), None),),
+        kind="cuda",
+    )
 
 
 def fit(
-    rows: Table | str | Path | io.TextIOBase | pd.DataFrame, nominal: Nominal | str | None = None, name: str = "fitted rows"
+    rows: Table | str | Path | io.TextIOBase | pd.DataFrame,
+    nominal: Nominal | str | None = None,
+    name: str = "fitted rows",
 ) -> Characterisation:
     """Fit a device from operator rows that somebody measured.
 
@@ -66,7 +85,8 @@ def fit(
     Returns
     -------
     Characterisation
-        With an ``OperatorFit`` per family, dtype and cache state, the ceilings they imply, and what is doubted as findings.
+        With an ``OperatorFit`` per family, dtype and cache state, the ceilings they imply, and what is doubted as
+        findings.
 
     Raises
     ------
@@ -100,9 +120,13 @@ def fit(
 
 def _faults(table: Table) -> list[Finding]:
     listed = sorted(table.faults.items())
-    found = [Finding(code="bad-row", severity="warning", says=f"row {place + 1}: {says}") for place, says in listed[:20]]
+    found = [
+        Finding(code="bad-row", severity="warning", says=f"row {place + 1}: {says}") for place, says in listed[:20]
+    ]
     if len(listed) > 20:
-        found.append(Finding(code="bad-rows", severity="warning", says=f"{len(listed) - 20} further rows could not be read."))
+        found.append(
+            Finding(code="bad-rows", severity="warning", says=f"{len(listed) - 20} further rows could not be read.")
+        )
     return found
 
 
@@ -120,7 +144,10 @@ def _units(table: Table, known: Nominal) -> list[Finding]:
             continue
         ratio = float(np.median(batch.seconds[large] / roofline[large]))
         if not FASTER < ratio < SLOWER:
-            says = f"{batch.row.name} {batch.dtype} takes {ratio:.3g} times what the nominal figures say, in the median of large rows."
+            says = (
+                f"{batch.row.name} {batch.dtype} takes {ratio:.3g} times what the nominal figures say, in the median "
+                "of large rows."
+            )
             remedy = "Check that seconds are seconds, and that the figures are this device's"
             found.append(Finding(code="unit-doubtful", severity="warning", says=says, remedy=remedy))
     return found
@@ -185,4 +212,6 @@ def _costs(fits: tuple[OperatorFit, ...]) -> tuple[Cost, ...]:
         for launch, seconds in made.cost_s.items():
             if launch not in least or seconds < least[launch][0]:
                 least[launch] = (seconds, made.rows)
-    return tuple(Cost(name=f"launch.{launch}", seconds=_estimate(*found), case=_CASE) for launch, found in least.items())
+    return tuple(
+        Cost(name=f"launch.{launch}", seconds=_estimate(*found), case=_CASE) for launch, found in least.items()
+    )

@@ -1,8 +1,9 @@
 """Fit operator families: physical parameters under a prior, a local correction, and intervals that were cross-validated.
 
-The rows may be ours or somebody else's: shapes and seconds are all it takes. Per family and dtype the physics of `physics` is
-fitted by maximum a posteriori with a robust loss, `local` corrects what it leaves over, and the interval is conformal on the
-cross-validated residuals divided by the spread expected at their place, so that it widens with the distance from the data.
+The rows may be ours or somebody else's: shapes and seconds are all it takes. Per family and dtype the physics of
+`physics` is fitted by maximum a posteriori with a robust loss, `local` corrects what it leaves over, and the interval
+is conformal on the cross-validated residuals divided by the spread expected at their place, so that it widens with the
+distance from the data.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ ROWS_FOR_INTERVAL = 9
 ROWS_FOR_FIT = 5
 # With so many rows the 90 % quantile is known to a few points, and an operator need not share that of its family.
 ROWS_FOR_CODE = 30
-# Shares of printed peak and bandwidth that good GPU kernels reach; families that are not products are corrected by their factor.
+# Shares of printed peak and bandwidth that good GPU kernels reach; families that are not products are corrected by
+# their factor.
 REACHED, MOSTLY_REACHED = {"bmm": (0.9, 0.55), "convolution": (0.9, 0.65)}, (0.9, 0.85)
 # Rows that name the same operator twice and differ by more than this factor contradict each other.
 CONTRADICTION = 1.5
@@ -110,7 +112,14 @@ def _physics(
 
     starts = [np.zeros(len(names)), np.where(np.asarray(names) == "peak", -1.0, 0.0)]
     if near is not None:
-        starts = [np.clip((np.asarray([near.get(name, centre) for name, centre in zip(names, mean, strict=True)]) - mean) / spread, -5, 5)]
+        starts = [
+            np.clip(
+                (np.asarray([near.get(name, centre) for name, centre in zip(names, mean, strict=True)]) - mean)
+                / spread,
+                -5,
+                5,
+            )
+        ]
     best: Any = None
     for start in starts:
         found = least_squares(residuals, start, max_nfev=40 if near is None else 8, bounds=(-6, 6))
@@ -160,7 +169,9 @@ def fit_family(
         dtype=dtype,
         rows=len(features),
         form=form,
-        cost_s={name.removeprefix("cost."): math.exp(value) for name, value in theta.items() if name.startswith("cost.")},
+        cost_s={
+            name.removeprefix("cost."): math.exp(value) for name, value in theta.items() if name.startswith("cost.")
+        },
         terms={name: math.exp(value) for name, value in theta.items() if not name.startswith("cost.")},
         codes=made.codes,
         scale=tuple(float(value) for value in made.scale),
@@ -212,7 +223,10 @@ def _by_code(code: npt.NDArray[np.object_], scores: Floats) -> dict[str, float]:
 
 
 def _cross_validate(
-    features: Features, seconds: Floats, model: tuple[Prior, str, Mapping[str, float], float], fitted: gaussian_process.Fitted
+    features: Features,
+    seconds: Floats,
+    model: tuple[Prior, str, Mapping[str, float], float],
+    fitted: gaussian_process.Fitted,
 ) -> Floats:
     """Residuals of rows that the fit of their fold has not seen, over the spread expected at their place."""
     prior, form, near, noise = model
@@ -271,13 +285,15 @@ def fit_table(table: Table, nominal: Nominal | None = None) -> tuple[tuple[Opera
         if len(features) < ROWS_FOR_FIT:
             findings.append(_too_few(family, dtype, len(features)))
             continue
-        # A fit factorises thousands of small matrices: dealing those out to threads gains nothing, and on a busy machine every barrier
-        # waits for a thread that is not running.
+        # A fit factorises thousands of small matrices: dealing those out to threads gains nothing, and on a busy
+        # machine every barrier waits for a thread that is not running.
         with threadpool_limits(limits=1, user_api="blas"):
             made = fit_family(features, seconds, dtype, nominal)
         index = np.concatenate([part[2] for part in parts])
         made = replace(
-            made, cache="cold" if cache == "cold" else "hot", distrusted=tuple(sorted(int(index[place]) for place in made.distrusted))
+            made,
+            cache="cold" if cache == "cold" else "hot",
+            distrusted=tuple(sorted(int(index[place]) for place in made.distrusted)),
         )
         findings += _doubts(made)
         fits.append(made)
@@ -288,7 +304,9 @@ def _too_few(family: str, dtype: str, rows: int) -> Finding:
     return Finding(
         code="too-few-rows",
         severity="warning",
-        says=f"{family} {dtype} has {rows} different rows; a fit needs {ROWS_FOR_FIT}, an interval {ROWS_FOR_INTERVAL}.",
+        says=(
+            f"{family} {dtype} has {rows} different rows; a fit needs {ROWS_FOR_FIT}, an interval {ROWS_FOR_INTERVAL}."
+        ),
         remedy="Measure more shapes, small to large.",
     )
 
@@ -310,7 +328,10 @@ def _doubts(made: OperatorFit) -> list[Finding]:
             Finding(
                 code="distrusted-rows",
                 severity="warning",
-                says=f"{made.family} {made.dtype}: {len(made.distrusted)} rows disagree with their neighbours: row {rows}.",
+                says=(
+                    f"{made.family} {made.dtype}: {len(made.distrusted)} rows disagree with their neighbours: row "
+                    f"{rows}."
+                ),
                 remedy="Measure them again.",
             )
         )
@@ -321,7 +342,9 @@ def _merge(
     features: Features, seconds: Floats, index: npt.NDArray[np.int64], findings: list[Finding]
 ) -> tuple[Features, Floats, npt.NDArray[np.int64]]:
     """Rows that name the same operator become one with the (lower) median time; those that contradict each other are named."""
-    keys: Sequence[bytes] = [row.tobytes() for row in np.column_stack([features.coordinates, features.flop, features.bytes, features.gemm])]
+    keys: Sequence[bytes] = [
+        row.tobytes() for row in np.column_stack([features.coordinates, features.flop, features.bytes, features.gemm])
+    ]
     _, first, inverse = np.unique(np.asarray(keys, dtype=object), return_index=True, return_inverse=True)
     if len(first) == len(keys):
         return features, seconds, index
@@ -337,7 +360,10 @@ def _merge(
                 Finding(
                     code="contradictory-rows",
                     severity="warning",
-                    says=f"rows {rows} name one operator, {times.max() / times.min():.1f} times apart; their lower median is used.",
+                    says=(
+                        f"rows {rows} name one operator, {times.max() / times.min():.1f} times apart; their lower "
+                        "median is used."
+                    ),
                     remedy="Keep the right one.",
                 )
             )

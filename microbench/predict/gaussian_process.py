@@ -1,8 +1,8 @@
 """Local correction: what the physics leaves over, interpolated between calibration rows and shrunk where there are few.
 
-A Gaussian process on log shapes with one Matern kernel. Its amplitude, reach and noise have priors, so that twenty rows correct
-little and two hundred a lot; far from every row the correction fades and the spread grows. Rows that disagree with their
-neighbours lose weight (Student-t), and are named.
+A Gaussian process on log shapes with one Matern kernel. Its amplitude, reach and noise have priors, so that twenty rows
+correct little and two hundred a lot; far from every row the correction fades and the spread grows. Rows that disagree
+with their neighbours lose weight (Student-t), and are named.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ HYPER_MEAN = np.log(np.array([0.15, 2.5, 0.05, 1.0]))
 HYPER_SPREAD = np.array([0.5, 0.5, 0.6, 0.6])
 # How much the reach along one coordinate may differ from the common one (ln).
 RELEVANCE_SPREAD = 0.4
-# Multiply-adds of a slice of the kernel: what stays in a core's own cache, and what a library multiplies without calling for help
-# from threads that are all at work already.
+# Multiply-adds of a slice of the kernel: what stays in a core's own cache, and what a library multiplies without
+# calling for help from threads that are all at work already.
 ALONE = 1 << 18
 _SQRT3 = float(np.sqrt(3.0))
 
@@ -79,7 +79,9 @@ class Correction:
         return mean.astype(np.float64), np.sqrt(self.noise**2 + self.amplitude**2 * np.maximum(1 - near**2, 0))
 
 
-def embed(coordinates: Floats, code: npt.NDArray[np.object_], codes: Sequence[str], scale: Floats, apart: float) -> npt.NDArray[np.float32]:
+def embed(
+    coordinates: Floats, code: npt.NDArray[np.object_], codes: Sequence[str], scale: Floats, apart: float
+) -> npt.NDArray[np.float32]:
     """Positions in which one unit is one reach."""
     axes = [coordinates * scale]
     if len(codes) > 1:
@@ -93,7 +95,9 @@ _Singles = npt.NDArray[np.float32]
 def _left(rows: _Singles) -> _Singles:
     """Rows with their squares and a one appended, so that a product with `_right` gives 3 x squared distances."""
     scaled = rows * np.float32(_SQRT3)
-    return np.concatenate([scaled, np.einsum("ij,ij->i", scaled, scaled)[:, None], np.ones((len(rows), 1), dtype=np.float32)], axis=1)
+    return np.concatenate(
+        [scaled, np.einsum("ij,ij->i", scaled, scaled)[:, None], np.ones((len(rows), 1), dtype=np.float32)], axis=1
+    )
 
 
 def _right(rows: _Singles) -> _Singles:
@@ -124,7 +128,11 @@ def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats
     """Fit a correction and its hyperparameters; of very many rows a seeded sample is kept."""
     codes = tuple(sorted(set(code.tolist())))
     rng = np.random.default_rng(len(residual))
-    keep = np.arange(len(residual)) if len(residual) <= MOST_POINTS else np.sort(rng.permutation(len(residual))[:MOST_POINTS])
+    keep = (
+        np.arange(len(residual))
+        if len(residual) <= MOST_POINTS
+        else np.sort(rng.permutation(len(residual))[:MOST_POINTS])
+    )
     coordinates, code, residual = coordinates[keep], code[keep], residual[keep]
     search = np.arange(len(keep)) if len(keep) <= SEARCH_ROWS else rng.permutation(len(keep))[:SEARCH_ROWS]
     weights = _first_weights(residual)
@@ -207,13 +215,19 @@ def _search(start: Floats, data: _Data, codes: tuple[str, ...]) -> Floats:
         except (LinAlgError, np.linalg.LinAlgError):
             return 1e9
         solved = np.linalg.solve(lower, residual)
-        return float(0.5 * solved @ solved + np.log(np.diag(lower)).sum() + 0.5 * (((hyper - mean) / spread) ** 2).sum())
+        return float(
+            0.5 * solved @ solved + np.log(np.diag(lower)).sum() + 0.5 * (((hyper - mean) / spread) ** 2).sum()
+        )
 
     bounds = [(centre - 4 * width, centre + 4 * width) for centre, width in zip(mean, spread, strict=True)]
-    return np.asarray(minimize(badness, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25, "eps": 1e-3}).x)
+    return np.asarray(
+        minimize(badness, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25, "eps": 1e-3}).x
+    )
 
 
-def thin(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> tuple[Floats, npt.NDArray[np.object_], Floats]:
+def thin(
+    coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats
+) -> tuple[Floats, npt.NDArray[np.object_], Floats]:
     """At most `MOST_POINTS` rows, a seeded sample."""
     if len(residual) <= MOST_POINTS:
         return coordinates, code, residual

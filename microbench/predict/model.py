@@ -1,8 +1,8 @@
 """A captured model's time, memory and limits from the predictions of its operators.
 
-On a processor operators run one after another, so times add up; each lies between its hot and its cold time, by how much else the
-model touches before it comes back. On a GPU the host issues while the device works: the longer of the two decides, after a first
-launch and before a last synchronisation.
+On a processor operators run one after another, so times add up; each lies between its hot and its cold time, by how
+much else the model touches before it comes back. On a GPU the host issues while the device works: the longer of the two
+decides, after a first launch and before a last synchronisation.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def _columns(graph: Graph, calibration: Characterisation) -> Columns:
         return predict_table(table_of(graph.operators), calibration, float(graph.parameter_bytes))
     hot = predict_table(table_of(graph.operators), calibration)
     cold = predict_table(table_of([replace(each, cache="cold") for each in graph.operators]), calibration)
-    paid = [share_paid(size, reuse["half_bytes"], reuse["power"]) for size in (float(graph.peak_bytes), reuse["cold_bytes"])]
+    paid = [
+        share_paid(size, reuse["half_bytes"], reuse["power"]) for size in (float(graph.peak_bytes), reuse["cold_bytes"])
+    ]
     share = paid[0] / paid[1]
     between = {
         name: np.maximum(getattr(hot, name) + share * (getattr(cold, name) - getattr(hot, name)), LEAST_SECONDS)
@@ -113,11 +115,18 @@ def _columns(graph: Graph, calibration: Characterisation) -> Columns:
 def _interval(total: float, sums: tuple[float, float], residuals: Mapping[str, float]) -> Estimate:
     """From the errors of whole models that were measured beside the operators; without any, from the operators' own intervals."""
     if len(residuals) < LEAST_MODELS:
-        return Estimate(value=total, low=min(sums[0], total), high=max(sums[1], total), basis="sums of the operators' lows and highs")
+        return Estimate(
+            value=total,
+            low=min(sums[0], total),
+            high=max(sums[1], total),
+            basis="sums of the operators' lows and highs",
+        )
     width = max(abs(error) for error in residuals.values())
     confidence = len(residuals) / (len(residuals) + 1)
     basis = f"the largest error of {len(residuals)} measured models"
-    return Estimate(value=total, low=total * math.exp(-width), high=total * math.exp(width), basis=basis, confidence=confidence)
+    return Estimate(
+        value=total, low=total * math.exp(-width), high=total * math.exp(width), basis=basis, confidence=confidence
+    )
 
 
 def _overlapped(columns: Columns, known: np.ndarray, sums: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -150,6 +159,8 @@ def _ceilings(calibration: Characterisation, operators: Sequence[Op]) -> tuple[d
 def _unknown(graph: Graph) -> list[Finding]:
     if not graph.unknown:
         return []
-    names = ", ".join(f"{name} x{count}" for name, count in sorted(graph.unknown.items(), key=lambda item: -item[1])[:8])
+    names = ", ".join(
+        f"{name} x{count}" for name, count in sorted(graph.unknown.items(), key=lambda item: -item[1])[:8]
+    )
     says = f"{sum(graph.unknown.values())} operators of {graph.name} have no rule and are not in the sum: {names}."
     return [Finding(code="operators-without-rule", severity="warning", says=says)]

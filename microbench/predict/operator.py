@@ -1,7 +1,7 @@
 """How long an operator takes on a measured device, and what limits it.
 
-``seconds = cost(launch mode) + roofline(work, ceilings at the level that holds the working set)``, corrected by what calibration
-learnt about the family where there is a fit, and with a wide interval where there is none.
+``seconds = cost(launch mode) + roofline(work, ceilings at the level that holds the working set)``, corrected by what
+calibration learnt about the family where there is a fit, and with a wide interval where there is none.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def roofs(calibration: Characterisation, dtype: str) -> Roofs:
     if peak is None:
         known = sorted({str(row.dtype) for row in calibration.ceilings if row.measures == "compute"})
         raise UsageError(
-            f"the calibration has no {dtype} compute ceiling (it has {', '.join(known) or 'none'}); run 'microbench run --dtype {dtype}'"
+            f"the calibration has no {dtype} compute ceiling (it has {', '.join(known) or 'none'}); run 'microbench "
+            f"run --dtype {dtype}'"
         )
     memory = memory_levels(calibration)
     if not memory.names:
@@ -111,7 +112,9 @@ def roofs(calibration: Characterisation, dtype: str) -> Roofs:
         peak=peak.rate.value,
         peak_name=peak.name,
         memory=memory,
-        cost_s={launch: next((costs[name] for name in names if name in costs), 0.0) for launch, names in _COST_NAMES.items()},
+        cost_s={
+            launch: next((costs[name] for name in names if name in costs), 0.0) for launch, names in _COST_NAMES.items()
+        },
     )
 
 
@@ -149,7 +152,14 @@ def plain(batch: Batch, bounds: Roofs) -> dict[str, Floats]:
     compute = flop / bounds.peak
     memory = traffic / np.asarray(bounds.memory.bandwidth)[level]
     cost = np.full(len(batch), bounds.cost_s[batch.launch])
-    return {"flop": flop, "bytes": traffic, "level": level.astype(np.float64), "compute": compute, "memory": memory, "cost": cost}
+    return {
+        "flop": flop,
+        "bytes": traffic,
+        "level": level.astype(np.float64),
+        "compute": compute,
+        "memory": memory,
+        "cost": cost,
+    }
 
 
 def predict_table(table: Table, calibration: Characterisation, footprint: float = 0.0) -> Columns:
@@ -180,7 +190,11 @@ def predict_table(table: Table, calibration: Characterisation, footprint: float 
         if finding is not None:
             findings.append(finding)
         try:
-            _fill(columns, batch, _local(made, batch, footprint, held) if made else _plain(batch, roofs(calibration, batch.dtype)))
+            _fill(
+                columns,
+                batch,
+                _local(made, batch, footprint, held) if made else _plain(batch, roofs(calibration, batch.dtype)),
+            )
         except UsageError as error:
             refused.append(str(error))
             findings.append(Finding(code="no-ceiling", severity="error", says=str(error)))
@@ -194,11 +208,18 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
     family = batch.row.family
     fits = [row for row in calibration.fits.operators if row.family == family and row.dtype == batch.dtype]
     if not fits:
-        says = f"{family} {batch.dtype} was never calibrated on this device; the plain roofline is used, with a wide interval."
-        return None, Finding(code="family-not-calibrated", severity="warning", says=says, remedy="microbench run, with torch installed")
+        says = (
+            f"{family} {batch.dtype} was never calibrated on this device; the plain roofline is used, with a wide "
+            "interval."
+        )
+        return None, Finding(
+            code="family-not-calibrated", severity="warning", says=says, remedy="microbench run, with torch installed"
+        )
     chosen = next((row for row in fits if row.cache == batch.cache), fits[0])
     if chosen.cache != batch.cache:
-        says = f"{family} {batch.dtype} was calibrated with a {chosen.cache} cache and is asked for a {batch.cache} one."
+        says = (
+            f"{family} {batch.dtype} was calibrated with a {chosen.cache} cache and is asked for a {batch.cache} one."
+        )
         return chosen, Finding(code="other-cache", severity="info", says=says)
     return chosen, None
 
@@ -207,7 +228,8 @@ def _local(made: OperatorFit, batch: Batch, footprint: float, held: Levels) -> d
     """Columns of a calibrated batch, computed in pieces that stay in cache; levels are named by what holds the bytes."""
     size = len(batch)
     columns: dict[str, Any] = {
-        name: np.empty(size) for name in ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
+        name: np.empty(size)
+        for name in ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
     }
     columns |= {name: np.empty(size, dtype=object) for name in ("limiter", "level", "basis")}
     names = np.asarray(held.names, dtype=object)
@@ -288,7 +310,9 @@ def _largest(compute: Floats, memory: Floats, cost: Floats) -> npt.NDArray[np.in
     return found
 
 
-def limiters(names: Sequence[str], level: npt.NDArray[np.int64], terms: tuple[Floats, Floats, Floats]) -> npt.NDArray[np.object_]:
+def limiters(
+    names: Sequence[str], level: npt.NDArray[np.int64], terms: tuple[Floats, Floats, Floats]
+) -> npt.NDArray[np.object_]:
     """Name the largest of the terms compute, memory and cost of each row: ``compute``, ``memory:<level>`` or ``cost``."""
     said = np.asarray(["compute", "cost", *(f"memory:{name}" for name in names)], dtype=object)
     chosen: npt.NDArray[np.object_] = said[np.choose(_largest(*terms), [0, 2 + level, 1])]

@@ -1,8 +1,8 @@
 """Timing operators in rounds: every operator is visited once a round, in seeded order, and the lower envelope over rounds is its time.
 
-Disturbance is one-sided and comes in episodes of seconds. An episode spoils one visit of many operators and not all visits of
-one, so that the smallest of several rounds is the quiet time. On a processor every round also times each operator among others
-(`streams`), because inside a model it is never called twice in a row.
+Disturbance is one-sided and comes in episodes of seconds. An episode spoils one visit of many operators and not all
+visits of one, so that the smallest of several rounds is the quiet time. On a processor every round also times each
+operator among others (`streams`), because inside a model it is never called twice in a row.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Call = Callable[[], object]
 # Hears between two operators what comes next, the number of the round, the share that is done and the seconds left.
-Told = Callable[[str, int, float, float], None]
+OnProgress = Callable[[str, int, float, float], None]
 
 # A sample lasts at least so long, and a visit takes so many; the smallest stands for the visit.
 SAMPLE_S = 0.4e-3
 SAMPLES = 3
 # A sample of a whole model lasts so long.
 WHOLE_S = 5e-3
-# Operators stay prepared between rounds while they fit into this share of free memory; the rest are prepared at each visit.
+# Operators stay prepared between rounds while they fit into this share of free memory; the rest are prepared at each
+# visit.
 KEPT_SHARE = 0.25
 # For the time left: the share of a round that operators alone take, and the share of a round from which on it is told.
 _ALONE = 0.7
@@ -56,13 +57,14 @@ class Effort:
 class Rounds:
     """Seconds of each operator (row) in each round (column); NaN where it could not run.
 
-    ``among`` has the same by the bytes that other operators touched between two calls, ``whole`` seconds of whole models by name.
+    ``among`` has the same by the bytes that other operators touched between two calls, ``whole`` seconds of whole
+    models by name.
     """
 
     operators: tuple[Op, ...]
     seconds: Floats
     findings: tuple[Finding, ...] = ()
-    among: dict[float, Floats] = field(default_factory=dict)
+    interleaved: dict[float, Floats] = field(default_factory=dict)
     whole: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -73,18 +75,18 @@ class Rounds:
     @property
     def cold(self) -> Floats:
         """Time after many bytes of other operators: the median over rounds, each with other neighbours; NaN where none was timed."""
-        return middle(self.among[cold_cache.COLD]) if self.among else np.full(len(self.operators), np.nan)
+        return middle(self.interleaved[cold_cache.COLD]) if self.interleaved else np.full(len(self.operators), np.nan)
 
     def halves(self, cold: bool = False) -> tuple[Floats, Floats]:
         """Times of the even and of the odd rounds: two measurements of the same rows."""
-        seconds, over = (self.among[cold_cache.COLD], middle) if cold else (self.seconds, lowest)
+        seconds, over = (self.interleaved[cold_cache.COLD], middle) if cold else (self.seconds, lowest)
         return over(seconds[:, ::2]), over(seconds[:, 1::2])
 
     def take(self, first: int, last: int) -> Rounds:
         """Rows from ``first`` up to ``last``."""
         rows = slice(first, last)
-        among = {reuse: seconds[rows] for reuse, seconds in self.among.items()}
-        return replace(self, operators=self.operators[rows], seconds=self.seconds[rows], among=among)
+        interleaved = {reuse: seconds[rows] for reuse, seconds in self.interleaved.items()}
+        return replace(self, operators=self.operators[rows], seconds=self.seconds[rows], interleaved=interleaved)
 
 
 def lowest(seconds: Floats) -> Floats:
@@ -113,7 +115,7 @@ class _Visit:
 class _Teller:
     """Estimates how far a measurement is: by the time it may take, or by the rounds it must do where those take longer."""
 
-    told: Told | None
+    told: OnProgress | None
     effort: Effort
     started: float = field(default_factory=time.monotonic)
     rounds: int = 0
@@ -130,7 +132,11 @@ class _Teller:
 
 
 def measure(
-    operators: Sequence[Op], place: str, effort: Effort, whole: Mapping[str, Call] | None = None, told: Told | None = None
+    operators: Sequence[Op],
+    place: str,
+    effort: Effort,
+    whole: Mapping[str, Call] | None = None,
+    told: OnProgress | None = None,
 ) -> Rounds:
     """Time operators until the time is up.
 
@@ -156,23 +162,25 @@ def measure(
     state = [_Visit(op=operator) for operator in operators]
     findings: list[Finding] = []
     columns: list[Floats] = []
-    among: dict[float, list[Floats]] = {reuse: [] for reuse in (cold_cache.STREAMS if place == "cpu" else ())}
+    interleaved: dict[float, list[Floats]] = {reuse: [] for reuse in (cold_cache.STREAMS if place == "cpu" else ())}
     models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
-    shuffler = random.Random(effort.seed)  # noqa: S311 - the order is no secret
+    shuffler = random.Random(effort.seed)
     teller = _Teller(told=told, effort=effort)
     until = teller.started + effort.limit_s
-    alone = _ALONE if among else 1.0
+    alone = _ALONE if interleaved else 1.0
     collecting = gc.isenabled()
     gc.disable()
     try:
         while len(columns) < effort.least or time.monotonic() < until:
             shuffler.shuffle(order)
-            columns.append(_round(state, order, library, findings, lambda name, share: teller.next(name, share * alone)))
+            columns.append(
+                _round(state, order, library, findings, lambda name, share: teller.next(name, share * alone))
+            )
             for name, call in (whole or {}).items():
                 models[name] = min(models[name], _whole(call, library.clock))
-            for part, (reuse, found) in enumerate(among.items()):
-                teller.next("operators among others", alone + (1 - alone) * part / len(among))
+            for part, (reuse, found) in enumerate(interleaved.items()):
+                teller.next("operators among others", alone + (1 - alone) * part / len(interleaved))
                 found.append(_stream(state, order, library, reuse))
             teller.rounds += 1
             gc.collect()
@@ -186,7 +194,7 @@ def measure(
         operators=tuple(operators),
         seconds=seconds,
         findings=tuple(findings),
-        among={reuse: np.stack(found, axis=1) for reuse, found in among.items()},
+        interleaved={reuse: np.stack(found, axis=1) for reuse, found in interleaved.items()},
         whole=models,
     )
 
@@ -215,7 +223,7 @@ def _stream(state: Sequence[_Visit], order: Sequence[int], library: _Library, re
     able = [place for place in order if state[place].times > 0 and (last or state[place].call is not None)]
     sizes = [visit.op.work.bytes for visit in state]
     names = [visit.op.name for visit in state]
-    for hand in cold_cache.hands(names, able if last else able[: cold_cache.PROBES]):
+    for hand in cold_cache.interleaved_batches(names, able if last else able[: cold_cache.PROBES]):
         for group in cold_cache.groups(sizes, hand, reuse):
             calls = [state[place].call or library.prepare(state[place].op) for place in group]
             column[group] = cold_cache.timed(calls)
@@ -230,7 +238,11 @@ def _whole(call: Call, clock: Callable[[Call, int], float]) -> float:
 
 
 def _round(
-    state: Sequence[_Visit], order: Sequence[int], library: _Library, findings: list[Finding], told: Callable[[str, float], None]
+    state: Sequence[_Visit],
+    order: Sequence[int],
+    library: _Library,
+    findings: list[Finding],
+    told: Callable[[str, float], None],
 ) -> Floats:
     column = np.full(len(state), np.nan)
     free = psutil.virtual_memory().available

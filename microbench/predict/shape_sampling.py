@@ -1,7 +1,7 @@
 """The designed sweep that calibrates operators: small to large in FLOP and in bytes, round sizes and odd ones, per family.
 
-Sizes are drawn log-uniformly with a seed and kept where their work fits the limits, so that `validate` can draw fresh ones from
-the same population: an interval promises something about rows drawn like those that it was calibrated on.
+Sizes are drawn log-uniformly with a seed and kept where their work fits the limits, so that `validate` can draw fresh
+ones from the same population: an interval promises something about rows drawn like those that it was calibrated on.
 """
 
 from __future__ import annotations
@@ -77,18 +77,37 @@ def _dense(s: Sizes) -> dict[str, Any]:
 
 def _grouped(s: Sizes) -> dict[str, Any]:
     groups = s.pick(2, 4, 8, 16, 32)
-    return _image(s) | {"c_in": groups * s.log(2, 32), "c_out": groups * s.log(2, 32), "groups": groups, "kh": s.pick(1, 3, 3), "pad": 1}
+    return _image(s) | {
+        "c_in": groups * s.log(2, 32),
+        "c_out": groups * s.log(2, 32),
+        "groups": groups,
+        "kh": s.pick(1, 3, 3),
+        "pad": 1,
+    }
 
 
 def _depthwise(s: Sizes) -> dict[str, Any]:
     channels, kernel = s.log(8, 1024), s.pick(3, 3, 5, 7)
-    shape = {"c_in": channels, "c_out": channels, "groups": channels, "kh": kernel, "pad": kernel // 2, "stride": s.pick(1, 1, 2)}
+    shape = {
+        "c_in": channels,
+        "c_out": channels,
+        "groups": channels,
+        "kh": kernel,
+        "pad": kernel // 2,
+        "stride": s.pick(1, 1, 2),
+    }
     return _image(s) | shape
 
 
 def _turned(s: Sizes) -> dict[str, Any]:
     kernel = s.pick(2, 3, 4)
-    return _image(s) | {"c_in": s.log(4, 256), "c_out": s.log(4, 256), "kh": kernel, "stride": s.pick(1, 2, 2), "pad": s.pick(0, 1)}
+    return _image(s) | {
+        "c_in": s.log(4, 256),
+        "c_out": s.log(4, 256),
+        "kh": kernel,
+        "stride": s.pick(1, 2, 2),
+        "pad": s.pick(0, 1),
+    }
 
 
 def _window(s: Sizes) -> dict[str, Any]:
@@ -126,7 +145,10 @@ _DRAWS: Mapping[str, tuple[tuple[str, ...], Draw]] = {
     "conv2d.grouped": (("conv2d",), _grouped),
     "conv2d.depthwise": (("conv2d",), _depthwise),
     "conv_transpose2d": (("conv_transpose2d",), _turned),
-    "elementwise": (("add", "mul", "div", "relu", "gelu", "silu", "tanh", "exp", "sigmoid"), lambda s: {"size": s.log(64, 6_000_000)}),
+    "elementwise": (
+        ("add", "mul", "div", "relu", "gelu", "silu", "tanh", "exp", "sigmoid"),
+        lambda s: {"size": s.log(64, 6_000_000)},
+    ),
     "reduction": (("sum", "mean"), _rows),
     "softmax": (("softmax",), _rows),
     "layer_norm": (("layer_norm",), _rows),
@@ -135,7 +157,10 @@ _DRAWS: Mapping[str, tuple[tuple[str, ...], Draw]] = {
     "attention": (("attention",), _heads),
     "pooling": (("max_pool2d", "avg_pool2d"), _window),
     "movement": (("copy", "cat", "transpose"), lambda s: {"size": s.log(64, 6_000_000)}),
-    "embedding": (("gather", "embedding"), lambda s: {"rows": s.log(16, 65536), "cols": s.log(8, 1024), "count": s.log(1, 8192)}),
+    "embedding": (
+        ("gather", "embedding"),
+        lambda s: {"rows": s.log(16, 65536), "cols": s.log(8, 1024), "count": s.log(1, 8192)},
+    ),
     "lstm_cell": (("lstm_cell",), lambda s: {"b": s.log(1, 128), "input": s.log(8, 768), "hidden": s.log(8, 768)}),
     "lstm": (("lstm",), _layer),
 }

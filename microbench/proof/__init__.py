@@ -42,7 +42,6 @@ def _native(sheets: Sequence[Sheet]) -> dict[str, Proof]:
 
 def _cuda(sheets: Sequence[Sheet], device: Device) -> dict[str, Proof]:
     """Prove each kernel in the code of its family, shipped or compiled here; a family is read once."""
-    from microbench.hardware import cuda as probe
     from microbench.kernels.cuda.code import Code, Library, rows_and_reasons
     from microbench.proof import golden
 

@@ -1,12 +1,13 @@
 """What one SM of each compute target can do per clock: the table behind the static bounds.
 
-Rates of plain instructions are the throughput table of the CUDA C++ Programming Guide (results per clock and SM, by compute
-capability); tensor rates are the dense figures of the vendor's architecture papers divided by SMs and boost clock; FP64 of the 10.3
-and 12.0 parts and INT8 of 10.3, a token unit there, from their data sheets likewise. Where parts of one target differ (FP32
-accumulation on GeForce) the faster one stands, so that no loop is proven against a pipe that is slower than the one it may meet.
-Latencies in cycles are published micro-benchmarks (rounded up); where none is known the neighbour's stands. A wgmma or tcgen05.mma
-that adds to the accumulator of the one before follows it at once (single streams of them were seen to reach the peak), so its latency
-is its own 128 cycles. For mma.sync on 10.x, the legacy path, no rate is published: Hopper's stands.
+Rates of plain instructions are the throughput table of the CUDA C++ Programming Guide (results per clock and SM, by
+compute capability); tensor rates are the dense figures of the vendor's architecture papers divided by SMs and boost
+clock; FP64 of the 10.3 and 12.0 parts and INT8 of 10.3, a token unit there, from their data sheets likewise. Where
+parts of one target differ (FP32 accumulation on GeForce) the faster one stands, so that no loop is proven against a
+pipe that is slower than the one it may meet. Latencies in cycles are published micro-benchmarks (rounded up); where
+none is known the neighbour's stands. A wgmma or tcgen05.mma that adds to the accumulator of the one before follows it
+at once (single streams of them were seen to reach the peak), so its latency is its own 128 cycles. For mma.sync on
+10.x, the legacy path, no rate is published: Hopper's stands.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ PARTITIONS = 4  # warp schedulers an SM, one instruction a clock each, on every 
 class Architecture:
     """One compute target.
 
-    ``flop_per_clock`` is dense FLOP (or OP) per clock and SM by instruction class. ``shared_bytes``, ``l1_bytes``, ``l2_bytes`` and
-    ``dram_bytes`` are bytes per clock and SM, the last two the best of any part. ``latency`` is cycles from issue to dependent issue.
+    ``flop_per_clock`` is dense FLOP (or OP) per clock and SM by instruction class. ``shared_bytes``, ``l1_bytes``,
+    ``l2_bytes`` and ``dram_bytes`` are bytes per clock and SM, the last two the best of any part. ``latency`` is cycles
+    from issue to dependent issue.
     """
 
     target: str
@@ -47,7 +49,14 @@ _SLOW_F64 = _LATENCY | {"dfma": 48, "dmma": 400}
 
 def _plain(f64: int, f32: int, half2: int, bfloat2: int, i32: int = 64) -> dict[str, int]:
     """FLOP per clock and SM from multiply-adds (elements) per clock and SM; a dp4a does four."""
-    return {"dfma": 2 * f64, "ffma": 2 * f32, "hfma2": 2 * half2, "bfma2": 2 * bfloat2, "imad": 2 * i32, "idp4a": 8 * i32}
+    return {
+        "dfma": 2 * f64,
+        "ffma": 2 * f32,
+        "hfma2": 2 * half2,
+        "bfma2": 2 * bfloat2,
+        "imad": 2 * i32,
+        "idp4a": 8 * i32,
+    }
 
 
 def _tensor(f16: int, f64: int, fp8: int = 0, fp4: int = 0, i8: int = 0) -> dict[str, int]:
@@ -74,8 +83,9 @@ ARCHITECTURES: dict[str, Architecture] = {
         Architecture(target="sm_100a", flop_per_clock=_plain(64, 128, 256, 256) | _tensor(4096, 128)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384, "utcimma": 16384}, latency=_LATENCY,
                      dram_bytes=29, shared_capacity=228 << 10),
-        # INT8 of sm_103a is a slow unit (the compiler pads its loop): 0.15 POPS dense on a B300 and 0.165 on a GB300, whose FP32 is 75 and
-        # 80 TFLOP/s (Verda, "GB300 NVL72 architecture", after table 3 of NVIDIA's Blackwell architecture brief), so twice the FP32 rate.
+        # INT8 of sm_103a is a slow unit (the compiler pads its loop): 0.15 POPS dense on a B300 and 0.165 on a GB300,
+        # whose FP32 is 75 and 80 TFLOP/s (Verda, "GB300 NVL72 architecture", after table 3 of NVIDIA's Blackwell
+        # architecture brief), so twice the FP32 rate.
         Architecture(target="sm_103a", flop_per_clock=_plain(2, 128, 256, 256) | _tensor(4096, 4, i8=512)
                      | {"utchmma": 8192, "utchmma.tf32": 4096, "utcqmma": 16384}, latency=_SLOW_F64,
                      dram_bytes=29, shared_capacity=228 << 10),

@@ -1,7 +1,7 @@
 """What a cubin says about its kernels besides their code: parameters, registers, stack, from the ELF notes.
 
-The attribute numbers and the packing of a parameter record are those of the CUDA toolkit's own note format; the driver checks
-nothing of this at launch, so the proof does.
+The attribute numbers and the packing of a parameter record are those of the CUDA toolkit's own note format; the driver
+checks nothing of this at launch, so the proof does.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def resources(cubin: bytes) -> dict[str, Resources]:
 
 def _sections(cubin: bytes) -> list[_Section]:
     if cubin[:6] != b"\x7fELF\x02\x01":
-        raise UsageError("these bytes are no cubin (no 64-bit little-endian ELF header); pass a file made by nvcc -cubin or NVRTC")
+        raise UsageError(
+            "these bytes are no cubin (no 64-bit little-endian ELF header); pass a file made by nvcc -cubin or NVRTC"
+        )
     offset = struct.unpack_from("<Q", cubin, 0x28)[0]
     entry, count, names = struct.unpack_from("<HHH", cubin, 0x3A)
     raw = [struct.unpack_from("<IIQQQQIIQQ", cubin, offset + index * entry) for index in range(count)]

@@ -1,7 +1,7 @@
 """Whether the machine code of a CUDA kernel is what its row claims, and which bound limits it.
 
-`examine` reads one kernel of one cubin; `complaints` lists in sentences what differs from the row; `bounds` computes the static
-bounds of the loop from the architecture table. An empty list of complaints is the proof.
+`examine` reads one kernel of one cubin; `complaints` lists in sentences what differs from the row; `bounds` computes
+the static bounds of the loop from the architecture table. An empty list of complaints is the proof.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from microbench.proof import cubin as elf
 from microbench.proof import sass
 from microbench.proof.architecture import ARCHITECTURES, PARTITIONS, cycles, resident_blocks
 
-# How each class is spelled in SASS, per class of `CudaRow.math`. `.MMA` on an HFMA2 is another pipe for the same packed FMA.
+# How each class is spelled in SASS, per class of `CudaRow.math`. `.MMA` on an HFMA2 is another pipe for the same packed
+# FMA.
 SPELLING: dict[str, str] = {
     "dfma": r"DFMA$",
     "ffma": r"FFMA$",
@@ -44,16 +45,32 @@ SPELLING: dict[str, str] = {
 WARPGROUP = frozenset({"hgmma", "hgmma.tf32", "qgmma", "igmma"})
 WHOLE_SM = WARPGROUP | {"utchmma", "utchmma.tf32", "utcqmma", "utcimma"}
 MARGIN = 2.0  # by which the claimed limiter of a compute loop must be tighter than every other bound
-# Loops that cannot keep that distance from the operand port, which gives an SM 128 bytes a clock, and why. An instruction fetches 32 bytes
-# of K for each row of A and each column of B that lie in shared memory, whatever the dtype; N = 256 is the widest that there is, and a
-# wider M is more instructions. The proof accepts these margins and no smaller ones, and nothing else below `MARGIN`.
+# Loops that cannot keep that distance from the operand port, which gives an SM 128 bytes a clock, and why. An
+# instruction fetches 32 bytes of K for each row of A and each column of B that lie in shared memory, whatever the
+# dtype; N = 256 is the widest that there is, and a wider M is more instructions. The proof accepts these margins and no
+# smaller ones, and nothing else below `MARGIN`.
 NARROW: dict[str, tuple[float, str]] = {
-    "wgmma ss": (1.6, "A 64 x 32 and B 256 x 32 bytes: 10240 / 128 = 80 clocks of the port, 128 clocks of the tensor cores"),
-    "tcgen05 ss": (1.33, "A 128 x 32 and B 256 x 32 bytes: 12288 / 128 = 96 clocks of the port, 128 clocks of the tensor cores"),
+    "wgmma ss": (
+        1.6,
+        "A 64 x 32 and B 256 x 32 bytes: 10240 / 128 = 80 clocks of the port, 128 clocks of the tensor cores",
+    ),
+    "tcgen05 ss": (
+        1.33,
+        "A 128 x 32 and B 256 x 32 bytes: 12288 / 128 = 96 clocks of the port, 128 clocks of the tensor cores",
+    ),
 }
-_LATENCY_OF = dict.fromkeys(("hmma", "imma", "qmma", "omma"), "mma") | dict.fromkeys(("hgmma", "qgmma", "igmma"), "wgmma")
+_LATENCY_OF = dict.fromkeys(("hmma", "imma", "qmma", "omma"), "mma") | dict.fromkeys(
+    ("hgmma", "qgmma", "igmma"), "wgmma"
+)
 _LATENCY_OF |= dict.fromkeys(("utchmma", "utcqmma", "utcimma"), "tcgen05")
-_SHAPES = {"16816": (16, 8, 16), "1688": (16, 8, 8), "16832": (16, 8, 32), "16864": (16, 8, 64), "8816": (8, 8, 16), "884": (8, 8, 4)}
+_SHAPES = {
+    "16816": (16, 8, 16),
+    "1688": (16, 8, 8),
+    "16832": (16, 8, 32),
+    "16864": (16, 8, 64),
+    "8816": (8, 8, 16),
+    "884": (8, 8, 4),
+}
 _PER_LANE = {"DFMA": 2, "FFMA": 2, "HFMA2": 4, "IMAD": 2, "IDP": 8}
 _LOADS = {"global": r"LDG?(\.|$)", "shared": r"LDS(\.|$)", "bulk": r"UBLKCP\.S\.G"}
 _STORES = {"global": r"STG?(\.|$)", "shared": r"STS(\.|$)", "bulk": r"UBLKCP\.G\.S"}
@@ -120,7 +137,10 @@ def examine_all(path: Path, target: str, rows: tuple[CudaRow, ...]) -> dict[str,
     functions = sass.disassemble(path)
     resources = elf.resources(path.read_bytes())
     return {
-        row.symbol: examine(functions[row.symbol], target, row, resources[row.symbol]) if row.symbol in functions else None for row in rows
+        row.symbol: examine(functions[row.symbol], target, row, resources[row.symbol])
+        if row.symbol in functions
+        else None
+        for row in rows
     }
 
 
@@ -171,8 +191,15 @@ def complaints(row: CudaRow, found: Examined | None) -> list[str]:
             says.append(f"{row.symbol}: {seen} {what} instructions in the loop, the row says {expected}")
     if found.math and found.flop and found.flop != row.math_count * row.flop_per_math:
         says.append(f"{row.symbol}: {found.flop} FLOP in the loop, the row says {row.math_count * row.flop_per_math}")
-    if row.measures == "compute" and min(found.chains, found.stored_chains) < row.chains and not row.math.startswith("utc"):
-        says.append(f"{row.symbol}: {found.chains} chains in the loop, {found.stored_chains} of them stored, the row says {row.chains}")
+    if (
+        row.measures == "compute"
+        and min(found.chains, found.stored_chains) < row.chains
+        and not row.math.startswith("utc")
+    ):
+        says.append(
+            f"{row.symbol}: {found.chains} chains in the loop, {found.stored_chains} of them stored, the row says "
+            f"{row.chains}"
+        )
     if found.steps not in ((1,), (-1,)):
         says.append(f"{row.symbol}: the loop counts by {found.steps}, it must count by one")
     if found.local or found.resources.stack_bytes:
@@ -180,7 +207,10 @@ def complaints(row: CudaRow, found: Examined | None) -> list[str]:
     if found.predicated_math:
         says.append(f"{row.symbol}: {found.predicated_math} math instructions are predicated")
     if found.resources.parameters != parameter_offsets(row.layout):
-        says.append(f"{row.symbol}: parameters {found.resources.parameters}, layout {row.layout!r} packs {parameter_offsets(row.layout)}")
+        says.append(
+            f"{row.symbol}: parameters {found.resources.parameters}, layout {row.layout!r} packs "
+            f"{parameter_offsets(row.layout)}"
+        )
     return [*says, *_odd_company(row, found), *_share(row, found)]
 
 
@@ -194,7 +224,9 @@ def _odd_company(row: CudaRow, found: Examined) -> list[str]:
         says.append(f"{row.symbol}: system-scope accesses ({', '.join(scope)}) do not time this GPU's own caches")
     elected = [opcode for opcode in found.opcodes if opcode.startswith(("ELECT", "BRA.U.ANY"))]
     if elected:
-        says.append(f"{row.symbol}: {', '.join(elected)} in the loop: the compiler took the issuing thread for a divergent one")
+        says.append(
+            f"{row.symbol}: {', '.join(elected)} in the loop: the compiler took the issuing thread for a divergent one"
+        )
     groups = {opcode: count for opcode, count in found.opcodes.items() if opcode.startswith("WARPGROUP.")}
     if row.math in WARPGROUP and set(groups.values()) != {1}:
         says.append(f"{row.symbol}: products are serialised in the loop ({groups})")
@@ -209,7 +241,9 @@ def _share(row: CudaRow, found: Examined) -> list[str]:
     pipe = found.math * math_cycles(row, found.target)
     share = pipe / max(float(found.loop), pipe)
     return (
-        [] if share >= 0.99 else [f"{row.symbol}: math takes {share:.3f} of the loop's {found.loop} issue slots, at least 0.99 is claimed"]
+        []
+        if share >= 0.99
+        else [f"{row.symbol}: math takes {share:.3f} of the loop's {found.loop} issue slots, at least 0.99 is claimed"]
     )
 
 
@@ -224,12 +258,14 @@ def math_cycles(row: CudaRow, target: str) -> float:
 def bounds(row: CudaRow, found: Examined, blocks: int | None = None) -> dict[str, float]:
     """Lower bounds on the cycles that one SM needs for one iteration of all its resident blocks, by what would limit it.
 
-    ``compute`` is the larger of issue slots and math pipe, ``shared`` the bytes through the shared-memory or L1 port, ``memory`` the
-    bytes at the fastest rate of L2, ``latency`` one warp's dependent steps. The largest is the limiter. ``blocks`` a SM default to the
-    row's, or to as many as fit.
+    ``compute`` is the larger of issue slots and math pipe, ``shared`` the bytes through the shared-memory or L1 port,
+    ``memory`` the bytes at the fastest rate of L2, ``latency`` one warp's dependent steps. The largest is the limiter.
+    ``blocks`` a SM default to the row's, or to as many as fit.
     """
     arch = ARCHITECTURES[found.target]
-    fit = resident_blocks(found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes)
+    fit = resident_blocks(
+        found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes
+    )
     resident = min(blocks or row.blocks_per_sm or fit, fit)
     issuers = row.issuers or row.warps
     each = PARTITIONS if row.math in WARPGROUP else 1  # a warpgroup is one warp on every sub-partition
@@ -253,7 +289,9 @@ def bounds(row: CudaRow, found: Examined, blocks: int | None = None) -> dict[str
 
 def bytes_in_flight(row: CudaRow, found: Examined, blocks: int | None = None) -> int:
     """Bytes that one SM has asked for at once: the loads of one trip (bulk: of the whole ring) of all blocks that fit."""
-    fit = resident_blocks(found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes)
+    fit = resident_blocks(
+        found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes
+    )
     each = row.shared_bytes if row.space == "bulk" else (found.loads or found.stores) * row.access_bytes * row.threads
     return min(blocks or fit, fit) * each
 
@@ -282,7 +320,11 @@ def limited_as_claimed(row: CudaRow, found: Examined) -> list[str]:
     if (narrow := operand_form(row)) in NARROW:
         margins["shared"] = NARROW[narrow][0]
     return [
-        f"{row.symbol} on {found.target}: {row.limiter} takes {cost[row.limiter]:.0f} cycles, {name} {value:.0f}: not the limiter"
+        (
+            f"{row.symbol} on {found.target}: {row.limiter} takes {cost[row.limiter]:.0f} cycles, {name} {value:.0f}: "
+            "not "
+            "the limiter"
+        )
         for name, value in others.items()
         if cost[row.limiter] < margins[name] * value
     ]

@@ -1,7 +1,8 @@
 """The golden table: what every shipped kernel's loop is made of, and the hash of every cubin that was examined.
 
-``proof/sass.csv`` and ``proof/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden FOLDER`` writes them
-from a folder of ``<family>.<target>.cubin``, and without a folder prints the table. At run time a cubin
+``proof/sass.csv`` and ``proof/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden
+FOLDER`` writes them from a folder of ``<family>.<target>.cubin``, and without a folder prints the table. At run time a
+cubin
 whose hash is listed is proven without a disassembler.
 """
 
@@ -95,7 +96,12 @@ def proof(row: CudaRow, target: str, cubin: bytes, source: str) -> Proof:
         found = {name: int(entry[name]) for name in expected if entry}
         return Proof(status="proven", source=source, hash=digest, tool="golden table", expected=expected, found=found)
     if not cubin.startswith(ELF):
-        return Proof(status="unproven", source=source, hash=digest, reason="the driver made the machine code from PTX and keeps it")
+        return Proof(
+            status="unproven",
+            source=source,
+            hash=digest,
+            reason="the driver made the machine code from PTX and keeps it",
+        )
     if row.limiter == "none":
         return Proof(status="unproven", source=source, hash=digest, reason="a kernel without a measured loop")
     try:
@@ -108,7 +114,13 @@ def proof(row: CudaRow, target: str, cubin: bytes, source: str) -> Proof:
     counted = {name: int(getattr(seen, name)) for name in expected} if seen else {}
     reason = "; ".join(says) or None
     return Proof(
-        status="failed" if says else "proven", source=source, hash=digest, tool="nvdisasm", expected=expected, found=counted, reason=reason
+        status="failed" if says else "proven",
+        source=source,
+        hash=digest,
+        tool="nvdisasm",
+        expected=expected,
+        found=counted,
+        reason=reason,
     )
 
 
@@ -159,7 +171,8 @@ def printed() -> str:
     lines = [[entry[name] for name in shown] for entry in table().values()]
     widths = [max(len(line[column]) for line in [list(shown), *lines]) for column in range(len(shown) - 1)]
     return "\n".join(
-        "  ".join([*(word.ljust(width) for word, width in zip(line, widths, strict=False)), line[-1]]) for line in [list(shown), *lines]
+        "  ".join([*(word.ljust(width) for word, width in zip(line, widths, strict=False)), line[-1]])
+        for line in [list(shown), *lines]
     )
 
 

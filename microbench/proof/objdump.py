@@ -1,8 +1,9 @@
 """Whether a compiled CPU loop is the loop that its sheet describes: multiply-adds, loads and stores per iteration, counted in the binary.
 
-binutils disassembles the extension once. In the function of ``Sheet.symbol`` the main loop is found from control flow alone: a
-backward jump closes a loop, and of the loops that hold no other the one with the most counted instructions is the one that is timed.
-A prefetch moves no operand, and an address computation touches no memory; a memory operand of a multiply-add is a load as well.
+binutils disassembles the extension once. In the function of ``Sheet.symbol`` the main loop is found from control flow
+alone: a backward jump closes a loop, and of the loops that hold no other the one with the most counted instructions is
+the one that is timed. A prefetch moves no operand, and an address computation touches no memory; a memory operand of a
+multiply-add is a load as well.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from microbench.records import Proof, Sheet
 from microbench.records.dtypes import DTYPES
 
 _HEADER = re.compile(r"[0-9a-f]+ <(?P<name>[^>]+)>:")
-_LINE = re.compile(r"\s*(?P<address>[0-9a-f]+):\t(?P<code>(?:[0-9a-f]{2,8} )+)\s*\t(?P<mnemonic>\S+)(?:\s+(?P<operands>.*))?")
+_LINE = re.compile(
+    r"\s*(?P<address>[0-9a-f]+):\t(?P<code>(?:[0-9a-f]{2,8} )+)\s*\t(?P<mnemonic>\S+)(?:\s+(?P<operands>.*))?"
+)
 # Prefixes that objdump prints before the mnemonic proper.
 _PREFIXES = {"lock", "rep", "repz", "repnz", "notrack", "bnd", "data16", "cs", "ds", "{vex}", "{evex}"}
 _ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
@@ -90,13 +93,20 @@ def innermost_loops(instructions: Sequence[Instruction]) -> list[list[Instructio
     spans = {
         (each.target, each.address)
         for each in instructions
-        if each.target is not None and first <= each.target <= each.address and not each.mnemonic.startswith(("call", "bl"))
+        if each.target is not None
+        and first <= each.target <= each.address
+        and not each.mnemonic.startswith(("call", "bl"))
     }
-    inner = [span for span in spans if not any(other != span and span[0] <= other[0] and other[1] <= span[1] for other in spans)]
+    inner = [
+        span
+        for span in spans
+        if not any(other != span and span[0] <= other[0] and other[1] <= span[1] for other in spans)
+    ]
     return [[each for each in instructions if low <= each.address <= high] for low, high in sorted(inner)]
 
 
-# --- x86-64 ------------------------------------------------------------------------------------------------------------------------
+# --- x86-64
+# ----------------------------------------------------------------------------------------------------------------------
 
 _X86_VECTOR = {"zmm": 64, "ymm": 32, "xmm": 16}
 _X86_NO_MEMORY = ("lea", "nop", "prefetch", "clflush", "j", "call", "endbr", "ldtilecfg", "sttilecfg")
@@ -107,7 +117,9 @@ def _x86_size(each: Instruction) -> int:
     """Bytes that a memory operand moves, from the mnemonic or the widest register beside it."""
     if each.mnemonic.startswith("tile"):
         return 1024
-    scalar = re.fullmatch(r"v?(?:mov|add|mul|sub|fn?m\w+|div)(?:.*)(?P<kind>s[sdh]|[lh]p[sd])|v?mov(?P<word>[dq])", each.mnemonic)
+    scalar = re.fullmatch(
+        r"v?(?:mov|add|mul|sub|fn?m\w+|div)(?:.*)(?P<kind>s[sdh]|[lh]p[sd])|v?mov(?P<word>[dq])", each.mnemonic
+    )
     if scalar:
         return {"ss": 4, "sd": 8, "sh": 2, "d": 4, "q": 8}.get(scalar["kind"] or scalar["word"], 8)
     text = " ".join(part for part in each.operands if "(" not in part)
@@ -121,14 +133,20 @@ def _x86_size(each: Instruction) -> int:
 
 def x86_access(each: Instruction) -> Access:
     """Loads and stores of an x86-64 instruction (AT&T syntax: the destination comes last)."""
-    memory = [index for index, part in enumerate(each.operands) if "(" in part or re.fullmatch(r"(%[c-gs]s:)?0x[0-9a-f]+", part)]
+    memory = [
+        index
+        for index, part in enumerate(each.operands)
+        if "(" in part or re.fullmatch(r"(%[c-gs]s:)?0x[0-9a-f]+", part)
+    ]
     if not memory or each.mnemonic.startswith(_X86_NO_MEMORY):
         return Access()
     size, on_stack = _x86_size(each), "(%rsp" in each.operands[memory[-1]]
     into = memory[-1] == len(each.operands) - 1 and len(each.operands) > 1
     if not into or each.mnemonic.startswith(_X86_READS_ONLY):
         # A single memory operand is read (divq), or read and written back (incq).
-        return Access(loads=1, stores=int(each.mnemonic.startswith(("inc", "dec", "neg", "not"))), size=size, on_stack=on_stack)
+        return Access(
+            loads=1, stores=int(each.mnemonic.startswith(("inc", "dec", "neg", "not"))), size=size, on_stack=on_stack
+        )
     moves = re.match(r"v?mov|tilestored|vextract|vcompress|vpscatter|vcvtps2ph|set", each.mnemonic)
     return Access(loads=0 if moves else 1, stores=1, size=size, on_stack=on_stack)
 
@@ -153,12 +171,17 @@ def x86_math(sheet: Sheet) -> Callable[[Instruction], bool] | None:
     prefix = "%tmm" if sheet.unit == "matrix" else "%xmm" if sheet.unit == "scalar" else register
 
     def counts(each: Instruction) -> bool:
-        return pattern.fullmatch(each.mnemonic) is not None and bool(each.operands) and each.operands[-1].startswith(prefix)
+        return (
+            pattern.fullmatch(each.mnemonic) is not None
+            and bool(each.operands)
+            and each.operands[-1].startswith(prefix)
+        )
 
     return counts
 
 
-# --- aarch64 -------------------------------------------------------------------------------------------------------------------------
+# --- aarch64
+# ----------------------------------------------------------------------------------------------------------------------
 
 _ARM_SIZES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
 _ARM_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
@@ -206,7 +229,8 @@ def _register_bytes(sheet: Sheet) -> int:
     return int(sheet.lanes * DTYPES[sheet.accumulator or sheet.dtype or "f32"].bytes)
 
 
-# --- the proof -----------------------------------------------------------------------------------------------------------------------
+# --- the proof
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +245,8 @@ _ISAS = {"x86_64": _Isa(access=x86_access, math=x86_math), "aarch64": _Isa(acces
 def count(loop: Iterable[Instruction], sheet: Sheet, machine: str) -> dict[str, int]:
     """Multiply-adds, loads and stores of one iteration.
 
-    Where the sheet names the size of an access, operands of another size or on the stack are counted apart, as ``other``.
+    Where the sheet names the size of an access, operands of another size or on the stack are counted apart, as
+    ``other``.
     """
     isa = _ISAS[machine]
     is_math = isa.math(sheet)
@@ -242,7 +267,10 @@ def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], mac
     names = [name for name in functions if sheet.symbol and _family(name) == _family(sheet.symbol)]
     if not sheet.symbol or not names:
         return _unproven(
-            sheet, f"symbol {sheet.symbol} is not in the binary: it was stripped" if sheet.symbol else "the sheet names no symbol"
+            sheet,
+            f"symbol {sheet.symbol} is not in the binary: it was stripped"
+            if sheet.symbol
+            else "the sheet names no symbol",
         )
     if not (sheet.math or sheet.loads or sheet.stores):
         return _unproven(sheet, "the sheet counts no instructions")
@@ -253,7 +281,9 @@ def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], mac
     for name in sorted(names, key=lambda name: (name != sheet.symbol, name)):
         loops = innermost_loops(functions[name])
         counted = [(count(loop, sheet, machine), loop) for loop in loops]
-        found, loop = max(counted, key=lambda each: each[0]["math"] + each[0]["loads"] + each[0]["stores"], default=({}, []))
+        found, loop = max(
+            counted, key=lambda each: each[0]["math"] + each[0]["loads"] + each[0]["stores"], default=({}, [])
+        )
         digest.update("".join(each.code for each in loop).encode())
         # Variants that prefetch or walk several streams compute more addresses; the sheet's own loop may not.
         spills = _SPILLS * sum(expected.values()) if name == sheet.symbol else float("inf")
@@ -261,19 +291,31 @@ def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], mac
         if reason:
             where = f"{reason} (in {name})"
             return Proof(
-                status="failed", source=sheet.source, tool=tool, expected=expected, found=found, hash=digest.hexdigest()[:16], reason=where
+                status="failed",
+                source=sheet.source,
+                tool=tool,
+                expected=expected,
+                found=found,
+                hash=digest.hexdigest()[:16],
+                reason=where,
             )
-    return Proof(status="proven", source=sheet.source, tool=tool, expected=expected, found=found, hash=digest.hexdigest()[:16])
+    return Proof(
+        status="proven", source=sheet.source, tool=tool, expected=expected, found=found, hash=digest.hexdigest()[:16]
+    )
 
 
-def _complaint(expected: Mapping[str, int], found: Mapping[str, int], loop: Sequence[Instruction], spills: float) -> str:
+def _complaint(
+    expected: Mapping[str, int], found: Mapping[str, int], loop: Sequence[Instruction], spills: float
+) -> str:
     if not found:
         return "no loop was found"
     if any(each.mnemonic.startswith("call") or each.mnemonic in ("bl", "blr") for each in loop):
         return "the loop calls a function"
     wrong = [f"{found[kind]} {kind} instead of {expected[kind]}" for kind in expected if found[kind] != expected[kind]]
     if not wrong and found["other"] > spills:
-        wrong = [f"{found['other']} memory accesses beside the {expected['loads']} loads and {expected['stores']} stores"]
+        wrong = [
+            f"{found['other']} memory accesses beside the {expected['loads']} loads and {expected['stores']} stores"
+        ]
     return f"the loop has {', '.join(wrong)}" if wrong else ""
 
 
@@ -323,8 +365,15 @@ def _asked(*command: str) -> subprocess.CompletedProcess[str]:
     """
     plain = {**os.environ, "LC_ALL": "C", "COLUMNS": "80"}
     try:
-        return subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S, env=plain, start_new_session=True
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=_TIMEOUT_S,
+            env=plain,
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
         raise OSError(f"{Path(command[0]).name} took longer than {_TIMEOUT_S} s") from error
@@ -340,7 +389,9 @@ def disassemble(binary: Path, tool: str, wanted: Callable[[str], bool] = bool) -
     """
     done = _asked(tool, "-d", "-w", str(binary))
     if done.returncode:
-        raise OSError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"objdump ended with {done.returncode}")
+        raise OSError(
+            done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"objdump ended with {done.returncode}"
+        )
     return read(done.stdout, wanted)
 
 

@@ -1,7 +1,7 @@
 """The loop that a cubin holds, read from its disassembly: control flow, main loop, instruction counts, live chains.
 
-The input is ``nvdisasm -json`` (pinned wheel), whose instructions are 16 bytes each, so that an address is an index. FLOP come from
-the mnemonic, never from the source: that is what makes this a proof.
+The input is ``nvdisasm -json`` (pinned wheel), whose instructions are 16 bytes each, so that an address is an index.
+FLOP come from the mnemonic, never from the source: that is what makes this a proof.
 """
 
 from __future__ import annotations
@@ -71,11 +71,19 @@ class Function:
         if base in _LEAVES:
             return following if step.predicate else ()
         numeric = any(word.startswith("0x") for word in step.operands)
-        if base != "BRA" and not (base == "CALL" and numeric):  # a call to a bare address never returns: ptxas leaves some loops so
+        if base != "BRA" and not (
+            base == "CALL" and numeric
+        ):  # a call to a bare address never returns: ptxas leaves some loops so
             return following
-        target = next((int(word, 16) // BYTES_PER_INSTRUCTION for word in reversed(step.operands) if word.startswith("0x")), None)
+        target = next(
+            (int(word, 16) // BYTES_PER_INSTRUCTION for word in reversed(step.operands) if word.startswith("0x")), None
+        )
         taken = () if target is None else (target,)
-        conditional = step.predicate or len(step.operands) > 1 or bool({"U", "ANY", "DIV", "CONV"} & set(step.opcode.split(".")[1:]))
+        conditional = (
+            step.predicate
+            or len(step.operands) > 1
+            or bool({"U", "ANY", "DIV", "CONV"} & set(step.opcode.split(".")[1:]))
+        )
         return (*taken, *following) if conditional else taken
 
 
@@ -108,10 +116,15 @@ def disassemble(cubin: Path) -> dict[str, Function]:
     """
     tool = nvdisasm()
     if tool is None:
-        raise CannotRun("no nvdisasm to read the machine code with; `pip install nvidia-cuda-nvdisasm==13.5.37` brings one")
-    done = subprocess.run([str(tool), "-json", str(cubin)], capture_output=True, text=True, check=False)  # noqa: S603 - our own tool on our own file
+        raise CannotRun(
+            "no nvdisasm to read the machine code with; `pip install nvidia-cuda-nvdisasm==13.5.37` brings one"
+        )
+    done = subprocess.run([str(tool), "-json", str(cubin)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CannotRun(f"nvdisasm cannot read {cubin.name}: {done.stderr.strip().splitlines()[-1:]}; was it made by a newer toolkit?")
+        raise CannotRun(
+            f"nvdisasm cannot read {cubin.name}: {done.stderr.strip().splitlines()[-1:]}; was it made by a newer "
+            "toolkit?"
+        )
     return parse(done.stdout)
 
 
@@ -243,8 +256,8 @@ def loop_hash(function: Function, loop: Loop) -> str:
 def trip_steps(function: Function, loop: Loop) -> set[int]:
     """By how much the counter that the loop's exit compares with is advanced per trip.
 
-    Anything but one of {1} and {-1} means that the compiler unrolled the loop or counts something else. A compared register may be
-    the counter plus a constant.
+    Anything but one of {1} and {-1} means that the compiler unrolled the loop or counts something else. A compared
+    register may be the counter plus a constant.
     """
     inside = [function.body[at] for at in loop.body]
     adds = [step for step in inside if re.match(r"(U?IADD3?|VIADD|IADD)(\.|$)", step.opcode) and step.operands]
@@ -269,7 +282,10 @@ def trip_steps(function: Function, loop: Loop) -> set[int]:
 
 def _constant(add: Instruction) -> int | None:
     numbers = [int(word, 16) for word in add.operands[1:] if re.fullmatch(r"-?0x[0-9a-f]+", word)]
-    if len(numbers) != 1 or len([word for word in add.operands[1:] if word.startswith(("R", "UR")) and "RZ" not in word]) != 1:
+    if (
+        len(numbers) != 1
+        or len([word for word in add.operands[1:] if word.startswith(("R", "UR")) and "RZ" not in word]) != 1
+    ):
         return None
     return numbers[0] - (1 << 32) if numbers[0] >= 1 << 31 else numbers[0]
 
@@ -289,7 +305,11 @@ def live_results(function: Function, loop: Loop, pattern: str) -> tuple[set[str]
     work = list(range(len(function.body)))
     while work:
         at = work.pop()
-        out = frozenset().union(*(relevant[after] for after in function.successors(at))) if function.successors(at) else frozenset()
+        out = (
+            frozenset().union(*(relevant[after] for after in function.successors(at)))
+            if function.successors(at)
+            else frozenset()
+        )
         outs[at] = out
         uses, results, is_store = facts[at]
         keeps = out if function.body[at].predicate else out - results
@@ -308,7 +328,9 @@ def _uses_and_result(step: Instruction) -> tuple[frozenset[str], frozenset[str],
     base = step.opcode.split(".")[0]
     is_store = base.startswith(("ST", "RED", "ATOM"))
     has_result = (
-        not base.startswith(_NO_RESULT) and bool(step.operands) and _REGISTER.fullmatch(step.operands[0].lstrip("-~!|")) is not None
+        not base.startswith(_NO_RESULT)
+        and bool(step.operands)
+        and _REGISTER.fullmatch(step.operands[0].lstrip("-~!|")) is not None
     )
     matrix = "MMA" in base and base != "HFMA2"
     wide = 4 if ".128" in step.opcode or matrix else 2 if _WIDE.search(step.opcode) else 1

@@ -1,7 +1,8 @@
 """Every record of the project: plain, frozen values that refuse what cannot be.
 
-Stored in SI: seconds, bytes, FLOP, hertz, watts. ``None`` means unknown. ``store`` turns them into JSON; nothing else does.
-The measuring half makes what is in `measured`, the analysing half what is in `distilled` and `fitted`; a characterisation holds both.
+Stored in SI: seconds, bytes, FLOP, hertz, watts. ``None`` means unknown. ``store`` turns them into JSON; nothing else
+does. The measuring half makes what is in `measured`, the analysing half what is in `analysed` and `fitted`; a
+characterisation holds both.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from microbench.records.distilled import MODULE_COST, Ceiling, Cost, LevelSeen, Proof
+from microbench.records.analysed import MODULE_COST, Ceiling, Cost, LevelSeen, Proof
 from microbench.records.fitted import Fits, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
 from microbench.records.measured import Budget, Case, Device, MemoryLevel, Plan, Samples, Sheet, Timing
 from microbench.records.values import (
@@ -88,7 +89,10 @@ class Finding:
 
     def __post_init__(self) -> None:
         one_of(self, "severity", ("info", "warning", "error"))
-        refuse(not NAME.fullmatch(self.code.replace("-", "_")), f"finding code {self.code!r} is not lower-case words joined by '-'")
+        refuse(
+            not NAME.fullmatch(self.code.replace("-", "_")),
+            f"finding code {self.code!r} is not lower-case words joined by '-'",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

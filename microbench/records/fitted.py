@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from microbench.records.distilled import LevelSeen
+from microbench.records.analysed import LevelSeen
 from microbench.records.dtypes import DTYPES
 from microbench.records.values import LEVELS, Estimate, Unit, Work, finite, one_of, refuse
 
@@ -29,9 +29,10 @@ class RoofPoint:
 class RooflineFit:
     """The empirical roofline of one dtype: ``rate = min(peak, bandwidth x intensity)`` fitted on the intensity sweep.
 
-    ``bandwidth`` and ``ridge`` are keyed by level (byte/s, FLOP/byte). ``sharpness`` is the exponent of the smooth minimum
-    ``(peak^-p + (bandwidth x intensity)^-p)^(-1/p)``; infinite overlap is a large p. ``residuals`` are ln(measured / fitted).
-    ``variant`` names the instructions that the sweep went through; where that is not the way to the chip's peak, ``legacy`` is true.
+    ``bandwidth`` and ``ridge`` are keyed by level (byte/s, FLOP/byte). ``sharpness`` is the exponent of the smooth
+    minimum ``(peak^-p + (bandwidth x intensity)^-p)^(-1/p)``; infinite overlap is a large p. ``residuals`` are
+    ln(measured / fitted). ``variant`` names the instructions that the sweep went through; where that is not the way to
+    the chip's peak, ``legacy`` is true.
     """
 
     dtype: str
@@ -51,19 +52,23 @@ class RooflineFit:
         one_of(self, "dtype", DTYPES)
         finite(self, "peak", "threads", positive=True)
         for name, values in (("bandwidth", self.bandwidth), ("ridge", self.ridge)):
-            refuse(any(not 0 < value < math.inf for value in values.values()), f"RooflineFit.{name} holds {values}; all must be positive")
+            refuse(
+                any(not 0 < value < math.inf for value in values.values()),
+                f"RooflineFit.{name} holds {values}; all must be positive",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorFit:
     """What calibration learnt about one operator family and dtype.
 
-    ``cost_s`` is the fixed cost per launch mode (eager, graph, kernel), ``terms`` the physical parameters by name and ``form`` the
-    formula that they belong to. ``points`` are the calibration rows that the local correction interpolates: scaled coordinates,
-    then the weight of the row (ln); ``scale`` makes coordinates, ``codes`` names the operators that have an axis, ``correction`` has
-    amplitude, noise and distance between operators. ``residuals`` are the cross-validated ln(measured / predicted) over the
-    spread expected at their place, ``quantile`` the multiple of that spread which covers ``confidence`` (``None``: too few rows),
-    ``quantiles`` the same for operators with rows enough of their own.
+    ``cost_s`` is the fixed cost per launch mode (eager, graph, kernel), ``terms`` the physical parameters by name and
+    ``form`` the formula that they belong to. ``points`` are the calibration rows that the local correction
+    interpolates: scaled coordinates, then the weight of the row (ln); ``scale`` makes coordinates, ``codes`` names the
+    operators that have an axis, ``correction`` has amplitude, noise and distance between operators. ``residuals`` are
+    the cross-validated ln(measured / predicted) over the spread expected at their place, ``quantile`` the multiple of
+    that spread which covers ``confidence`` (``None``: too few rows), ``quantiles`` the same for operators with rows
+    enough of their own.
     """
 
     family: str
@@ -109,9 +114,9 @@ class OperatorTiming:
 class Fits:
     """Everything fitted: levels found, rooflines, operator families; and the operator timings that the families were fitted to.
 
-    ``reuse`` says what lies between a hot and a cold operator: after ``half_bytes`` of other operators half of the difference is
-    paid, how steeply says ``power``, and ``cold_bytes`` lay between two calls when cold operators were timed. ``models`` has
-    ln(measured / predicted) of whole models that were timed in the same rounds.
+    ``reuse`` says what lies between a hot and a cold operator: after ``half_bytes`` of other operators half of the
+    difference is paid, how steeply says ``power``, and ``cold_bytes`` lay between two calls when cold operators were
+    timed. ``models`` has ln(measured / predicted) of whole models that were timed in the same rounds.
     """
 
     levels: tuple[LevelSeen, ...] = ()

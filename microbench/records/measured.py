@@ -79,12 +79,13 @@ class Device:
 class Sheet:
     """The data sheet of one kernel: facts only, stored with the run.
 
-    ``work`` is per iteration and thread (CUDA: per iteration and thread block). ``math``, ``loads`` and ``stores`` count the
-    instructions of one iteration of the loop, which the proof compares with the disassembly. ``lanes`` x ``flop_per_lane`` is
-    the FLOP of one math instruction. ``ports`` names the row of the architecture's port table that bounds the loop, ``licence``
-    the clock licence it runs under (cases are measured in blocks of one licence), ``companion`` the kernel that tells the
-    clock. ``cycles`` is the length of one iteration's dependent chain in core cycles, given by clock kernels only.
-    ``needs`` are device features; ``unavailable`` says why this machine cannot run it.
+    ``work`` is per iteration and thread (CUDA: per iteration and thread block). ``math``, ``loads`` and ``stores``
+    count the instructions of one iteration of the loop, which the proof compares with the disassembly. ``lanes`` x
+    ``flop_per_lane`` is the FLOP of one math instruction. ``ports`` names the row of the architecture's port table that
+    bounds the loop, ``frequency license`` the frequency license it runs under (cases are measured in blocks of one frequency license),
+    ``reference clock`` the kernel that tells the clock. ``cycles`` is the length of one iteration's dependent chain in core
+    cycles, given by clock kernels only. ``needs`` are device features; ``unavailable`` says why this machine cannot run
+    it.
     """
 
     name: str
@@ -97,7 +98,7 @@ class Sheet:
     accumulator: str | None = None
     access: Access | None = None
     variant: str = ""
-    licence: str | None = None
+    frequency_license: str | None = None
     ports: str | None = None
     lanes: int = 1
     flop_per_lane: int = 2
@@ -110,7 +111,7 @@ class Sheet:
     work: Work = field(default_factory=Work)
     params: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
-    companion: str | None = None
+    reference_clock: str | None = None
     operands: Operands | None = None
     source: str = ""
     symbol: str | None = None
@@ -193,9 +194,10 @@ class Plan:
 class Timing:
     """What one call of a prepared kernel returns.
 
-    ``ns`` runs from the first start to the last end over all threads. ``checked`` is whether the result of this very launch equalled the
-    expected value; ``None`` where the kernel leaves none. ``clock_hz`` is set by devices that stamp cycles inside the kernel.
-    ``switches`` counts involuntary context switches, ``throttled`` whether the device said that it throttled.
+    ``ns`` runs from the first start to the last end over all threads. ``checked`` is whether the result of this very
+    launch equalled the expected value; ``None`` where the kernel leaves none. ``clock_hz`` is set by devices that stamp
+    cycles inside the kernel. ``switches`` counts involuntary context switches, ``throttled`` whether the device said
+    that it throttled.
     """
 
     ns: int
@@ -215,10 +217,11 @@ class Timing:
 class Samples:
     """The raw timings of one case in one round (stored thinned, see ``thinning``; ``count`` is how many were taken).
 
-    ``companion_ns`` alternates with the first of ``ns`` sample by sample where the kernel has a companion. ``clock_hz`` has one entry a
-    sample where the device stamps cycles. ``started_s`` counts from the start of the run. ``steal_s`` is what the host took from
-    the CPUs of this process while the samples were taken, in steps of the kernel's tick (``None``: it doesn't tell). ``stop`` says why
-    no more were taken: the budget's number was reached, or samples this long had used up their time.
+    ``reference_ns`` alternates with the first of ``ns`` sample by sample where the kernel has a reference clock. ``clock_hz``
+    has one entry a sample where the device stamps cycles. ``started_s`` counts from the start of the run. ``steal_s``
+    is what the host took from the CPUs of this process while the samples were taken, in steps of the kernel's tick
+    (``None``: it doesn't tell). ``stop`` says why no more were taken: the budget's number was reached, or samples this
+    long had used up their time.
     """
 
     case: str
@@ -227,8 +230,8 @@ class Samples:
     iterations: int
     ns: tuple[int, ...]
     count: int
-    companion_ns: tuple[int, ...] = ()
-    companion_iterations: int = 0
+    reference_ns: tuple[int, ...] = ()
+    reference_iterations: int = 0
     clock_hz: tuple[float, ...] = ()
     power_w: tuple[float, ...] = ()
     throttled: int = 0
@@ -239,9 +242,9 @@ class Samples:
 
     def __post_init__(self) -> None:
         finite(self, "iterations", "count", positive=True)
-        finite(self, "started_s", "round", "switches", "throttled", "companion_iterations", "steal_s")
+        finite(self, "started_s", "round", "switches", "throttled", "reference_iterations", "steal_s")
         refuse(not self.ns or min(self.ns) <= 0, f"samples of {self.case} hold a duration that is not positive")
         refuse(
-            bool(self.companion_ns) and min(self.companion_ns) <= 0,
-            f"companion samples of {self.case} hold a duration that is not positive",
+            bool(self.reference_ns) and min(self.reference_ns) <= 0,
+            f"samples of the reference clock of {self.case} hold a duration that is not positive",
         )

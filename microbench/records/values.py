@@ -49,7 +49,10 @@ def finite(record: object, *names: str, positive: bool = False) -> None:
 def one_of(record: object, name: str, allowed: tuple[str, ...] | Mapping[str, Any]) -> None:
     """Refuse a field that holds none of the allowed words; an unknown one (``None``) may pass."""
     value = getattr(record, name)
-    refuse(value is not None and value not in allowed, f"{type(record).__name__}.{name} is {value!r}; known: {', '.join(allowed)}")
+    refuse(
+        value is not None and value not in allowed,
+        f"{type(record).__name__}.{name} is {value!r}; known: {', '.join(allowed)}",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +71,14 @@ class Estimate:
 
     def __post_init__(self) -> None:
         finite(self, "value", "low", "high")
-        refuse(not self.low <= self.value <= self.high, f"an estimate needs low <= value <= high, not {self.low} {self.value} {self.high}")
-        refuse(self.confidence is not None and not 0 < self.confidence < 1, f"confidence is {self.confidence}; it lies between 0 and 1")
+        refuse(
+            not self.low <= self.value <= self.high,
+            f"an estimate needs low <= value <= high, not {self.low} {self.value} {self.high}",
+        )
+        refuse(
+            self.confidence is not None and not 0 < self.confidence < 1,
+            f"confidence is {self.confidence}; it lies between 0 and 1",
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

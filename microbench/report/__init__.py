@@ -53,7 +53,8 @@ def write(
 ) -> tuple[Path, ...]:
     """Write the page, the roofline as PNG or SVG, and the Markdown, each where a path is given.
 
-    Nothing is overwritten, and all paths are checked before the first is written. A file that could not be written whole is removed.
+    Nothing is overwritten, and all paths are checked before the first is written. A file that could not be written
+    whole is removed.
 
     Parameters
     ----------

@@ -20,7 +20,11 @@ def caption(characterisation: Characterisation) -> tuple[str, str]:
     where = view.threads_text(characterisation, view.headline_threads(characterisation))
     return (
         f"Compute ceilings beside nominal, {where}",
-        "Bar: best round over nominal at the clock seen; line: typical; pale: not converged; open: library over that of the fastest unit.",
+        (
+            "Bar: best round over nominal at the clock seen; line: typical; pale: not converged; open: library over "
+            "that "
+            "of the fastest unit."
+        ),
     )
 
 
@@ -31,7 +35,8 @@ def draw(characterisation: Characterisation, layout: style.Layout) -> Figure | N
         row
         for group in view.groups(characterisation)
         for row in group.rows
-        if row.ceiling.measures == "compute" and (characterisation.device.kind == "cuda" or row.ceiling.threads == headline)
+        if row.ceiling.measures == "compute"
+        and (characterisation.device.kind == "cuda" or row.ceiling.threads == headline)
     ]
     wholes = [_whole(row.ceiling, rows) for row in rows]
     if not any(wholes):
@@ -77,7 +82,9 @@ def _bar(ax: Axes, place: tuple[int, float | None], row: view.Row, layout: style
     if whole:
         _filled(ax, index, ceiling, whole)
         share = f"{100 * ceiling.rate.value / whole:.1f} %"
-        text = share if layout.narrow else f"{units.like(ceiling.rate.value, whole)} of {view.rate_text(ceiling, whole)}"
+        text = (
+            share if layout.narrow else f"{units.like(ceiling.rate.value, whole)} of {view.rate_text(ceiling, whole)}"
+        )
     ax.annotate(
         text,
         (1, index),
@@ -105,4 +112,10 @@ def _filled(ax: Axes, index: int, ceiling: Ceiling, whole: float) -> None:
     )
     if ceiling.typical:
         at = _per_cent(ceiling.typical.value, whole)
-        ax.plot([at, at], [index - 0.31, index + 0.31], color=colour if made_by_library else style.PAPER, linewidth=1.6, zorder=4)
+        ax.plot(
+            [at, at],
+            [index - 0.31, index + 0.31],
+            color=colour if made_by_library else style.PAPER,
+            linewidth=1.6,
+            zorder=4,
+        )

@@ -55,7 +55,8 @@ def figure(measured: Any, predicted: Any, families: Sequence[str]) -> Any:
     error = np.median(np.abs(ratio - 1))
     inside = np.mean((ratio <= WITHIN) & (ratio >= 1 / WITHIN))
     says = (
-        f"{plural(len(ratio), 'operator')}: median error {100 * error:.1f} %, {100 * inside:.0f} % within a factor of {WITHIN:g} (shaded)"
+        f"{plural(len(ratio), 'operator')}: median error {100 * error:.1f} %, {100 * inside:.0f} % within a factor of "
+        f"{WITHIN:g} (shaded)"
     )
     style.heading(together, "Predicted against measured time", says)
     return made
@@ -100,14 +101,27 @@ def _strips(ax: Any, ratio: Any, families: tuple[Sequence[str], Any]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("predicted / measured")
-    ax.annotate("median error, rows", (1, 1), (8, 4), xycoords="axes fraction", textcoords="offset points", **_small(style.MUTED))
+    ax.annotate(
+        "median error, rows",
+        (1, 1),
+        (8, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        **_small(style.MUTED),
+    )
 
 
 def _strip(ax: Any, row: int, ratio: Any, scatter: Any) -> None:
-    for marker, shown in (("<", ratio < 1 / _FARTHEST), ("o", np.abs(np.log(ratio)) <= np.log(_FARTHEST)), (">", ratio > _FARTHEST)):
+    for marker, shown in (
+        ("<", ratio < 1 / _FARTHEST),
+        ("o", np.abs(np.log(ratio)) <= np.log(_FARTHEST)),
+        (">", ratio > _FARTHEST),
+    ):
         size = 9 if marker == "o" else 26
         at = np.clip(ratio[shown], 1 / _FARTHEST, _FARTHEST)
-        ax.scatter(at, row + scatter[shown], s=size, marker=marker, color=style.BLUE, alpha=0.45, linewidths=0, zorder=3)
+        ax.scatter(
+            at, row + scatter[shown], s=size, marker=marker, color=style.BLUE, alpha=0.45, linewidths=0, zorder=3
+        )
     middle = np.clip(np.median(ratio), 1 / _FARTHEST, _FARTHEST)
     ax.plot([middle, middle], [row - 0.34, row + 0.34], color=style.VERMILLION, linewidth=2, zorder=4)
     text = f"{100 * np.median(np.abs(ratio - 1)):.1f} %, {len(ratio)}"

@@ -73,7 +73,12 @@ def _show_rows(comparison: Comparison, out: Console) -> None:
     changed = [change for change in comparison.changes if change.verdict != "same"]
     shown = changed or sorted(comparison.changes, key=lambda change: -abs(change.ratio.value - 1))[:_LARGEST]
     out.print()
-    out.print(Text("Rows that changed" if changed else "No row changed by more than noise; those that differ most", style="bold"))
+    out.print(
+        Text(
+            "Rows that changed" if changed else "No row changed by more than noise; those that differ most",
+            style="bold",
+        )
+    )
     table = _table()
     table.add_column("row", no_wrap=True)
     for column in ("old, new", "speed, %", "between, %"):
@@ -88,7 +93,14 @@ def _show_rows(comparison: Comparison, out: Console) -> None:
     left = len(comparison.changes) - len(shown)
     if left:
         out.print(
-            Text(f"{plural(left, 'row')} not shown {'are' if left > 1 else 'is'} the same within noise; --format json has all", style="dim")
+            Text(
+                (
+                    f"{plural(left, 'row')} not shown {'are' if left > 1 else 'is'} the same within noise; --format "
+                    "json "
+                    "has all"
+                ),
+                style="dim",
+            )
         )
 
 
@@ -104,7 +116,9 @@ def heading(comparison: Comparison) -> str:
     (new, _, late), (old, _, early) = (text.rpartition(", ") for text in (comparison.new, comparison.old))
     if new and new == old:
         return f"{new}: {moment(late)} against {moment(early)}"
-    return " against ".join(f"{name}, {moment(started)}" if name else moment(started) for name, started in ((new, late), (old, early)))
+    return " against ".join(
+        f"{name}, {moment(started)}" if name else moment(started) for name, started in ((new, late), (old, early))
+    )
 
 
 def readable(change: Change) -> tuple[str, ...]:
@@ -113,7 +127,13 @@ def readable(change: Change) -> tuple[str, ...]:
     like = units.like_seconds if change.group == "cost" else units.like
     both = f"{like(change.old, change.new)}, {new}"
     verdict = change.verdict if change.converged else f"{change.verdict} ?"
-    return (change.name, both, _speed(change.ratio.value), f"{_speed(change.ratio.low)} to {_speed(change.ratio.high)}", verdict)
+    return (
+        change.name,
+        both,
+        _speed(change.ratio.value),
+        f"{_speed(change.ratio.low)} to {_speed(change.ratio.high)}",
+        verdict,
+    )
 
 
 def _speed(ratio: float) -> str:
@@ -121,7 +141,9 @@ def _speed(ratio: float) -> str:
 
 
 def _table() -> Table:
-    return Table(box=box.SIMPLE_HEAD, show_edge=False, header_style="dim", collapse_padding=True, padding=(0, 1), pad_edge=False)
+    return Table(
+        box=box.SIMPLE_HEAD, show_edge=False, header_style="dim", collapse_padding=True, padding=(0, 1), pad_edge=False
+    )
 
 
 def _quantity(change: Change, value: float) -> str:
@@ -135,7 +157,8 @@ def _quantity(change: Change, value: float) -> str:
 def summary(comparison: Comparison) -> list[str]:
     """Sentences on each kind of row, and what stands in one file only."""
     lines = [
-        f"{group.name}: {group.verdict}, median {100 * (group.ratio.value - 1):+.1f} % (between {100 * (group.ratio.low - 1):+.1f} and "
+        f"{group.name}: {group.verdict}, median {100 * (group.ratio.value - 1):+.1f} % (between "
+        f"{100 * (group.ratio.low - 1):+.1f} and "
         f"{100 * (group.ratio.high - 1):+.1f} %) over {group.rows} rows, which scatter by {100 * group.scatter:.1f} %"
         for group in comparison.groups
     ]
@@ -159,7 +182,10 @@ def as_json(comparison: Comparison, failed: Sequence[Finding]) -> str:
 
 def as_github(comparison: Comparison, failed: Sequence[Finding]) -> str:
     """Workflow commands (``::error title=...::message``) for what failed or is doubtful, then the summary as a notice."""
-    lines = [f"::{_LEVELS[each.severity]} title=microbench {each.code}::{_escaped(each)}" for each in (*failed, *comparison.findings)]
+    lines = [
+        f"::{_LEVELS[each.severity]} title=microbench {each.code}::{_escaped(each)}"
+        for each in (*failed, *comparison.findings)
+    ]
     told = "; ".join([f"{comparison.old} against {comparison.new}", *summary(comparison)])
     return "\n".join([*lines, f"::notice title=microbench compare::{_percent(told)}"]) + "\n"
 

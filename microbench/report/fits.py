@@ -34,7 +34,16 @@ def fit_rows(characterisation: Characterisation) -> tuple[FitRow, ...]:
     return tuple(_fit(fit) for fit in characterisation.fits.operators)
 
 
-HEADING = ("family", "dtype", "rows", "fixed cost", "compute roof", "memory roof", "interval beside", "interval far off")
+HEADING = (
+    "family",
+    "dtype",
+    "rows",
+    "fixed cost",
+    "compute roof",
+    "memory roof",
+    "interval beside",
+    "interval far off",
+)
 
 
 def cells(row: FitRow) -> tuple[str, ...]:
@@ -48,7 +57,8 @@ def explained(characterisation: Characterisation) -> str:
     held = " or ".join(f"{100 * share:g} %" for share in shares)
     return (
         "Fixed cost and roofs are those that the family's own timings approach. "
-        f"The interval of a prediction is meant to hold {held} of fresh shapes, and widens from shapes beside those timed to shapes "
+        f"The interval of a prediction is meant to hold {held} of fresh shapes, and widens from shapes beside those "
+        "timed to shapes "
         "far off; 'microbench validate' tests it."
     )
 
@@ -103,7 +113,11 @@ def roofline_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], 
     fits = characterisation.fits.rooflines
     gpu = characterisation.device.kind == "cuda"
     rows = [_roofline(fit, level, gpu=gpu) for fit in fits for level in view.NEAR_TO_FAR if level in fit.bandwidth]
-    return (("fit", "data in", "peak", "bandwidth", "ridge point", "sharpness", "residual (rms, worst)"), *rows) if rows else ()
+    return (
+        (("fit", "data in", "peak", "bandwidth", "ridge point", "sharpness", "residual (rms, worst)"), *rows)
+        if rows
+        else ()
+    )
 
 
 def _roofline(fit: RooflineFit, level: str, *, gpu: bool) -> tuple[str, ...]:

@@ -77,7 +77,9 @@ def _side(characterisation: Characterisation) -> dict[str, Any]:
     rows = side.side_rows(characterisation)
     shown = side.columns(rows, without=("sources",))
     return {
-        "side": [("what", *shown.values()), *((row.title, *(getattr(row, name) for name in shown)) for row in rows)] if rows else [],
+        "side": [("what", *shown.values()), *((row.title, *(getattr(row, name) for name in shown)) for row in rows)]
+        if rows
+        else [],
         "side_title": side.title(rows, characterisation.device.kind),
         "side_says": side.SAYS[characterisation.device.kind],
         "sources": [(row.title, row.sources) for row in rows if row.sources != view.UNKNOWN],
@@ -86,12 +88,21 @@ def _side(characterisation: Characterisation) -> dict[str, Any]:
 
 def _levels(characterisation: Characterisation) -> list[tuple[str, ...]]:
     rows = [astuple(level) for level in summary.level_rows(characterisation)]
-    return [("level", "advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "reused within"), *rows] if rows else []
+    return (
+        [("level", "advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "reused within"), *rows]
+        if rows
+        else []
+    )
 
 
 def _costs(characterisation: Characterisation) -> list[tuple[str, ...]]:
     return [
-        (view.cost_title(cost), units.seconds(cost.seconds.value), view.cost_interval(cost), words.of_cost(characterisation, cost))
+        (
+            view.cost_title(cost),
+            units.seconds(cost.seconds.value),
+            view.cost_interval(cost),
+            words.of_cost(characterisation, cost),
+        )
         for cost in view.ladder(characterisation)
     ]
 
@@ -118,5 +129,5 @@ def picture(name: plots.PlotName, characterisation: Characterisation) -> Picture
     if wide is None or narrow is None:
         return None
     # Safe: matplotlib escapes the text it is given.
-    drawn = [Markup(style.inline(drawing, _LABELS[name])) for drawing in (wide, narrow)]  # noqa: S704
+    drawn = [Markup(style.inline(drawing, _LABELS[name])) for drawing in (wide, narrow)]
     return Picture(wide=drawn[0], narrow=drawn[1], caption=plots.caption(name, characterisation)[1])

@@ -21,7 +21,12 @@ def render(characterisation: Characterisation) -> str:
         *_side(characterisation),
         *_ceilings(characterisation),
     ]
-    parts += [*_levels(characterisation), *_costs(characterisation), *_operators(characterisation), *_findings(characterisation)]
+    parts += [
+        *_levels(characterisation),
+        *_costs(characterisation),
+        *_operators(characterisation),
+        *_findings(characterisation),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -100,7 +105,10 @@ def _operators(characterisation: Characterisation) -> Iterable[str]:
 def _findings(characterisation: Characterisation) -> Iterable[str]:
     if characterisation.findings:
         yield "## Findings"
-        yield "\n".join(_finding(text.severity, text.says, text.remedy, left) for text, left in view.gathered_findings(characterisation))
+        yield "\n".join(
+            _finding(text.severity, text.says, text.remedy, left)
+            for text, left in view.gathered_findings(characterisation)
+        )
 
 
 def _finding(severity: str, says: str, remedy: str, left: int) -> str:

@@ -10,12 +10,15 @@ from microbench.report import summary, view
 from microbench.report.sweeps import plural
 
 METHOD = (
-    "Value is the best round, low the third best, high the smaller of nominal at the clock seen and the value plus one step of the timer, "
+    "Value is the best round, low the third best, high the smaller of nominal at the clock seen and the value plus "
+    "one step of the timer, "
     "unless the row says otherwise. Noise on a computer only slows, and comes in episodes of seconds: "
     "so the best of rounds spread over the whole run is what the hardware can do.\n"
     "Typical is the median over rounds, with an order-statistic interval: what one gets at a moment taken at random.\n"
-    "Nominal is units x width x FLOP per cycle x the clock seen, and the clock comes from a companion loop whose critical path is a chain "
-    "of known length. An FMA counts as 2 FLOP. Bytes are those the kernel asks for; write-allocate traffic is not counted.\n"
+    "Nominal is units x width x FLOP per cycle x the clock seen, and the clock comes from a reference clock loop whose "
+    "critical path is a chain "
+    "of known length. An FMA counts as 2 FLOP. Bytes are those the kernel asks for; write-allocate traffic is not "
+    "counted.\n"
     "Converged means that the three best rounds agree and that the rate per clock is what the units can issue. "
     "Proven means that the loop that ran was disassembled and its instructions per iteration equal the data sheet's."
 ).splitlines()
@@ -105,7 +108,12 @@ def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, st
     ]
     if characterisation.plan:
         budget = characterisation.plan.budget
-        facts.append(("plan", f"{budget.name}, {plural(len(characterisation.plan.cases), 'case')}, seed {characterisation.plan.seed}"))
+        facts.append(
+            (
+                "plan",
+                f"{budget.name}, {plural(len(characterisation.plan.cases), 'case')}, seed {characterisation.plan.seed}",
+            )
+        )
     facts += [_fact(name, value) for name, value in environment.facts.items()]
     return tuple(facts)
 

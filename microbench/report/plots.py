@@ -74,8 +74,13 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
         return None
     height = 0.6 + layout.top + 3.1 * len(shown)
     made = style.figure(layout.width, height)
-    left, width = (0.19, 0.765) if layout.narrow else (0.095, 0.76 if any(len(curves) > 1 for _, curves in shown) else 0.885)
-    axes = [made.add_axes((left, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, width, 2.75 / height)) for row in range(len(shown))]
+    left, width = (
+        (0.19, 0.765) if layout.narrow else (0.095, 0.76 if any(len(curves) > 1 for _, curves in shown) else 0.885)
+    )
+    axes = [
+        made.add_axes((left, (0.6 + 3.1 * (len(shown) - 1 - row)) / height, width, 2.75 / height))
+        for row in range(len(shown))
+    ]
     sizes = [size for _, curves in shown for curve in curves for size, _ in curve.points]
     gpu = characterisation.device.kind == "cuda"
     for ax, (by, curves) in zip(axes, shown, strict=True):
@@ -84,7 +89,11 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
         _size_axis(ax, sizes, 4 if layout.narrow else 2)
         _shade(ax, characterisation, by, style.SMALL - 1.2 if layout.narrow else style.SMALL)
         _mark_advertised(ax, characterisation)
-        labels = [(curve.points[-1][1], own[index], style.SERIES[index], False) for index, curve in enumerate(curves) if own[index]]
+        labels = [
+            (curve.points[-1][1], own[index], style.SERIES[index], False)
+            for index, curve in enumerate(curves)
+            if own[index]
+        ]
         if layout.narrow:
             _name_in_corner(ax, by, labels)
         else:
@@ -110,7 +119,9 @@ def _panel(ax: Axes, by: str, curves: Sequence[Curve], common: str) -> None:
     ax.set_xscale("log", base=2)
     ax.set_yscale("log", base=10)
     for index, curve in enumerate(curves):
-        ax.plot(*zip(*curve.points, strict=True), "-o", color=style.SERIES[index], linewidth=1.6, markersize=3.4, zorder=4)
+        ax.plot(
+            *zip(*curve.points, strict=True), "-o", color=style.SERIES[index], linewidth=1.6, markersize=3.4, zorder=4
+        )
     values = [value for curve in curves for _, value in curve.points]
     ax.set_ylim(min(values) / 1.6, max(values) * 4)
     as_text: Callable[[float], str] = (
@@ -136,7 +147,9 @@ def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
     """Sizes along the bottom, one label every so many powers of two."""
     ax.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
     low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
-    ax.xaxis.set_major_locator(FixedLocator([2.0**power for power in range(low, high + 1, step if high - low > 4 else 1)]))
+    ax.xaxis.set_major_locator(
+        FixedLocator([2.0**power for power in range(low, high + 1, step if high - low > 4 else 1)])
+    )
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.size(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
@@ -144,7 +157,9 @@ def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
 def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: float) -> None:
     """Shade the levels found with their names and heights, and mark what is advertised."""
     left, right = ax.get_xlim()
-    found = sorted((level for level in characterisation.fits.levels if level.seen_by == by), key=lambda level: level.low_bytes)
+    found = sorted(
+        (level for level in characterisation.fits.levels if level.seen_by == by), key=lambda level: level.low_bytes
+    )
     for index, level in enumerate(found):
         low, high = max(left, level.low_bytes), min(right, level.high_bytes)
         if low < high:
@@ -168,7 +183,8 @@ def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: floa
 def _mark_advertised(ax: Axes, characterisation: Characterisation) -> None:
     """Dashed lines at the advertised capacities, labelled above the axes; labels that would meet become one.
 
-    No stream or chase comes to rest in a GPU's shared memory by itself, so that its capacity says nothing about these curves.
+    No stream or chase comes to rest in a GPU's shared memory by itself, so that its capacity says nothing about these
+    curves.
     """
     left, right = ax.get_xlim()
     before: Text | None = None
@@ -234,7 +250,10 @@ def _latency(characterisation: Characterisation, layout: style.Layout) -> Figure
             color=style.INK,
         )
     ax.set_xscale("log", base=10)
-    ax.set_xlim(left, 10.0 ** math.ceil(math.log10(max(min(cost.seconds.high, 1e3 * cost.seconds.value) for cost in costs)) + 0.1))
+    ax.set_xlim(
+        left,
+        10.0 ** math.ceil(math.log10(max(min(cost.seconds.high, 1e3 * cost.seconds.value) for cost in costs)) + 0.1),
+    )
     ax.set_ylim(len(costs) - 0.4, -0.6)
     style.name_rows(ax, [view.cost_title(cost) for cost in costs], style.NORMAL)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
@@ -251,12 +270,18 @@ _CAPTIONS: dict[PlotName, tuple[str, str]] = {
     ),
     "latency": (
         "What waiting costs",
-        "Load-to-use latency of each level found (blue) and other fixed costs (ochre), with their intervals; logarithmic",
+        (
+            "Load-to-use latency of each level found (blue) and other fixed costs (ochre), with their intervals; "
+            "logarithmic"
+        ),
     ),
 }
 _WORKING_SET_OF_GPU = (
     _CAPTIONS["working-set"][0],
-    "Shaded: the levels found, with what all SMs read there and what one warp waits. Dashed: the capacities advertised.",
+    (
+        "Shaded: the levels found, with what all SMs read there and what one warp waits. Dashed: the capacities "
+        "advertised."
+    ),
 )
 _FIGURES: dict[PlotName, Callable[[Characterisation, style.Layout], Figure | None]] = {
     "roofline": _roofline,

@@ -1,7 +1,7 @@
 """The live line of `run`: share done, time left, what is being measured, the best so far.
 
-Nothing is drawn by a thread of its own: a second thread would disturb what is being measured. The screen changes only in
-`update`, which the run loop calls between samples, and at most a few times a second.
+Nothing is drawn by a thread of its own: a second thread would disturb what is being measured. The screen changes only
+in `update`, which the run loop calls between samples, and at most a few times a second.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class Shown:
     def start(self, cases: int, limit_s: float) -> None:
         """Draw an empty bar."""
         self._cases = cases
-        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False)
+        self._live = Live(
+            console=self._console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
         with self._terminal():
             self._live.start()
         what = f"{plural(cases, 'case')} to measure" if cases else "preparing"

@@ -60,7 +60,10 @@ class Scene:
     @property
     def main(self) -> Roof | None:
         """The roof whose ridge points are labelled at every level: f32, else the highest."""
-        return next((roof for roof in self.thick if roof.dtype == "f32"), max(self.thick, key=lambda roof: roof.rate, default=None))
+        return next(
+            (roof for roof in self.thick if roof.dtype == "f32"),
+            max(self.thick, key=lambda roof: roof.rate, default=None),
+        )
 
 
 def scene(characterisation: Characterisation) -> Scene:
@@ -85,9 +88,17 @@ def scene(characterisation: Characterisation) -> Scene:
 
 def caption(characterisation: Characterisation) -> tuple[str, str]:
     """Title and subtitle of the picture."""
-    started = summary.moment(characterisation.environment.started) if characterisation.environment else "fitted, not measured here"
+    started = (
+        summary.moment(characterisation.environment.started)
+        if characterisation.environment
+        else "fitted, not measured here"
+    )
     where = view.threads_text(characterisation, view.headline_threads(characterisation))
-    dots = "" if missing(characterisation) else " · dots: ridge points in FLOP/byte, memory-bound left of them, compute-bound right"
+    dots = (
+        ""
+        if missing(characterisation)
+        else " · dots: ridge points in FLOP/byte, memory-bound left of them, compute-bound right"
+    )
     return (summary.title(characterisation), f"Measured ceilings, {where} · {started}{dots}")
 
 
@@ -101,7 +112,8 @@ def missing(characterisation: Characterisation) -> str:
 def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> None:
     """Draw the measured roofline of a characterisation.
 
-    Labels of the compute roofs stand right of the axes unless the layout is narrow: leave about a quarter of the width free there.
+    Labels of the compute roofs stand right of the axes unless the layout is narrow: leave about a quarter of the width
+    free there.
 
     Parameters
     ----------
@@ -164,12 +176,20 @@ def _thin(best: dict[str, Ceiling], compute: tuple[Ceiling, ...]) -> Iterable[Ro
     for ceiling in sorted(slower, key=lambda ceiling: -ceiling.rate.value)[: MOST_THIN - len(library)] + library:
         if (ceiling.dtype, ceiling.unit, ceiling.variant) not in seen:
             seen.add((ceiling.dtype, ceiling.unit, ceiling.variant))
-            yield Roof(label=_roof_label(ceiling), rate=ceiling.rate.value, colour=style.MUTED, thick=False, dtype=str(ceiling.dtype))
+            yield Roof(
+                label=_roof_label(ceiling),
+                rate=ceiling.rate.value,
+                colour=style.MUTED,
+                thick=False,
+                dtype=str(ceiling.dtype),
+            )
 
 
 def _libraries(compute: Iterable[Ceiling], main: Ceiling | None) -> list[Ceiling]:
     """What a user can get: the library's rate of the main dtype, and its highest."""
-    rates = sorted((ceiling for ceiling in compute if ceiling.mode == "library"), key=lambda ceiling: -ceiling.rate.value)
+    rates = sorted(
+        (ceiling for ceiling in compute if ceiling.mode == "library"), key=lambda ceiling: -ceiling.rate.value
+    )
     own = [ceiling for ceiling in rates if main and ceiling.dtype == main.dtype]
     return [*rates[:1], *(ceiling for ceiling in own[:1] if ceiling is not rates[0])]
 
@@ -218,9 +238,15 @@ def _slopes(ax: Axes, chosen: Scene) -> None:
     slopes = sorted(chosen.bandwidth.values(), key=lambda pair: -pair[1])
     per_decade = math.cos(math.radians(angle)) * (decade[1] - origin[1]) * 72 / ax.figure.dpi
     lead = _LABEL_LEAD * ax.figure.dpi / 72 / (decade[0] - origin[0])
-    gaps = [math.inf, *(per_decade * math.log10(upper / lower) for (_, upper), (_, lower) in pairwise(slopes)), math.inf]
+    gaps = [
+        math.inf,
+        *(per_decade * math.log10(upper / lower) for (_, upper), (_, lower) in pairwise(slopes)),
+        math.inf,
+    ]
     for index, (label, value) in enumerate(slopes):
-        ax.plot([left, top / value], [value * left, top], color=style.INK, linewidth=1.3, zorder=2, solid_capstyle="round")
+        ax.plot(
+            [left, top / value], [value * left, top], color=style.INK, linewidth=1.3, zorder=2, solid_capstyle="round"
+        )
         above = gaps[index] >= _LABEL_GAP
         # Squeezed from both sides, a label moves along its line, past the ends of its neighbours' labels.
         squeezed = not above and gaps[index + 1] < _LABEL_GAP
@@ -326,7 +352,16 @@ def _measured(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> No
     ]
     legacy = sorted({fit.variant for fit in chosen.fits if fit.legacy})
     handles += [
-        Line2D([], [], linestyle="", marker="o", color=style.PAPER, markeredgecolor=style.MUTED, markersize=5, label=f"by {name} (legacy)")
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            color=style.PAPER,
+            markeredgecolor=style.MUTED,
+            markersize=5,
+            label=f"by {name} (legacy)",
+        )
         for name in legacy
     ]
     dtypes = ", ".join(dict.fromkeys(fit.dtype for fit in chosen.fits if fit.points))
@@ -359,7 +394,16 @@ def _ridges(ax: Axes, chosen: Scene, *, labelled: bool) -> None:
         if roof is None:
             continue
         ridge = roof.rate / value
-        ax.plot(ridge, roof.rate, "o", color=style.PAPER, markeredgecolor=roof.colour, markeredgewidth=1.6, markersize=6, zorder=7)
+        ax.plot(
+            ridge,
+            roof.rate,
+            "o",
+            color=style.PAPER,
+            markeredgecolor=roof.colour,
+            markeredgewidth=1.6,
+            markersize=6,
+            zorder=7,
+        )
         if not labelled:
             continue
         label = ax.annotate(
@@ -386,5 +430,8 @@ def ridge_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...
     chosen = scene(characterisation)
     if not chosen.thick or not chosen.bandwidth:
         return ()
-    rows = [(roof.dtype, *(units.digits(roof.rate / value, 3) for _, value in chosen.bandwidth.values())) for roof in chosen.thick]
+    rows = [
+        (roof.dtype, *(units.digits(roof.rate / value, 3) for _, value in chosen.bandwidth.values()))
+        for roof in chosen.thick
+    ]
     return (("dtype", *chosen.bandwidth), *rows)

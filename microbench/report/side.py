@@ -1,6 +1,7 @@
 """Side by side: burst, sustained and library rates beside nominal, advertised and published ones, one row a dtype and unit.
 
-A row holds what can be compared: on a GPU plain cores and tensor cores are apart, and so are accumulators, memory levels and accesses.
+A row holds what can be compared: on a GPU plain cores and tensor cores are apart, and so are accumulators, memory
+levels and accesses.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from microbench.report import view
 SAYS = {
     "cuda": (
         "Burst: a hand-written loop on exact operands. Sustained: random operands after power and heat settle. "
-        "Library: the best matrix product a user can get, and its share of the burst. Nominal: computed at the clock seen. "
-        "Advertised: printed by the maker. Published: the highest that others measured, of bursts where there are any; the share is ours "
-        "over theirs, and below 100 % is good for a latency. Plain and tensor are the cores, in brackets the format of the sums."
+        "Library: the best matrix product a user can get, and its share of the burst. Nominal: computed at the clock "
+        "seen. "
+        "Advertised: printed by the maker. Published: the highest that others measured, of bursts where there are "
+        "any; the share is ours "
+        "over theirs, and below 100 % is good for a latency. Plain and tensor are the cores, in brackets the format "
+        "of the sums."
     ),
     "cpu": (
-        "Burst: a hand-written loop on exact operands. Library: the best matrix product a user can get, whatever unit it ran on, and its "
-        "share of the burst; it stands beside the fastest unit of its dtype. Nominal: computed at the clock seen. In brackets: the format "
+        "Burst: a hand-written loop on exact operands. Library: the best matrix product a user can get, whatever unit "
+        "it ran on, and its "
+        "share of the burst; it stands beside the fastest unit of its dtype. Nominal: computed at the clock seen. In "
+        "brackets: the format "
         "of the sums."
     ),
 }
@@ -126,7 +132,11 @@ def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], kind
 
 def _home(ceiling: Ceiling, keys: Sequence[tuple[str, str | None, str | None]]) -> tuple[str, str | None, str | None]:
     """The row of a ceiling: a library says not which unit it ran on, and stands beside the fastest that can have made its result."""
-    own = (str(ceiling.dtype), _class(ceiling.unit), ceiling.accumulator if ceiling.accumulator != ceiling.dtype else None)
+    own = (
+        str(ceiling.dtype),
+        _class(ceiling.unit),
+        ceiling.accumulator if ceiling.accumulator != ceiling.dtype else None,
+    )
     if ceiling.unit is not None:
         return own
     fitting = [key for key in keys if key[0] == own[0]]
@@ -163,7 +173,11 @@ def _memory_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> It
     for level in view.NEAR_TO_FAR:
         for access in view.ACCESSES:
             rows = [ceiling for ceiling in ceilings if (ceiling.level, ceiling.access) == (level, access)]
-            alike = [figure for figure in others if figure.measures == "memory" and (figure.level, figure.access) == (level, access)]
+            alike = [
+                figure
+                for figure in others
+                if figure.measures == "memory" and (figure.level, figure.access) == (level, access)
+            ]
             if rows and (access == "read" or alike):
                 yield _row(f"{level} {access}", sorted(rows, key=lambda row: -row.rate.value), alike)
 
@@ -171,8 +185,14 @@ def _memory_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> It
 def _link_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> Iterable[SideRow]:
     for ceiling in ceilings:
         variant = ceiling.variant or ""
-        level, access, title = _LINKS.get(variant, ("peer", "copy", f"copy {variant}") if variant.startswith("peer") else ("", "", ""))
-        alike = [figure for figure in others if figure.measures == "memory" and (figure.level, figure.access) == (level, access)]
+        level, access, title = _LINKS.get(
+            variant, ("peer", "copy", f"copy {variant}") if variant.startswith("peer") else ("", "", "")
+        )
+        alike = [
+            figure
+            for figure in others
+            if figure.measures == "memory" and (figure.level, figure.access) == (level, access)
+        ]
         if level:
             yield _row(title, [ceiling], alike)
 
@@ -191,7 +211,10 @@ def _latency_rows(characterisation: Characterisation, others: Sequence[Published
                 burst=units.seconds(cost.seconds.value),
                 highest=units.seconds(longest / clock),
                 normal=_share(cost.seconds.value, longest / clock),
-                sources="; ".join(f"{figure.value:g} cycles, here at {view.clock_text(clock)} ({_source(figure)})" for figure in theirs),
+                sources="; ".join(
+                    f"{figure.value:g} cycles, here at {view.clock_text(clock)} ({_source(figure)})"
+                    for figure in theirs
+                ),
             )
 
 
@@ -216,7 +239,10 @@ def _launch_rows(characterisation: Characterisation, others: Sequence[Published]
 def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> SideRow:
     """A row of ceilings, fastest first, and of published figures about the same thing."""
     first = rows[0]
-    best = {mode: max((row.rate.value for row in rows if row.mode == mode), default=None) for mode in ("peak", "sustained", "library")}
+    best = {
+        mode: max((row.rate.value for row in rows if row.mode == mode), default=None)
+        for mode in ("peak", "sustained", "library")
+    }
 
     def known(value: Callable[[Ceiling], float | None]) -> float | None:
         return next((found for row in rows if row.mode == "peak" and (found := value(row)) is not None), None)
@@ -240,9 +266,14 @@ def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> Sid
         of_burst=_share(best["library"], best["peak"]),
         nominal=beside(known(lambda row: row.nominal)),
         advertised=beside(known(lambda row: row.advertised)),
-        highest=f"{beside(compared.value)}{' lib.' if compared.mode == 'library' else ''}" if compared else view.UNKNOWN,
+        highest=f"{beside(compared.value)}{' lib.' if compared.mode == 'library' else ''}"
+        if compared
+        else view.UNKNOWN,
         normal=_share(ours, compared.value) if compared else view.UNKNOWN,
-        sources="; ".join(f"{view.rate_text(first, figure.value)} {_word(figure)} ({_source(figure)})" for figure in alike) or view.UNKNOWN,
+        sources="; ".join(
+            f"{view.rate_text(first, figure.value)} {_word(figure)} ({_source(figure)})" for figure in alike
+        )
+        or view.UNKNOWN,
     )
 
 
@@ -269,5 +300,9 @@ def _power(rows: Sequence[Ceiling]) -> str:
     row = max((row for row in rows if row.mode == "sustained"), key=lambda row: row.rate.value, default=None)
     if row is None or row.power_w is None:
         return view.UNKNOWN
-    energy = f", {units.digits(row.energy_per_op_j * 1e12, 3)} pJ/{view.rate_unit(row).removesuffix('/s')}" if row.energy_per_op_j else ""
+    energy = (
+        f", {units.digits(row.energy_per_op_j * 1e12, 3)} pJ/{view.rate_unit(row).removesuffix('/s')}"
+        if row.energy_per_op_j
+        else ""
+    )
     return f"{row.power_w:.0f} W{energy}"

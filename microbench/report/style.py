@@ -1,6 +1,7 @@
 """How pictures look: one palette, one set of sizes, and figures that touch no global state of matplotlib for longer than a call.
 
-The colours are those that people with any colour vision tell apart (Okabe and Ito), darkened until text in them can be read on white.
+The colours are those that people with any colour vision tell apart (Okabe and Ito), darkened until text in them can be
+read on white.
 """
 
 from __future__ import annotations
@@ -211,7 +212,15 @@ def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_
             va="center",
             ha="left",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 0, "relpos": (0, 0.5)},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.7,
+                "alpha": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
         )
 
 

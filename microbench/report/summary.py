@@ -61,7 +61,10 @@ def when(characterisation: Characterisation) -> str:
     environment = characterisation.environment
     if environment is None:
         return "fitted to rows, not measured here"
-    return f"measured {moment(environment.started)} in {units.seconds(environment.seconds, 3)} by microbench {environment.microbench}"
+    return (
+        f"measured {moment(environment.started)} in {units.seconds(environment.seconds, 3)} by microbench "
+        f"{environment.microbench}"
+    )
 
 
 def moment(started: str) -> str:
@@ -91,7 +94,9 @@ def _level_row(characterisation: Characterisation, name: str) -> LevelRow:
     chase = _seen(characterisation, name, "chase")
     level = characterisation.device.level(name)
     advertised = (
-        level.capacity_bytes if level else next((seen.advertised_bytes for seen in (stream, chase) if seen and seen.advertised_bytes), None)
+        level.capacity_bytes
+        if level
+        else next((seen.advertised_bytes for seen in (stream, chase) if seen and seen.advertised_bytes), None)
     )
     reuse = next((seen.reuse_s for seen in (chase, stream) if seen and seen.reuse_s and name not in _FAR), None)
     return LevelRow(
@@ -118,7 +123,9 @@ def _range(level: LevelSeen | None) -> str:
 
 
 def _device(characterisation: Characterisation) -> str:
-    return "; ".join(part for part in (_named(characterisation), _clocks(characterisation), when(characterisation)) if part)
+    return "; ".join(
+        part for part in (_named(characterisation), _clocks(characterisation), when(characterisation)) if part
+    )
 
 
 def _named(characterisation: Characterisation) -> str:
@@ -162,7 +169,9 @@ def _compute(characterisation: Characterisation) -> str:
     parts = [f"{name} {view.rate_text(ceiling, ceiling.rate.value)}" for name, ceiling in best.items()]
     shares = [100 * ceiling.rate.value / ceiling.nominal for ceiling in best.values() if ceiling.nominal]
     share = f"; {_span(shares)} % of nominal at the clock seen" if shares else ""
-    return _on_threads(characterisation, parts) + share + _reached(characterisation) + _normal(characterisation, "compute")
+    return (
+        _on_threads(characterisation, parts) + share + _reached(characterisation) + _normal(characterisation, "compute")
+    )
 
 
 def _libraries(characterisation: Characterisation, ceilings: tuple[Ceiling, ...]) -> str:
@@ -187,7 +196,10 @@ def _bandwidth(characterisation: Characterisation) -> str:
     if not parts:
         return "not measured"
     triad = f"; DRAM triad {units.rate(far.rate.value, 'byte/s', 3)}" if far else ""
-    return f"read {_on_threads(characterisation, parts)}{triad}{_normal(characterisation, 'memory')}{_ridge(characterisation)}"
+    return (
+        "read "
+        f"{_on_threads(characterisation, parts)}{triad}{_normal(characterisation, 'memory')}{_ridge(characterisation)}"
+    )
 
 
 def _latency(characterisation: Characterisation) -> str:
@@ -215,7 +227,10 @@ def _trust(characterisation: Characterisation) -> str:
     steady = sum(row.ceiling.converged for row in shown)
     proven = sum(row.ceiling.proof.status == "proven" for row in shown)
     counts = Counter(finding.severity for finding in characterisation.findings)
-    told = ", ".join(plural(counts[severity], severity) for severity in ("error", "warning") if counts[severity]) or "no warnings"
+    told = (
+        ", ".join(plural(counts[severity], severity) for severity in ("error", "warning") if counts[severity])
+        or "no warnings"
+    )
     failed = sum(row.ceiling.proof.status == "failed" for row in shown)
     against = f"{proven} proven against machine code" + (f", {failed} failed that proof" if failed else "")
     return f"{steady} of {plural(len(shown), 'ceiling')} converged, {against}; {told}{_worst(characterisation)}"
@@ -223,7 +238,9 @@ def _trust(characterisation: Characterisation) -> str:
 
 def _worst(characterisation: Characterisation) -> str:
     """The first of the findings that weigh most, whole where it is short."""
-    first = next((finding.says for finding in view.sorted_findings(characterisation) if finding.severity != "info"), "").rstrip(".")
+    first = next(
+        (finding.says for finding in view.sorted_findings(characterisation) if finding.severity != "info"), ""
+    ).rstrip(".")
     if not first:
         return ""
     return f": {first}" if len(first) <= _LONGEST else f": {first[:_LONGEST].rsplit(' ', 1)[0]} …"

@@ -103,7 +103,9 @@ def streams(characterisation: Characterisation) -> tuple[Curve, ...]:
     for key, (kernel, threads) in _sampled(characterisation, sheets, "memory").items():
         if kernel.access == "read" and key not in rates and kernel.work.bytes:
             rates[key] = threads * kernel.work.bytes / _best_ns(characterisation, key) * 1e9
-    curves = _curves({key: rate for key, rate in rates.items() if (case := parse_case(key)) and _reads(case.kernel, sheets)})
+    curves = _curves(
+        {key: rate for key, rate in rates.items() if (case := parse_case(key)) and _reads(case.kernel, sheets)}
+    )
     return tuple(sorted(curves, key=lambda curve: (-curve.threads, -max(value for _, value in curve.points))))
 
 
@@ -111,12 +113,16 @@ def chases(characterisation: Characterisation) -> tuple[Curve, ...]:
     """Curves of load-to-use latency over the working set (seconds), the longest and then the lowest first."""
     sheets = {sheet.name: sheet for sheet in characterisation.sheets}
     seconds = {
-        cost.case: cost.seconds.value for cost in characterisation.costs if cost.case and working_set(cost.case) and cost.seconds.value > 0
+        cost.case: cost.seconds.value
+        for cost in characterisation.costs
+        if cost.case and working_set(cost.case) and cost.seconds.value > 0
     }
     for key, (kernel, _) in _sampled(characterisation, sheets, "latency").items():
         if key not in seconds:
             seconds[key] = _best_ns(characterisation, key) * 1e-9 / max(kernel.loads, 1)
-    return tuple(sorted(_curves(seconds), key=lambda curve: (-len(curve.points), sum(value for _, value in curve.points))))
+    return tuple(
+        sorted(_curves(seconds), key=lambda curve: (-len(curve.points), sum(value for _, value in curve.points)))
+    )
 
 
 def _reads(kernel: str, sheets: dict[str, Sheet]) -> bool:
@@ -124,7 +130,9 @@ def _reads(kernel: str, sheets: dict[str, Sheet]) -> bool:
     return sheet.access == "read" if sheet else kernel.startswith("read")
 
 
-def _sampled(characterisation: Characterisation, sheets: dict[str, Sheet], measures: str) -> dict[str, tuple[Sheet, int]]:
+def _sampled(
+    characterisation: Characterisation, sheets: dict[str, Sheet], measures: str
+) -> dict[str, tuple[Sheet, int]]:
     """The sampled cases of a kind that have a working set, with their sheet and thread count."""
     found: dict[str, tuple[Sheet, int]] = {}
     for samples in characterisation.samples:

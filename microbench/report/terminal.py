@@ -27,7 +27,9 @@ _SEVERITY = {"error": "bold red", "warning": "yellow", "info": "dim"}
 def console(file: TextIO | None = None) -> Console:
     """A console for results: the terminal's own width and colours, 120 plain columns in a pipe."""
     stream = file or sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, emoji=False, markup=False)
+    return Console(
+        file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, emoji=False, markup=False
+    )
 
 
 def show(characterisation: Characterisation, to: Console | None = None, *, every_variant: bool = False) -> None:
@@ -109,7 +111,9 @@ def show_levels(characterisation: Characterisation, out: Console) -> None:
     for name in ("advertised", "a stream sees", "a chase sees", "bandwidth", "latency", "reused within"):
         table.add_column(name, justify="right", overflow="fold")
     for level in summary.level_rows(characterisation):
-        table.add_row(level.name, level.advertised, level.stream, level.chase, level.bandwidth, level.latency, level.reuse)
+        table.add_row(
+            level.name, level.advertised, level.stream, level.chase, level.bandwidth, level.latency, level.reuse
+        )
     out.print()
     out.print(table)
 
@@ -158,15 +162,21 @@ def _finding(finding: Finding, left: int) -> Text:
 
 def _ceilings(group: view.Group, *, wide: bool) -> Table:
     """One table; a column that is unknown in every row is left out."""
-    columns = {"interval": "interval", "share": "of nominal"} | ({"typical": "typical", "clock": "clock"} if wide else {})
-    known = {field: name for field, name in columns.items() if any(getattr(row, field) != view.UNKNOWN for row in group.rows)}
+    columns = {"interval": "interval", "share": "of nominal"} | (
+        {"typical": "typical", "clock": "clock"} if wide else {}
+    )
+    known = {
+        field: name for field, name in columns.items() if any(getattr(row, field) != view.UNKNOWN for row in group.rows)
+    }
     table = _table(group.title)
     table.add_column("ceiling", overflow="fold")
     for name in ("best", *known.values()):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("flag", style="yellow", no_wrap=True)
     for row in group.rows:
-        table.add_row(Text(row.title), Text(row.rate, style="bold"), *(getattr(row, field) for field in known), row.flags)
+        table.add_row(
+            Text(row.title), Text(row.rate, style="bold"), *(getattr(row, field) for field in known), row.flags
+        )
     return table
 
 

@@ -82,7 +82,9 @@ def clock_text(hertz: float | None) -> str:
 def table_ceilings(characterisation: Characterisation) -> tuple[Ceiling, ...]:
     """The ceilings of the tables: all but the sweep's points, which the working-set curve shows."""
     return tuple(
-        ceiling for ceiling in characterisation.ceilings if not is_sweep_point(ceiling.level, ceiling.case) or ceiling.measures != "memory"
+        ceiling
+        for ceiling in characterisation.ceilings
+        if not is_sweep_point(ceiling.level, ceiling.case) or ceiling.measures != "memory"
     )
 
 
@@ -102,7 +104,11 @@ def best_variants(group: Group) -> Group:
         key = (row.ceiling.level, row.ceiling.access)
         if key not in best or row.ceiling.rate.value > best[key].ceiling.rate.value:
             best[key] = row
-    return Group(title=group.title, rows=tuple(best.values())) if group.rows and group.rows[0].ceiling.measures == "memory" else group
+    return (
+        Group(title=group.title, rows=tuple(best.values()))
+        if group.rows and group.rows[0].ceiling.measures == "memory"
+        else group
+    )
 
 
 def legend(rows: Iterable[Row]) -> tuple[tuple[str, str], ...]:
@@ -137,10 +143,18 @@ def ladder(characterisation: Characterisation) -> tuple[Cost, ...]:
     shown = [
         cost
         for cost in characterisation.costs
-        if cost.seconds.value > 0 and (not is_sweep_point(cost.level, cost.case) or (cost.case or "").partition("[")[0] in costs)
+        if cost.seconds.value > 0
+        and (not is_sweep_point(cost.level, cost.case) or (cost.case or "").partition("[")[0] in costs)
     ]
     return tuple(
-        sorted(shown, key=lambda cost: (cost.level is None, NEAR_TO_FAR.index(cost.level) if cost.level else 0, cost.seconds.value))
+        sorted(
+            shown,
+            key=lambda cost: (
+                cost.level is None,
+                NEAR_TO_FAR.index(cost.level) if cost.level else 0,
+                cost.seconds.value,
+            ),
+        )
     )
 
 
@@ -177,7 +191,9 @@ def cost_title(cost: Cost) -> str:
 
 def sorted_findings(characterisation: Characterisation) -> tuple[Finding, ...]:
     """Findings by severity, worst first; otherwise as they came."""
-    return tuple(sorted(characterisation.findings, key=lambda finding: ("error", "warning", "info").index(finding.severity)))
+    return tuple(
+        sorted(characterisation.findings, key=lambda finding: ("error", "warning", "info").index(finding.severity))
+    )
 
 
 def gathered_findings(characterisation: Characterisation, at_most: int = 2) -> tuple[tuple[Finding, int], ...]:
@@ -201,7 +217,11 @@ def headline_threads(characterisation: Characterisation) -> int | None:
 def headline(characterisation: Characterisation, measures: str) -> tuple[Ceiling, ...]:
     """The headline ceilings: peaks and library rates at the headline thread count, of the whole device on a GPU."""
     threads = headline_threads(characterisation)
-    chosen = (ceiling for ceiling in table_ceilings(characterisation) if ceiling.measures == measures and ceiling.mode != "sustained")
+    chosen = (
+        ceiling
+        for ceiling in table_ceilings(characterisation)
+        if ceiling.measures == measures and ceiling.mode != "sustained"
+    )
     return tuple(ceiling for ceiling in chosen if _threads(characterisation, ceiling) == threads)
 
 
@@ -209,7 +229,8 @@ def best_by_dtype(ceilings: Sequence[Ceiling]) -> dict[str, Ceiling]:
     """The fastest instruction peak of each dtype, widest dtype first."""
     best: dict[str, Ceiling] = {}
     for ceiling in sorted(
-        (ceiling for ceiling in ceilings if ceiling.dtype and ceiling.mode == "peak"), key=lambda ceiling: ceiling.rate.value
+        (ceiling for ceiling in ceilings if ceiling.dtype and ceiling.mode == "peak"),
+        key=lambda ceiling: ceiling.rate.value,
     ):
         best[str(ceiling.dtype)] = ceiling
     return {name: best[name] for name in DTYPES if name in best}
@@ -219,7 +240,8 @@ def best_by_level(ceilings: Sequence[Ceiling], access: str = "read") -> dict[str
     """The fastest ceiling of each memory level with this access, near to far."""
     best: dict[str, Ceiling] = {}
     for ceiling in sorted(
-        (ceiling for ceiling in ceilings if ceiling.level and ceiling.access == access), key=lambda ceiling: ceiling.rate.value
+        (ceiling for ceiling in ceilings if ceiling.level and ceiling.access == access),
+        key=lambda ceiling: ceiling.rate.value,
     ):
         best[str(ceiling.level)] = ceiling
     return {level: best[level] for level in NEAR_TO_FAR if level in best}
@@ -239,7 +261,9 @@ def _threads(characterisation: Characterisation, ceiling: Ceiling) -> int:
 
 def _group(characterisation: Characterisation, key: tuple[str, int], ceilings: list[Ceiling]) -> Group:
     measures, threads = key
-    named = frozenset(finding.case for finding in characterisation.findings if finding.case and finding.severity != "info")
+    named = frozenset(
+        finding.case for finding in characterisation.findings if finding.case and finding.severity != "info"
+    )
     titles = _titles(ceilings)
     rows = [
         Row(
@@ -271,7 +295,9 @@ def _titles(ceilings: Sequence[Ceiling]) -> list[str]:
     titles = [_short(ceiling) for ceiling in ceilings]
     for longer in (_with_params, lambda ceiling: ceiling.case):
         counts = Counter(titles)
-        titles = [longer(ceiling) if counts[title] > 1 else title for ceiling, title in zip(ceilings, titles, strict=True)]
+        titles = [
+            longer(ceiling) if counts[title] > 1 else title for ceiling, title in zip(ceilings, titles, strict=True)
+        ]
     return titles
 
 

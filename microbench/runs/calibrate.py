@@ -14,7 +14,7 @@ from microbench.hardware.torch_import import import_torch
 from microbench.operators import Op, table_of
 from microbench.predict import cold_cache
 from microbench.predict.fit_family import Nominal, fit_table
-from microbench.predict.operator_timing import Effort, Floats, Rounds, Told, measure, middle
+from microbench.predict.operator_timing import Effort, Floats, OnProgress, Rounds, measure, middle
 from microbench.predict.shape_sampling import design
 from microbench.records import MODULE_COST, Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
 from microbench.storage.store import SCHEMA
@@ -60,8 +60,13 @@ def nominal_of(device: Device, ceilings: Sequence[Ceiling]) -> Nominal:
         return found.rate.value if found else None
 
     dtypes = {row.dtype for row in ceilings if row.measures == "compute" and row.dtype}
-    peaks = {dtype: best([row for row in ceilings if row.measures == "compute" and row.dtype == dtype]) for dtype in dtypes}
-    speed = {level: best([row for row in ceilings if row.measures == "memory" and row.level == level]) for level in ("L2", "L3", "DRAM")}
+    peaks = {
+        dtype: best([row for row in ceilings if row.measures == "compute" and row.dtype == dtype]) for dtype in dtypes
+    }
+    speed = {
+        level: best([row for row in ceilings if row.measures == "memory" and row.level == level])
+        for level in ("L2", "L3", "DRAM")
+    }
     caches = []
     for level in ("L2", "L3"):
         told = device.level(level)
@@ -84,7 +89,11 @@ def use_all_threads(device: Device) -> None:
 
 
 def calibrate(
-    device: Device, ceilings: Sequence[Ceiling], budget: str = "default", seed: int = SEED, told: Told | None = None
+    device: Device,
+    ceilings: Sequence[Ceiling],
+    budget: str = "default",
+    seed: int = SEED,
+    told: OnProgress | None = None,
 ) -> Calibrated:
     """Measure the sweep and fit every family, in one of the `BUDGETS`; ``told`` hears how far it is.
 
@@ -96,7 +105,11 @@ def calibrate(
     if find_spec("torch") is None:
         says = "operators were not calibrated: torch is not installed; predictions use the plain roofline"
         return Calibrated(
-            findings=(Finding(code="no-operators", severity="info", says=says, remedy="pip install 'microbench-roofline[torch]'"),)
+            findings=(
+                Finding(
+                    code="no-operators", severity="info", says=says, remedy="pip install 'microbench-roofline[torch]'"
+                ),
+            )
         )
     use_all_threads(device)
     limit_s, share = BUDGETS[budget]
@@ -112,10 +125,18 @@ def model_errors(device: Device, ceilings: Sequence[Ceiling], found: Calibrated)
         return {}
     fits = Fits(operators=found.fits, reuse=found.reuse)
     made = Characterisation(
-        schema=SCHEMA, device=device, environment=None, plan=None, ceilings=tuple(ceilings), costs=found.costs, fits=fits
+        schema=SCHEMA,
+        device=device,
+        environment=None,
+        plan=None,
+        ceilings=tuple(ceilings),
+        costs=found.costs,
+        fits=fits,
     )
     measured = found.rounds.whole
-    return {name: math.log(measured[name] / each.latency.value) for name, each in predict_models(measured, made).items()}
+    return {
+        name: math.log(measured[name] / each.latency.value) for name, each in predict_models(measured, made).items()
+    }
 
 
 def model_calls(device: Device) -> dict[str, Callable[[], object]]:
@@ -124,7 +145,9 @@ def model_calls(device: Device) -> dict[str, Callable[[], object]]:
     from microbench.operators.reference_models import call_of_model, models
 
     use_all_threads(device)
-    return {name: call_of_model(make, parse_input(spec)[0], place_of(device)) for name, (make, spec) in models().items()}
+    return {
+        name: call_of_model(make, parse_input(spec)[0], place_of(device)) for name, (make, spec) in models().items()
+    }
 
 
 def predict_models(names: Iterable[str], calibration: Characterisation) -> dict[str, ModelTime]:
@@ -149,7 +172,9 @@ def module_cost(place: str) -> tuple[Cost, ...]:
         for call in (chain, alone):
             clock(call, 20)
         rounds = [max(0.0, clock(chain, 20) / CHAIN - clock(alone, 500)) for _ in range(15)]
-    seconds = Estimate(value=float(np.median(rounds)), low=min(rounds), high=max(rounds), basis="15 rounds, smallest .. largest")
+    seconds = Estimate(
+        value=float(np.median(rounds)), low=min(rounds), high=max(rounds), basis="15 rounds, smallest .. largest"
+    )
     return (Cost(name=MODULE_COST, seconds=seconds, case=f"chain of {CHAIN} modules"),)
 
 
@@ -169,24 +194,33 @@ def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
     if distrusted:
         says = f"{distrusted} of {len(rows)} operator timings disagree with their neighbours and count for little"
         told.append(
-            Finding(code="distrusted-timings", severity="info", says=says, remedy="'microbench validate' tells how well the fits predict")
+            Finding(
+                code="distrusted-timings",
+                severity="info",
+                says=says,
+                remedy="'microbench validate' tells how well the fits predict",
+            )
         )
-    return Calibrated(fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *told), rounds=rounds)
+    return Calibrated(
+        fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *told), rounds=rounds
+    )
 
 
 def reuse_of(rounds: Rounds) -> dict[str, float]:
     """How an operator's time grows from hot to cold with what was touched in between; empty where nothing was timed among others."""
-    if not rounds.among:
+    if not rounds.interleaved:
         return {}
-    half, power = cold_cache.halfway({reuse: middle(seconds) - rounds.envelope for reuse, seconds in rounds.among.items()})
+    half, power = cold_cache.halfway(
+        {reuse: middle(seconds) - rounds.envelope for reuse, seconds in rounds.interleaved.items()}
+    )
     return {"half_bytes": half, "power": power, "cold_bytes": cold_cache.COLD}
 
 
 def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
     """Measured rounds as rows to keep, to four digits, and how many rounds each is of: the lower envelope hot, the median cold."""
     columns: list[tuple[Literal["hot", "cold"], Floats, Floats]] = [("hot", rounds.envelope, rounds.seconds)]
-    if rounds.among:
-        columns.append(("cold", rounds.cold, rounds.among[cold_cache.COLD]))
+    if rounds.interleaved:
+        columns.append(("cold", rounds.cold, rounds.interleaved[cold_cache.COLD]))
     return tuple(
         OperatorTiming(
             op=made.name,

@@ -1,6 +1,7 @@
 """What could spoil a measurement here, or keep one from running: one small check per thing, each with a remedy. Nothing is changed.
 
-A check says what is fine too (severity info), so that a report of a good machine is a list of facts rather than silence.
+A check says what is fine too (severity info), so that a report of a good machine is a list of facts rather than
+silence.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _STEAL_LOOK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
+class Context:
     """What is examined: a device spelling, a machine, and where results would go."""
 
     device: str = "auto"
@@ -40,7 +41,7 @@ class Patient:
     out: Path = Path("results")
 
 
-Check = Callable[[Patient], Iterable[Finding]]
+Check = Callable[[Context], Iterable[Finding]]
 CHECKS: list[tuple[str, Check]] = []
 
 
@@ -66,7 +67,7 @@ def examine(device: str = "auto", machine: Machine | None = None, out: Path = Pa
     UsageError
         If the device's spelling is none of auto, cpu and cuda:N.
     """
-    patient = Patient(device=device, machine=machine or Machine(), out=out)
+    context = Context(device=device, machine=machine or Machine(), out=out)
     try:
         kind = "cpu" if device == "cpu" else probe(device).kind
     except UsageError:
@@ -78,20 +79,26 @@ def examine(device: str = "auto", machine: Machine | None = None, out: Path = Pa
         if concerns not in ("any", kind) and device != "auto":
             continue
         try:
-            found.extend(function(patient))
+            found.extend(function(context))
         except (MicrobenchError, OSError, ValueError) as error:
             name = function.__name__.replace("_", "-")
             found.append(
-                _say(name, "warning", f"the check {name} itself failed: {error}", "report it with the output of microbench doctor")
+                _say(
+                    name,
+                    "warning",
+                    f"the check {name} itself failed: {error}",
+                    "report it with the output of microbench doctor",
+                )
             )
     return found
 
 
-# --- installation ------------------------------------------------------------------------------------------------------------------
+# --- installation
+# ------------------------------------------------------------------------------------------------------------------
 
 
 @check()
-def import_name(_: Patient) -> Iterator[Finding]:
+def import_name(_: Context) -> Iterator[Finding]:
     """The index has another project that installs the same import name and the same command."""
     other = _version(OTHER)
     if other is not None:
@@ -107,7 +114,7 @@ def import_name(_: Patient) -> Iterator[Finding]:
 
 
 @check()
-def packages(_: Patient) -> Iterator[Finding]:
+def packages(_: Context) -> Iterator[Finding]:
     """Whether what the package depends on is installed."""
     missing = []
     for requirement in _requirements(OURS):
@@ -123,7 +130,7 @@ def packages(_: Patient) -> Iterator[Finding]:
 
 
 @check("cpu")
-def native_module(_: Patient) -> Iterator[Finding]:
+def native_module(_: Context) -> Iterator[Finding]:
     """Whether the compiled CPU kernels are there, and fit to measure."""
     try:
         from microbench import _cpu
@@ -134,7 +141,10 @@ def native_module(_: Patient) -> Iterator[Finding]:
     named = f"{build.get('compiler')} {build.get('version')}"
     if not build.get("optimised"):
         yield _say(
-            "native-module", "error", f"the CPU kernels were built by {named} without optimisation", "pip install --force-reinstall ."
+            "native-module",
+            "error",
+            f"the CPU kernels were built by {named} without optimisation",
+            "pip install --force-reinstall .",
         )
     elif build.get("sanitisers"):
         says = f"the CPU kernels were built by {named} with sanitisers ({build['sanitisers']})"
@@ -144,7 +154,7 @@ def native_module(_: Patient) -> Iterator[Finding]:
 
 
 @check()
-def torch_and_triton(_: Patient) -> Iterator[Finding]:
+def torch_and_triton(_: Context) -> Iterator[Finding]:
     """Whether the optional libraries are there, in versions that belong together."""
     torch, triton = _version("torch"), _version("triton")
     if torch is None:
@@ -153,7 +163,9 @@ def torch_and_triton(_: Patient) -> Iterator[Finding]:
         return
     broken = _broken("torch")
     if broken is not None:
-        says = f"torch {torch} is installed but cannot be imported ({broken}): no library ceilings, no capture of models"
+        says = (
+            f"torch {torch} is installed but cannot be imported ({broken}): no library ceilings, no capture of models"
+        )
         yield _say("torch", "warning", says, f"pip install --force-reinstall '{OURS}[torch]'")
         return
     pinned = [match[1] for row in _requirements("torch") if (match := re.match(r"triton\s*\(?==\s*([0-9][\w.]*)", row))]
@@ -168,14 +180,18 @@ def torch_and_triton(_: Patient) -> Iterator[Finding]:
 
 
 @check("cpu")
-def proof_tool(_: Patient) -> Iterator[Finding]:
+def proof_tool(_: Context) -> Iterator[Finding]:
     """Whether the loops can be disassembled."""
     tool = shutil.which("objdump")
     if tool is None:
         says = "no objdump: ceilings will say that their machine code is unproven"
         yield _say("objdump", "info", says, "apt install binutils (or your system's package of that name)")
     else:
-        yield _say("objdump", "info", f"{_first_line(tool, '--version')}: every loop is disassembled and compared with its sheet")
+        yield _say(
+            "objdump",
+            "info",
+            f"{_first_line(tool, '--version')}: every loop is disassembled and compared with its sheet",
+        )
 
 
 def _version(name: str) -> str | None:
@@ -189,7 +205,7 @@ def _broken(name: str) -> str | None:
     """Why a module cannot be imported, tried in a process of its own; ``None`` where it can, or where nobody knows."""
     command = [sys.executable, "-P", "-c", f"import {name}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=60)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     last = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
@@ -205,17 +221,18 @@ def _requirements(name: str) -> list[str]:
 
 def _first_line(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return command[0].rpartition("/")[2]
     return (done.stdout or done.stderr).strip().partition("\n")[0] or command[0].rpartition("/")[2]
 
 
-# --- machine -----------------------------------------------------------------------------------------------------------------------
+# --- machine
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @check("cpu")
-def instruction_sets(_: Patient) -> Iterator[Finding]:
+def instruction_sets(_: Context) -> Iterator[Finding]:
     """What the processor offers, and whether somebody capped it."""
     try:
         features = extensions.cpu().features()
@@ -230,13 +247,18 @@ def instruction_sets(_: Patient) -> Iterator[Finding]:
 
 
 @check("cpu")
-def port_table(_: Patient) -> Iterator[Finding]:
+def port_table(_: Context) -> Iterator[Finding]:
     """Whether nominal rates are known for this processor."""
     device = probe("cpu")
     row = nominal.ports_of(device)
     if row is None:
         says = f"{device.arch} is not in the port table: ceilings stand without a share of nominal"
-        yield _say("port-table", "warning", says, "report the processor's name and microarchitecture, so that a row can be added")
+        yield _say(
+            "port-table",
+            "warning",
+            says,
+            "report the processor's name and microarchitecture, so that a row can be added",
+        )
     else:
         seen = "" if row.arch == device.arch else f" (it calls itself {device.arch})"
         note = f"; {row.note}" if row.varies and row.note else ""
@@ -244,14 +266,14 @@ def port_table(_: Patient) -> Iterator[Finding]:
 
 
 @check("cpu")
-def environment(patient: Patient) -> Iterator[Finding]:
+def environment(context: Context) -> Iterator[Finding]:
     """Every fact of the environment that can be good or bad for measuring."""
-    facts = environment_facts(patient.machine)
+    facts = environment_facts(context.machine)
     for row in FACTS:
         value = facts[row.name]
         if row.judge is None or row.name in ("optimised", "sanitisers"):  # the native module has a check of its own
             continue
-        bad = row.judge(value, patient.machine) if value is not None else None
+        bad = row.judge(value, context.machine) if value is not None else None
         name = row.name.replace("_", "-")
         unknown = "not told by this system" if row.name != "cpu_quota" else "none"
         fine = unknown if value is None else _readable(value, row.unit)
@@ -265,15 +287,15 @@ def _readable(value: Value, unit: str) -> str:
 
 
 @check("cpu")
-def stolen_time(patient: Patient) -> Iterator[Finding]:
+def stolen_time(context: Context) -> Iterator[Finding]:
     """A short look at how much the host takes away."""
-    steal = Steal(patient.machine)
+    steal = Steal(context.machine)
     time.sleep(_STEAL_LOOK_S)
     stolen = steal.lap()
     if stolen is None:
         yield _say("steal", "info", "stolen time: not told by this system")
         return
-    share = stolen / (_STEAL_LOOK_S * max(1, len(allowed(patient.machine))))
+    share = stolen / (_STEAL_LOOK_S * max(1, len(allowed(context.machine))))
     if share > STEAL_SHARE:
         says = f"the host took {share:.0%} of the processor time in the last {_STEAL_LOOK_S:g} s"
         yield _say("steal", "warning", says, "measure at another time, or on a dedicated host")
@@ -282,9 +304,9 @@ def stolen_time(patient: Patient) -> Iterator[Finding]:
 
 
 @check()
-def output_folder(patient: Patient) -> Iterator[Finding]:
+def output_folder(context: Context) -> Iterator[Finding]:
     """Whether results could be written; a folder that is missing is not created here."""
-    folder = patient.out
+    folder = context.out
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -292,20 +314,21 @@ def output_folder(patient: Patient) -> Iterator[Finding]:
     except CannotRun as error:
         yield _say("output-folder", "error", str(error), "microbench run --out DIR")
     else:
-        yield _say("output-folder", "info", f"results can be written to {patient.out}")
+        yield _say("output-folder", "info", f"results can be written to {context.out}")
 
 
-# --- GPU ---------------------------------------------------------------------------------------------------------------------------
+# --- GPU
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @check("cuda")
-def gpu(patient: Patient) -> Iterator[Finding]:
+def gpu(context: Context) -> Iterator[Finding]:
     """Whether a GPU can be used, and how to get there."""
-    wanted = patient.device if patient.device.startswith("cuda") else "cuda:0"
+    wanted = context.device if context.device.startswith("cuda") else "cuda:0"
     try:
         device = probe(wanted)
     except CannotRun as error:
-        severity: Severity = "error" if patient.device.startswith("cuda") else "info"
+        severity: Severity = "error" if context.device.startswith("cuda") else "info"
         says, _, remedy = str(error).partition("; ")
         yield _say("gpu", severity, says, *filter(None, (remedy,)))
         return
@@ -322,7 +345,7 @@ def gpu(patient: Patient) -> Iterator[Finding]:
 
 
 @check("cuda")
-def gpu_code(_: Patient) -> Iterator[Finding]:
+def gpu_code(_: Context) -> Iterator[Finding]:
     """Where machine code for GPUs would come from: shipped cubins, NVRTC, Triton, or nvcc for a rebuild."""
     from microbench.kernels.cuda import code, nvrtc
     from microbench.kernels.cuda.rows import TARGETS
@@ -337,14 +360,33 @@ def gpu_code(_: Patient) -> Iterator[Finding]:
         yield _say("cubins", "info", f"{len(cubins)} cubins of nvcc {built} are installed, for {', '.join(targets)}")
     else:
         why = extensions.cuda().build_info()["why_no_cubins"] or "none were installed"
-        left = f"NVRTC {usable.major} compiles the CUDA kernels at run time" if usable else "Triton's kernels are what is left of the GPU's"
-        how = "rebuild with 'pip install .': nvcc is here" if shutil.which("nvcc") else "rebuild with MICROBENCH_CUDA_WHEELS=1"
-        yield _say("cubins", "info", f"no cubins ({why}): {left}", how if usable else f"{nvrtc.install(driver)}, or {how}")
+        left = (
+            f"NVRTC {usable.major} compiles the CUDA kernels at run time"
+            if usable
+            else "Triton's kernels are what is left of the GPU's"
+        )
+        how = (
+            "rebuild with 'pip install .': nvcc is here"
+            if shutil.which("nvcc")
+            else "rebuild with MICROBENCH_CUDA_WHEELS=1"
+        )
+        yield _say(
+            "cubins", "info", f"no cubins ({why}): {left}", how if usable else f"{nvrtc.install(driver)}, or {how}"
+        )
     if usable:
         yield _say("nvrtc", "info", f"NVRTC {usable.major} is here for what no cubin fits")
     else:
         found = ", ".join(str(library.major) for library in nvrtc.libraries())
-        here = f"NVRTC {found} is too new for this driver (CUDA {driver // 1000}.{driver % 1000 // 10})" if found else "no NVRTC is here"
+        here = (
+            f"NVRTC {found} is too new for this driver (CUDA {driver // 1000}.{driver % 1000 // 10})"
+            if found
+            else "no NVRTC is here"
+        )
         yield _say("nvrtc", "info", f"{here} for what no cubin fits", nvrtc.install(driver))
     if importlib.util.find_spec("pynvml") is None:
-        yield _say("nvml", "warning", "nvidia-ml-py is not installed: no power, temperature or throttling", "pip install nvidia-ml-py")
+        yield _say(
+            "nvml",
+            "warning",
+            "nvidia-ml-py is not installed: no power, temperature or throttling",
+            "pip install nvidia-ml-py",
+        )

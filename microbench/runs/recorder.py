@@ -26,7 +26,9 @@ class Recorder:
     ``limit_s`` is how long this run may measure; the samples of one that is resumed come by `hold`.
     """
 
-    def __init__(self, journal: store.Journal | None, progress: Progress, sheets: Mapping[str, Sheet], limit_s: float) -> None:
+    def __init__(
+        self, journal: store.Journal | None, progress: Progress, sheets: Mapping[str, Sheet], limit_s: float
+    ) -> None:
         self.samples: list[Samples] = []
         self.findings: list[Finding] = []
         self.journal = journal
@@ -93,14 +95,21 @@ def plan_of(held: Characterisation, name: str, kernels: Mapping[str, Kernel]) ->
     plan = held.plan
     if plan is None or not plan.cases:
         raise UsageError(f"{name} holds no plan, so there is nothing to go on with: start anew without --resume")
-    lacks = next((case.kernel for case in plan.cases if case.kernel not in kernels or kernels[case.kernel].sheet.unavailable), None)
+    lacks = next(
+        (case.kernel for case in plan.cases if case.kernel not in kernels or kernels[case.kernel].sheet.unavailable),
+        None,
+    )
     if lacks is not None:
         says = f"the plan of {name} has {lacks}, which cannot run here now"
-        raise UsageError(f"{says}: resume with the same version, MICROBENCH_ISA and extras, or start anew without --resume")
+        raise UsageError(
+            f"{says}: resume with the same version, MICROBENCH_ISA and extras, or start anew without --resume"
+        )
     keys = {case.key for case in plan.cases}
     alien = next((samples.case for samples in held.samples if samples.case not in keys), None)
     if alien is not None:
-        raise UsageError(f"{name} has samples of {alien[:80]}, which its plan does not have: start anew without --resume")
+        raise UsageError(
+            f"{name} has samples of {alien[:80]}, which its plan does not have: start anew without --resume"
+        )
     return plan
 
 
@@ -122,5 +131,7 @@ def without_broken(plan: Plan, kernels: Mapping[str, Kernel]) -> tuple[Plan, tup
         if not cases:
             raise
         says = f"{len(library)} kernels of PyTorch were left out: {error}"
-        return replace(plan, cases=cases), (Finding(code="library-broken", severity="warning", says=says, remedy="microbench doctor"),)
+        return replace(plan, cases=cases), (
+            Finding(code="library-broken", severity="warning", says=says, remedy="microbench doctor"),
+        )
     return plan, ()

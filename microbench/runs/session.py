@@ -1,6 +1,7 @@
 """One run from end to end: probe, plan, measure, distil, let the gate doubt and measure again, prove, fit, store.
 
-What has been measured is in the journal before the next case starts, so an interrupt, a kill or a crash costs one case at most.
+What has been measured is in the journal before the next case starts, so an interrupt, a kill or a crash costs one case
+at most.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from microbench import __version__
-from microbench.analysis.ceilings import distil
+from microbench.analysis.ceilings import analyse
 from microbench.analysis.findings import left_out, run_findings
 from microbench.analysis.plausibility import Doubt, doubts
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
@@ -103,10 +104,12 @@ class _Run:
     left: tuple[Finding, ...] = ()
 
     def sheets(self) -> dict[str, Sheet]:
-        """The sheets of the plan's kernels and of their clock companions."""
+        """The sheets of the plan's kernels and of their clock reference clocks."""
         wanted = {case.kernel for case in self.plan.cases}
         wanted |= {
-            companion for name in wanted if name in self.kernels and (companion := self.kernels[name].sheet.companion) in self.kernels
+            reference_clock
+            for name in wanted
+            if name in self.kernels and (reference_clock := self.kernels[name].sheet.reference_clock) in self.kernels
         }
         return {name: self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels}
 
@@ -129,7 +132,8 @@ def _same_device(held: Characterisation, request: Request) -> str:
     here = probe(spec)
     if here.id != held.device.id:
         raise UsageError(
-            f"{request.resume} was measured on {held.device.name}, another device than {spec} here; resume it there, or start anew"
+            f"{request.resume} was measured on {held.device.name}, another device than {spec} here; resume it there, "
+            "or start anew"
         )
     return spec
 
@@ -139,13 +143,17 @@ def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
     with signals.held() as held:
         disturbance = Disturbance()
         environment = Environment(started=_now(), seconds=0.0, microbench=__version__, facts=_facts(this.device))
-        recorder = Recorder(_journal(request, this, environment), progress, this.sheets(), this.plan.budget.time_limit_s)
+        recorder = Recorder(
+            _journal(request, this, environment), progress, this.sheets(), this.plan.budget.time_limit_s
+        )
         recorder.hold(this.held.samples if this.held else ())
         clock = time.monotonic()
         try:
             findings, interrupted = _measured(request, this, recorder, held)
             environment = replace(
-                environment, seconds=round(time.monotonic() - clock, 3), facts={**environment.facts, **disturbance.facts()}
+                environment,
+                seconds=round(time.monotonic() - clock, 3),
+                facts={**environment.facts, **disturbance.facts()},
             )
             characterisation = _assemble(this, environment, recorder.samples, [*findings, *disturbance.findings()])
             if not (interrupted or held.came):
@@ -203,9 +211,13 @@ def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding]
     raise CannotRun(f"nothing could be measured: {reasons[0] if reasons else 'no case was ready in time'}{more}")
 
 
-def _with_operators(request: Request, this: _Run, made: Characterisation, held: signals.Held, progress: Progress) -> Characterisation:
+def _with_operators(
+    request: Request, this: _Run, made: Characterisation, held: signals.Held, progress: Progress
+) -> Characterisation:
     """Calibrate operators where a library was measured: not where the user asked for something narrower or shorter."""
-    libraries = any(kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in this.kernels.values())
+    libraries = any(
+        kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in this.kernels.values()
+    )
     if not libraries or not this.whole(request):
         return made
     from microbench.runs.calibrate import BUDGETS as CALIBRATION
@@ -242,7 +254,9 @@ def _journal(request: Request, this: _Run, environment: Environment) -> store.Jo
     if request.out is None:
         return None
     path = request.out / f"{store.stem(this.device, environment.started)}{store.JOURNAL_SUFFIX}"
-    return store.Journal.create(path, store.journal_header(this.device, this.plan, environment, tuple(this.sheets().values())))
+    return store.Journal.create(
+        path, store.journal_header(this.device, this.plan, environment, tuple(this.sheets().values()))
+    )
 
 
 def _check(this: _Run) -> list[Finding]:
@@ -267,7 +281,7 @@ def _measure(loop: Loop, this: _Run, recorder: Recorder) -> list[Doubt]:
     cases = {case.key: case for case in this.plan.cases}
     doubted: list[Doubt] = []
     for look in range(_GATE_LOOKS):
-        doubted = doubts(distil(recorder.samples, this.plan, sheets, this.device).ceilings, this.device)
+        doubted = doubts(analyse(recorder.samples, this.plan, sheets, this.device).ceilings, this.device)
         again = [cases[key] for key in dict.fromkeys(key for doubt in doubted for key in doubt.cases)]
         if not again or look == _GATE_LOOKS - 1:
             break
@@ -275,16 +289,18 @@ def _measure(loop: Loop, this: _Run, recorder: Recorder) -> list[Doubt]:
     return doubted
 
 
-def _assemble(this: _Run, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding]) -> Characterisation:
+def _assemble(
+    this: _Run, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding]
+) -> Characterisation:
     sheets = this.sheets()
-    distilled = distil(samples, this.plan, sheets, this.device)
+    analysis = analyse(samples, this.plan, sheets, this.device)
     cases = {case.key: case for case in this.plan.cases}
     proofs = prove(tuple(sheets.values()), this.device)
     ceilings = tuple(
         replace(ceiling, proof=proofs[cases[ceiling.case].kernel]) if cases[ceiling.case].kernel in proofs else ceiling
-        for ceiling in distilled.ceilings
+        for ceiling in analysis.ceilings
     )
-    rooflines = fit_rooflines(samples, cases, sheets, distilled.levels, this.device)
+    rooflines = fit_rooflines(samples, cases, sheets, analysis.levels, this.device)
     return Characterisation(
         schema=store.SCHEMA,
         device=this.device,
@@ -293,11 +309,11 @@ def _assemble(this: _Run, environment: Environment, samples: Sequence[Samples], 
         sheets=tuple(sheets.values()),
         samples=tuple(samples),
         ceilings=ceilings,
-        costs=distilled.costs,
-        fits=Fits(levels=distilled.levels, rooflines=tuple(rooflines)),
+        costs=analysis.costs,
+        fits=Fits(levels=analysis.levels, rooflines=tuple(rooflines)),
         findings=(
             *findings,
-            *run_findings(replace(distilled, ceilings=ceilings), samples, this.planned()),
+            *run_findings(replace(analysis, ceilings=ceilings), samples, this.planned()),
             *edges(samples, cases, sheets),
             *legacy_paths(rooflines, ceilings),
         ),
@@ -307,11 +323,16 @@ def _assemble(this: _Run, environment: Environment, samples: Sequence[Samples], 
 def _interrupted(journal: store.Journal | None) -> Finding:
     remedy = f"microbench run --resume {journal.path.name}" if journal is not None else "run again"
     return Finding(
-        code="interrupted", severity="warning", says="the run was interrupted; what was measured until then is here", remedy=remedy
+        code="interrupted",
+        severity="warning",
+        says="the run was interrupted; what was measured until then is here",
+        remedy=remedy,
     )
 
 
-def _save(request: Request, characterisation: Characterisation, journal: store.Journal | None, interrupted: bool) -> Outcome:
+def _save(
+    request: Request, characterisation: Characterisation, journal: store.Journal | None, interrupted: bool
+) -> Outcome:
     if interrupted:
         characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(journal)))
     out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)
@@ -329,7 +350,7 @@ def _save(request: Request, characterisation: Characterisation, journal: store.J
     return Outcome(characterisation=characterisation, path=path, interrupted=interrupted, journal=kept)
 
 
-def run(  # noqa: PLR0913 - the command line's options under the same names
+def run(
     device: str = "auto",
     *,
     quick: bool = False,

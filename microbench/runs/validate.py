@@ -1,8 +1,8 @@
 """Fresh shapes and real models, measured now and held against what is predicted of them.
 
-The datasheet roofline and the plain measured roofline are graded on the same rows, and so is the measurement itself: two halves
-of its rounds are two measurements. Calibration rows, fresh rows and whole models, where all are measured, share their rounds, so
-that no change of the machine between them is taken for an error of the prediction.
+The datasheet roofline and the plain measured roofline are graded on the same rows, and so is the measurement itself:
+two halves of its rounds are two measurements. Calibration rows, fresh rows and whole models, where all are measured,
+share their rounds, so that no change of the machine between them is taken for an error of the prediction.
 """
 
 from __future__ import annotations
@@ -18,10 +18,18 @@ from microbench.errors import UsageError
 from microbench.operators import Op, Table, table_of
 from microbench.predict.fit_family import CONFIDENCE
 from microbench.predict.operator import plain, predict_table, roofs
-from microbench.predict.operator_timing import Effort, Rounds, Told, measure
+from microbench.predict.operator_timing import Effort, OnProgress, Rounds, measure
 from microbench.predict.shape_sampling import design
 from microbench.records import Characterisation, Finding, Fits, Row
-from microbench.runs.calibrate import fitted, model_calls, module_cost, nominal_of, place_of, predict_models, use_all_threads
+from microbench.runs.calibrate import (
+    fitted,
+    model_calls,
+    module_cost,
+    nominal_of,
+    place_of,
+    predict_models,
+    use_all_threads,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +93,11 @@ def kind_of(op: Op) -> str:
 
 
 def validate(
-    device: Device, calibration: Characterisation | None, seed: int = 0, limit_s: float = 60.0, told: Told | None = None
+    device: Device,
+    calibration: Characterisation | None,
+    seed: int = 0,
+    limit_s: float = 60.0,
+    told: OnProgress | None = None,
 ) -> Validation:
     """Measure and grade.
 
@@ -111,7 +123,8 @@ def validate(
     """
     if calibration is not None and calibration.device.kind != device.kind:
         raise UsageError(
-            f"the calibration is of a {calibration.device.kind} device and this is a {device.kind} one; name one of this device"
+            f"the calibration is of a {calibration.device.kind} device and this is a {device.kind} one; name one of "
+            "this device"
         )
     use_all_threads(device)
     fresh = design(FRESH_SEED + seed, FRESH_SHARE)
@@ -126,7 +139,7 @@ def validate(
     return Validation(
         calibration=calibration,
         rows=_grade(mine, calibration, device),
-        cold=_grade(mine, calibration, device, cold=True) if rounds.among else None,
+        cold=_grade(mine, calibration, device, cold=True) if rounds.interleaved else None,
         models=_models(rounds.whole, calibration),
         rounds=rounds.seconds.shape[1],
         findings=rounds.findings,
@@ -183,7 +196,9 @@ def _datasheet(table: Table, calibration: Characterisation, device: Device) -> F
     """FLOP over the nominal peak or bytes over the printed bandwidth (the measured one where none is printed), no cost, no cache."""
     from microbench.hardware.nominal import described
 
-    nominal = {row.name.split()[1]: row.rate for row in described(device).rows if row.rate and len(row.name.split()) > 1}
+    nominal = {
+        row.name.split()[1]: row.rate for row in described(device).rows if row.rate and len(row.name.split()) > 1
+    }
     printed = next((row.rate for row in described(device).rows if row.name == "memory" and row.rate), None)
     seconds = np.full(table.size, np.nan)
     for batch in table.batches:
@@ -203,7 +218,9 @@ def _models(measured: dict[str, float], calibration: Characterisation) -> tuple[
     found = predict_models(measured, calibration)
     graded = []
     for name, row in found.items():
-        width = max(abs(math.log(measured[other] / each.latency.value)) for other, each in found.items() if other != name)
+        width = max(
+            abs(math.log(measured[other] / each.latency.value)) for other, each in found.items() if other != name
+        )
         value = row.latency.value
         graded.append(
             GradedModel(

@@ -1,7 +1,8 @@
 """Statistics of one-sided noise: pure functions, apart from the hardware, tested on known answers.
 
-Interference only ever slows a sample down, and comes in episodes of seconds. So a peak is the best of many short samples spread
-over the run, believed when independent rounds agree on it; what a user gets on an ordinary day is the median over rounds.
+Interference only ever slows a sample down, and comes in episodes of seconds. So a peak is the best of many short
+samples spread over the run, believed when independent rounds agree on it; what a user gets on an ordinary day is the
+median over rounds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ MEMORY_TOLERANCE = 0.03
 SHAPE_TOLERANCE = 0.06
 # Agreement of rounds below what the ports can do means that something held all of them down alike.
 PORTS_TOLERANCE = 0.015
-# On a GPU the launch, the tail of the grid and the shared-memory port take a few per cent of a loop that is as fast as others' best.
+# On a GPU the launch, the tail of the grid and the shared-memory port take a few per cent of a loop that is as fast as
+# others' best.
 UNITS_TOLERANCE = 0.05
 
 
@@ -52,8 +54,9 @@ def median_interval(values: Sequence[float], confidence: float = 0.9) -> tuple[f
     """Median with a distribution-free interval from order statistics.
 
     The interval between the k-th smallest and k-th largest of n independent values holds the median with probability
-    ``1 - 2 P(Binomial(n, 1/2) < k)``; the largest k that keeps ``confidence`` is taken (Conover, Practical Nonparametric
-    Statistics, section 3.2). With too few values for the confidence asked, the range is returned with the confidence it has.
+    ``1 - 2 P(Binomial(n, 1/2) < k)``; the largest k that keeps ``confidence`` is taken (Conover, Practical
+    Nonparametric Statistics, section 3.2). With too few values for the confidence asked, the range is returned with the
+    confidence it has.
 
     Returns
     -------
@@ -104,8 +107,8 @@ def thin(values: Sequence[int], keep: int) -> tuple[int, ...]:
 def segments(values: Sequence[float], penalty: float, shortest: int = 2) -> list[tuple[int, int]]:
     """Cut a series into stretches of constant mean: the optimal partition under a penalty per cut.
 
-    Minimises the sum of squared deviations from each stretch's mean plus ``penalty`` for every stretch, by dynamic programming
-    (Jackson et al., An algorithm for optimal partitioning of data on an interval, 2005).
+    Minimises the sum of squared deviations from each stretch's mean plus ``penalty`` for every stretch, by dynamic
+    programming (Jackson et al., An algorithm for optimal partitioning of data on an interval, 2005).
 
     Parameters
     ----------

@@ -81,9 +81,13 @@ def write_new(path: str | Path, data: bytes) -> Path:
     try:
         put_new(path, data)
     except FileExistsError:
-        raise UsageError(f"{path} exists already, and nothing is overwritten: choose another name or remove it") from None
+        raise UsageError(
+            f"{path} exists already, and nothing is overwritten: choose another name or remove it"
+        ) from None
     except (OSError, ValueError) as error:
-        raise CannotRun(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}; choose another folder") from None
+        raise CannotRun(
+            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}; choose another folder"
+        ) from None
     return path
 
 

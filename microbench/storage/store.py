@@ -1,7 +1,8 @@
 """Characterisations on disk: the only place with JSON, and the place that reads and writes results.
 
-Nothing is overwritten, nothing half-written is left under a final name, and whatever is read back is either a valid record or one sentence.
-While a run measures, every sample goes to a `Journal` at once, so that a killed process loses no more than the case in flight.
+Nothing is overwritten, nothing half-written is left under a final name, and whatever is read back is either a valid
+record or one sentence. While a run measures, every sample goes to a `Journal` at once, so that a killed process loses
+no more than the case in flight.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from microbench.storage.files import check_writable, only_run, slug, stem, write
 from microbench.storage.thinning import EXACT, SAMPLES_PER_ROUND, STEPS, fewer_rounds, thin
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from microbench.records import Device, Environment, Plan, Sheet
 
 __all__ = [
@@ -44,10 +47,18 @@ SCHEMA = "1.0"
 MAX_FILE_BYTES = 2_000_000
 JOURNAL_SUFFIX = ".partial"
 
-_READ_LIMIT_BYTES = 64_000_000  # far above what is ever written (a journal is not thinned); below what would stall a laptop
+_READ_LIMIT_BYTES = (
+    64_000_000  # far above what is ever written (a journal is not thinned); below what would stall a laptop
+)
 _SCHEMA = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
-_FIELDS = tuple((field.name, field.default) for field in fields(Samples))
+# Names in the file that differ from the records': those that files of schema 1 have always had.
+_STORED_SHEET = {"frequency_license": "licence", "reference_clock": "companion"}
+_STORED_SAMPLES = {"reference_ns": "companion_ns", "reference_iterations": "companion_iterations"}
+_READ_SHEET = {stored: name for name, stored in _STORED_SHEET.items()}
+_READ_SAMPLES = {stored: name for name, stored in _STORED_SAMPLES.items()}
+
+_FIELDS = tuple((field.name, _STORED_SAMPLES.get(field.name, field.name), field.default) for field in fields(Samples))
 
 
 def _plain(value: object) -> object:
@@ -60,11 +71,16 @@ def _plain(value: object) -> object:
 
 def _samples_row(samples: Samples) -> dict[str, Any]:
     """One row of samples; what equals its default is left out, for there are thousands of them."""
-    return {name: value for name, default in _FIELDS if (value := getattr(samples, name)) is not default and value != default}
+    return {
+        stored: value
+        for name, stored, default in _FIELDS
+        if (value := getattr(samples, name)) is not default and value != default
+    }
 
 
 def _encode(characterisation: Characterisation) -> bytes:
     tree = msgspec.to_builtins(replace(characterisation, schema=SCHEMA, samples=()), enc_hook=_plain)
+    tree["sheets"] = [_renamed(sheet, _STORED_SHEET) for sheet in tree["sheets"]]
     tree["samples"] = [_samples_row(samples) for samples in characterisation.samples]
     return msgspec.json.encode(tree, enc_hook=_plain)
 
@@ -86,9 +102,16 @@ def dumps(characterisation: Characterisation) -> bytes:
         fewer = fewer_rounds(samples, rounds)
         findings = characterisation.findings
         if count < SAMPLES_PER_ROUND:
-            says = f"the file would have been above {MAX_FILE_BYTES / 1e6:g} MB; it keeps at most {count} samples a case and round"
+            says = (
+                f"the file would have been above {MAX_FILE_BYTES / 1e6:g} MB; it keeps at most {count} samples a case "
+                "and round"
+            )
             says += f" and {rounds} rounds a case" if len(fewer) < len(samples) else ""
-            says += ", and those that the ceilings rest on" if count >= EXACT else ", too few for the ceilings' typical rates"
+            says += (
+                ", and those that the ceilings rest on"
+                if count >= EXACT
+                else ", too few for the ceilings' typical rates"
+            )
             remedy = "measure fewer cases at a time with --only"
             findings = (*findings, Finding(code="samples-thinned", severity="info", says=says, remedy=remedy))
         data = _encode(replace(characterisation, samples=fewer, findings=findings))
@@ -101,9 +124,25 @@ def dumps(characterisation: Characterisation) -> bytes:
     return data
 
 
+def _renamed(row: Any, names: Mapping[str, str]) -> Any:
+    """A JSON object with some of its keys under other names; what is no object is passed on for the decoder to refuse."""
+    return {names.get(key, key): value for key, value in row.items()} if isinstance(row, dict) else row
+
+
+def _from_stored(tree: Any, kind: type[Any]) -> Any:
+    """Give the keys of a file the names that the records have now."""
+    if kind is Samples:
+        return _renamed(tree, _READ_SAMPLES)
+    if kind is Characterisation and isinstance(tree, dict):
+        for part, names in (("sheets", _READ_SHEET), ("samples", _READ_SAMPLES)):
+            if isinstance(tree.get(part), list):
+                tree[part] = [_renamed(row, names) for row in tree[part]]
+    return tree
+
+
 def _decode(data: bytes, kind: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(data, type=kind)
+        return msgspec.convert(_from_stored(msgspec.json.decode(data), kind), kind)
     except (OverflowError, RecursionError) as error:  # an integer of 400 digits; brackets nested a thousand deep
         raise msgspec.ValidationError(str(error)) from error
 
@@ -133,7 +172,9 @@ def _check_schema(data: bytes, name: str) -> None:
         raise UsageError(f"{alien}: it has no 'schema' like {SCHEMA!r} and no 'device'; {remedy}")
     major = SCHEMA.partition(".")[0]
     if match[1] != major:
-        raise UsageError(f"{name} has schema {head.schema}, and this version reads {major}.x: use the microbench that wrote it")
+        raise UsageError(
+            f"{name} has schema {head.schema}, and this version reads {major}.x: use the microbench that wrote it"
+        )
 
 
 def loads(data: bytes, name: str = "the characterisation") -> Characterisation:
@@ -150,7 +191,9 @@ def loads(data: bytes, name: str = "the characterisation") -> Characterisation:
     try:
         found: Characterisation = _decode(data, Characterisation)
     except msgspec.MsgspecError as error:
-        raise UsageError(f"{name} holds what cannot be: {error}; restore the file as it was written, or measure again") from None
+        raise UsageError(
+            f"{name} holds what cannot be: {error}; restore the file as it was written, or measure again"
+        ) from None
     return found
 
 
@@ -199,11 +242,15 @@ def save(characterisation: Characterisation, out: str | Path) -> Path:
         If the folder cannot be written to.
     """
     data = dumps(characterisation)
-    base = Path(out) / stem(characterisation.device, characterisation.environment.started if characterisation.environment else None)
+    base = Path(out) / stem(
+        characterisation.device, characterisation.environment.started if characterisation.environment else None
+    )
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CannotRun(f"{base.parent} cannot be created: {error.strerror}; choose another folder with --out") from None
+        raise CannotRun(
+            f"{base.parent} cannot be created: {error.strerror}; choose another folder with --out"
+        ) from None
     for number in range(1, 1000):
         path = base.with_name(base.name + (f"-{number}" if number > 1 else "") + ".json")
         if not path.exists():
@@ -215,8 +262,8 @@ def save(characterisation: Characterisation, out: str | Path) -> Path:
 class Journal:
     """An append-only file of what a run has measured so far; `read_journal` reads it back.
 
-    Each line goes to the kernel in one write, so that a killed process loses nothing that was appended. (It is not forced to
-    the disk line by line: that takes milliseconds, and only a power cut would notice.)
+    Each line goes to the kernel in one write, so that a killed process loses nothing that was appended. (It is not
+    forced to the disk line by line: that takes milliseconds, and only a power cut would notice.)
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -237,7 +284,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             journal = cls(path, os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o666))
         except OSError as error:
-            raise CannotRun(f"the journal {path} cannot be created: {error.strerror}; choose another folder with --out") from None
+            raise CannotRun(
+                f"the journal {path} cannot be created: {error.strerror}; choose another folder with --out"
+            ) from None
         journal._write(_encode(replace(header, samples=())))
         for samples in header.samples:
             journal.append(samples)
@@ -280,7 +329,9 @@ class Journal:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError as error:
-            raise CannotRun(f"the journal {self.path} cannot be written: {error.strerror}; what it holds so far is kept") from None
+            raise CannotRun(
+                f"the journal {self.path} cannot be written: {error.strerror}; what it holds so far is kept"
+            ) from None
 
     def close(self) -> None:
         """Close the file; calling it twice is allowed."""
@@ -310,7 +361,11 @@ def read_journal(path: str | Path) -> Characterisation:
     path = Path(path)
     if path.suffix == ".json":
         journal = path.with_suffix(JOURNAL_SUFFIX)
-        remedy = f"its journal is {journal}" if journal.exists() else "its run ended and left none; start anew without --resume"
+        remedy = (
+            f"its journal is {journal}"
+            if journal.exists()
+            else "its run ended and left none; start anew without --resume"
+        )
         raise UsageError(f"{path} is a result, and a run goes on from its journal: {remedy}")
     head, *lines = _read(path).split(b"\n")
     if not lines:

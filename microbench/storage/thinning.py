@@ -1,7 +1,8 @@
 """Fewer timings in a file, and the same ceilings, costs and levels from them.
 
-Distilling uses three things of a burst: its fastest timing, its medians, and the quiet window that tells what it reached at what clock
-(see ``clock``). So these are what stays; the others are kept evenly over the burst's ranking, as many below the median as above it.
+Distilling uses three things of a burst: its fastest timing, its medians, and the quiet window that tells what it
+reached at what clock (see ``clock``). So these are what stays; the others are kept evenly over the burst's ranking, as
+many below the median as above it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import replace
 from microbench.records import Samples
 
 SAMPLES_PER_ROUND = 200
-# Four pairs tell the clock and one timing is the fastest; all below the median, they ask for as many above it, and its own two.
+# Four pairs tell the clock and one timing is the fastest; all below the median, they ask for as many above it, and its
+# own two.
 EXACT = 12
 # Where a file would be too large: first fewer samples a round, then fewer rounds a case.
 STEPS = (
@@ -24,8 +26,9 @@ STEPS = (
 def thin(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
     """Keep at most ``limit`` timings; ``count`` still says how many were taken.
 
-    The fastest is always that of all timings; what the companions tell is too from five timings on, and the median from ``EXACT``.
-    Companions stay only where they tell the clock, and the timings that alternated with them come first; apart from that the order stays.
+    The fastest is always that of all timings; what the reference clocks tell is too from five timings on, and the median from
+    ``EXACT``. Reference clocks stay only where they tell the clock, and the timings that alternated with them come first;
+    apart from that the order stays.
 
     Examples
     --------
@@ -45,7 +48,7 @@ def thin(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
     return replace(
         samples,
         ns=tuple(samples.ns[i] for i in order),
-        companion_ns=tuple(samples.companion_ns[i] for i in pairs),
+        reference_ns=tuple(samples.reference_ns[i] for i in pairs),
         clock_hz=_clocks(samples, fastest, order.index(fastest), limit),
         power_w=tuple(samples.power_w[i] for i in _representative(samples.power_w, set(), limit)),
     )
@@ -62,16 +65,18 @@ def _clocks(samples: Samples, fastest: int, place: int, limit: int) -> tuple[flo
 def _telling(samples: Samples) -> list[int]:
     """The pairs that alone tell the clock of a burst as all of them do: of its quiet window the two fastest of either loop.
 
-    Where no window is quiet one pair stays, which tells nothing either, and shows that there were companions.
+    Where no window is quiet one pair stays, which tells nothing either, and shows that there were reference clocks.
     """
     from microbench.hardware.clock import quiet_window
 
-    if not samples.companion_ns:
+    if not samples.reference_ns:
         return []
     window = quiet_window(samples)
     if window is None:
         return [0]
-    return sorted({i for column in (samples.ns, samples.companion_ns) for i in sorted(window, key=column.__getitem__)[:2]})
+    return sorted(
+        {i for column in (samples.ns, samples.reference_ns) for i in sorted(window, key=column.__getitem__)[:2]}
+    )
 
 
 def _representative(values: Sequence[float], needed: set[int], limit: int) -> list[int]:

@@ -6,7 +6,7 @@ import pytest
 from fake_backend import KIB, fake_device
 
 from microbench.analysis import ceilings as module
-from microbench.analysis.ceilings import TIMER_STEP_NS, distil
+from microbench.analysis.ceilings import TIMER_STEP_NS, analyse
 from microbench.hardware import clock
 from microbench.records import Budget, Case, Plan, Samples, Sheet, Work
 
@@ -19,20 +19,34 @@ def _thousand_flop_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             place,
             "nominal_rate",
-            lambda sheet, device, clock_hz, threads: 1000.0 * clock_hz * threads if sheet.measures == "compute" else None,
+            lambda sheet, device, clock_hz, threads: (
+                1000.0 * clock_hz * threads if sheet.measures == "compute" else None
+            ),
         )
 
 
 def sheet(name: str, **facts: object) -> Sheet:
-    return Sheet(**{"name": name, "measures": "compute", "backend": "native", "device_kind": "cpu", "says": "", "dtype": "f32", **facts})  # type: ignore[arg-type]
+    return Sheet(
+        **{
+            "name": name,
+            "measures": "compute",
+            "backend": "native",
+            "device_kind": "cpu",
+            "says": "",
+            "dtype": "f32",
+            **facts,
+        }
+    )  # type: ignore[arg-type]
 
 
-FMA = sheet("fma.f32.v128", work=Work(flop=1000), companion="clock.v128")
+FMA = sheet("fma.f32.v128", work=Work(flop=1000), reference_clock="clock.v128")
 CLOCK = sheet("clock.v128", measures="clock", cycles=3)
 READ = sheet("read.f32.v128", measures="memory", access="read", work=Work(bytes_read=1024))
 
 
-def rounds(case: Case, *per_round: tuple[int, ...], companion: tuple[int, ...] = (), iterations: int = 1000) -> list[Samples]:
+def rounds(
+    case: Case, *per_round: tuple[int, ...], reference_clock: tuple[int, ...] = (), iterations: int = 1000
+) -> list[Samples]:
     return [
         Samples(
             case=case.key,
@@ -41,21 +55,21 @@ def rounds(case: Case, *per_round: tuple[int, ...], companion: tuple[int, ...] =
             iterations=iterations,
             ns=ns,
             count=len(ns),
-            companion_ns=companion,
-            companion_iterations=1000,
+            reference_ns=reference_clock,
+            reference_iterations=1000,
         )
         for i, ns in enumerate(per_round)
     ]
 
 
-def distilled(samples: list[Samples], *cases: Case) -> module.Distilled:
+def analysis(samples: list[Samples], *cases: Case) -> module.Analysis:
     sheets = {each.name: each for each in (FMA, CLOCK, READ)}
-    return distil(samples, Plan(cases=cases, budget=BUDGET), sheets, fake_device())
+    return analyse(samples, Plan(cases=cases, budget=BUDGET), sheets, fake_device())
 
 
 def test_value_is_the_best_round_and_low_the_third_best() -> None:
     case = Case(kernel=FMA.name, threads=2)
-    made = distilled(rounds(case, (1000, 1100), (1010, 1500), (1005, 1200), (2000, 2100)), case).ceilings[0]
+    made = analysis(rounds(case, (1000, 1100), (1010, 1500), (1005, 1200), (2000, 2100)), case).ceilings[0]
     flop = 1000 * 1000 * 2 * 1e9
     assert made.rate.value == pytest.approx(flop / 1000)
     assert made.rate.low == pytest.approx(flop / 1010)
@@ -66,7 +80,7 @@ def test_value_is_the_best_round_and_low_the_third_best() -> None:
 
 def test_typical_is_the_median_of_medians() -> None:
     case = Case(kernel=FMA.name)
-    made = distilled(rounds(case, (1000, 1000, 1000), (1250, 1250, 9000), (2000, 2000, 2000)), case).ceilings[0]
+    made = analysis(rounds(case, (1000, 1000, 1000), (1250, 1250, 9000), (2000, 2000, 2000)), case).ceilings[0]
     assert made.typical is not None
     assert made.typical.value == pytest.approx(1e6 * 1e9 / 1250)
 
@@ -78,17 +92,17 @@ def test_a_sustained_rate_is_what_lasts_and_a_peak_the_fastest_moment() -> None:
     found = {}
     for mode in ("peak", "sustained"):
         case = Case(mode=mode, **facts)  # type: ignore[arg-type]
-        (found[mode],) = distilled([replace(each, **clocks) for each in rounds(case, *took)], case).ceilings
+        (found[mode],) = analysis([replace(each, **clocks) for each in rounds(case, *took)], case).ceilings
     assert found["peak"].rate.value == pytest.approx(1e9)
     assert found["sustained"].rate.value == found["sustained"].typical.value == pytest.approx(0.8e9)  # type: ignore[union-attr]
     assert (found["peak"].clock_hz, found["sustained"].clock_hz) == (2e9, 1.6e9)
     assert found["sustained"].energy_per_op_j == pytest.approx(700 / 0.8e9)
 
 
-def test_clock_comes_from_the_companion_and_bounds_the_interval() -> None:
+def test_clock_comes_from_the_reference_clock_and_bounds_the_interval() -> None:
     case = Case(kernel=FMA.name)
     # 3000 cycles in 1000 ns are 3 GHz; the ports allow 1000 FLOP a cycle, so a million FLOP takes 333 ns.
-    made = distilled(rounds(case, (340, 340), (340, 340), (340, 340), companion=(1000, 1000)), case).ceilings[0]
+    made = analysis(rounds(case, (340, 340), (340, 340), (340, 340), reference_clock=(1000, 1000)), case).ceilings[0]
     assert made.clock_hz == pytest.approx(3e9)
     assert made.nominal == pytest.approx(3e12)
     assert made.per_clock == pytest.approx(1e15 / 340 / 3e9)
@@ -98,26 +112,30 @@ def test_clock_comes_from_the_companion_and_bounds_the_interval() -> None:
 
 def test_agreement_at_the_ports_converges() -> None:
     case = Case(kernel=FMA.name)
-    assert distilled(rounds(case, (334, 334), (335, 335), (336, 336), companion=(1000, 1000)), case).ceilings[0].converged
+    assert (
+        analysis(rounds(case, (334, 334), (335, 335), (336, 336), reference_clock=(1000, 1000)), case)
+        .ceilings[0]
+        .converged
+    )
 
 
 def test_quiet_share_counts_rounds_whose_median_is_near_the_best() -> None:
     case = Case(kernel=FMA.name)
-    assert distilled(rounds(case, (1000, 1010, 4000), (1000, 1500, 1600)), case).ceilings[0].quiet_share == 0.5
+    assert analysis(rounds(case, (1000, 1010, 4000), (1000, 1500, 1600)), case).ceilings[0].quiet_share == 0.5
 
 
 def test_the_best_of_the_cases_of_one_level_is_its_ceiling() -> None:
     near, far = (Case(kernel=READ.name, params={"working_set": size}) for size in (8 * KIB, 16 * KIB))
-    made = distilled([*rounds(near, (2000,)), *rounds(far, (1000,))], near, far).ceilings
+    made = analysis([*rounds(near, (2000,)), *rounds(far, (1000,))], near, far).ceilings
     assert [(c.name, c.level, c.case) for c in made] == [("read.f32.v128.L1", "L1", far.key)]
     assert made[0].rate.value == pytest.approx(1024 * 1000 * 1e9 / 1000)
 
 
 def test_a_working_set_between_two_levels_is_no_ceiling() -> None:
     between = Case(kernel=READ.name, params={"working_set": 48 * 1024 * KIB})
-    assert distilled(rounds(between, (1000,)), between).ceilings == ()
+    assert analysis(rounds(between, (1000,)), between).ceilings == ()
 
 
 def test_samples_of_unknown_cases_are_left_out() -> None:
     case = Case(kernel=FMA.name)
-    assert distilled(rounds(Case(kernel="fma.f64.v128"), (1000,)), case).ceilings == ()
+    assert analysis(rounds(Case(kernel="fma.f64.v128"), (1000,)), case).ceilings == ()

@@ -17,17 +17,31 @@ DEVICE = Device(id="aaaaaaaaaa", kind="cpu", name="Fake CPU", arch="fake")
 
 
 def ceiling(name: str, rate: float, **facts: Any) -> Ceiling:
-    defaults: dict[str, Any] = {"measures": "compute", "backend": "native", "case": name, "converged": True, "dtype": "f32"}
-    return Ceiling(name=name, rate=Estimate(value=rate, low=rate * 0.998, high=rate * 1.01, basis="fake"), **{**defaults, **facts})
+    defaults: dict[str, Any] = {
+        "measures": "compute",
+        "backend": "native",
+        "case": name,
+        "converged": True,
+        "dtype": "f32",
+    }
+    return Ceiling(
+        name=name, rate=Estimate(value=rate, low=rate * 0.998, high=rate * 1.01, basis="fake"), **{**defaults, **facts}
+    )
 
 
 def device(*ceilings: Ceiling, costs: tuple[Cost, ...] = (), **facts: Any) -> Characterisation:
-    return Characterisation(schema="1.0", device=replace(DEVICE, **facts), environment=None, plan=None, ceilings=ceilings, costs=costs)
+    return Characterisation(
+        schema="1.0", device=replace(DEVICE, **facts), environment=None, plan=None, ceilings=ceilings, costs=costs
+    )
 
 
-def run_of(truth: list[tuple[str, str, float]], generator: np.random.Generator, *, common: float, each: float) -> Characterisation:
+def run_of(
+    truth: list[tuple[str, str, float]], generator: np.random.Generator, *, common: float, each: float
+) -> Characterisation:
     """One simulated run: a factor for all rows of a kind, one for each row, and eight rounds of one-sided noise."""
-    shift = {kind: math.exp(generator.normal(0, common * (1 if kind == "compute" else 2))) for kind in ("compute", "memory")}
+    shift = {
+        kind: math.exp(generator.normal(0, common * (1 if kind == "compute" else 2))) for kind in ("compute", "memory")
+    }
     rows = []
     for name, kind, rate in truth:
         own = math.exp(generator.normal(0, each * (1 if kind == "compute" else 2)))
@@ -38,20 +52,26 @@ def run_of(truth: list[tuple[str, str, float]], generator: np.random.Generator, 
     return device(*rows)
 
 
-TRUTH = [(f"fma{i}", "compute", 1e9 * (i + 1)) for i in range(60)] + [(f"read{i}", "memory", 1e9 * (i + 1)) for i in range(40)]
+TRUTH = [(f"fma{i}", "compute", 1e9 * (i + 1)) for i in range(60)] + [
+    (f"read{i}", "memory", 1e9 * (i + 1)) for i in range(40)
+]
 
 
 def test_a_device_compared_with_itself_is_rarely_slower() -> None:
     generator = np.random.default_rng(7)
     runs = [run_of(TRUTH, generator, common=0.004, each=0.003) for _ in range(120)]
-    slower = [any(c.verdict == "slower" for c in compare(a, b).changes) for a, b in zip(runs[::2], runs[1::2], strict=True)]
+    slower = [
+        any(c.verdict == "slower" for c in compare(a, b).changes) for a, b in zip(runs[::2], runs[1::2], strict=True)
+    ]
     assert sum(slower) <= 4  # of 60 comparisons of 100 rows each
 
 
 def test_it_stays_rare_where_rows_scatter_more_than_usual() -> None:
     generator = np.random.default_rng(8)
     runs = [run_of(TRUTH, generator, common=0.004, each=0.02) for _ in range(120)]
-    slower = [any(c.verdict == "slower" for c in compare(a, b).changes) for a, b in zip(runs[::2], runs[1::2], strict=True)]
+    slower = [
+        any(c.verdict == "slower" for c in compare(a, b).changes) for a, b in zip(runs[::2], runs[1::2], strict=True)
+    ]
     assert sum(slower) <= 6
 
 
@@ -72,12 +92,19 @@ def test_a_loss_common_to_all_rows_is_found() -> None:
     assert groups["compute"].verdict == "slower"
     assert groups["compute"].ratio.value == pytest.approx(0.95, abs=0.003)
     assert groups["memory"].verdict == "same"
-    assert {finding.code for finding in exceeded(compare(old, new), {"compute": 0.03, "memory": 0.05})} == {"slower", "slower-overall"}
+    assert {finding.code for finding in exceeded(compare(old, new), {"compute": 0.03, "memory": 0.05})} == {
+        "slower",
+        "slower-overall",
+    }
     assert exceeded(compare(old, new), {"compute": 0.2}) == ()
 
 
 def test_identical_files_have_ratio_one() -> None:
-    one = device(ceiling("a", 1e9), ceiling("b", 2e9), costs=(Cost(name="launch", seconds=Estimate(value=1e-6, low=1e-6, high=1.1e-6)),))
+    one = device(
+        ceiling("a", 1e9),
+        ceiling("b", 2e9),
+        costs=(Cost(name="launch", seconds=Estimate(value=1e-6, low=1e-6, high=1.1e-6)),),
+    )
     result = compare(one, one)
     assert {change.ratio.value for change in result.changes} == {1.0}
     assert {change.verdict for change in result.changes} == {"same"}
@@ -87,7 +114,13 @@ def test_identical_files_have_ratio_one() -> None:
 def test_a_cost_that_doubled_is_half_the_speed() -> None:
     def with_cost(seconds: float) -> Characterisation:
         return device(
-            costs=(Cost(name="latency", level="L2", seconds=Estimate(value=seconds, low=seconds, high=seconds * 1.01, basis="x")),)
+            costs=(
+                Cost(
+                    name="latency",
+                    level="L2",
+                    seconds=Estimate(value=seconds, low=seconds, high=seconds * 1.01, basis="x"),
+                ),
+            )
         )
 
     change = compare(with_cost(5e-9), with_cost(10e-9)).changes[0]
@@ -96,12 +129,16 @@ def test_a_cost_that_doubled_is_half_the_speed() -> None:
 
 
 def test_rows_in_one_file_only_are_named() -> None:
-    result = compare(device(ceiling("a", 1e9), ceiling("gone", 1e9)), device(ceiling("a", 1e9), ceiling("new", 1e9, threads=4)))
+    result = compare(
+        device(ceiling("a", 1e9), ceiling("gone", 1e9)), device(ceiling("a", 1e9), ceiling("new", 1e9, threads=4))
+    )
     assert (result.missing, result.added) == (("gone x1",), ("new x4",))
 
 
 def test_rows_that_differ_in_threads_or_mode_are_not_matched() -> None:
-    result = compare(device(ceiling("a", 1e9), ceiling("b", 1e9)), device(ceiling("a", 1e9), ceiling("b", 5e9, threads=2)))
+    result = compare(
+        device(ceiling("a", 1e9), ceiling("b", 1e9)), device(ceiling("a", 1e9), ceiling("b", 5e9, threads=2))
+    )
     assert [change.name for change in result.changes] == ["a x1"]
 
 
@@ -134,10 +171,14 @@ def test_a_row_that_the_run_itself_doubts_gets_no_verdict() -> None:
 
 def test_a_changed_environment_is_named() -> None:
     def at(governor: str, version: str) -> Characterisation:
-        environment = Environment(started="2026-11-21T22:04:00Z", seconds=1.0, microbench=version, facts={"governor": governor})
+        environment = Environment(
+            started="2026-11-21T22:04:00Z", seconds=1.0, microbench=version, facts={"governor": governor}
+        )
         return replace(device(ceiling("a", 1e9)), environment=environment)
 
-    codes = {finding.code: finding.says for finding in compare(at("powersave", "0.1"), at("performance", "0.2")).findings}
+    codes = {
+        finding.code: finding.says for finding in compare(at("powersave", "0.1"), at("performance", "0.2")).findings
+    }
     assert codes["different-environment"] == "the environment changed: governor: powersave -> performance"
     assert "different-version" in codes
 
@@ -152,7 +193,9 @@ def test_a_limit_on_rows_that_are_not_there_fails_rather_than_passes() -> None:
     assert [finding.code for finding in exceeded(result, {"memory": 0.05})] == ["limit-unused"]
 
 
-@pytest.mark.parametrize("text", ["compute", "speed:3%", "compute:", "compute:-1%", "compute:100%", "compute:nan", "compute:3%%", ":"])
+@pytest.mark.parametrize(
+    "text", ["compute", "speed:3%", "compute:", "compute:-1%", "compute:100%", "compute:nan", "compute:3%%", ":"]
+)
 def test_a_limit_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--fail-if"):
         parse_limits([text])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from microbench.analysis.ceilings import Distilled
+from microbench.analysis.ceilings import Analysis
 from microbench.analysis.findings import run_findings
 from microbench.records import Ceiling, Estimate, Finding
 
@@ -16,7 +16,7 @@ def ceiling(variant: str, clock_ghz: float, **fields: Any) -> Ceiling:
 
 def told(*ceilings: Ceiling) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
-    for finding in run_findings(Distilled(ceilings=ceilings, costs=(), levels=()), (), ()):
+    for finding in run_findings(Analysis(ceilings=ceilings, costs=(), levels=()), (), ()):
         found.setdefault(finding.code, []).append(finding)
     return found
 

@@ -13,7 +13,9 @@ from microbench.measure.working_sets import sweep_sizes
 MIB = 1024 * KIB
 
 
-def stream(l1: float, l2: float, l3: float, dram: float, l3_end: int, noise: float = 0.0, seed: int = 0) -> list[SweepPoint]:
+def stream(
+    l1: float, l2: float, l3: float, dram: float, l3_end: int, noise: float = 0.0, seed: int = 0
+) -> list[SweepPoint]:
     """A made-up stream curve with hard edges at the fake device's L1 and L2, and at ``l3_end``."""
     shaken = random.Random(seed)
     points = []
@@ -24,7 +26,9 @@ def stream(l1: float, l2: float, l3: float, dram: float, l3_end: int, noise: flo
 
 
 def test_four_plateaus_get_four_names() -> None:
-    found = {level.name: level for level in find_levels(stream(300e9, 100e9, 25e9, 10e9, 32 * MIB), fake_device(), "stream")}
+    found = {
+        level.name: level for level in find_levels(stream(300e9, 100e9, 25e9, 10e9, 32 * MIB), fake_device(), "stream")
+    }
     assert list(found) == ["L1", "L2", "L3", "DRAM"]
     assert found["L1"].high_bytes <= 32 * KIB < found["L2"].low_bytes
     assert found["L2"].high_bytes <= MIB < found["L3"].low_bytes
@@ -33,14 +37,17 @@ def test_four_plateaus_get_four_names() -> None:
 
 
 def test_a_last_level_that_neighbours_empty_is_reported_at_the_size_seen() -> None:
-    found = {level.name: level for level in find_levels(stream(300e9, 100e9, 25e9, 10e9, 8 * MIB), fake_device(), "stream")}
+    found = {
+        level.name: level for level in find_levels(stream(300e9, 100e9, 25e9, 10e9, 8 * MIB), fake_device(), "stream")
+    }
     assert found["L3"].advertised_bytes == 32 * MIB
     assert 5 * MIB <= found["L3"].high_bytes <= 8 * MIB
     assert found["L3"].reuse_s == pytest.approx(found["L3"].high_bytes / 25e9)
 
 
 def test_the_slope_behind_a_level_is_not_the_next_one() -> None:
-    # Just past 1 MiB a part of each pass still comes from the second level: faster than the plateau behind, and no plateau.
+    # Just past 1 MiB a part of each pass still comes from the second level: faster than the plateau behind, and no
+    # plateau.
     tail = {1: 45e9, 2: 34e9}
     points = stream(300e9, 100e9, 25e9, 10e9, 16 * MIB)
     first = next(i for i, point in enumerate(points) if point.size_bytes > MIB)
@@ -63,7 +70,9 @@ def test_ten_per_cent_of_noise_moves_no_level(seed: int) -> None:
 
 def test_a_chase_finds_the_same_levels_from_latencies() -> None:
     points = [
-        SweepPoint(size_bytes=s, value=1.3e-9 if s <= 32 * KIB else 4.5e-9 if s <= MIB else 25e-9 if s <= 4 * MIB else 105e-9)
+        SweepPoint(
+            size_bytes=s, value=1.3e-9 if s <= 32 * KIB else 4.5e-9 if s <= MIB else 25e-9 if s <= 4 * MIB else 105e-9
+        )
         for s in sweep_sizes(256 * MIB, 3)
     ]
     found = {level.name: level for level in find_levels(points, fake_device(), "chase")}
@@ -104,7 +113,15 @@ def test_a_set_of_less_than_two_first_levels_is_no_view_of_the_second() -> None:
 def test_page_walks_beyond_the_last_level_are_not_the_last_level() -> None:
     def latency(size: int) -> float:
         return (
-            1.4e-9 if size <= 32 * KIB else 4.5e-9 if size <= MIB else 40e-9 if size <= 6 * MIB else 160e-9 if size <= 30 * MIB else 250e-9
+            1.4e-9
+            if size <= 32 * KIB
+            else 4.5e-9
+            if size <= MIB
+            else 40e-9
+            if size <= 6 * MIB
+            else 160e-9
+            if size <= 30 * MIB
+            else 250e-9
         )
 
     points = [SweepPoint(size_bytes=s, value=latency(s)) for s in sweep_sizes(256 * MIB, 2)]
@@ -114,7 +131,9 @@ def test_page_walks_beyond_the_last_level_are_not_the_last_level() -> None:
 
 def test_a_level_whose_rate_sinks_a_little_is_one_level() -> None:
     points = [
-        SweepPoint(size_bytes=s, value=300e9 if s <= 32 * KIB else 100e9 if s <= 256 * KIB else 88e9 if s <= MIB else 10e9)
+        SweepPoint(
+            size_bytes=s, value=300e9 if s <= 32 * KIB else 100e9 if s <= 256 * KIB else 88e9 if s <= MIB else 10e9
+        )
         for s in sweep_sizes(256 * MIB, 3)
     ]
     found = {level.name: level for level in find_levels(points, fake_device(), "stream")}

@@ -14,11 +14,22 @@ def exactly(value: float) -> Estimate:
 
 
 def compute(name: str, value: float, **facts: object) -> Ceiling:
-    return Ceiling(**{"name": name, "measures": "compute", "backend": "native", "rate": exactly(value), "case": f"{name}[]@1", **facts})  # type: ignore[arg-type]
+    return Ceiling(
+        **{
+            "name": name,
+            "measures": "compute",
+            "backend": "native",
+            "rate": exactly(value),
+            "case": f"{name}[]@1",
+            **facts,
+        }
+    )  # type: ignore[arg-type]
 
 
 def read(level: str, value: float, **facts: object) -> Ceiling:
-    return compute(f"read.f32.v512.{level}", value, measures="memory", level=level, access="read", variant="v512", **facts)
+    return compute(
+        f"read.f32.v512.{level}", value, measures="memory", level=level, access="read", variant="v512", **facts
+    )
 
 
 def codes(*ceilings: Ceiling) -> list[str]:
@@ -26,7 +37,13 @@ def codes(*ceilings: Ceiling) -> list[str]:
 
 
 def test_a_plausible_set_raises_no_doubt() -> None:
-    fine = [read("L1", 300e9), read("L2", 100e9), read("L3", 25e9), read("DRAM", 12e9), compute("fma.f32.v512", 99.0, nominal=100.0)]
+    fine = [
+        read("L1", 300e9),
+        read("L2", 100e9),
+        read("L3", 25e9),
+        read("DRAM", 12e9),
+        compute("fma.f32.v512", 99.0, nominal=100.0),
+    ]
     assert codes(*fine) == []
 
 
@@ -55,7 +72,9 @@ def test_two_threads_below_one_are_doubted_and_both_cases_are_named() -> None:
 
 
 def test_single_precision_must_be_twice_double_precision() -> None:
-    f32, f64 = (compute(f"fma.{d}.v512", v, unit="vector", variant="v512", dtype=d) for d, v in (("f32", 150.0), ("f64", 100.0)))
+    f32, f64 = (
+        compute(f"fma.{d}.v512", v, unit="vector", variant="v512", dtype=d) for d, v in (("f32", 150.0), ("f64", 100.0))
+    )
     assert codes(f32, f64) == ["vector-ratio"]
     assert codes(replace(f32, rate=exactly(199.0)), f64) == []
 

@@ -8,12 +8,16 @@ from fake_backend import fake_device
 from microbench.analysis.plausibility import doubts
 from microbench.records import Ceiling, Estimate
 
-GPU = replace(fake_device(), kind="cuda", name="Fake GPU", arch="sm_90a", boost_clock_hz=1.98e9, units_by_kind={"sm": 132})
+GPU = replace(
+    fake_device(), kind="cuda", name="Fake GPU", arch="sm_90a", boost_clock_hz=1.98e9, units_by_kind={"sm": 132}
+)
 
 
 def seen(name: str, value: float, **facts: object) -> Ceiling:
     rate = Estimate(value=value, low=value, high=value, basis="made up")
-    return Ceiling(**{"name": name, "measures": "compute", "backend": "cuda", "rate": rate, "case": f"{name}[]@1", **facts})  # type: ignore[arg-type]
+    return Ceiling(
+        **{"name": name, "measures": "compute", "backend": "cuda", "rate": rate, "case": f"{name}[]@1", **facts}
+    )  # type: ignore[arg-type]
 
 
 def matrix(backend: str, value: float, name: str = "", **facts: object) -> Ceiling:

@@ -20,9 +20,33 @@ def exactly(value: float) -> Estimate:
 
 def characterisation() -> Characterisation:
     rows = (
-        Ceiling(name="fma.f32.v512", measures="compute", backend="native", dtype="f32", rate=exactly(PEAK), case="a", threads=2),
-        Ceiling(name="fma.f32.v256", measures="compute", backend="native", dtype="f32", rate=exactly(PEAK / 2), case="b", threads=2),
-        Ceiling(name="fma.f32.v512", measures="compute", backend="native", dtype="f32", rate=exactly(10 * PEAK), case="c", threads=1),
+        Ceiling(
+            name="fma.f32.v512",
+            measures="compute",
+            backend="native",
+            dtype="f32",
+            rate=exactly(PEAK),
+            case="a",
+            threads=2,
+        ),
+        Ceiling(
+            name="fma.f32.v256",
+            measures="compute",
+            backend="native",
+            dtype="f32",
+            rate=exactly(PEAK / 2),
+            case="b",
+            threads=2,
+        ),
+        Ceiling(
+            name="fma.f32.v512",
+            measures="compute",
+            backend="native",
+            dtype="f32",
+            rate=exactly(10 * PEAK),
+            case="c",
+            threads=1,
+        ),
         Ceiling(
             name="read.f32.DRAM",
             measures="memory",
@@ -80,7 +104,14 @@ def test_the_fit_recovers_a_known_roofline() -> None:
             name = f"intensity.f32.v512.x{fmas}"
             work = Work(flop=32 * fmas, bytes_read=64)
             sheets[name] = Sheet(
-                name=name, measures="intensity", backend="native", device_kind="cpu", says="", dtype="f32", variant="v512", work=work
+                name=name,
+                measures="intensity",
+                backend="native",
+                device_kind="cpu",
+                says="",
+                dtype="f32",
+                variant="v512",
+                work=work,
             )
             case = Case(kernel=name, params={"working_set": level_bytes})
             cases[case.key] = case

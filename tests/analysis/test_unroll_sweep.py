@@ -25,7 +25,10 @@ def found(rates: dict[str, float], access: str = "read", per_sm: tuple[int, ...]
             case = Case(kernel=sheet.name, params={"working_set": 1 << 28, "blocks_per_sm": blocks})
             cases[case.key] = case
             ns = round(2**20 * 1e9 * 1000 / rate) * (2 if blocks else 1)
-            samples += [Samples(case=case.key, round=i, started_s=0.0, iterations=1000, ns=(ns, 2 * ns), count=2) for i in range(2)]
+            samples += [
+                Samples(case=case.key, round=i, started_s=0.0, iterations=1000, ns=(ns, 2 * ns), count=2)
+                for i in range(2)
+            ]
     return edges(samples, cases, sheets)
 
 

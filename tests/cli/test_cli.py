@@ -20,7 +20,8 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from microbench.cli.main import cli; from click.testing import CliRunner; CliRunner().invoke(cli, ['--help']);"
+        "import sys; from microbench.cli.main import cli; from click.testing import CliRunner; "
+        "CliRunner().invoke(cli, ['--help']);"
         "heavy = ('torch', 'triton', 'pynvml', 'pandas', 'numpy', 'scipy', 'matplotlib', 'jinja2', 'msgspec');"
         "print([name for name in heavy if name in sys.modules])"
     )
@@ -30,7 +31,19 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_every_command_of_the_contract_has_help() -> None:
     listed = CliRunner().invoke(cli, ["--help"]).output
-    for name in ("run", "list", "doctor", "nominal", "report", "predict", "validate", "fit", "compare", "export", "audit"):
+    for name in (
+        "run",
+        "list",
+        "doctor",
+        "nominal",
+        "report",
+        "predict",
+        "validate",
+        "fit",
+        "compare",
+        "export",
+        "audit",
+    ):
         assert name in listed
         shown = CliRunner().invoke(cli, [name, "--help"])
         assert shown.exit_code == 0
@@ -71,14 +84,28 @@ def test_a_wrong_request_is_one_sentence_and_exit_2(arguments: tuple[str, ...], 
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
-    done = command("run", "--device", "cpu", "--quick", "--dry-run", "--only", "fma.f32.*", "--out", str(tmp_path / "results"))
+    done = command(
+        "run", "--device", "cpu", "--quick", "--dry-run", "--only", "fma.f32.*", "--out", str(tmp_path / "results")
+    )
     assert done.returncode == 0
     assert "fma.f32.scalar[]@1" in done.stdout
     assert not (tmp_path / "results").exists()
 
 
 def test_json_on_stdout_takes_the_tables_place(tmp_path: Path) -> None:
-    done = command("run", "--device", "cpu", "--only", "fma.f32.scalar", "--time-limit", "500ms", "--json", "-", "--out", str(tmp_path))
+    done = command(
+        "run",
+        "--device",
+        "cpu",
+        "--only",
+        "fma.f32.scalar",
+        "--time-limit",
+        "500ms",
+        "--json",
+        "-",
+        "--out",
+        str(tmp_path),
+    )
     assert done.returncode == 0
     made = json.loads(done.stdout)
     assert made["schema"].startswith("1.")
@@ -96,7 +123,9 @@ def test_refusals_reach_the_caller_as_sentences() -> None:
         CliRunner().invoke(cli, ["run", "--device", "tpu"], catch_exceptions=False)
 
 
-def test_kernels_of_a_target_that_is_not_here_say_where_their_code_comes_from_and_which_cannot_run(tmp_path: Path) -> None:
+def test_kernels_of_a_target_that_is_not_here_say_where_their_code_comes_from_and_which_cannot_run(
+    tmp_path: Path,
+) -> None:
     out = tmp_path / "kernels.json"
     done = command("list", "kernels", "--device", "cuda:0", "--arch", "sm_90a", "--json", str(out))
     assert done.returncode == 0, done.stderr

@@ -89,7 +89,9 @@ BAD_FILES: dict[str, Callable[[], str | bytes]] = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_refused_by_every_command_that_reads_one(said: Callable[..., Said], tmp_path: Path, name: str) -> None:
+def test_a_bad_file_is_refused_by_every_command_that_reads_one(
+    said: Callable[..., Said], tmp_path: Path, name: str
+) -> None:
     path, content = tmp_path / "x.json", BAD_FILES[name]()
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     for arguments in (
@@ -188,7 +190,9 @@ def test_an_output_folder_that_cannot_take_results_is_refused_before_measuring(t
 def test_output_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "microbench", "export", str(GOOD), "--to", "pytorch"]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, env=environment(tmp_path), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=environment(tmp_path), stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+        )
     assert done.returncode == 3
     assert "cannot be written: No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
@@ -222,7 +226,9 @@ def _interrupted(tmp_path: Path, number: int, *more: str) -> Said:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, number: signal.Signals, said: Callable[..., Said]) -> None:
+def test_an_interrupted_run_keeps_what_it_has(
+    tmp_path: Path, number: signal.Signals, said: Callable[..., Said]
+) -> None:
     code, _, err = _interrupted(tmp_path, number)
     assert code == 130, err
     assert "Traceback" not in err
@@ -241,7 +247,9 @@ def test_an_interrupted_repetition_keeps_what_it_has(tmp_path: Path) -> None:
 
 def test_an_interrupt_before_measuring_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "microbench", *LONG, "--out", str(tmp_path / "out")]
-    with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         give_up = time.monotonic() + 60
         while time.monotonic() < give_up and not (tmp_path / "out").exists():
             time.sleep(0.01)
@@ -264,10 +272,14 @@ def test_a_killed_run_goes_on_from_its_journal(tmp_path: Path, said: Callable[..
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "microbench", "run", "--device", "cpu", "--out", str(tmp_path / "one")]
-    with subprocess.Popen(command, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+    with subprocess.Popen(
+        command, env=environment(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as first:
         try:
             give_up = time.monotonic() + 100
-            while time.monotonic() < give_up and first.poll() is None and not list((tmp_path / "one").rglob("*.partial")):
+            while (
+                time.monotonic() < give_up and first.poll() is None and not list((tmp_path / "one").rglob("*.partial"))
+            ):
                 time.sleep(0.1)
             code, _, err = process(tmp_path, *SMALL, "--out", tmp_path / "two")
         finally:
@@ -320,7 +332,9 @@ def test_a_table_that_cannot_be_printed_costs_no_file(tmp_path: Path, stdout: st
         os.close(reading)
     else:
         writing = os.open(stdout, os.O_WRONLY)
-    done = subprocess.run(command, env=environment(tmp_path), stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment(tmp_path), stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120, check=False
+    )
     os.close(writing)
     assert done.returncode == (0 if stdout == "closed pipe" else 3), done.stderr
     assert "Traceback" not in done.stderr

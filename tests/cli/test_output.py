@@ -60,14 +60,18 @@ def printed(rows: list[output.Row], width: int) -> str:
 
 def test_what_is_the_same_throughout_stands_below_a_table_that_has_no_room() -> None:
     narrow, wide = printed(ROWS, 60), printed(ROWS, 160)
-    assert "in every row: measures memory, dtype f32, source csrc/cpu/kernels/stream.cpp, available yes" in " ".join(narrow.split())
+    assert "in every row: measures memory, dtype f32, source csrc/cpu/kernels/stream.cpp, available yes" in " ".join(
+        narrow.split()
+    )
     assert "in every row" not in wide
     for row in ROWS:
         assert str(row["kernel"]) in narrow
 
 
 def test_a_name_in_the_first_column_stays_whole() -> None:
-    text = printed([{**row, "dtype": f"f{number}", "note": "many words " * 9 + str(number)} for number, row in enumerate(ROWS)], 60)
+    text = printed(
+        [{**row, "dtype": f"f{number}", "note": "many words " * 9 + str(number)} for number, row in enumerate(ROWS)], 60
+    )
     assert all(str(row["kernel"]) in text for row in ROWS)
 
 

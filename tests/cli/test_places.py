@@ -20,7 +20,9 @@ from microbench.storage.files import write_new
 GOOD = DATA / "fake-cpu.json"
 
 
-def test_a_file_that_never_ends_or_never_begins_is_refused_by_every_reader(said: Callable[..., Said], tmp_path: Path) -> None:
+def test_a_file_that_never_ends_or_never_begins_is_refused_by_every_reader(
+    said: Callable[..., Said], tmp_path: Path
+) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero")):
@@ -32,7 +34,11 @@ def test_a_file_that_never_ends_or_never_begins_is_refused_by_every_reader(said:
 
 @pytest.mark.parametrize("name", ["", ".", "/"])
 def test_a_path_without_a_name_is_refused(said: Callable[..., Said], name: str) -> None:
-    for arguments in (("nominal", "A100", "--json", name), ("export", GOOD, "--to", "pytorch", "-o", name), ("report", GOOD, "--md", name)):
+    for arguments in (
+        ("nominal", "A100", "--json", name),
+        ("export", GOOD, "--to", "pytorch", "-o", name),
+        ("report", GOOD, "--md", name),
+    ):
         code, _, err = said(*arguments)
         assert code == 2, arguments
         one_sentence(err)
@@ -54,7 +60,9 @@ def test_a_folder_of_results_that_is_not_there_is_told(said: Callable[..., Said]
 
 
 @pytest.mark.parametrize("option", ["--json", "--csv", "--png"])
-def test_validate_looks_at_its_outputs_before_it_measures(said: Callable[..., Said], tmp_path: Path, option: str) -> None:
+def test_validate_looks_at_its_outputs_before_it_measures(
+    said: Callable[..., Said], tmp_path: Path, option: str
+) -> None:
     taken = tmp_path / "taken"
     taken.write_text("mine")
     code, out, err = said("validate", option, taken)
@@ -84,10 +92,14 @@ def test_a_writer_that_is_killed_leaves_a_whole_file_or_none(tmp_path: Path, ste
         pytest.skip("no unnamed files on this system")
     done = subprocess.run([sys.executable, "-c", _WRITES_AND_DIES, str(tmp_path), step], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == ({"x.json": 1000} if step == "link" else {})
+    assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == (
+        {"x.json": 1000} if step == "link" else {}
+    )
 
 
-def test_a_file_system_without_unnamed_files_gets_its_file_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_unnamed_files_gets_its_file_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "O_TMPFILE", os.O_DIRECTORY, raising=False)  # what an old kernel makes of it
     assert write_new(tmp_path / "x", b"new").read_bytes() == b"new"
     with pytest.raises(UsageError, match="nothing is overwritten"):

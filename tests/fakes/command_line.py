@@ -21,7 +21,9 @@ def environment(tmp_path: Path, **extra: str) -> dict[str, str]:
 
 def process(tmp_path: Path, *arguments: object, **extra: str) -> Said:
     command = [sys.executable, "-m", "microbench", *map(str, arguments)]
-    done = subprocess.run(command, env=environment(tmp_path, **extra), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, env=environment(tmp_path, **extra), capture_output=True, text=True, timeout=120, check=False
+    )
     return done.returncode, done.stdout, done.stderr
 
 

@@ -49,16 +49,18 @@ class FakeRun:
         self.iterations.append(iterations)
         return Timing(ns=max(1, round(took * 1e9)), iterations=iterations, checked=self.checked)
 
-    def pairs(self, iterations: int, companion: Prepared | None, companion_iterations: int, count: int, limit_s: float) -> Pairs:
+    def pairs(
+        self, iterations: int, reference_clock: Prepared | None, reference_iterations: int, count: int, limit_s: float
+    ) -> Pairs:
         mine, others = [], []
         for _ in range(count if limit_s > 0 else 2):
             mine.append(self.run(iterations))
-            others += [companion.run(companion_iterations)] if companion is not None else []
+            others += [reference_clock.run(reference_iterations)] if reference_clock is not None else []
         return Pairs(
             ns=tuple(timing.ns for timing in mine),
             iterations=iterations,
-            companion_ns=tuple(timing.ns for timing in others),
-            companion_iterations=companion_iterations,
+            reference_ns=tuple(timing.ns for timing in others),
+            reference_iterations=reference_iterations,
             checked=self.checked,
         )
 
@@ -66,7 +68,9 @@ class FakeRun:
         self.closed += 1
 
 
-def fake_kernel(name: str, seconds: Callable[[int], float] | None = None, runs: list[FakeRun] | None = None, **facts: object) -> Kernel:
+def fake_kernel(
+    name: str, seconds: Callable[[int], float] | None = None, runs: list[FakeRun] | None = None, **facts: object
+) -> Kernel:
     """A kernel whose every prepared instance follows the script."""
     sheet_facts: dict[str, object] = {
         "measures": "compute",
@@ -75,7 +79,7 @@ def fake_kernel(name: str, seconds: Callable[[int], float] | None = None, runs: 
         "says": "a fake",
         "dtype": "f32",
         "work": Work(flop=1000),
-        "licence": "128",
+        "frequency_license": "128",
         **facts,
     }
     made = runs if runs is not None else []

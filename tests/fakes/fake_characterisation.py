@@ -37,7 +37,14 @@ DEVICE = Device(
 )
 CASE = Case(kernel="fma.f32.avx512", params={"pages": "huge", "working_set": 24576, "ratio": 0.5, "gated": True})
 SAMPLES = Samples(
-    case=CASE.key, round=0, started_s=0.25, iterations=1000, ns=(1000, 900, 950), count=3, companion_ns=(10, 11, 12), checked=True
+    case=CASE.key,
+    round=0,
+    started_s=0.25,
+    iterations=1000,
+    ns=(1000, 900, 950),
+    count=3,
+    reference_ns=(10, 11, 12),
+    checked=True,
 )
 
 
@@ -47,12 +54,21 @@ def characterisation(samples: tuple[Samples, ...] = (SAMPLES,)) -> Characterisat
         schema=store.SCHEMA,
         device=DEVICE,
         environment=Environment(
-            started="2026-01-01T12:00:00Z", seconds=12.5, microbench="0.1.0", facts={"kernel": "6.1", "quota": None, "cpus": 2}
+            started="2026-01-01T12:00:00Z",
+            seconds=12.5,
+            microbench="0.1.0",
+            facts={"kernel": "6.1", "quota": None, "cpus": 2},
         ),
         plan=Plan(cases=(CASE,), budget=Budget(name="quick", time_limit_s=30.0), seed=7),
         sheets=(
             Sheet(
-                name="fma.f32.avx512", measures="compute", backend="native", device_kind="cpu", says="FMA", dtype="f32", work=Work(flop=768)
+                name="fma.f32.avx512",
+                measures="compute",
+                backend="native",
+                device_kind="cpu",
+                says="FMA",
+                dtype="f32",
+                work=Work(flop=768),
             ),
         ),
         samples=samples,
@@ -81,7 +97,11 @@ def characterisation(samples: tuple[Samples, ...] = (SAMPLES,)) -> Characterisat
                     points=(RoofPoint(intensity=0.25, rate=80e9, level="L1", fitted=86e9),),
                 ),
             ),
-            operators=(OperatorFit(family="matmul", dtype="f32", rows=12, points=((1.0, 2.0), (3.0, 4.0)), residuals=(0.1, -0.1)),),
+            operators=(
+                OperatorFit(
+                    family="matmul", dtype="f32", rows=12, points=((1.0, 2.0), (3.0, 4.0)), residuals=(0.1, -0.1)
+                ),
+            ),
         ),
         findings=(Finding(code="steal", severity="warning", says="1 % stolen", remedy="measure at night"),),
     )

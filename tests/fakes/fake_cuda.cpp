@@ -1,9 +1,10 @@
 // A FAKE of the CUDA driver for tests: invented GPUs on a virtual clock, scripted by the file that MB_FAKE_GPU names.
 //
-// It knows the documented names and signatures only, written down again and not shared with the product. A launch takes the time that its
-// work needs at the invented GPU's rates; the work per iteration comes from a file of counts that the tests' PTX interpreter wrote,
-// never from the product's sheets. Kernels it can execute leave real results; others leave the outcome file's. Device memory is
-// host memory, so every byte copied is a byte copied. Every handle is counted, and any call can be told to fail.
+// It knows the documented names and signatures only, written down again and not shared with the product. A launch takes
+// the time that its work needs at the invented GPU's rates; the work per iteration comes from a file of counts that the
+// tests' PTX interpreter wrote, never from the product's sheets. Kernels it can execute leave real results; others
+// leave the outcome file's. Device memory is host memory, so every byte copied is a byte copied. Every handle is
+// counted, and any call can be told to fail.
 //
 // Here: devices, contexts and memory. fake_cuda_work.cpp has modules, launches, streams, events and graphs.
 #include <sys/mman.h>
@@ -42,7 +43,9 @@ FAKE cuGetErrorName(int code, const char** name) {
 }
 FAKE cuGetErrorString(int code, const char** text) {
   if (const int failed = told_to_fail("cuGetErrorString")) return failed;
-  *text = code == out_of_memory ? "out of memory" : code == 700 ? "an illegal memory access was encountered" : "fake error";
+  *text = code == out_of_memory ? "out of memory"
+          : code == 700         ? "an illegal memory access was encountered"
+                                : "fake error";
   return 0;
 }
 FAKE cuDeviceGetCount(int* count) {
@@ -58,7 +61,8 @@ FAKE cuDeviceGet(int* device, int ordinal) {
 }
 FAKE cuDeviceGetName(char* name, int size, int device) {
   ENTER("cuDeviceGetName");
-  std::snprintf(name, static_cast<std::size_t>(size), "%s", state().gpus[static_cast<std::size_t>(device)].name.c_str());
+  std::snprintf(name, static_cast<std::size_t>(size), "%s",
+                state().gpus[static_cast<std::size_t>(device)].name.c_str());
   return 0;
 }
 FAKE cuDeviceGetUuid_v2(unsigned char* uuid, int device) {
@@ -183,11 +187,13 @@ FAKE cuMemcpyDtoH_v2(void* to, std::uintptr_t from, std::size_t bytes) {
 }
 FAKE cuMemcpyHtoDAsync_v2(std::uintptr_t to, const void* from, std::size_t bytes, void* stream) {
   ENTER("cuMemcpyHtoDAsync_v2");
-  return owned(to, bytes) ? copy_later(of(stream), to, reinterpret_cast<std::uintptr_t>(from), bytes, gpu().host_copy) : invalid_value;
+  return owned(to, bytes) ? copy_later(of(stream), to, reinterpret_cast<std::uintptr_t>(from), bytes, gpu().host_copy)
+                          : invalid_value;
 }
 FAKE cuMemcpyDtoHAsync_v2(void* to, std::uintptr_t from, std::size_t bytes, void* stream) {
   ENTER("cuMemcpyDtoHAsync_v2");
-  return owned(from, bytes) ? copy_later(of(stream), reinterpret_cast<std::uintptr_t>(to), from, bytes, gpu().host_copy) : invalid_value;
+  return owned(from, bytes) ? copy_later(of(stream), reinterpret_cast<std::uintptr_t>(to), from, bytes, gpu().host_copy)
+                            : invalid_value;
 }
 FAKE cuMemcpyDtoDAsync_v2(std::uintptr_t to, std::uintptr_t from, std::size_t bytes, void* stream) {
   ENTER("cuMemcpyDtoDAsync_v2");

@@ -78,11 +78,12 @@ FAKE cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void*, int threads
   if (shared > 0) *blocks = std::min(*blocks, static_cast<int>(gpu().attributes[81] / shared));
   return 0;
 }
-FAKE cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned, void* stream,
-                    void** params, void** extra) {
+FAKE cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                    unsigned, void* stream, void** params, void** extra) {
   ENTER("cuLaunchKernel");
   if (params != nullptr || extra == nullptr || bx * by * bz > 1024) return invalid_value;
-  if (extra[0] != reinterpret_cast<void*>(1) || extra[2] != reinterpret_cast<void*>(2) || extra[4] != nullptr) return invalid_value;
+  if (extra[0] != reinterpret_cast<void*>(1) || extra[2] != reinterpret_cast<void*>(2) || extra[4] != nullptr)
+    return invalid_value;
   const std::size_t size = *static_cast<std::size_t*>(extra[3]);
   const auto* made = static_cast<Function*>(function);
   if (size != fake::parameter_bytes(made->symbol)) return invalid_value;

@@ -1,4 +1,5 @@
-// Invented GPUs: what the script that MB_FAKE_GPU names says of them, which calls it wants to fail, and what is held. FAKE.
+// Invented GPUs: what the script that MB_FAKE_GPU names says of them, which calls it wants to fail, and what is held.
+// FAKE.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +20,9 @@
 
 namespace fake {
 
-constexpr int invalid_value = 1, out_of_memory = 2, not_initialized = 3, invalid_context = 201, invalid_image = 200, no_binary = 209,
-              invalid_ptx = 218, peer_already_enabled = 704, unsupported_version = 222, invalid_handle = 400, not_found = 500,
-              invalid_device = 101;
+constexpr int invalid_value = 1, out_of_memory = 2, not_initialized = 3, invalid_context = 201, invalid_image = 200,
+              no_binary = 209, invalid_ptx = 218, peer_already_enabled = 704, unsupported_version = 222,
+              invalid_handle = 400, not_found = 500, invalid_device = 101;
 
 struct Gpu {
   std::string name = "FAKE GPU";
@@ -30,16 +31,17 @@ struct Gpu {
   double clock_hz = 1e9;
   double throttled_hz = 0;  // from then on, after so much work
   double throttle_after_ns = 0;
-  double dram = 4e9, l2 = 12e9;                                                      // byte/s
-  double shared = 60e9;                                                              // byte/s of all shared memories and L1s
+  double dram = 4e9, l2 = 12e9;  // byte/s
+  double shared = 60e9;          // byte/s of all shared memories and L1s
   double latency_l1 = 30, latency_l2 = 200, latency_dram = 500, l1_bytes = 1 << 15;  // ns per load; bytes of one L1
-  double latency_far = 0;                                                            // ns per load of the far lines of L2; 0: none is far
-  int copies = 0;                                                                    // far lines are kept in the near part too
-  double plain = 20e9, tensor = 1e12;                                                // FLOP/s of kernels without a rate of their own
+  double latency_far = 0;              // ns per load of the far lines of L2; 0: none is far
+  int copies = 0;                      // far lines are kept in the near part too
+  double plain = 20e9, tensor = 1e12;  // FLOP/s of kernels without a rate of their own
   double launch_ns = 2500, graph_ns = 1200;
   double host_copy = 2e9;  // byte/s each way
   int step_ns = 32;
-  double hungry = 0;  // bytes that one multiprocessor must have in flight for a stream to reach its level's rate; 0: any number
+  double hungry =
+      0;  // bytes that one multiprocessor must have in flight for a stream to reach its level's rate; 0: any number
   std::map<std::string, double> peak;  // FLOP/s by symbol
   double busy_ns = 0;
 };

@@ -73,7 +73,18 @@ class FakeGpu:
             *(f"attribute {which} {value}" for which, value in attributes.items()),
             *(
                 f"{key} {getattr(self, key):.17g}"
-                for key in ("clock_hz", "dram", "l2", "shared", "plain", "tensor", "latency_far", "launch_ns", "graph_ns", "host_copy")
+                for key in (
+                    "clock_hz",
+                    "dram",
+                    "l2",
+                    "shared",
+                    "plain",
+                    "tensor",
+                    "latency_far",
+                    "launch_ns",
+                    "graph_ns",
+                    "host_copy",
+                )
             ),
             "latency " + " ".join(f"{value:g}" for value in self.latency),
             f"memory {self.memory}",
@@ -97,7 +108,21 @@ def build(name: str, library: str, without: tuple[str, ...] = ()) -> Path:
         part = folder / f"{library}.{os.getpid()}"
         sources = sorted(HERE.glob(f"{name}*.cpp"))
         subprocess.run(
-            ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *gone, "-o", part, *sources], check=True
+            [
+                "g++",
+                "-std=c++20",
+                "-O2",
+                "-shared",
+                "-fPIC",
+                "-Wall",
+                "-Wextra",
+                "-Werror",
+                *gone,
+                "-o",
+                part,
+                *sources,
+            ],
+            check=True,
         )
         part.rename(out)
     return folder
@@ -125,13 +150,23 @@ class FakeMachine:
         self.folder.mkdir(parents=True, exist_ok=True)
         table = self.folder / "counts.txt"
         table.write_text(
-            "\n".join(" ".join((symbol, *(f"{value:.17g}" for value in each))) for symbol, each in counts(self.counted_for).items())
+            "\n".join(
+                " ".join((symbol, *(f"{value:.17g}" for value in each)))
+                for symbol, each in counts(self.counted_for).items()
+            )
         )
         script = self.folder / "gpu.txt"
-        lines = [f"driver {self.driver}", f"counts {table}", *(line for gpu in self.gpus for line in gpu.lines()), *self.extra]
+        lines = [
+            f"driver {self.driver}",
+            f"counts {table}",
+            *(line for gpu in self.gpus for line in gpu.lines()),
+            *self.extra,
+        ]
         script.write_text("\n".join(lines) + "\n")
         here = os.environ | {"MB_FAKE_GPU": str(script), "XDG_CACHE_HOME": str(self.folder / "cache"), "TERM": "dumb"}
-        here["LD_LIBRARY_PATH"] = f"{build('fake_cuda', 'libcuda.so.1', self.without)}:{build('fake_nvml', 'libnvidia-ml.so.1')}"
+        here["LD_LIBRARY_PATH"] = (
+            f"{build('fake_cuda', 'libcuda.so.1', self.without)}:{build('fake_nvml', 'libnvidia-ml.so.1')}"
+        )
         here["LD_LIBRARY_PATH"] += f":{os.environ.get('LD_LIBRARY_PATH', '')}"
         here["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
         if self.nvrtc:
@@ -143,7 +178,8 @@ class FakeMachine:
     def _wheels(self) -> Path:
         """A folder of packages with the fake NVRTC where a wheel has the real one, and nothing else of the vendor's but a disassembler.
 
-        A real NVRTC that is installed beside it would be found first, and would ask the fake driver for what it has not.
+        A real NVRTC that is installed beside it would be found first, and would ask the fake driver for what it has
+        not.
         """
         library = f"libnvrtc.so.{self.nvrtc.partition('.')[0]}"
         vendor = self.folder / "wheels" / "nvidia"
@@ -160,7 +196,9 @@ class FakeMachine:
     def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """Start this Python with arguments."""
         command = [sys.executable, *arguments]
-        return subprocess.run(command, env=self.environment(**more), capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(
+            command, env=self.environment(**more), capture_output=True, text=True, check=False, timeout=300
+        )
 
     def ask(self, code: str, **more: str) -> object:
         """Run code whose last line prints JSON, and return what it printed."""

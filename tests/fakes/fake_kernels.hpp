@@ -1,4 +1,5 @@
-// What the FAKE driver's kernels leave in memory: references written down again in C++, from what the sources say they compute.
+// What the FAKE driver's kernels leave in memory: references written down again in C++, from what the sources say they
+// compute.
 #pragma once
 
 #include <functional>
@@ -68,14 +69,17 @@ inline void stream(const std::string& symbol, const Parameters& p, unsigned bloc
   const auto* in2 = reinterpret_cast<const Word4*>(p.pointer(16));
   const std::uint64_t count = p.u32(32), first = p.u32(36), step = p.u32(40), iterations = p.u32(44);
   const bool bulk = symbol.find("_bulk") != std::string::npos, mix = starts(symbol, "mix");
-  const std::uint64_t tile = bulk ? 512 : mix ? 2 * threads : std::stoul(symbol.substr(symbol.rfind("_u") + 2)) * threads;
+  const std::uint64_t tile = bulk  ? 512
+                             : mix ? 2 * threads
+                                   : std::stoul(symbol.substr(symbol.rfind("_u") + 2)) * threads;
   if (bulk && starts(symbol, "read")) {
     for (std::uint64_t b = 0; b < blocks; ++b)
       for (std::uint64_t i = 0; i < iterations; ++i)
         std::memcpy(out + (b * 8 + i % 8) * tile, in + (first + b * tile + i * step) % count, tile * 16);
     return;
   }
-  // The product's patterns repeat; every distinct group of elements is worked out once, by this kernel with its second operand.
+  // The product's patterns repeat; every distinct group of elements is worked out once, by this kernel with its second
+  // operand.
   static std::map<std::string, std::map<std::string, std::vector<Word4>>> known_groups;
   const std::size_t second = starts(symbol, "mix_mma") ? 512 : starts(symbol, "mix_f64") ? 16 : 8;
   auto& groups = known_groups[mix ? symbol + std::string(reinterpret_cast<const char*>(in2), second) : symbol];
@@ -92,14 +96,16 @@ inline void stream(const std::string& symbol, const Parameters& p, unsigned bloc
           for (std::size_t lane = 0; lane < 32; ++lane)
             for (std::size_t w = 0; w < 4; ++w) sums[(e + lane) % threads][w] += known->second[lane][w];
         } else if (starts(symbol, "read")) {
-          for (int w = 0; w < 4; ++w) sums[e % threads][static_cast<std::size_t>(w)] += in[at + e][static_cast<std::size_t>(w)];
+          for (int w = 0; w < 4; ++w)
+            sums[e % threads][static_cast<std::size_t>(w)] += in[at + e][static_cast<std::size_t>(w)];
         } else if (starts(symbol, "write")) {
           out[at + e] = in[e % (bulk ? tile : threads)];
         } else if (starts(symbol, "copy")) {
           out[at + e] = in[at + e];
         } else {
           const float scale = as_float(in2[count][3]);
-          for (std::size_t w = 0; w < 4; ++w) out[at + e][w] = as_bits(as_float(in[at + e][w]) + scale * as_float(in2[at + e][w]));
+          for (std::size_t w = 0; w < 4; ++w)
+            out[at + e][w] = as_bits(as_float(in[at + e][w]) + scale * as_float(in2[at + e][w]));
         }
       }
     }
@@ -116,7 +122,8 @@ void turn(const Parameters& p, unsigned blocks, unsigned threads, unsigned turns
   const auto* in = reinterpret_cast<const Element*>(p.pointer(8));
   const Element a = in[0], b = in[1];
   std::uint64_t count = std::uint64_t{p.u32(24)} * turns;
-  // Operands a = 1, b = -1 repeat after six turns, which a short run of this very loop shows; other operands are cut short.
+  // Operands a = 1, b = -1 repeat after six turns, which a short run of this very loop shows; other operands are cut
+  // short.
   count = count > 600 ? 600 + count % 6 : count;
   const std::size_t slots = std::size_t{2} * pairs * threads;
   std::vector<Element> result(in + 2, in + 2 + slots);
@@ -128,7 +135,8 @@ void turn(const Parameters& p, unsigned blocks, unsigned threads, unsigned turns
         x = mad(x, a, y);
         y = mad(y, b, x);
       }
-  for (unsigned block = 0; block < blocks; ++block) std::memcpy(out + block * slots, result.data(), slots * sizeof(Element));
+  for (unsigned block = 0; block < blocks; ++block)
+    std::memcpy(out + block * slots, result.data(), slots * sizeof(Element));
 }
 
 // One bit of the first result, or of the last tile that block 0 wrote, is turned.
@@ -158,7 +166,8 @@ inline void near(const std::string& symbol, const Parameters& p, unsigned blocks
           for (unsigned slot = 0; slot < 4; ++slot) sum[w] += in[slot * threads + t][w] * 8 * iterations;
         } else {
           for (unsigned half = 0; half < 2; ++half)
-            for (unsigned j = 0; j < 8; ++j) sum[w] += in[1 + half * in[0][0] + j * threads + t][w] * ((iterations + 1 - half) / 2);
+            for (unsigned j = 0; j < 8; ++j)
+              sum[w] += in[1 + half * in[0][0] + j * threads + t][w] * ((iterations + 1 - half) / 2);
         }
       }
       out[b * threads + t] = sum;
@@ -195,18 +204,24 @@ inline void run(const std::string& symbol, const Parameters& p, unsigned blocks,
   if (symbol == "empty") return;
   if (is_stream(symbol)) return stream(symbol, p, blocks, threads);
   if (starts(symbol, "chase")) return chase(symbol, p, blocks, threads);
-  if (symbol == "read_shared" || symbol == "write_shared" || symbol == "read_l1") return near(symbol, p, blocks, threads);
+  if (symbol == "read_shared" || symbol == "write_shared" || symbol == "read_l1")
+    return near(symbol, p, blocks, threads);
   if (starts(symbol, "mma_f64")) return multiply_fragments<std::uint64_t>(symbol, p, blocks, threads);
   if (starts(symbol, "mma_")) return multiply_fragments<std::uint32_t>(symbol, p, blocks, threads);
   if (starts(symbol, "wgmma_") || starts(symbol, "tcgen05_")) return multiply_tiles(symbol, p, blocks);
-  if (symbol == "fma_f64") return turn<double>(p, blocks, threads, 31, [](double x, double a, double y) { return std::fma(a, y, x); });
-  if (symbol == "fma_f32") return turn<float>(p, blocks, threads, 31, [](float x, float a, float y) { return std::fma(a, y, x); });
+  if (symbol == "fma_f64")
+    return turn<double>(p, blocks, threads, 31, [](double x, double a, double y) { return std::fma(a, y, x); });
+  if (symbol == "fma_f32")
+    return turn<float>(p, blocks, threads, 31, [](float x, float a, float y) { return std::fma(a, y, x); });
   if (symbol == "mad_i32") return turn<u32>(p, blocks, threads, 31, [](u32 x, u32 a, u32 y) { return a * y + x; });
-  if (symbol == "fma_f16x2") return turn<u32>(p, blocks, threads, 47, [](u32 x, u32 a, u32 y) { return halves(x, a, y, false); });
-  if (symbol == "fma_bf16x2") return turn<u32>(p, blocks, threads, 47, [](u32 x, u32 a, u32 y) { return halves(x, a, y, true); });
+  if (symbol == "fma_f16x2")
+    return turn<u32>(p, blocks, threads, 47, [](u32 x, u32 a, u32 y) { return halves(x, a, y, false); });
+  if (symbol == "fma_bf16x2")
+    return turn<u32>(p, blocks, threads, 47, [](u32 x, u32 a, u32 y) { return halves(x, a, y, true); });
   if (symbol == "dp4a_i8")
     return turn<u32>(p, blocks, threads, 31, [](u32 x, u32 a, u32 y) {
-      for (int shift : {0, 8, 16, 24}) x += static_cast<u32>(static_cast<std::int8_t>(a >> shift) * static_cast<std::int8_t>(y >> shift));
+      for (int shift : {0, 8, 16, 24})
+        x += static_cast<u32>(static_cast<std::int8_t>(a >> shift) * static_cast<std::int8_t>(y >> shift));
       return x;
     });
   if (symbol == "ticks") {

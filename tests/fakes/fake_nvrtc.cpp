@@ -1,6 +1,7 @@
-// A FAKE of NVRTC for tests, of the version that MB_FAKE_NVRTC names ("12.9"): it compiles nothing, but hands back machine code that nvcc
-// made of the same source for the same target (from the folder MB_FAKE_CUBINS), in the format of its own version. For a virtual target it
-// writes PTX that declares the same kernels and does nothing; only the fake driver takes that.
+// A FAKE of NVRTC for tests, of the version that MB_FAKE_NVRTC names ("12.9"): it compiles nothing, but hands back
+// machine code that nvcc made of the same source for the same target (from the folder MB_FAKE_CUBINS), in the format of
+// its own version. For a virtual target it writes PTX that declares the same kernels and does nothing; only the fake
+// driver takes that.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -43,7 +44,8 @@ void to_older_format(std::string& code) {
 
 std::string declared(const std::string& code, const std::string& target) {
   const int isa = version(0) >= 13 ? 90 + version(1) : 80 + version(1) - (version(1) > 5 ? 1 : 0);
-  std::string ptx = ".version " + std::to_string(isa / 10) + "." + std::to_string(isa % 10) + "\n.target sm_" + target.substr(8) + "\n";
+  std::string ptx = ".version " + std::to_string(isa / 10) + "." + std::to_string(isa % 10) + "\n.target sm_" +
+                    target.substr(8) + "\n";
   const std::string mark = std::string(1, '\0') + ".text.";
   for (auto at = code.find(mark); at != std::string::npos; at = code.find(mark, at + 1))
     ptx += ".visible .entry " + std::string(code.c_str() + at + mark.size()) + "(\n)\n{\nret;\n}\n";

@@ -1,5 +1,6 @@
-// What the FAKE driver's tensor-core kernels leave: products by the fragment, tile and descriptor layouts of the PTX ISA, in doubles.
-// Operands repeat with period two or add up linearly, so two trips are worked out and the rest is arithmetic.
+// What the FAKE driver's tensor-core kernels leave: products by the fragment, tile and descriptor layouts of the PTX
+// ISA, in doubles. Operands repeat with period two or add up linearly, so two trips are worked out and the rest is
+// arithmetic.
 #pragma once
 
 #include <algorithm>
@@ -38,7 +39,8 @@ inline double value(const Format& f, std::uint64_t bits) {
   }
   const std::uint64_t sign = std::uint64_t{1} << (f.bits - 1);
   bits &= (sign << 1) - 1;
-  if (f.exponent == 0) return static_cast<double>(static_cast<std::int64_t>(bits) - static_cast<std::int64_t>((bits & sign) << 1));
+  if (f.exponent == 0)
+    return static_cast<double>(static_cast<std::int64_t>(bits) - static_cast<std::int64_t>((bits & sign) << 1));
   const auto mantissa = static_cast<double>(bits & ((1U << f.mantissa) - 1)) / (1 << f.mantissa);
   const int exponent = static_cast<int>((bits & (sign - 1)) >> f.mantissa), bias = (1 << (f.exponent - 1)) - 1;
   const double size = exponent == 0 ? std::ldexp(mantissa, 1 - bias) : std::ldexp(1 + mantissa, exponent - bias);
@@ -92,7 +94,8 @@ void multiply_fragments(const std::string& symbol, const Parameters& p, unsigned
   const Shape s = shape_of(symbol);
   const Format fa = format(s.a);
   const int per_word = fa.bits >= 32 ? 1 : 32 / fa.bits, halves = s.m / 8;
-  const int a_words = halves * s.k / (4 * per_word), b_words = s.k / (4 * per_word), chains = s.k == 16 && s.a == "f64" ? 4 : 8;
+  const int a_words = halves * s.k / (4 * per_word), b_words = s.k / (4 * per_word),
+            chains = s.k == 16 && s.a == "f64" ? 4 : 8;
   const bool packed = s.d == "f16";
   const int d_words = packed ? halves : 2 * halves;
   const auto* in = reinterpret_cast<const Word*>(p.pointer(8));
@@ -100,7 +103,9 @@ void multiply_fragments(const std::string& symbol, const Parameters& p, unsigned
   const Word mask = in[0];
   const double trips = p.u32(24), odd_trips = std::floor(trips / 2), even_trips = trips - odd_trips;
   auto slot = [&](int index, unsigned thread) { return in[4 + static_cast<std::size_t>(index) * threads + thread]; };
-  auto element = [&](Word word, int j) { return value(fa, fa.bits >= 32 ? word : static_cast<std::uint64_t>(word) >> (fa.bits * j)); };
+  auto element = [&](Word word, int j) {
+    return value(fa, fa.bits >= 32 ? word : static_cast<std::uint64_t>(word) >> (fa.bits * j));
+  };
   const std::size_t out_words = static_cast<std::size_t>(chains * d_words) * threads;
   for (unsigned warp = 0; warp < threads / 32; ++warp) {
     // Both A fragments summed, as they are and with the masked bits turned.
@@ -144,7 +149,8 @@ void multiply_fragments(const std::string& symbol, const Parameters& p, unsigned
   for (unsigned block = 1; block < blocks; ++block) std::memcpy(out + block * out_words, out, out_words * sizeof(Word));
 }
 
-// What a warp adds up of 32 elements that are the fragment A (16 x 16) of so many products with two B (16 x 8) in turn, four words a lane.
+// What a warp adds up of 32 elements that are the fragment A (16 x 16) of so many products with two B (16 x 8) in turn,
+// four words a lane.
 inline std::vector<Word4> products(const std::string& kind, const Word4* elements, const Word4* lanes_of_b, int count) {
   const Format f = format(kind);
   auto half = [&](std::uint32_t word, std::size_t j) { return value(f, word >> (16 * j)); };
@@ -152,7 +158,8 @@ inline std::vector<Word4> products(const std::string& kind, const Word4* element
   double a[16][16], b[16][8];
   for (std::size_t lane = 0; lane < 32; ++lane)
     for (std::size_t r = 0; r < 4; ++r)
-      for (std::size_t j = 0; j < 2; ++j) a[lane / 4 + 8 * (r & 1)][8 * (r >> 1) + 2 * (lane % 4) + j] = half(elements[lane][r], j);
+      for (std::size_t j = 0; j < 2; ++j)
+        a[lane / 4 + 8 * (r & 1)][8 * (r >> 1) + 2 * (lane % 4) + j] = half(elements[lane][r], j);
   for (int chain = 0; chain < std::min(count, 2); ++chain) {
     for (std::size_t lane = 0; lane < 32; ++lane)
       for (std::size_t r = 0; r < 2; ++r)
@@ -161,14 +168,16 @@ inline std::vector<Word4> products(const std::string& kind, const Word4* element
     for (std::size_t lane = 0; lane < 32; ++lane)
       for (std::size_t word = 0; word < 4; ++word) {
         double sum = 0;
-        for (std::size_t k = 0; k < 16; ++k) sum += a[lane / 4 + 8 * (word >> 1)][k] * b[k][2 * (lane % 4) + (word & 1)];
+        for (std::size_t k = 0; k < 16; ++k)
+          sum += a[lane / 4 + 8 * (word >> 1)][k] * b[k][2 * (lane % 4) + (word & 1)];
         left[lane][word] += as_bits(static_cast<float>(0 + sum * ((count + 1 - chain) / 2)));
       }
   }
   return left;
 }
 
-// A tile in shared memory by its descriptor: no swizzle, offsets in units of 16 bytes in bits 16 (along K) and 32 (along M or N).
+// A tile in shared memory by its descriptor: no swizzle, offsets in units of 16 bytes in bits 16 (along K) and 32
+// (along M or N).
 inline Matrix tile(const unsigned char* image, std::uint64_t descriptor, int rows, const Shape& s) {
   const Format f = format(s.a);
   const std::uint64_t leading = (descriptor >> 16 & 0x3FFF) * 16, stride = (descriptor >> 32 & 0x3FFF) * 16;
@@ -177,7 +186,8 @@ inline Matrix tile(const unsigned char* image, std::uint64_t descriptor, int row
     for (int k = 0; k < s.k; ++k) {
       const int at = k * f.bits / 8;
       std::uint64_t bits = 0;
-      const unsigned char* from = image + static_cast<std::uint64_t>(r / 8) * stride + static_cast<std::uint64_t>(at / 16) * leading +
+      const unsigned char* from = image + static_cast<std::uint64_t>(r / 8) * stride +
+                                  static_cast<std::uint64_t>(at / 16) * leading +
                                   static_cast<std::uint64_t>(r % 8 * 16 + at % 16);
       std::memcpy(&bits, from, static_cast<std::size_t>(f.bits / 8));
       found[static_cast<std::size_t>(r)][static_cast<std::size_t>(k)] = value(f, bits);
@@ -192,8 +202,8 @@ inline void multiply_tiles(const std::string& symbol, const Parameters& p, unsig
   const auto* image = reinterpret_cast<const unsigned char*>(header + 4);
   auto* out = reinterpret_cast<std::uint32_t*>(p.pointer(0));
   const std::size_t a_bytes = static_cast<std::size_t>(s.m) * 32, b_bytes = static_cast<std::size_t>(s.n) * 32;
-  if (!hopper &&
-      ((header[2] >> 17 & 0x3F) * 8 != static_cast<std::uint64_t>(s.n) || (header[2] >> 24 & 0x1F) * 16 != static_cast<std::uint64_t>(s.m)))
+  if (!hopper && ((header[2] >> 17 & 0x3F) * 8 != static_cast<std::uint64_t>(s.n) ||
+                  (header[2] >> 24 & 0x1F) * 16 != static_cast<std::uint64_t>(s.m)))
     throw std::runtime_error("fake: instruction word names another shape");
   std::vector<Matrix> a;
   for (int t = 0; t < 4; ++t) a.push_back(tile(image + static_cast<std::size_t>(t) * a_bytes, header[0], s.m, s));
@@ -206,12 +216,13 @@ inline void multiply_tiles(const std::string& symbol, const Parameters& p, unsig
         for (std::size_t thread = 0; thread < 128; ++thread)
           for (int j = 0; j < e; ++j) {
             const std::size_t lane = thread % 32, row = 16 * (thread / 32) + lane / 4 + 8 * (r % 2);
-            const auto column =
-                static_cast<std::size_t>(4 * e) * (r / 2) + (lane % 4) * static_cast<std::size_t>(e) + static_cast<std::size_t>(j);
+            const auto column = static_cast<std::size_t>(4 * e) * (r / 2) + (lane % 4) * static_cast<std::size_t>(e) +
+                                static_cast<std::size_t>(j);
             a[t][row][column] = value(f, static_cast<std::uint64_t>(words[(t * 4 + r) * 128 + thread]) >> (f.bits * j));
           }
   }
-  const Matrix b[2] = {tile(image + 4 * a_bytes, header[1], s.n, s), tile(image + 4 * a_bytes + b_bytes, header[1], s.n, s)};
+  const Matrix b[2] = {tile(image + 4 * a_bytes, header[1], s.n, s),
+                       tile(image + 4 * a_bytes + b_bytes, header[1], s.n, s)};
   const double trips = p.u32(24), odd = std::floor(trips / 2), even = trips - odd;
   auto sum = [&](std::size_t first, std::size_t step, double times, std::size_t row, std::size_t column) {
     double total = 0;
@@ -227,7 +238,8 @@ inline void multiply_tiles(const std::string& symbol, const Parameters& p, unsig
     words = std::size_t{128} * 128;
     for (std::size_t thread = 0; thread < 128; ++thread)
       for (std::size_t w = 0; w < 128; ++w) {
-        const std::size_t row = 16 * (thread / 32) + thread % 32 / 4 + 8 * (w % 4 / 2), column = w / 4 * 8 + 2 * (thread % 4) + w % 2;
+        const std::size_t row = 16 * (thread / 32) + thread % 32 / 4 + 8 * (w % 4 / 2),
+                          column = w / 4 * 8 + 2 * (thread % 4) + w % 2;
         out[w * 128 + thread] = static_cast<std::uint32_t>(to_bits(s.d, sum(0, 1, 2, row, column)));
       }
   } else {

@@ -69,14 +69,16 @@ inline Stream& null_stream() {
 }
 inline Stream& of(void* stream) { return stream == nullptr ? null_stream() : *static_cast<Stream*>(stream); }
 
-// The host waits for the device: on the virtual clock always, and for real where that is short, so that what the product times by the
-// host's own clock (a launch and the wait for it) takes as long as this GPU was told. Longer waits would only make tests slow.
+// The host waits for the device: on the virtual clock always, and for real where that is short, so that what the
+// product times by the host's own clock (a launch and the wait for it) takes as long as this GPU was told. Longer waits
+// would only make tests slow.
 inline void wait_until(double at) {
   constexpr double longest_ns = 20'000;
   const double left = at - state().host_ns;
   if (left <= 0) return;
   state().host_ns = at;
-  const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(static_cast<long>(left <= longest_ns ? left : 0));
+  const auto until =
+      std::chrono::steady_clock::now() + std::chrono::nanoseconds(static_cast<long>(left <= longest_ns ? left : 0));
   while (std::chrono::steady_clock::now() < until) {
   }
 }
@@ -94,7 +96,9 @@ inline void drain_all() {
   drain(null_stream());
 }
 
-inline double clock_now(Gpu& g) { return g.throttled_hz > 0 && g.busy_ns > g.throttle_after_ns ? g.throttled_hz : g.clock_hz; }
+inline double clock_now(Gpu& g) {
+  return g.throttled_hz > 0 && g.busy_ns > g.throttle_after_ns ? g.throttled_hz : g.clock_hz;
+}
 
 struct Launched {
   std::string symbol;
@@ -102,14 +106,17 @@ struct Launched {
   std::string params;
 };
 
-// Time of so many steps: the level by the bytes that the ring of addresses really visits, the side of L2 by each line's address.
+// Time of so many steps: the level by the bytes that the ring of addresses really visits, the side of L2 by each line's
+// address.
 inline double chased(Gpu& g, const std::string& symbol, const Parameters& p, std::uint64_t steps) {
   if (symbol == "chase_shared") return static_cast<double>(steps) * g.latency_l1;
-  const double set = 128.0 * static_cast<double>(ring(p.pointer(8), static_cast<std::uint64_t>(g.attributes[38]) / 128 + 1));
+  const double set =
+      128.0 * static_cast<double>(ring(p.pointer(8), static_cast<std::uint64_t>(g.attributes[38]) / 128 + 1));
   if (set <= g.l1_bytes && symbol != "chase_cg") return static_cast<double>(steps) * g.latency_l1;
   if (set > g.attributes[38]) return static_cast<double>(steps) * g.latency_dram;
   if (g.latency_far <= 0) return static_cast<double>(steps) * g.latency_l2;
-  // Copies have what the near part's own lines, half of the set, leave of it; single lines and small sets find room there.
+  // Copies have what the near part's own lines, half of the set, leave of it; single lines and small sets find room
+  // there.
   const double half = g.attributes[38] / 2.0, own = set / 2;
   const double copied = g.copies ? std::clamp((half - own) / own, 0.0, 1.0) : 0.0;
   double ns = 0;
@@ -125,7 +132,8 @@ inline void execute(const Launched& launch, Stream& stream, double start) {
   Gpu& g = gpu();
   Parameters p{launch.params};
   if (launch.symbol == "gate") {
-    // Released as soon as the host says so; a flag that is still down when somebody waits would be a hang, here the time-out.
+    // Released as soon as the host says so; a flag that is still down when somebody waits would be a hang, here the
+    // time-out.
     const auto* flag = reinterpret_cast<const volatile std::uint32_t*>(p.pointer(8));
     auto* out = reinterpret_cast<std::uint32_t*>(p.pointer(0));
     const bool open = *flag != 0;
@@ -151,7 +159,8 @@ inline void execute(const Launched& launch, Stream& stream, double start) {
   const bool tensor = launch.symbol.find("mma_") != std::string::npos || starts(launch.symbol, "tcgen05");
   const double peak = g.peak.count(launch.symbol) ? g.peak[launch.symbol] : tensor ? g.tensor : g.plain;
   ns = work.flop * iterations * blocks / (peak * share) * 1e9;
-  const bool near = starts(launch.symbol, "read_shared") || starts(launch.symbol, "write_shared") || launch.symbol == "read_l1";
+  const bool near =
+      starts(launch.symbol, "read_shared") || starts(launch.symbol, "write_shared") || launch.symbol == "read_l1";
   if (starts(launch.symbol, "chase")) {
     ns = chased(g, launch.symbol, p, static_cast<std::uint64_t>(16 * iterations));
   } else if (near) {
@@ -167,7 +176,9 @@ inline void execute(const Launched& launch, Stream& stream, double start) {
   if (state().corrupt.count(launch.symbol)) corrupt(launch.symbol, p);
   if (auto* stamps = p.stamps(launch.symbol)) {
     for (unsigned b = 0; b < launch.grid[0]; ++b) {
-      auto coarse = [&](double at) { return static_cast<std::uint64_t>(at / g.step_ns) * static_cast<std::uint64_t>(g.step_ns); };
+      auto coarse = [&](double at) {
+        return static_cast<std::uint64_t>(at / g.step_ns) * static_cast<std::uint64_t>(g.step_ns);
+      };
       std::uint64_t* mine = stamps + 6 * b;
       mine[0] = coarse(start + (b % 7) * g.step_ns);
       mine[2] = coarse(end);

@@ -19,7 +19,8 @@ inline bool is_stream(const std::string& symbol) {
     if (starts(symbol, what)) return true;
   return false;
 }
-// Bytes that one block of a stream has on their way at a time: independent 16-byte accesses of every thread, or a ring of stages.
+// Bytes that one block of a stream has on their way at a time: independent 16-byte accesses of every thread, or a ring
+// of stages.
 inline double bytes_in_flight(const std::string& symbol, unsigned threads) {
   if (symbol.find("_bulk") != std::string::npos) return 8 * 8192;
   const auto at = symbol.rfind("_u");
@@ -45,7 +46,9 @@ struct Parameters {
   }
   std::uintptr_t pointer(std::size_t at) const { return static_cast<std::uintptr_t>(u64(at)); }
   double iterations(const std::string& symbol) const { return is_stream(symbol) ? u32(44) : u32(24); }
-  std::uint64_t* stamps(const std::string& symbol) const { return reinterpret_cast<std::uint64_t*>(pointer(is_stream(symbol) ? 24 : 16)); }
+  std::uint64_t* stamps(const std::string& symbol) const {
+    return reinterpret_cast<std::uint64_t*>(pointer(is_stream(symbol) ? 24 : 16));
+  }
   // Bytes of all arrays that a stream goes through: one for each 16 bytes a lane that its loop reads or writes.
   double working_set(const Work& work) const {
     if (bytes.size() != 48) return 1e300;

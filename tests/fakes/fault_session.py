@@ -1,8 +1,8 @@
 """Run inside a process under the fake driver: a short session per fault, and what came of it as one line of JSON each.
 
-A session probes the device, prepares and runs a compute kernel, two streams, bulk copies and a copy to a second card, replays a graph,
-copies both ways, and closes everything. The fault is one code, at one call of one function; nth 0 is a call half way. With ``run FOLDER``
-for a second argument a session is a whole run that stores what it measured there.
+A session probes the device, prepares and runs a compute kernel, two streams, bulk copies and a copy to a second card,
+replays a graph, copies both ways, and closes everything. The fault is one code, at one call of one function; nth 0 is a
+call half way. With ``run FOLDER`` for a second argument a session is a whole run that stores what it measured there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from microbench import hardware, kernels
 from microbench.errors import ContextLost, MicrobenchError
 from microbench.hardware.extensions import cuda as extension
-from microbench.kernels.cuda.device import Station
+from microbench.kernels.cuda.device import DeviceSession
 from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import ROWS
 from microbench.measure.plan import Selection
@@ -33,7 +33,7 @@ def live() -> dict[str, int]:
     return {kind: int(count) for kind, count in (word.split("=") for word in text.value.decode().split())}
 
 
-def timers(station: Station) -> None:
+def timers(station: DeviceSession) -> None:
     """What the kernels above do not reach: graphs, copies, pinned memory."""
     row = next(row for row in ROWS if row.name == "fma.f32")
     context, timer, cuda = station.context, station.timer, station.cuda
@@ -69,7 +69,11 @@ def session() -> list[str]:
                 finding = registry[name].check(device)
                 assert finding is None, finding.says
                 params = {"working_set": 1 << 20, "size": 1 << 16}
-                jobs.append(registry[name].prepare(device, {key: params[key] for key in registry[name].sheet.params if key in params}, 1))
+                jobs.append(
+                    registry[name].prepare(
+                        device, {key: params[key] for key in registry[name].sheet.params if key in params}, 1
+                    )
+                )
             except MicrobenchError as error:
                 said.append(f"{type(error).__name__}: {error}")
         for job in jobs:
@@ -78,7 +82,7 @@ def session() -> list[str]:
                     assert job.run(1).checked
             except MicrobenchError as error:
                 said.append(f"{type(error).__name__}: {error}")
-        station = Station(device)
+        station = DeviceSession(device)
         with station.driving("timers"):
             timers(station)
     except ContextLost as error:
@@ -94,7 +98,9 @@ def session() -> list[str]:
 
 def whole_run(folder: str) -> list[str]:
     """A run of a moment; what it says, and as the last line what it stored."""
-    request = Request(budget="quick", device="cuda:0", selection=Selection(only=RUN), time_limit_s=0.05, out=Path(folder))
+    request = Request(
+        budget="quick", device="cuda:0", selection=Selection(only=RUN), time_limit_s=0.05, out=Path(folder)
+    )
     try:
         outcome = carry_out(request)
     except MicrobenchError as error:
@@ -102,7 +108,13 @@ def whole_run(folder: str) -> list[str]:
     held = outcome.characterisation
     journal = any(Path(folder).rglob("*.partial"))
     said = [finding.says for finding in held.findings if finding.code in ("not-measured", "not-checked", "sticky")]
-    return [*said, f"stored {len(held.samples)} of {len(held.plan.cases) if held.plan else 0}{' and a journal' if journal else ''}"]
+    return [
+        *said,
+        (
+            f"stored {len(held.samples)} of "
+            f"{len(held.plan.cases) if held.plan else 0}{' and a journal' if journal else ''}"
+        ),
+    ]
 
 
 def main() -> None:
@@ -123,7 +135,16 @@ def main() -> None:
         after = live()
         FAKE.fake_fail(None, 0, 0)
         held = {kind: after[kind] - before.get(kind, 0) for kind in after if after[kind] != before.get(kind, 0)}
-        told = {"call": name, "nth": nth, "code": code, "said": said, "held": held, "lost": lost, "reached": reached, "usual": usual}
+        told = {
+            "call": name,
+            "nth": nth,
+            "code": code,
+            "said": said,
+            "held": held,
+            "lost": lost,
+            "reached": reached,
+            "usual": usual,
+        }
         sys.stdout.write(json.dumps(told if name is None else {**told, "usual": usual.get(name)}) + "\n")
 
 

@@ -38,7 +38,17 @@ def run(
 ) -> tuple[int, str, Characterisation | None]:
     """Run quickly; exit code, everything that was said, and what was stored. A traceback is a failure whatever is tested."""
     out = machine.folder / "out"
-    command = ("run", "--device", device, "--quick", "--time-limit", f"{seconds}s", "--out", str(out), *(arguments or chosen(ONLY)))
+    command = (
+        "run",
+        "--device",
+        device,
+        "--quick",
+        "--time-limit",
+        f"{seconds}s",
+        "--out",
+        str(out),
+        *(arguments or chosen(ONLY)),
+    )
     done = machine.run(*microbench(*command, nvrtc=nvrtc), **more)
     said = done.stdout + done.stderr
     assert "Traceback" not in said, said[-3000:]

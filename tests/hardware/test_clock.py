@@ -3,20 +3,27 @@ from __future__ import annotations
 import pytest
 from fake_backend import fake_device
 
-from microbench.hardware.clock import WINDOW, Round, best, bound, comparable, converged, counting
+from microbench.hardware.clock import WINDOW, Round, best, bound, comparable, converged, select_rounds
 from microbench.records import Case, Samples, Sheet
 
 COMPANION = Sheet(name="clock.v512", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
 
 
-def burst(ns: tuple[int, ...], companion_ghz: tuple[float, ...]) -> Samples:
-    companion_ns = tuple(round(3e6 / ghz) for ghz in companion_ghz)
+def burst(ns: tuple[int, ...], reference_ghz: tuple[float, ...]) -> Samples:
+    reference_ns = tuple(round(3e6 / ghz) for ghz in reference_ghz)
     return Samples(
-        case="a", round=0, started_s=0.0, iterations=100, ns=ns, count=len(ns), companion_ns=companion_ns, companion_iterations=10**6
+        case="a",
+        round=0,
+        started_s=0.0,
+        iterations=100,
+        ns=ns,
+        count=len(ns),
+        reference_ns=reference_ns,
+        reference_iterations=10**6,
     )
 
 
-def test_two_fast_samples_among_two_companions_that_agree_are_believed() -> None:
+def test_two_fast_samples_among_two_reference_clocks_that_agree_are_believed() -> None:
     found = best(burst((990, 900, 901, 990), (3.0, 3.0, 2.4, 3.0)), COMPANION)
     assert (found.ns, found.clock_hz) == (900, pytest.approx(3.0e9))
 
@@ -26,7 +33,7 @@ def test_a_lone_fast_sample_is_not_believed() -> None:
     assert (found.ns, found.clock_hz) == (900, None)
 
 
-def test_companions_that_were_all_disturbed_but_one_do_not_tell_the_clock() -> None:
+def test_reference_clocks_that_were_all_disturbed_but_one_do_not_tell_the_clock() -> None:
     found = best(burst((900, 900, 900, 900), (2.7, 2.9, 3.0, 2.5)), COMPANION)
     assert (found.ns, found.clock_hz) == (900, None)
 
@@ -44,7 +51,14 @@ def test_wherever_turbo_steps_in_a_burst_the_clock_fits_the_sample(late: int) ->
 
 
 def test_work_in_the_second_level_follows_the_clock_and_main_memory_does_not() -> None:
-    sheet = Sheet(name="read.f32.v512", measures="memory", backend="native", device_kind="cpu", says="", companion="clock.v512")
+    sheet = Sheet(
+        name="read.f32.v512",
+        measures="memory",
+        backend="native",
+        device_kind="cpu",
+        says="",
+        reference_clock="clock.v512",
+    )
     sizes = {"ports": 16 * 1024, "clock": 512 * 1024, None: 256 * 2**20}
     cases = {kind: Case(kernel=sheet.name, params={"working_set": size}) for kind, size in sizes.items()}
     assert {kind: bound(sheet, case, fake_device()) for kind, case in cases.items()} == {kind: kind for kind in sizes}
@@ -61,17 +75,17 @@ def rounds(*shares: float | None) -> list[Round]:
 
 
 def test_rounds_of_unknown_clock_count_only_where_there_is_no_other() -> None:
-    assert counting(rounds(None, 1.0, None), 1, timed_clock=True) == [1]
-    assert counting(rounds(None, None), 1, timed_clock=True) == [0, 1]
-    assert counting(rounds(None, None), 1, timed_clock=False) == [0, 1]
+    assert select_rounds(rounds(None, 1.0, None), 1, timed_clock=True) == [1]
+    assert select_rounds(rounds(None, None), 1, timed_clock=True) == [0, 1]
+    assert select_rounds(rounds(None, None), 1, timed_clock=False) == [0, 1]
 
 
-def test_a_few_rounds_above_nominal_had_disturbed_companions() -> None:
-    assert counting(rounds(1.04, 0.99, 1.0), 1, timed_clock=True) == [1, 2]
+def test_a_few_rounds_above_nominal_had_disturbed_reference_clocks() -> None:
+    assert select_rounds(rounds(1.04, 0.99, 1.0), 1, timed_clock=True) == [1, 2]
 
 
 def test_most_rounds_above_nominal_are_kept_for_the_gate_to_see() -> None:
-    assert counting(rounds(1.04, 1.05, 1.0), 1, timed_clock=True) == [0, 1, 2]
+    assert select_rounds(rounds(1.04, 1.05, 1.0), 1, timed_clock=True) == [0, 1, 2]
 
 
 def test_cycles_stamped_by_the_device_come_first() -> None:
@@ -79,7 +93,7 @@ def test_cycles_stamped_by_the_device_come_first() -> None:
     assert best(stamped, None).clock_hz == 1.1e9
 
 
-def test_without_a_companion_the_clock_is_unknown_and_the_fastest_sample_is_taken() -> None:
+def test_without_a_reference_clock_the_clock_is_unknown_and_the_fastest_sample_is_taken() -> None:
     found = best(burst((2, 1), (3.0, 3.0)), None)
     assert (found.ns, found.clock_hz) == (1, None)
 
@@ -97,7 +111,9 @@ def test_without_a_companion_the_clock_is_unknown_and_the_fastest_sample_is_take
         ("latency", "native", 0.07, False),
     ],
 )
-def test_three_rounds_must_agree_as_closely_as_their_kind_repeats(measures: str, backend: str, spread: float, enough: bool) -> None:
+def test_three_rounds_must_agree_as_closely_as_their_kind_repeats(
+    measures: str, backend: str, spread: float, enough: bool
+) -> None:
     kernel = Sheet(name="a.f32", measures=measures, backend=backend, device_kind="cpu", says="")  # type: ignore[arg-type]
     found = [Round(rate=100.0), Round(rate=100.0 * (1 - spread)), Round(rate=100.0), Round(rate=50.0)]
     assert converged(found, kernel) is enough

@@ -23,7 +23,12 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The part of /sys of a two-thread virtual machine whose last level is shared."""
     monkeypatch.setattr(cpu.os, "sched_getaffinity", lambda _pid: {0, 1})
     for index, (level, kind, size, shared) in enumerate(
-        [("1", "Data", "32K", "0"), ("1", "Instruction", "32K", "0"), ("2", "Unified", "1024K", "0"), ("3", "Unified", "36608K", "0-1")]
+        [
+            ("1", "Data", "32K", "0"),
+            ("1", "Instruction", "32K", "0"),
+            ("2", "Unified", "1024K", "0"),
+            ("3", "Unified", "36608K", "0-1"),
+        ]
     ):
         folder = tmp_path / "cpu0" / "cache" / f"index{index}"
         folder.mkdir(parents=True)
@@ -42,7 +47,11 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_levels_come_from_the_system_where_cpuid_is_silent(recorded: Path) -> None:
     device = cpu.describe(FEATURES, {}, recorded)
-    assert [(level.name, level.capacity_bytes) for level in device.levels[:3]] == [("L1", 32768), ("L2", 2**20), ("L3", 36608 * 1024)]
+    assert [(level.name, level.capacity_bytes) for level in device.levels[:3]] == [
+        ("L1", 32768),
+        ("L2", 2**20),
+        ("L3", 36608 * 1024),
+    ]
     assert [level.shared_by for level in device.levels[:3]] == [1, 1, 2]
     assert device.levels[-1].name == "DRAM"
 

@@ -43,5 +43,13 @@ def test_a_device_runs_its_own_code_its_familys_and_lower_minors_of_its_major(
 def test_every_driver_function_is_named_once_and_by_its_versioned_export() -> None:
     names = [name for name, _ in _cuda.exports()]
     assert len(names) == len(set(names))
-    assert {"cuMemAlloc_v2", "cuEventDestroy_v2", "cuStreamBeginCapture_v2", "cuGraphInstantiateWithFlags"} <= set(names)
-    assert not {"cuMemAlloc", "cuEventDestroy", "cuStreamBeginCapture", "cuGraphInstantiate", "cuDevicePrimaryCtxReset_v2"} & set(names)
+    assert {"cuMemAlloc_v2", "cuEventDestroy_v2", "cuStreamBeginCapture_v2", "cuGraphInstantiateWithFlags"} <= set(
+        names
+    )
+    assert not {
+        "cuMemAlloc",
+        "cuEventDestroy",
+        "cuStreamBeginCapture",
+        "cuGraphInstantiate",
+        "cuDevicePrimaryCtxReset_v2",
+    } & set(names)

@@ -97,7 +97,8 @@ def statements() -> str:
     lines += [f'static_assert(mb::cuda::{ours} == ({theirs}), "{ours}");' for ours, theirs in CONSTANTS.items()]
     assert set(VENDOR_ATTRIBUTES) == set(cuda.ATTRIBUTES)
     lines += [
-        f'static_assert({cuda.ATTRIBUTES[ours]} == CU_DEVICE_ATTRIBUTE_{theirs}, "{ours}");' for ours, theirs in VENDOR_ATTRIBUTES.items()
+        f'static_assert({cuda.ATTRIBUTES[ours]} == CU_DEVICE_ATTRIBUTE_{theirs}, "{ours}");'
+        for ours, theirs in VENDOR_ATTRIBUTES.items()
     ]
     return CHECKS + "\n".join(lines)
 
@@ -113,5 +114,8 @@ def test_the_declarations_are_those_of_the_vendors_header(origin: str) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None or not headers(), reason="no g++ or no cuda.h")
 def test_a_wrong_declaration_would_be_seen() -> None:
-    wrong = CHECKS + "static_assert(same<mb::cuda::Call<unsigned>, std::remove_pointer_t<decltype(&cuDeviceGetCount)>>::value);"
+    wrong = (
+        CHECKS
+        + "static_assert(same<mb::cuda::Call<unsigned>, std::remove_pointer_t<decltype(&cuDeviceGetCount)>>::value);"
+    )
     assert compiled(wrong, next(iter(headers().values()))).returncode != 0

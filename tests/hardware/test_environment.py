@@ -96,7 +96,13 @@ def test_a_quiet_virtual_machine_gives_no_findings(place: Place) -> None:
 def test_everything_bad_for_measuring_is_found_with_a_remedy(place: Place) -> None:
     machine = place(LAPTOP)
     facts = environment_facts(machine)
-    assert (facts["hypervisor"], facts["smt"], facts["turbo"], facts["clock_max"], facts["cpus"]) == ("none", True, False, 4_700_000_000, 8)
+    assert (facts["hypervisor"], facts["smt"], facts["turbo"], facts["clock_max"], facts["cpus"]) == (
+        "none",
+        True,
+        False,
+        4_700_000_000,
+        8,
+    )
     assert (facts["governor"], facts["cpu_quota"]) == ("performance, powersave", 1.5)
     findings = environment_findings(machine)
     assert {finding.code for finding in findings} == {
@@ -152,11 +158,15 @@ def test_cpu_lists_are_expanded(place: Place) -> None:
     assert allowed(place(LAPTOP)) == [0, 1, 2, 3, 8, 9, 10, 11]
 
 
-# --- disturbances during a run -----------------------------------------------------------------------------------------------------
+# --- disturbances during a run
+# -----------------------------------------------------------------------------------------------------
 
 
 def busy(machine: Machine, user: int, steal: int) -> None:
-    text = f"cpu 1 1 1 1 1 1 1 1\ncpu0 {user} 0 0 9 0 0 0 {steal} 0 0\ncpu1 0 0 0 9 0 0 0 0 0 0\ncpu7 99999 0 0 0 0 0 0 99999 0 0\n"
+    text = (
+        f"cpu 1 1 1 1 1 1 1 1\ncpu0 {user} 0 0 9 0 0 0 {steal} 0 0\ncpu1 0 0 0 9 0 0 0 0 0 0\ncpu7 99999 0 0 0 0 0 0 "
+        "99999 0 0\n"
+    )
     (machine.root / "proc/stat").write_text(text)
 
 
@@ -194,7 +204,9 @@ def test_a_spinning_neighbour_is_named_with_its_share(place: Place, clock: Clock
     process(machine, 32, "newcomer", 10)
     (finding,) = watched.findings()
     assert finding.code == "other-processes"
-    assert finding.says.startswith("other processes used 13.0 s of 2 CPUs during the 20 s of the run (32%); the busiest was 'spinodd'")
+    assert finding.says.startswith(
+        "other processes used 13.0 s of 2 CPUs during the 20 s of the run (32%); the busiest was 'spinodd'"
+    )
     facts = watched.facts()
     assert facts["other_processes_s"] == pytest.approx(13)
     assert facts["other_processes_share"] == pytest.approx(13 / 40)

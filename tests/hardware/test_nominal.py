@@ -48,7 +48,8 @@ def memory_sheet(width: int, loads: int, stores: int) -> Sheet:
     )
 
 
-# --- GPUs ------------------------------------------------------------------------------------------------------------------------
+# --- GPUs
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_an_a100_gives_the_figures_of_its_data_sheet() -> None:
@@ -108,7 +109,7 @@ def test_any_name_is_found_or_refused_in_a_sentence(name: str) -> None:
     try:
         assert nominal.named(name).rows
     except UsageError as error:
-        assert "in the table" in str(error)  # noqa: PT017
+        assert "in the table" in str(error)
 
 
 def test_a_wrong_sm_count_in_the_table_is_noticed() -> None:
@@ -123,9 +124,13 @@ def test_an_impossible_memory_is_noticed() -> None:
 
 def test_published_figures_beyond_the_chip_are_refused() -> None:
     with pytest.raises(ValueError, match="beyond"):
-        published.Published(gpu="L4", measures="compute", unit="vector", dtype="f32", value=60e12, mode="peak", source="x")
+        published.Published(
+            gpu="L4", measures="compute", unit="vector", dtype="f32", value=60e12, mode="peak", source="x"
+        )
     with pytest.raises(ValueError, match="beyond"):
-        published.Published(gpu="L4", measures="memory", level="DRAM", access="read", value=400e9, mode="peak", source="x")
+        published.Published(
+            gpu="L4", measures="memory", level="DRAM", access="read", value=400e9, mode="peak", source="x"
+        )
 
 
 def test_an_a100_and_an_h100_have_published_figures_with_sources() -> None:
@@ -138,7 +143,14 @@ def test_an_a100_and_an_h100_have_published_figures_with_sources() -> None:
 def test_a_cuda_sheet_is_bounded_by_sms_times_the_chip() -> None:
     device = Device(id="1", kind="cuda", name="NVIDIA A100-SXM4-40GB", arch="sm_80", units_by_kind={"sm": 108})
     matrix = Sheet(
-        name="mma.f16.f32", measures="compute", backend="cuda", device_kind="cuda", says="", unit="matrix", dtype="f16", accumulator="f32"
+        name="mma.f16.f32",
+        measures="compute",
+        backend="cuda",
+        device_kind="cuda",
+        says="",
+        unit="matrix",
+        dtype="f16",
+        accumulator="f32",
     )
     assert nominal.nominal_rate(matrix, device, clock_hz=1.41e9, threads=1) == pytest.approx(312e12, rel=0.005)
     mig = dataclasses.replace(device, name="NVIDIA A100-SXM4-40GB MIG 1g.5gb", units_by_kind={"sm": 14})
@@ -146,7 +158,8 @@ def test_a_cuda_sheet_is_bounded_by_sms_times_the_chip() -> None:
     assert nominal.nominal_rate(dataclasses.replace(matrix, dtype="f8e4m3"), device, clock_hz=1.41e9, threads=1) is None
 
 
-# --- CPUs ------------------------------------------------------------------------------------------------------------------------
+# --- CPUs
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -168,8 +181,12 @@ def test_fma_rates_are_lanes_times_ports_times_two(arch: str, word: str, lanes: 
 
 def test_int8_dots_and_tiles_count_their_operations() -> None:
     device = cpu("sapphirerapids")
-    assert nominal.nominal_rate(sheet("dot_i8.v512", 16, 8, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(256e9)
-    assert nominal.nominal_rate(sheet("tile.amx", 256, 128, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(2048e9)
+    assert nominal.nominal_rate(sheet("dot_i8.v512", 16, 8, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(
+        256e9
+    )
+    assert nominal.nominal_rate(sheet("tile.amx", 256, 128, "i8"), device, clock_hz=1e9, threads=1) == pytest.approx(
+        2048e9
+    )
 
 
 def test_memory_rates_are_bound_by_loads_or_stores_whichever_take_longer() -> None:
@@ -218,7 +235,11 @@ def test_a_cpu_without_a_known_clock_still_gets_its_work_per_cycle() -> None:
 def test_every_row_counts_what_its_instruction_sets_offer() -> None:
     for row in ports.PORTS.values():
         arm = "dot_i8.v128" not in row.per_cycle or row.arch.startswith(("neoverse", "m"))
-        widths = ["v128"] if arm and "fma.v256" not in row.per_cycle else ["v128", "v256"] + ["v512"] * ("fma.v512" in row.per_cycle)
+        widths = (
+            ["v128"]
+            if arm and "fma.v256" not in row.per_cycle
+            else ["v128", "v256"] + ["v512"] * ("fma.v512" in row.per_cycle)
+        )
         for kind in ("fma", "load", "store"):
             assert {f"{kind}.{width}" for width in ("scalar", *widths)} <= set(row.per_cycle), row.arch
         assert row.source
@@ -259,9 +280,15 @@ def test_a_server_core_bounds_every_native_kernel_that_its_instruction_sets_can_
     pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
     from microbench.kernels import cpu
 
-    lacking = {"cascadelake": ("bf16", "f16"), "icelake": ("bf16", "f16"), "zen4": ("f16",), "zen5": ("f16",)}.get(arch, ())
+    lacking = {"cascadelake": ("bf16", "f16"), "icelake": ("bf16", "f16"), "zen4": ("f16",), "zen5": ("f16",)}.get(
+        arch, ()
+    )
     for row in cpu.sheets():
-        if row.measures not in ("compute", "memory") or row.dtype in lacking or (row.unit == "matrix" and arch != "sapphirerapids"):
+        if (
+            row.measures not in ("compute", "memory")
+            or row.dtype in lacking
+            or (row.unit == "matrix" and arch != "sapphirerapids")
+        ):
             continue
         if row.variant == "rep":
             continue

@@ -36,7 +36,13 @@ def test_a_slice_is_not_held_to_the_whole_card() -> None:
 
 def probed(name: str = "NVIDIA Next", sensors: dict[str, object] | None = None, **found: object) -> Device:
     """What the record of a card is, whose driver tells these attributes (``None``: it reads 0)."""
-    told: dict[str, object] = {"major": 9, "minor": 0, "multiprocessors": 132, "clock_khz": 1_980_000, "l2_bytes": 50 << 20}
+    told: dict[str, object] = {
+        "major": 9,
+        "minor": 0,
+        "multiprocessors": 132,
+        "clock_khz": 1_980_000,
+        "l2_bytes": 50 << 20,
+    }
     told |= {"shared_per_multiprocessor": 228 << 10, "memory_bytes": 80 << 30, "uuid": b"0" * 16, "name": name}
     told |= {"bus_bits": 5120, "memory_clock_khz": 2_619_000}
     return describe(0, told | found, sensors or {})  # type: ignore[arg-type]
@@ -59,4 +65,6 @@ def test_a_bus_that_reads_zero_or_is_shared_with_other_slices_bounds_nothing() -
     assert bus_rate(probed(memory_clock_khz=None), "DRAM") is None
     assert bus_rate(probed(sensors={"mig_instance": True}), "DRAM") is None
     # The driver's clock reads 0, and NVML's does not.
-    assert bus_rate(probed(memory_clock_khz=None, sensors={"max_memory_clock_hz": 2.619e9}), "DRAM") == pytest.approx(3352.32e9)
+    assert bus_rate(probed(memory_clock_khz=None, sensors={"max_memory_clock_hz": 2.619e9}), "DRAM") == pytest.approx(
+        3352.32e9
+    )

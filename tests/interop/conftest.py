@@ -23,7 +23,13 @@ from microbench.records import (
 
 def ceiling(name: str, rate: float, **facts: Any) -> Ceiling:
     """A ceiling of the fake device: whole device, library, 2 % below to 1 % above the rate."""
-    defaults: dict[str, Any] = {"measures": "compute", "backend": "torch", "mode": "library", "scope": "device", "case": f"{name}@1"}
+    defaults: dict[str, Any] = {
+        "measures": "compute",
+        "backend": "torch",
+        "mode": "library",
+        "scope": "device",
+        "case": f"{name}@1",
+    }
     estimate = Estimate(value=rate, low=rate * 0.98, high=rate * 1.01, basis="fake")
     return Ceiling(name=name, rate=estimate, **{**defaults, **facts})
 
@@ -47,8 +53,12 @@ FAKE_CEILINGS = (
     ceiling("fma.f32", 58e12, unit="vector", dtype="f32", mode="peak", backend="cuda", nominal=60e12),
     ceiling("matmul.f32", 54e12, dtype="f32"),
     ceiling("fma.f32.core", 0.6e12, dtype="f32", unit="vector", scope="core", backend="cuda", mode="peak"),
-    ceiling("read.f32", 2.4e12, measures="memory", level="DRAM", access="read", advertised=3e12, mode="peak", backend="cuda"),
-    ceiling("copy.f32", 2.1e12, measures="memory", level="DRAM", access="copy", advertised=3e12, mode="peak", backend="cuda"),
+    ceiling(
+        "read.f32", 2.4e12, measures="memory", level="DRAM", access="read", advertised=3e12, mode="peak", backend="cuda"
+    ),
+    ceiling(
+        "copy.f32", 2.1e12, measures="memory", level="DRAM", access="copy", advertised=3e12, mode="peak", backend="cuda"
+    ),
     ceiling("read.f32.l2", 6e12, measures="memory", level="L2", access="read", mode="peak", backend="cuda"),
 )
 
@@ -96,5 +106,7 @@ def fake() -> Characterisation:
         ),
         ceilings=FAKE_CEILINGS,
         costs=(Cost(name="launch.plain", seconds=Estimate(value=4e-6, low=4e-6, high=5e-6, basis="fake")),),
-        fits=Fits(operators=(OperatorFit(family="matmul", dtype="bf16", rows=20, cost_s={"eager": 8e-6, "graph": 2e-6}),)),
+        fits=Fits(
+            operators=(OperatorFit(family="matmul", dtype="bf16", rows=20, cost_s={"eager": 8e-6, "graph": 2e-6}),)
+        ),
     )

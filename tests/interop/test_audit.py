@@ -28,7 +28,8 @@ def found(path: Path, against: Characterisation | str | None = None) -> dict[str
     return {each.declared.where: each.finding.code for each in audit(path, against) if each.finding}
 
 
-# The faults of declared values and units in the tables of popular tools (one of the rows names two faults of one entry).
+# The faults of declared values and units in the tables of popular tools (one of the rows names two faults of one
+# entry).
 FAULTS = [
     ("torch_device_info.py", "NVIDIA L4.dram_bw_gbs", "declared-other-product"),
     ("torch_device_info.py", "NVIDIA L4.tops.bfloat16", "declared-sparse"),
@@ -79,7 +80,9 @@ def test_a_correct_entry_beside_wrong_ones_raises_nothing() -> None:
 )
 def test_units_of_bandwidth_are_told_apart(tmp_path: Path, bandwidth: str, code: str | None) -> None:
     path = tmp_path / "x.toml"
-    path.write_text(f'[[device]]\nname = "NVIDIA L4"\nbandwidth = "{bandwidth}"\ncompute = {{ bf16 = "121 TFLOP/s" }}\n')
+    path.write_text(
+        f'[[device]]\nname = "NVIDIA L4"\nbandwidth = "{bandwidth}"\ncompute = {{ bf16 = "121 TFLOP/s" }}\n'
+    )
     assert found(path) == ({"NVIDIA L4.bandwidth": code} if code else {})
 
 
@@ -87,12 +90,16 @@ def test_a_missing_entry_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text('[[device]]\nname = "NVIDIA L4"\nbandwidth = "300 GB/s"\n')
     findings = [each.finding for each in audit(path) if each.finding]
-    assert [(finding.code, finding.says) for finding in findings] == [("declared-missing", "NVIDIA L4 declares no compute")]
+    assert [(finding.code, finding.says) for finding in findings] == [
+        ("declared-missing", "NVIDIA L4 declares no compute")
+    ]
 
 
 def test_a_dtype_that_torch_s_table_lacks_is_named() -> None:
     says = [
-        each.finding.says for each in audit(TABLES / "torch_device_info.py") if each.finding and each.finding.code == "declared-missing"
+        each.finding.says
+        for each in audit(TABLES / "torch_device_info.py")
+        if each.finding and each.finding.code == "declared-missing"
     ]
     assert "NVIDIA H100 has no entry for f8e4m3, which H100 SXM5 80GB can do" in says
 
@@ -108,7 +115,13 @@ def measured(**facts: Any) -> Characterisation:
 
     def row(name: str, rate: float, **more: Any) -> Ceiling:
         estimate = Estimate(value=rate, low=rate, high=rate, basis="fake")
-        defaults: dict[str, Any] = {"measures": "compute", "backend": "cuda", "scope": "device", "case": name, "dtype": "bf16"}
+        defaults: dict[str, Any] = {
+            "measures": "compute",
+            "backend": "cuda",
+            "scope": "device",
+            "case": name,
+            "dtype": "bf16",
+        }
         return Ceiling(name=name, rate=estimate, **{**defaults, **more})
 
     ceilings = (
@@ -117,7 +130,9 @@ def measured(**facts: Any) -> Characterisation:
         row("read", 250e9, measures="memory", level="DRAM", access="read", dtype="f32"),
     )
     device = Device(id="1", kind="cuda", name="Fake", arch="sm_00", memory_bytes=24 * 2**30)
-    return replace(Characterisation(schema="1.0", device=device, environment=None, plan=None, ceilings=ceilings), **facts)
+    return replace(
+        Characterisation(schema="1.0", device=device, environment=None, plan=None, ceilings=ceilings), **facts
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,13 +147,17 @@ def measured(**facts: Any) -> Characterisation:
         ("200 GB/s", "100 TFLOP/s", {"declared-off"}),
     ],
 )
-def test_a_characterisation_bounds_what_can_be_declared(tmp_path: Path, bandwidth: str, bf16: str, codes: set[str]) -> None:
+def test_a_characterisation_bounds_what_can_be_declared(
+    tmp_path: Path, bandwidth: str, bf16: str, codes: set[str]
+) -> None:
     path = tmp_path / "x.toml"
     path.write_text(f'[[device]]\nname = "Fake"\nbandwidth = "{bandwidth}"\ncompute = {{ bf16 = "{bf16}" }}\n')
     assert set(found(path, measured()).values()) == codes
 
 
-@pytest.mark.parametrize("name", ["pytorch", "aiconfigurator", "calculon", "llm-viewer", "genz", "servcalc", "astra-sim", "llm-analysis"])
+@pytest.mark.parametrize(
+    "name", ["pytorch", "aiconfigurator", "calculon", "llm-viewer", "genz", "servcalc", "astra-sim", "llm-analysis"]
+)
 def test_what_is_exported_agrees_with_its_own_characterisation(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{formats()[name].suffix}"
     path.write_text(render(measured(), name).text)
@@ -228,7 +247,9 @@ def only_sentences() -> Iterator[None]:
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8) | st.integers(), children, max_size=4),
+    lambda children: (
+        st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=8) | st.integers(), children, max_size=4)
+    ),
     max_leaves=12,
 )
 KEYS = {
@@ -263,7 +284,9 @@ INNER = [
 @given(data=st.data())
 def test_readers_answer_any_document_with_rows_or_a_sentence(form: str, data: st.DataObject) -> None:
     inner = st.dictionaries(st.sampled_from(INNER) | st.text(max_size=4), values, max_size=4)
-    document = {key: data.draw(values | inner | st.dictionaries(st.text(max_size=4), inner, max_size=2)) for key in KEYS[form]}
+    document = {
+        key: data.draw(values | inner | st.dictionaries(st.text(max_size=4), inner, max_size=2)) for key in KEYS[form]
+    }
     with only_sentences():
         rows = readers()[form](document)
         check(rows or [], form, None, "x")

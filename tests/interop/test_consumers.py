@@ -26,7 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 
 def consumer(name: str) -> Any:
-    return pytest.importorskip(name, reason=f"the package {name} is not installed; it is only read by this test", exc_type=ImportError)
+    return pytest.importorskip(
+        name, reason=f"the package {name} is not installed; it is only read by this test", exc_type=ImportError
+    )
 
 
 @pytest.fixture
@@ -55,7 +57,10 @@ def test_onnx_tool_computes_the_time_that_the_figures_say(load: Callable[[str], 
     with redirect_stdout(StringIO()):
         llm.build_graph([1, 16])
         llm.add_kv_cache(32, 16)
-        llm.profile({"Compute": {"MM": "FP16", "MHA": "FP16", "Others": "FP32"}, "Bits": {"MM": 16, "MHA": 16, "Others": 32}}, device)
+        llm.profile(
+            {"Compute": {"MM": "FP16", "MHA": "FP16", "Others": "FP32"}, "Bits": {"MM": 16, "MHA": 16, "Others": 32}},
+            device,
+        )
     rows = [node.llm_profile for node in llm.graph.nodemap.values() if node.op_type == "MatMul"]
     assert rows
     for row in rows:  # milliseconds
@@ -69,7 +74,12 @@ def test_genz_works_with_the_rates_in_si(load: Callable[[str], ModuleType]) -> N
 
     entry = load("genz").system_configs["Fake X100 SXM 80GB"]
     # The same call as its get_inference_system makes for such an entry.
-    system = System(flops=entry["Flops"], off_chip_mem_size=entry["Memory_size"] * 1024, offchip_mem_bw=entry["Memory_BW"], bits="bf16")
+    system = System(
+        flops=entry["Flops"],
+        off_chip_mem_size=entry["Memory_size"] * 1024,
+        offchip_mem_bw=entry["Memory_BW"],
+        bits="bf16",
+    )
     assert 2 * system.op_per_sec == pytest.approx(1000e12)  # multiply-adds
     assert system.offchip_mem_bw == pytest.approx(3e12, rel=1e-5)
     assert system.off_chip_mem_size == pytest.approx(80 * 2**30)
@@ -137,7 +147,9 @@ def test_torch_runtime_estimator_runs_on_the_figures(torch_file: ModuleType, mon
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.runtime_estimator import RuntimeEstimator
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the estimator insists on it and then asks no GPU anything
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: True
+    )  # the estimator insists on it and then asks no GPU anything
     with torch_file.installed(), FakeTensorMode(), redirect_stdout(StringIO()):
         left = torch.empty(4096, 4096, dtype=torch.bfloat16)
         estimator = RuntimeEstimator()
@@ -153,7 +165,9 @@ def test_torch_table_holds_dense_figures_and_is_left_as_it_was(torch_file: Modul
     with torch_file.installed("inductor"):
         entry = device_info.lookup_device_info("Fake X100 SXM 80GB")
         assert entry is not None
-        assert entry.tops[torch.bfloat16] / getattr(entry, "tops_sparsity_factor", 1) == pytest.approx(750)  # torch 2.11 has none
+        assert entry.tops[torch.bfloat16] / getattr(entry, "tops_sparsity_factor", 1) == pytest.approx(
+            750
+        )  # torch 2.11 has none
         assert entry.dram_bw_gbs == pytest.approx(2100)
     assert device_info.lookup_device_info("Fake X100 SXM 80GB") is None
 
@@ -182,14 +196,20 @@ def test_torch_profile_guided_estimator_finds_the_measured_shape(fake: Character
     path.write_text(render(fake, "pytorch-trace").text)
     profile = module.ProfileData()
     profile.load(str(path))
-    assert profile.lookup_op("aten::mm", ((512, 1024), (1024, 256)), ((1024, 1), (256, 1)), torch.float32) == pytest.approx(0.031)
+    assert profile.lookup_op(
+        "aten::mm", ((512, 1024), (1024, 256)), ((1024, 1), (256, 1)), torch.float32
+    ) == pytest.approx(0.031)
     shapes, strides = ((4096,), (64, 1024), (1024, 4096)), ((1,), (1024, 1), (1, 1024))
     assert profile.lookup_op("aten::addmm", shapes, strides, torch.bfloat16) == pytest.approx(0.002)
-    assert profile.lookup_op("aten::mm", ((8, 32), (32, 16)), ((32, 1), (16, 1)), torch.bfloat16) == pytest.approx(0.007)
+    assert profile.lookup_op("aten::mm", ((8, 32), (32, 16)), ((32, 1), (16, 1)), torch.bfloat16) == pytest.approx(
+        0.007
+    )
     assert profile.lookup_op("aten::mm", ((512, 512), (512, 512)), ((512, 1), (512, 1)), torch.float32) is None
 
 
-def test_exported_torch_file_is_importable_without_torch(load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exported_torch_file_is_importable_without_torch(
+    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert load("pytorch").TFLOPS["bfloat16"] == 750
 

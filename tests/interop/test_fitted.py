@@ -59,11 +59,17 @@ def test_export_of_a_twenty_row_fit_beats_torch_s_own_entry(tmp_path: Path, monk
     from torch._inductor.analysis.device_info import lookup_device_info
     from torch.utils import _runtime_estimation as estimation
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # the estimator insists on it and then asks no GPU anything
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: True
+    )  # the estimator insists on it and then asks no GPU anything
     table = rows()
     order = np.random.default_rng(1).permutation(len(table))
     header = "op,dtype,params,seconds,launch,cache\n"
-    fitted = fit(io.StringIO(header + "\n".join(table[i][0] for i in order[:20])), nominal="A100 SXM4 80GB", name="NVIDIA A100-SXM4-80GB")
+    fitted = fit(
+        io.StringIO(header + "\n".join(table[i][0] for i in order[:20])),
+        nominal="A100 SXM4 80GB",
+        name="NVIDIA A100-SXM4-80GB",
+    )
     held_out = [table[i] for i in order[20:]]
     sizes, measured = [row[1] for row in held_out], [row[2] for row in held_out]
     with _module(render(fitted, "pytorch").text, tmp_path).installed():

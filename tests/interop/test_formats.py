@@ -33,14 +33,21 @@ EXPECTED: dict[str, dict[tuple[str, str | None], float]] = {
     "llm-analysis": {("compute", "f16"): 1000e12, ("compute", "i8"): 2000e12, ("bandwidth", None): 3e12, **CAPACITY},
     "llm-viewer": {("compute", "f16"): 750e12, ("compute", "i8"): 1400e12, ("bandwidth", None): 2.4e12},
     "genz": {("compute", "bf16"): 1000e12, ("bandwidth", None): 3e12, **CAPACITY},
-    "onnx-tool": {("compute", "f16"): 750e12, ("compute", "f32"): 54e12, ("compute", "i8"): 1400e12, ("bandwidth", None): 2.1e12},
+    "onnx-tool": {
+        ("compute", "f16"): 750e12,
+        ("compute", "f32"): 54e12,
+        ("compute", "i8"): 1400e12,
+        ("bandwidth", None): 2.1e12,
+    },
     "servcalc": {("compute", "bf16"): 1000e12, ("bandwidth", None): 3e12, **CAPACITY},
     "astra-sim": {("compute", None): 750e12, ("bandwidth", None): 2.1e12},
 }
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_output_equals_its_golden_file(name: str, fake: Characterisation, file_regression: FileRegressionFixture) -> None:
+def test_output_equals_its_golden_file(
+    name: str, fake: Characterisation, file_regression: FileRegressionFixture
+) -> None:
     suffix = formats()[name].suffix
     file_regression.check(render(fake, name).text, extension=suffix, fullpath=GOLDEN / f"{name}{suffix}")
 
@@ -52,7 +59,9 @@ def test_figures_read_back_are_those_of_the_characterisation(name: str, fake: Ch
     assert declared is not None
     found = {(row.quantity, row.dtype): row.value for row in declared}
     wanted = EXPECTED[name]
-    assert {key: value for key, value in found.items() if key in wanted} == {key: pytest.approx(wanted[key], rel=1e-5) for key in wanted}
+    assert {key: value for key, value in found.items() if key in wanted} == {
+        key: pytest.approx(wanted[key], rel=1e-5) for key in wanted
+    }
     assert found.keys() - wanted.keys() <= {("compute", "i8"), ("compute", "f16")}
 
 
@@ -91,7 +100,9 @@ def test_a_missing_dram_ceiling_is_named() -> None:
 def _without_memory() -> Characterisation:
     from microbench.records import Characterisation, Device
 
-    return Characterisation(schema="1.0", device=Device(id="1", kind="cpu", name="Fake", arch="fake"), environment=None, plan=None)
+    return Characterisation(
+        schema="1.0", device=Device(id="1", kind="cpu", name="Fake", arch="fake"), environment=None, plan=None
+    )
 
 
 def test_unknown_format_and_dtype_are_named(fake: Characterisation) -> None:
@@ -138,7 +149,7 @@ def test_a_hostile_device_name_stays_text(name: str, fake: Characterisation) -> 
     rows = tuple(replace(row, name="a\nraise SystemExit(7)") for row in fake.ceilings)
     written = render(replace(fake, device=replace(fake.device, name=hostile), ceilings=rows), name).text
     if formats()[name].suffix == ".py" and name != "servcalc":  # servcalc's file imports its consumer
-        exec(compile(written, name, "exec"), {"__name__": "generated"})  # noqa: S102
+        exec(compile(written, name, "exec"), {"__name__": "generated"})
     assert not any(line.startswith("raise SystemExit") for line in written.splitlines())
 
 

@@ -125,22 +125,24 @@ if pid == 0:
     os._exit(0 if job.run(10).checked else 1)
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", child], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", child], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.split() == ["0"]
 
 
 @pytest.mark.parametrize("threads", [1, len(extensions.cpu().topology()["cpus"])])
-def test_a_burst_alternates_with_its_companion_and_checks_every_sample(threads: int) -> None:
+def test_a_burst_alternates_with_its_reference_clock_and_checks_every_sample(threads: int) -> None:
     sheet = KERNELS[PLAIN].sheet
-    assert sheet.companion is not None
-    job, clock = (KERNELS[name].prepare(CPU, {}, threads) for name in (PLAIN, sheet.companion))
+    assert sheet.reference_clock is not None
+    job, clock = (KERNELS[name].prepare(CPU, {}, threads) for name in (PLAIN, sheet.reference_clock))
     assert isinstance(job, Pairing)
     seen = job.pairs(1000, clock, 300, 40, 10.0)
-    assert (len(seen.ns), len(seen.companion_ns)) == (40, 40)
-    assert (seen.iterations, seen.companion_iterations, seen.checked) == (1000, 300, True)
-    assert min(*seen.ns, *seen.companion_ns) > 0
+    assert (len(seen.ns), len(seen.reference_ns)) == (40, 40)
+    assert (seen.iterations, seen.reference_iterations, seen.checked) == (1000, 300, True)
+    assert min(*seen.ns, *seen.reference_ns) > 0
     alone = job.pairs(1000, None, 0, 3, 10.0)
-    assert (len(alone.ns), alone.companion_ns, alone.companion_iterations) == (3, (), 0)
+    assert (len(alone.ns), alone.reference_ns, alone.reference_iterations) == (3, (), 0)
     job.close()
     clock.close()
 
@@ -149,8 +151,8 @@ def test_a_burst_alternates_with_its_companion_and_checks_every_sample(threads: 
 def test_a_burst_is_no_slower_than_single_samples() -> None:
     job = KERNELS[PLAIN].prepare(CPU, {}, 1)
     assert isinstance(job, Pairing)
-    # The best of each: neither may hold anything that the other does not. Neighbours disturb for seconds on end, so both are tried
-    # until a moment of each was quiet.
+    # The best of each: neither may hold anything that the other does not. Neighbours disturb for seconds on end, so
+    # both are tried until a moment of each was quiet.
     single, burst = math.inf, math.inf
     give_up = time.monotonic() + 60
     while not burst < 1.5 * single < math.inf and time.monotonic() < give_up:
@@ -219,14 +221,14 @@ def test_two_kernels_never_share_a_name() -> None:
     assert len(names) == len(set(names))
 
 
-def test_every_companion_is_a_clock_kernel_that_says_its_cycles() -> None:
+def test_every_reference_clock_is_a_clock_kernel_that_says_its_cycles() -> None:
     for name, kernel in KERNELS.items():
-        if kernel.sheet.companion is None:
+        if kernel.sheet.reference_clock is None:
             continue
-        companion = KERNELS[kernel.sheet.companion].sheet
-        assert companion.measures == "clock", name
-        assert companion.cycles > 0
-        assert companion.licence == kernel.sheet.licence
+        reference_clock = KERNELS[kernel.sheet.reference_clock].sheet
+        assert reference_clock.measures == "clock", name
+        assert reference_clock.cycles > 0
+        assert reference_clock.frequency_license == kernel.sheet.frequency_license
 
 
 def test_a_lengthened_loop_leaves_the_same_exact_result() -> None:
@@ -239,8 +241,14 @@ def test_a_lengthened_loop_leaves_the_same_exact_result() -> None:
 
 def with_cap(cap: str, code: str) -> str:
     """Run Python code in a fresh process, since the cap is read once."""
-    command = [sys.executable, "-c", "from microbench.errors import UsageError; from microbench.kernels import native\n" + code]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": cap}).stdout
+    command = [
+        sys.executable,
+        "-c",
+        "from microbench.errors import UsageError; from microbench.kernels import native\n" + code,
+    ]
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": cap}
+    ).stdout
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the cap's words are those of x86-64")

@@ -23,7 +23,7 @@ GPU = Device(id="1" * 16, kind="cuda", name="invented", arch="sm_75", features=(
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before():  # noqa: ANN201
+def threads_as_before():
     torch = pytest.importorskip("torch")
     before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     yield
@@ -44,11 +44,13 @@ def test_products_agree_with_float64(dtype: str) -> None:
 def test_a_wrong_product_is_seen(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = library.product
 
-    def permuted(torch, dtype, a, b):  # noqa: ANN001, ANN202
+    def permuted(torch, dtype, a, b):
         return right(torch, dtype, a.flip(0).contiguous(), b)
 
     monkeypatch.setattr(library, "product", permuted)
-    kernel = next(kernel for kernel in library.kernels(CPU) if kernel.sheet.dtype == dtype and kernel.sheet.measures == "compute")
+    kernel = next(
+        kernel for kernel in library.kernels(CPU) if kernel.sheet.dtype == dtype and kernel.sheet.measures == "compute"
+    )
     finding = kernel.check(CPU)
     assert finding is not None
     assert finding.code == "wrong-result"

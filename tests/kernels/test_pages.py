@@ -16,7 +16,9 @@ ALL = {kernel.sheet.name: kernel for kernel in cpu.kernels(CPU)}
 KERNELS = {name: kernel for name, kernel in ALL.items() if kernel.sheet.measures == "memory"}
 # String instructions have no loads and stores to count, and no streams.
 LOOPS = [name for name in KERNELS if not name.endswith(".rep")]
-MIXED = [name for name, kernel in ALL.items() if kernel.sheet.measures == "intensity" and kernel.sheet.unavailable is None]
+MIXED = [
+    name for name, kernel in ALL.items() if kernel.sheet.measures == "intensity" and kernel.sheet.unavailable is None
+]
 HERE = [name for name, kernel in KERNELS.items() if kernel.sheet.unavailable is None]
 ARRAYS = {"read": 1, "write": 1, "copy": 2, "triad": 3}
 
@@ -33,7 +35,9 @@ def test_bytes_are_those_that_the_loads_and_stores_ask_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HERE)
-@pytest.mark.parametrize("params", [{}, {"streams": 2}, {"streams": 4}, {"streams": 8}, {"streams": 16}, {"prefetch": 1024}, {"cold": 1}])
+@pytest.mark.parametrize(
+    "params", [{}, {"streams": 2}, {"streams": 4}, {"streams": 8}, {"streams": 16}, {"prefetch": 1024}, {"cold": 1}]
+)
 def test_partial_passes_and_wraps_are_exact(name: str, params: dict[str, int]) -> None:
     if params and (name not in LOOPS or ("scalar" in name and params.get("streams", 1) > 2)):
         pytest.skip("scalar kernels know one stream and two halves, string instructions one stream")
@@ -168,13 +172,13 @@ def test_huge_pages_that_were_refused_become_a_finding(monkeypatch: pytest.Monke
 
 def _spoil(size: int) -> int:
     """Overwrite every writable anonymous mapping of exactly so many bytes; how many there were."""
-    spoilt = 0
+    poisoned = 0
     for text in Path("/proc/self/maps").read_text().splitlines():
         found = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw-p 00000000 00:00 0\s*$", text)
         if found is not None and int(found[2], 16) - int(found[1], 16) == size:
             ctypes.memset(int(found[1], 16), 1, size)
-            spoilt += 1
-    return spoilt
+            poisoned += 1
+    return poisoned
 
 
 @pytest.mark.parametrize("name", [name for name in HERE if "write" not in name] + MIXED[:2])

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-FLAWS = ("drops_an_iteration", "drops_a_step", "skips_a_chain", "skips_a_lane", "permutes_an_operand", "never_turns", "rounds_up")
+FLAWS = (
+    "drops_an_iteration",
+    "drops_a_step",
+    "skips_a_chain",
+    "skips_a_lane",
+    "permutes_an_operand",
+    "never_turns",
+    "rounds_up",
+)
 EVERY_BUILD = "MICROBENCH_EVERY_BUILD"
 CROSS = "aarch64-linux-gnu-g++"
 
@@ -41,14 +49,21 @@ def run(*command: str | Path) -> tuple[int, dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def with_wrong_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("selftest"), f"-DMICROBENCH_SELFTEST_EXTRA={ROOT}/tests/kernels/wrong_kernels.cpp")
+    return build(
+        tmp_path_factory.mktemp("selftest"), f"-DMICROBENCH_SELFTEST_EXTRA={ROOT}/tests/kernels/wrong_kernels.cpp"
+    )
 
 
 def test_every_real_kernel_is_right_or_unavailable(with_wrong_kernels: Path) -> None:
     _, says = run(with_wrong_kernels)
     real = {name: words for name, words in says.items() if not name.startswith("wrong.")}
     assert len(real) > 20
-    assert {words.split(":")[0].split(" (")[0] for words in real.values()} <= {"right", "ran", "unavailable", "cannot run here"}
+    assert {words.split(":")[0].split(" (")[0] for words in real.values()} <= {
+        "right",
+        "ran",
+        "unavailable",
+        "cannot run here",
+    }
 
 
 def test_the_lane_by_lane_reference_agrees_with_the_check(with_wrong_kernels: Path) -> None:
@@ -75,7 +90,9 @@ def test_a_word_that_selects_nothing_is_no_success(with_wrong_kernels: Path) -> 
 
 
 def test_an_instruction_set_can_be_capped_and_an_unknown_cap_is_refused(with_wrong_kernels: Path) -> None:
-    done = subprocess.run([with_wrong_kernels], check=False, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": "avx9"})
+    done = subprocess.run(
+        [with_wrong_kernels], check=False, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": "avx9"}
+    )
     assert done.returncode == 2
     assert "MICROBENCH_ISA=avx9 names no instruction set; known here:" in done.stderr
 

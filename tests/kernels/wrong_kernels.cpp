@@ -1,5 +1,6 @@
-// Kernels that are wrong on purpose, and one that is right, over the registry and the check of the real ones. Plain C++: what the
-// real loops do with instructions is done here lane by lane, and each flaw leaves out or mixes up one thing.
+// Kernels that are wrong on purpose, and one that is right, over the registry and the check of the real ones. Plain
+// C++: what the real loops do with instructions is done here lane by lane, and each flaw leaves out or mixes up one
+// thing.
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
@@ -10,7 +11,16 @@ namespace mb::wrong {
 
 using op = fma_f32;
 using width = v128;
-enum class flaw { none, drops_an_iteration, drops_a_step, skips_a_chain, skips_a_lane, permutes_an_operand, never_turns, rounds_up };
+enum class flaw {
+  none,
+  drops_an_iteration,
+  drops_a_step,
+  skips_a_chain,
+  skips_a_lane,
+  permutes_an_operand,
+  never_turns,
+  rounds_up
+};
 
 template <flaw which>
 struct loop {
@@ -26,7 +36,8 @@ struct loop {
       for (std::uint64_t done = which == flaw::drops_an_iteration ? 1 : 0; done < iterations; ++done) {
         const bool down = which != flaw::never_turns && done / exact::period<as_f32>(op::steps, op::depth) % 2 == 1;
         for (int step = which == flaw::drops_a_step ? 1 : 0; step < op::steps; ++step)
-          for (int lane = which == flaw::skips_a_lane ? 1 : 0; lane < 4; ++lane) sum[lane] += (down ? -a[lane] : a[lane]) * b[lane];
+          for (int lane = which == flaw::skips_a_lane ? 1 : 0; lane < 4; ++lane)
+            sum[lane] += (down ? -a[lane] : a[lane]) * b[lane];
       }
       if (which == flaw::rounds_up) sum[3] += 0.5F;
       if (which != flaw::skips_a_chain || chain + 1 < op::chains) std::memcpy(held.result[chain], sum, sizeof sum);
@@ -37,7 +48,11 @@ struct loop {
 
 template <flaw which>
 kernel row(const char* name) {
-  return {{.name = name, .measures = "compute", .says = "wrong on purpose", .math = op::math, .symbol = symbol_of<loop<which>>()},
+  return {{.name = name,
+           .measures = "compute",
+           .says = "wrong on purpose",
+           .math = op::math,
+           .symbol = symbol_of<loop<which>>()},
           loop<which>::run,
           [](context& own, const parameters&) { fill<op, width>(own); },
           check<op, width>};
@@ -60,6 +75,7 @@ struct deserter {
   }
 };
 
-MB_KERNEL({{.name = "wrong.deserts", .measures = "cost", .says = "wrong on purpose", .symbol = symbol_of<deserter>()}, deserter::run})
+MB_KERNEL({{.name = "wrong.deserts", .measures = "cost", .says = "wrong on purpose", .symbol = symbol_of<deserter>()},
+           deserter::run})
 
 }  // namespace mb::wrong

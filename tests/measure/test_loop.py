@@ -51,14 +51,16 @@ def test_a_hiccup_does_not_pass_for_a_long_loop() -> None:
 
 
 def test_calibration_survives_a_kernel_that_rounds_up() -> None:
-    iterations = calibrate(lambda n: Timing(ns=max(1, -(-n // 1024) * 1024 * 10), iterations=-(-n // 1024) * 1024), 1e-3)
+    iterations = calibrate(
+        lambda n: Timing(ns=max(1, -(-n // 1024) * 1024 * 10), iterations=-(-n // 1024) * 1024), 1e-3
+    )
     assert 1e5 <= iterations < 2e5
 
 
-def test_narrow_licences_are_visited_before_wide_ones_in_every_round() -> None:
-    wide = fake_kernel("fma.f32.v512", licence="512")
-    narrow = fake_kernel("fma.f32.v128", licence="128")
-    middle = fake_kernel("fma.f32.v256", licence="256")
+def test_narrow_frequency_licenses_are_visited_before_wide_ones_in_every_round() -> None:
+    wide = fake_kernel("fma.f32.v512", frequency_license="512")
+    narrow = fake_kernel("fma.f32.v128", frequency_license="128")
+    middle = fake_kernel("fma.f32.v256", frequency_license="256")
     _, notes = measured(wide, middle, narrow)
     order = [sample.case.split("[")[0][-4:] for sample in notes.samples]
     assert order[:6] == ["v128", "v256", "v512"] * 2
@@ -72,20 +74,24 @@ def test_the_seed_decides_the_order_inside_a_block() -> None:
 
 
 def test_rounds_that_agree_below_the_ports_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
-    # 1000 FLOP in 2 cycles of the companion's clock, where the ports allow 1000 a cycle: half of nominal.
+    monkeypatch.setattr(
+        "microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0
+    )
+    # 1000 FLOP in 2 cycles of the reference clock's clock, where the ports allow 1000 a cycle: half of nominal.
     clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
-    loop, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 2e-9, companion="clock.v128"), clock)
+    loop, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 2e-9, reference_clock="clock.v128"), clock)
     assert len(notes.samples) == BUDGET.max_rounds
     assert not loop.findings
 
 
 def test_rounds_at_the_ports_converge_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0)
+    monkeypatch.setattr(
+        "microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0
+    )
     clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
-    _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, companion="clock.v128"), clock)
+    _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, reference_clock="clock.v128"), clock)
     assert len(notes.samples) == BUDGET.min_rounds
-    assert all(len(sample.companion_ns) == len(sample.ns) for sample in notes.samples)
+    assert all(len(sample.reference_ns) == len(sample.ns) for sample in notes.samples)
 
 
 def test_a_kernel_that_fails_while_measured_is_a_finding_and_the_others_go_on() -> None:
@@ -168,7 +174,7 @@ def test_a_burst_without_a_quiet_window_is_taken_again_at_once(monkeypatch: pyte
 
     monkeypatch.setattr(FakeRun, "pairs", loud_then_quiet)
     clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
-    _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, companion="clock.v128"), clock)
+    _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, reference_clock="clock.v128"), clock)
     assert len(taken) == 2 * len(notes.samples)
     assert all(quiet_window(each) is not None for each in notes.samples)
 

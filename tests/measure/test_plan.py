@@ -17,10 +17,16 @@ BUDGET = BUDGETS["default"]
 
 def kernels() -> dict[str, Kernel]:
     params = ("working_set", "pages", "streams", "cold")
-    memory = {"measures": "memory", "work": Work(bytes_read=1024), "access_bytes": 64, "licence": "512", "params": params}
+    memory = {
+        "measures": "memory",
+        "work": Work(bytes_read=1024),
+        "access_bytes": 64,
+        "frequency_license": "512",
+        "params": params,
+    }
     made = (
-        fake_kernel("fma.f32.v512", licence="512", unit="vector", variant="v512"),
-        fake_kernel("fma.f64.v512", dtype="f64", licence="512"),
+        fake_kernel("fma.f32.v512", frequency_license="512", unit="vector", variant="v512"),
+        fake_kernel("fma.f64.v512", dtype="f64", frequency_license="512"),
         fake_kernel("fma.f16.v512", dtype="f16", unavailable="needs avx512_fp16"),
         fake_kernel("read.f32.v512", access="read", variant="v512", **memory),
         fake_kernel("write.f32.v512_nt", access="write", variant="v512_nt", **memory),
@@ -35,7 +41,7 @@ def planned(**choices: object) -> set[str]:
     return {case.key for case in make_plan(fake_device(), kernels(), Selection(**choices), BUDGET).cases}  # type: ignore[arg-type]
 
 
-def test_unavailable_kernels_and_companions_are_not_cases() -> None:
+def test_unavailable_kernels_and_reference_clocks_are_not_cases() -> None:
     names = {key.split("[")[0] for key in planned()}
     assert {"fma.f32.v512", "read.f32.v512", "chase", "barrier"} <= names
     assert not names & {"fma.f16.v512", "clock.v512"}

@@ -9,7 +9,7 @@ from microbench.errors import UsageError
 
 torch = pytest.importorskip("torch")
 
-from microbench.operators.capture import capture, load_model, parse_input  # noqa: E402
+from microbench.operators.capture import capture, load_model, parse_input
 
 nn = torch.nn
 
@@ -32,7 +32,11 @@ def test_flop_of_a_model_equal_those_of_the_flop_counter_of_torch() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, groups=8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
     )
     with FlopCounterMode(display=False) as counter:
         model(torch.randn(2, 3, 16, 16))
@@ -118,6 +122,11 @@ def test_a_model_s_literal_arguments_are_passed_on_and_never_evaluated() -> None
     made = load_model("torch.nn:Linear(784, 256, bias=False)")()
     assert tuple(made.weight.shape) == (256, 784)
     assert made.bias is None
-    for spec in ("torch.nn:Linear(__import__('os'), 2)", "torch.nn:Linear(784,", "torch.nn:Linear(784)(2)", "torch.nn:Linear(*[1])"):
+    for spec in (
+        "torch.nn:Linear(__import__('os'), 2)",
+        "torch.nn:Linear(784,",
+        "torch.nn:Linear(784)(2)",
+        "torch.nn:Linear(*[1])",
+    ):
         with pytest.raises(UsageError, match="are no literals"):
             load_model(spec)

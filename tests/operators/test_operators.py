@@ -23,7 +23,12 @@ def _counted_convolution(stride: int, pad: int, groups: int) -> tuple[int, int]:
     """Multiply-adds (padding included, as convolution libraries count) and outputs, by walking every loop."""
     n, c_in, c_out, size, kernel = 2, 4, 8, 6, 3
     out = len(range(0, size + 2 * pad - kernel + 1, stride))
-    products = sum(1 for _ in product(range(n), range(c_out), range(out), range(out), range(c_in // groups), range(kernel), range(kernel)))
+    products = sum(
+        1
+        for _ in product(
+            range(n), range(c_out), range(out), range(out), range(c_in // groups), range(kernel), range(kernel)
+        )
+    )
     return products, n * c_out * out * out
 
 
@@ -77,7 +82,9 @@ def test_a_wrong_expression_gives_one_sentence(expression: str, says: str) -> No
 
 def _smallest(name: str) -> dict[str, int]:
     return {"matmul": {}}.get(name, {}) | {
-        key: 4 for key in OPERATORS[name].keys if key not in ("pad", "causal", "bias", "train", "dilation", "stride", "groups")
+        key: 4
+        for key in OPERATORS[name].keys
+        if key not in ("pad", "causal", "bias", "train", "dilation", "stride", "groups")
     }
 
 
@@ -155,7 +162,8 @@ def test_milliseconds_are_not_taken_for_seconds() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.text(max_size=60) | st.from_regex(r"(matmul|relu|conv2d|attention)(:([a-z_]{1,8}=-?[0-9a-z.]{0,22}[,; ]?){0,9})?", fullmatch=True)
+    st.text(max_size=60)
+    | st.from_regex(r"(matmul|relu|conv2d|attention)(:([a-z_]{1,8}=-?[0-9a-z.]{0,22}[,; ]?){0,9})?", fullmatch=True)
 )
 def test_any_expression_is_an_operator_or_a_sentence(expression: str) -> None:
     made = None
@@ -209,7 +217,9 @@ def test_overflowing_columns_are_faults_and_never_wrap() -> None:
     assert np.array_equal(table.batches[0].counts()["flop"], [1024])
 
 
-@pytest.mark.parametrize("text", ["matmul[m=8;n=4;k=2].bf16", "matmul(m=8, n=4, k=2, dtype=bf16)", "matmul:m=8,n=4,k=2,dtype=bf16"])
+@pytest.mark.parametrize(
+    "text", ["matmul[m=8;n=4;k=2].bf16", "matmul(m=8, n=4, k=2, dtype=bf16)", "matmul:m=8,n=4,k=2,dtype=bf16"]
+)
 def test_an_operator_is_read_as_it_is_printed(text: str) -> None:
     assert str(parse(text)) == "matmul[m=8;n=4;k=2].bf16"
 

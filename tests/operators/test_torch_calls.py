@@ -10,7 +10,7 @@ from microbench.operators import OPERATORS, op
 
 torch = pytest.importorskip("torch")
 
-from microbench.operators.torch_calls import _cold_bytes, call_of  # noqa: E402
+from microbench.operators.torch_calls import _cold_bytes, call_of
 
 _SMALL: dict[str, dict[str, int]] = {
     "matmul": {"m": 3, "n": 5, "k": 7},
@@ -49,7 +49,8 @@ def test_a_call_writes_as_many_bytes_as_the_rule_counts(name: str) -> None:
     [
         name
         for name in RUNNABLE
-        if OPERATORS[name].backward and name not in ("copy", "cat", "add", "lstm_cell", "batch_norm", "gather", "embedding")
+        if OPERATORS[name].backward
+        and name not in ("copy", "cat", "add", "lstm_cell", "batch_norm", "gather", "embedding")
     ],
 )
 def test_a_backward_call_writes_as_many_bytes_as_the_rule_counts(name: str) -> None:
@@ -78,6 +79,8 @@ def test_a_cold_call_takes_its_operands_in_turn() -> None:
 
 @pytest.mark.parametrize(("l2_mib", "wanted_mib"), [(50, 256), (126, 378)])
 def test_cold_operands_on_a_gpu_are_three_of_its_last_caches(l2_mib: int, wanted_mib: int) -> None:
-    said = SimpleNamespace(cuda=SimpleNamespace(get_device_properties=lambda _: SimpleNamespace(L2_cache_size=l2_mib << 20)))
+    said = SimpleNamespace(
+        cuda=SimpleNamespace(get_device_properties=lambda _: SimpleNamespace(L2_cache_size=l2_mib << 20))
+    )
     assert _cold_bytes(said, "cuda:0") == wanted_mib << 20
     assert _cold_bytes(said, "cpu") == 256 << 20

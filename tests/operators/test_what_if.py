@@ -9,10 +9,10 @@ from microbench.errors import UsageError
 
 torch = pytest.importorskip("torch")
 
-from microbench.operators.capture import Graph, capture  # noqa: E402
-from microbench.operators.what_if import group, scale_channels  # noqa: E402
-from microbench.records import Ceiling, Characterisation, Device, Estimate, MemoryLevel  # noqa: E402
-from microbench.storage.store import dumps  # noqa: E402
+from microbench.operators.capture import Graph, capture
+from microbench.operators.what_if import group, scale_channels
+from microbench.records import Ceiling, Characterisation, Device, Estimate, MemoryLevel
+from microbench.storage.store import dumps
 
 nn = torch.nn
 
@@ -93,9 +93,13 @@ def test_the_command_says_what_a_what_if_assumes(tmp_path: Path) -> None:
     )
     device = Device(id="0", kind="cpu", name="small", arch="none", levels=(MemoryLevel(name="DRAM"),))
     calibration = tmp_path / "small.json"
-    calibration.write_bytes(dumps(Characterisation(schema="1.0", device=device, environment=None, plan=None, ceilings=ceilings)))
+    calibration.write_bytes(
+        dumps(Characterisation(schema="1.0", device=device, environment=None, plan=None, ceilings=ceilings))
+    )
     layers = "torch.nn.Linear(8, 64), torch.nn.Linear(64, 2)"
-    (tmp_path / "net.py").write_text(f"import torch\n\n\ndef make():\n    return torch.nn.Sequential({layers})\n", encoding="utf-8")
+    (tmp_path / "net.py").write_text(
+        f"import torch\n\n\ndef make():\n    return torch.nn.Sequential({layers})\n", encoding="utf-8"
+    )
     asked = ["predict", "--model", "net:make", "--input", "4x8", "--calibration", str(calibration)]
     sys.path.insert(0, str(tmp_path))
     try:

@@ -1,8 +1,8 @@
 /* The C library's memcpy and memset on pinned threads, each on arrays of its own.
  *
  * Usage: memops copy|write BYTES THREADS SECONDS      BYTES per thread, over both arrays of a copy
- * Threads start each slice together; a slice counts from the first start to the last end; the best one is printed in byte/s, as
- * bytes asked for: memcpy reads and writes, memset writes.
+ * Threads start each slice together; a slice counts from the first start to the last end; the best one is printed in
+ * byte/s, as bytes asked for: memcpy reads and writes, memset writes.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

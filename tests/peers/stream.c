@@ -1,5 +1,6 @@
-/* Copy and triad by the rules of STREAM: static arrays of doubles that no cache holds, one OpenMP loop per operation, compiled
- * code only, every pass timed on its own, the first one discarded, the best one reported, results checked at the end.
+/* Copy and triad by the rules of STREAM: static arrays of doubles that no cache holds, one OpenMP loop per operation,
+ * compiled code only, every pass timed on its own, the first one discarded, the best one reported, results checked at
+ * the end.
  *
  * Usage: stream copy|triad SECONDS            compile with -DELEMENTS=N, the length of each of the three arrays
  * Prints the best pass in byte/s, as bytes that the program asks for: 16 an element for copy, 24 for triad.

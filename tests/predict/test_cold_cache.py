@@ -3,7 +3,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from microbench.predict.cold_cache import COLD, KINDS, LEAST, MOST, STREAMS, groups, halfway, hands, share_paid, timed
+from microbench.predict.cold_cache import (
+    COLD,
+    KINDS,
+    LEAST,
+    MOST,
+    STREAMS,
+    groups,
+    halfway,
+    interleaved_batches,
+    share_paid,
+    timed,
+)
 
 
 def test_every_row_is_in_the_last_stream_and_every_group_touches_enough() -> None:
@@ -23,7 +34,7 @@ def test_a_short_stream_leaves_large_operators_out() -> None:
 def test_a_stream_has_few_kinds_of_operators() -> None:
     names = [f"kind{place % 11}" for place in range(99)]
     order = list(np.random.default_rng(3).permutation(99))
-    dealt = hands(names, order)
+    dealt = interleaved_batches(names, order)
     assert sorted(place for hand in dealt for place in hand) == list(range(99))
     assert [len({names[place] for place in hand}) for hand in dealt] == [KINDS, KINDS, 11 - 2 * KINDS]
 
@@ -38,7 +49,10 @@ def test_a_call_is_timed_as_long_as_it_takes() -> None:
 
 def test_the_share_paid_is_found_again_from_what_it_made() -> None:
     extra = {
-        reuse: np.full(50, 2e-5) * share_paid(reuse, 3e6, 0.8) / share_paid(COLD, 3e6, 0.8) * np.random.default_rng(1).lognormal(0, 0.2, 50)
+        reuse: np.full(50, 2e-5)
+        * share_paid(reuse, 3e6, 0.8)
+        / share_paid(COLD, 3e6, 0.8)
+        * np.random.default_rng(1).lognormal(0, 0.2, 50)
         for reuse in STREAMS
     }
     half, power = halfway(extra)

@@ -22,7 +22,9 @@ def _made_up(count: int, seed: int, low: float = 16, high: float = 4096) -> tupl
     rng = np.random.default_rng(seed)
     sizes = np.exp(rng.uniform(np.log(low), np.log(high), (count, 3))).astype(int)
     made = [op("matmul", m=int(m), n=int(n), k=int(k)) for m, n, k in sizes]
-    exact = np.array([COST + max(2.0 * m * n * k / PEAK, 4.0 * (m * k + k * n + m * n) / BANDWIDTH) for m, n, k in sizes])
+    exact = np.array(
+        [COST + max(2.0 * m * n * k / PEAK, 4.0 * (m * k + k * n + m * n) / BANDWIDTH) for m, n, k in sizes]
+    )
     seconds = exact * np.exp(rng.normal(0, 0.03, count))
     return table_of(made, seconds.tolist()), exact
 
@@ -41,7 +43,9 @@ def test_forty_rows_of_a_roofline_machine_predict_fresh_shapes_within_a_tenth() 
 
 
 def test_a_table_of_pandas_is_read_like_the_file_it_would_be() -> None:
-    text = "op,dtype,params,seconds\n" + "\n".join(f"relu,f32,size={2**place},{1e-6 + 2.0**place * 1e-10!r}" for place in range(8, 24))
+    text = "op,dtype,params,seconds\n" + "\n".join(
+        f"relu,f32,size={2**place},{1e-6 + 2.0**place * 1e-10!r}" for place in range(8, 24)
+    )
     frame = pd.read_csv(io.StringIO(text))
     assert fit(frame).fits.operators == fit(io.StringIO(text)).fits.operators
 
@@ -122,7 +126,9 @@ def test_every_form_has_a_parameter_for_peak_and_bandwidth() -> None:
 
 
 def test_a_processor_whose_caches_are_unknown_can_be_fitted() -> None:
-    calibration = fit(_made_up(30, 12)[0], nominal=Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH, units=2, kind="cpu"))
+    calibration = fit(
+        _made_up(30, 12)[0], nominal=Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH, units=2, kind="cpu")
+    )
     fresh, exact = _made_up(100, 13)
     assert _error(predict_table(fresh, calibration).predicted, exact) < 0.15
 
@@ -161,7 +167,9 @@ def test_extra_columns_and_another_order_of_them_change_nothing() -> None:
     sizes = np.exp(rng.uniform(3, 8, (30, 3))).astype(int).tolist()
     seconds = [COST + 2.0 * m * n * k / PEAK for m, n, k in sizes]
     plain = "".join(f"matmul,f32,m={m};n={n};k={k},{s}\n" for (m, n, k), s in zip(sizes, seconds, strict=True))
-    other = "".join(f"{s},some card,k={k};m={m};n={n},note,matmul,f32\n" for (m, n, k), s in zip(sizes, seconds, strict=True))
+    other = "".join(
+        f"{s},some card,k={k};m={m};n={n},note,matmul,f32\n" for (m, n, k), s in zip(sizes, seconds, strict=True)
+    )
     first = fit(read_rows(io.StringIO(f"op,dtype,params,seconds\n{plain}"), need_seconds=True))
     second = fit(read_rows(io.StringIO(f"seconds,device,params,remark,op,dtype\n{other}"), need_seconds=True))
     assert first.fits.operators[0].terms == pytest.approx(second.fits.operators[0].terms)

@@ -20,19 +20,29 @@ STEPS = 10
 @pytest.fixture(scope="module")
 def calibration() -> Characterisation:
     """An elementwise operator of 2 us hot and 30 us cold, whatever its size."""
-    rows = [f"relu,f32,size={2**place},{seconds},{cache}" for place in range(3, 15) for seconds, cache in ((HOT, "hot"), (COLD, "cold"))]
+    rows = [
+        f"relu,f32,size={2**place},{seconds},{cache}"
+        for place in range(3, 15)
+        for seconds, cache in ((HOT, "hot"), (COLD, "cold"))
+    ]
     made = fit(io.StringIO("op,dtype,params,seconds,cache\n" + "\n".join(rows)))
     device = replace(made.device, kind="cpu")
-    return replace(made, device=device, fits=replace(made.fits, reuse={"half_bytes": 1e6, "power": 1.0, "cold_bytes": 1e9}))
+    return replace(
+        made, device=device, fits=replace(made.fits, reuse={"half_bytes": 1e6, "power": 1.0, "cold_bytes": 1e9})
+    )
 
 
 def _graph(peak_bytes: int) -> Graph:
     steps = tuple(Step(op=op("relu", size=1024), phase="forward", aten="relu") for _ in range(STEPS))
-    return Graph(name="made up", steps=steps, batch=1, parameters=0, parameter_bytes=0, peak_bytes=peak_bytes, mean_bytes=0.0)
+    return Graph(
+        name="made up", steps=steps, batch=1, parameters=0, parameter_bytes=0, peak_bytes=peak_bytes, mean_bytes=0.0
+    )
 
 
 @pytest.mark.parametrize(("peak_bytes", "each"), [(1, HOT), (10**6, (HOT + COLD) / 2), (10**9, COLD)])
-def test_operators_of_a_model_are_as_cold_as_what_it_touches(calibration: Characterisation, peak_bytes: int, each: float) -> None:
+def test_operators_of_a_model_are_as_cold_as_what_it_touches(
+    calibration: Characterisation, peak_bytes: int, each: float
+) -> None:
     assert predict_model(_graph(peak_bytes), calibration).latency.value == pytest.approx(STEPS * each, rel=0.05)
 
 

@@ -24,7 +24,9 @@ def _exactly(value: float) -> Estimate:
 
 def small_machine() -> Characterisation:
     """1 TFLOP/s of f32, 1 MB of L2 at 1 TB/s, DRAM at 100 GB/s, 1 us to launch."""
-    device = Device(id="0", kind="cpu", name="small", arch="none", levels=(MemoryLevel(name="L2", capacity_bytes=10**6),))
+    device = Device(
+        id="0", kind="cpu", name="small", arch="none", levels=(MemoryLevel(name="L2", capacity_bytes=10**6),)
+    )
     ceilings = (
         Ceiling(name="fma.f32", measures="compute", backend="native", rate=_exactly(1e12), case="a", dtype="f32"),
         Ceiling(name="read.l2", measures="memory", backend="native", rate=_exactly(1e12), case="b", level="L2"),
@@ -87,7 +89,10 @@ def _command(*arguments: str) -> tuple[int, str, str]:
 def test_rows_come_back_in_their_order_with_four_columns_more(tmp_path: Path) -> None:
     calibration, rows = tmp_path / "c.json", tmp_path / "rows.csv"
     calibration.write_bytes(dumps(small_machine()))
-    rows.write_text("op,dtype,params,note\nrelu,f32,size=8,first\nnope,f32,m=1,second\nmatmul,f32,m=8;n=8;k=8,third\n", encoding="utf-8")
+    rows.write_text(
+        "op,dtype,params,note\nrelu,f32,size=8,first\nnope,f32,m=1,second\nmatmul,f32,m=8;n=8;k=8,third\n",
+        encoding="utf-8",
+    )
     code, out, err = _command("predict", "--ops", str(rows), "--calibration", str(calibration))
     lines = out.splitlines()
     assert code == 0
@@ -100,7 +105,9 @@ def test_rows_come_back_in_their_order_with_four_columns_more(tmp_path: Path) ->
 def test_one_operator_is_predicted_as_json(tmp_path: Path) -> None:
     calibration = tmp_path / "c.json"
     calibration.write_bytes(dumps(small_machine()))
-    code, out, _ = _command("predict", "--op", "matmul:m=1000,n=1000,k=1000", "--calibration", str(calibration), "--json", "-")
+    code, out, _ = _command(
+        "predict", "--op", "matmul:m=1000,n=1000,k=1000", "--calibration", str(calibration), "--json", "-"
+    )
     (row,) = json.loads(out)
     assert code == 0
     assert row["limiter"] == "compute"
@@ -119,7 +126,9 @@ def test_a_fit_is_written_once_and_never_over_another_file(tmp_path: Path) -> No
     assert _command("fit", str(rows), "-o", str(output))[0] == 2
 
 
-@pytest.mark.parametrize("arguments", [(), ("--op", "relu:size=1", "--ops", "x.csv"), ("--ops", "missing.csv"), ("--op", "relu")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--op", "relu:size=1", "--ops", "x.csv"), ("--ops", "missing.csv"), ("--op", "relu")]
+)
 def test_what_cannot_be_predicted_exits_with_two(arguments: tuple[str, ...]) -> None:
     assert _command("predict", *arguments)[0] == 2
 

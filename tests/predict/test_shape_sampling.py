@@ -47,7 +47,11 @@ def test_rounds_time_what_runs_and_name_what_cannot() -> None:
 def test_nothing_that_can_run_is_refused() -> None:
     pytest.importorskip("torch")
     with pytest.raises(CannotRun, match="no operator could run"):
-        measure([op("attention", b=1, heads=1, q_len=4, kv_len=9, head_dim=8, causal=1)], "cpu", Effort(limit_s=0.0, least=1))
+        measure(
+            [op("attention", b=1, heads=1, q_len=4, kv_len=9, head_dim=8, causal=1)],
+            "cpu",
+            Effort(limit_s=0.0, least=1),
+        )
 
 
 def test_a_measurement_of_operators_tells_how_far_it_is() -> None:

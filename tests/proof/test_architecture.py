@@ -44,7 +44,8 @@ def test_blocks_are_limited_by_threads_registers_shared_memory_and_number() -> N
 
 
 @pytest.mark.parametrize(
-    ("chip", "table"), [("sm_90", "sm_90a"), ("sm_87", "sm_86"), ("sm_121a", "sm_120f"), ("sm_75", "sm_75"), ("sm_60", "sm_75")]
+    ("chip", "table"),
+    [("sm_90", "sm_90a"), ("sm_87", "sm_86"), ("sm_121a", "sm_120f"), ("sm_75", "sm_75"), ("sm_60", "sm_75")],
 )
 def test_an_unknown_chip_is_taken_for_its_nearest(chip: str, table: str) -> None:
     assert nearest(chip) == table

@@ -15,8 +15,12 @@ from microbench.proof.architecture import ARCHITECTURES
 
 BUILDS = [(family, target) for family, targets in FAMILIES.items() for target in targets]
 ROWS = [(row, target) for target in TARGETS for row in rows_for(target) if row.limiter != "none"]
-needs_nvdisasm = pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37")
-needs_nvcc = pytest.mark.skipif(toolchain.nvcc() is None, reason="no nvcc 13 on the PATH, kernels cannot be compiled here")
+needs_nvdisasm = pytest.mark.skipif(
+    sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37"
+)
+needs_nvcc = pytest.mark.skipif(
+    toolchain.nvcc() is None, reason="no nvcc 13 on the PATH, kernels cannot be compiled here"
+)
 needs_cubins = pytest.mark.skipif(
     toolchain.nvcc() is None and not any(toolchain.shipped(*build) for build in BUILDS),
     reason="no nvcc 13 on the PATH and no cubins installed: there is no machine code to prove",
@@ -72,7 +76,9 @@ def test_only_the_reviewed_rows_are_closer_than_two_to_another_bound_and_exactly
 
 def test_the_reviewed_margins_are_what_their_arithmetic_says() -> None:
     for margin, why in cuda.NARROW.values():
-        rows, columns, fetched, port = (int(word) for word in re.findall(r"(\d+) x 32|(\d+) / 128 = (\d+)", why) for word in word if word)
+        rows, columns, fetched, port = (
+            int(word) for word in re.findall(r"(\d+) x 32|(\d+) / 128 = (\d+)", why) for word in word if word
+        )
         assert ((rows + columns) * 32, fetched // 128) == (fetched, port)
         assert margin == pytest.approx(128 / port, abs=0.01)
 
@@ -80,7 +86,9 @@ def test_the_reviewed_margins_are_what_their_arithmetic_says() -> None:
 @needs_nvdisasm
 @needs_cubins
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_mixed_kernel_is_bound_by_memory_at_its_lowest_intensity_and_by_arithmetic_at_its_highest(target: str) -> None:
+def test_a_mixed_kernel_is_bound_by_memory_at_its_lowest_intensity_and_by_arithmetic_at_its_highest(
+    target: str,
+) -> None:
     shapes: dict[str, list[CudaRow]] = {}
     for row in rows_for(target):
         if row.measures == "intensity":
@@ -97,7 +105,9 @@ def test_a_mixed_kernel_is_bound_by_memory_at_its_lowest_intensity_and_by_arithm
             cycles[row] = (cuda.bounds(row, found)["compute"], dram)
             pipe = found.math * cuda.math_cycles(row, target)
             assert row is lowest or pipe >= 0.95 * max(float(found.loop), pipe), row.name
-        assert cycles[lowest][1] > cycles[lowest][0] or ARCHITECTURES[target].flop_per_clock[lowest.math] < 8, lowest.name
+        assert cycles[lowest][1] > cycles[lowest][0] or ARCHITECTURES[target].flop_per_clock[lowest.math] < 8, (
+            lowest.name
+        )
         assert cycles[highest][0] > cuda.MARGIN * cycles[highest][1], highest.name
 
 
@@ -110,7 +120,9 @@ def test_streams_hold_enough_bytes_in_flight_and_the_sweep_begins_below(access: 
     found = {row.variant: examined("stream", target)[row.symbol] for row in rows}
     flights = {row.variant: cuda.bytes_in_flight(row, seen) for row in rows if (seen := found[row.variant]) is not None}
     needed = cuda.needed_in_flight(target)
-    assert max(flights[variant] for variant in ("u2", "u4")) >= 1.2 * needed, "the best must not be the sweep's last step"
+    assert max(flights[variant] for variant in ("u2", "u4")) >= 1.2 * needed, (
+        "the best must not be the sweep's last step"
+    )
     assert all(flights[row.variant] >= needed for row in rows if row.space == "bulk")
     smallest = next(row for row in rows if row.variant == "u1")
     seen = found["u1"]

@@ -17,7 +17,9 @@ from microbench.proof import cuda, sass
 LIBRARIES = {library.major: library for library in nvrtc.libraries()}
 MAJORS = (12, 13)  # drivers of CUDA 12 need the one, newer drivers take the other
 BUILDS = [(major, family, target) for major in MAJORS for family, targets in FAMILIES.items() for target in targets]
-pytestmark = pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37")
+pytestmark = pytest.mark.skipif(
+    sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37"
+)
 
 
 @cache

@@ -47,7 +47,11 @@ def test_hoisted_shared_loads_are_refused(target: str) -> None:
 
 def test_a_system_scope_chase_is_refused() -> None:
     text = changed(
-        "chase", ('asm volatile("ld.global.ca.u64 %0, [%1];" : "=l"(to) : "l"(at));', "to = *reinterpret_cast<volatile u64*>(at);")
+        "chase",
+        (
+            'asm volatile("ld.global.ca.u64 %0, [%1];" : "=l"(to) : "l"(at));',
+            "to = *reinterpret_cast<volatile u64*>(at);",
+        ),
     )
     assert "system-scope" in complaints(row_of("chase_ca"), "sm_90a", text)
 
@@ -88,7 +92,9 @@ def test_spills_do_not_build() -> None:
 
 
 def test_an_unrolled_loop_is_refused() -> None:
-    text = changed("chase", ("constexpr int STEPS = 16;", "constexpr int STEPS = 4;"), ("#pragma unroll 1\n", "#pragma unroll 4\n"))
+    text = changed(
+        "chase", ("constexpr int STEPS = 16;", "constexpr int STEPS = 4;"), ("#pragma unroll 1\n", "#pragma unroll 4\n")
+    )
     said = complaints(row_of("chase_ca"), "sm_80", text)
     assert "the loop counts by" in said
 

@@ -43,8 +43,8 @@ def sheet(**changes: object) -> Sheet:
     return Sheet(**(facts | changes))  # type: ignore[arg-type]
 
 
-# A loop with four multiply-adds (one of them on memory), three loads, one store, a prefetch, an address computation and, before and
-# after it, what must not be counted: a short loop that copies, and stores of the result.
+# A loop with four multiply-adds (one of them on memory), three loads, one store, a prefetch, an address computation
+# and, before and after it, what must not be counted: a short loop that copies, and stores of the result.
 GOOD = """
 .globl loop
 .type loop, @function
@@ -106,10 +106,30 @@ def test_the_loop_of_the_sheet_is_proven(tmp_path: Path) -> None:
     [
         ("a removed multiply-add", "    vfmadd231ps %zmm2, %zmm3, %zmm5\n", "", "3 math instead of 4"),
         ("an added multiply-add", "    vzeroupper\n", "", None),
-        ("a doubled multiply-add", "%zmm3, %zmm5\n", "%zmm3, %zmm5\n    vfmadd231ps %zmm2, %zmm3, %zmm8\n", "5 math instead of 4"),
-        ("an addition in its place", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vaddps %zmm2, %zmm3, %zmm5", "3 math instead of 4"),
-        ("a narrower multiply-add", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vfmadd231ps %ymm2, %ymm3, %ymm5", "3 math instead of 4"),
-        ("a scalar multiply-add", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vfmadd231ss %xmm2, %xmm3, %xmm5", "3 math instead of 4"),
+        (
+            "a doubled multiply-add",
+            "%zmm3, %zmm5\n",
+            "%zmm3, %zmm5\n    vfmadd231ps %zmm2, %zmm3, %zmm8\n",
+            "5 math instead of 4",
+        ),
+        (
+            "an addition in its place",
+            "vfmadd231ps %zmm2, %zmm3, %zmm5",
+            "vaddps %zmm2, %zmm3, %zmm5",
+            "3 math instead of 4",
+        ),
+        (
+            "a narrower multiply-add",
+            "vfmadd231ps %zmm2, %zmm3, %zmm5",
+            "vfmadd231ps %ymm2, %ymm3, %ymm5",
+            "3 math instead of 4",
+        ),
+        (
+            "a scalar multiply-add",
+            "vfmadd231ps %zmm2, %zmm3, %zmm5",
+            "vfmadd231ss %xmm2, %xmm3, %xmm5",
+            "3 math instead of 4",
+        ),
         ("another dtype", "vfmadd231ps %zmm2, %zmm3, %zmm5", "vfmadd231pd %zmm2, %zmm3, %zmm5", "3 math instead of 4"),
         ("a hoisted load", "    vmovups 64(%rsi,%rax), %zmm1\n", "", "2 loads instead of 3"),
         ("a hoisted memory operand", "128(%rsi,%rax), %zmm0, %zmm6", "%zmm9, %zmm0, %zmm6", "2 loads instead of 3"),
@@ -122,7 +142,9 @@ def test_the_loop_of_the_sheet_is_proven(tmp_path: Path) -> None:
         ("no loop at all", "jne 2b", "nop", "instead of"),
     ],
 )
-def test_every_deviation_from_the_sheet_is_refused(tmp_path: Path, what: str, old: str, new: str, says: str | None) -> None:
+def test_every_deviation_from_the_sheet_is_refused(
+    tmp_path: Path, what: str, old: str, new: str, says: str | None
+) -> None:
     assert old in GOOD
     status, reason = proof_of(tmp_path, GOOD.replace(old, new))
     if says is None:  # what follows the loop is none of its business
@@ -207,7 +229,12 @@ def test_aarch64_loops_are_counted_alike(edit: Callable[[str], str], status: str
 
 @pytest.mark.parametrize(
     ("text", "loads", "stores"),
-    [("ld1\t{v0.16b-v3.16b}, [x0]", 4, 0), ("st1\t{v0.4s}, [x0], #16", 0, 1), ("ldnp\tq0, q1, [x0]", 2, 0), ("add\tx0, x0, #1", 0, 0)],
+    [
+        ("ld1\t{v0.16b-v3.16b}, [x0]", 4, 0),
+        ("st1\t{v0.4s}, [x0], #16", 0, 1),
+        ("ldnp\tq0, q1, [x0]", 2, 0),
+        ("add\tx0, x0, #1", 0, 0),
+    ],
 )
 def test_aarch64_structure_loads_count_their_registers(text: str, loads: int, stores: int) -> None:
     (each,) = objdump.read(f"0000000000000000 <f>:\n   0:\t00000000 \t{text}\n")["f"]
@@ -237,7 +264,8 @@ def test_a_stripped_symbol_proves_nothing(tmp_path: Path) -> None:
     assert "stripped" in reason
 
 
-# --- the real thing ------------------------------------------------------------------------------------------------------------------
+# --- the real thing
+# ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +285,11 @@ def provable(row: Sheet) -> bool:
 @needs_binutils
 def test_every_loop_of_the_built_extension_is_what_its_sheet_says(native_sheets: list[Sheet]) -> None:
     found = prove(native_sheets)
-    wrong = {row.name: found[row.name].reason for row in native_sheets if provable(row) and found[row.name].status != "proven"}
+    wrong = {
+        row.name: found[row.name].reason
+        for row in native_sheets
+        if provable(row) and found[row.name].status != "proven"
+    }
     assert wrong == {}
     assert sum(provable(row) for row in native_sheets) >= 12
 
@@ -266,10 +298,21 @@ def test_every_loop_of_the_built_extension_is_what_its_sheet_says(native_sheets:
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="no clang++ for the second compiler")
 def test_every_loop_is_what_its_sheet_says_under_clang_too(native_sheets: list[Sheet], tmp_path: Path) -> None:
     sources = sorted((ROOT / "csrc/cpu/kernels").glob("*.cpp"))
-    options = ["-std=c++20", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-fno-unroll-loops", "-falign-loops=64", "-c"]
+    options = [
+        "-std=c++20",
+        "-O3",
+        "-DNDEBUG",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-fno-unroll-loops",
+        "-falign-loops=64",
+        "-c",
+    ]
 
     def compiled(source: Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["clang++", *options, str(source)], cwd=tmp_path, check=False, capture_output=True, text=True)
+        return subprocess.run(
+            ["clang++", *options, str(source)], cwd=tmp_path, check=False, capture_output=True, text=True
+        )
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for done in pool.map(compiled, sources):

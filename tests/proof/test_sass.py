@@ -105,5 +105,7 @@ def test_a_move_spelled_as_a_packed_fma_counts_as_a_move() -> None:
 
 def test_the_hash_sees_a_predicate() -> None:
     plain = function(*SIMPLE)
-    guarded = function(*(line.replace("FFMA R5", "@P1 FFMA R5", 1) if line.startswith("FFMA R5") else line for line in SIMPLE))
+    guarded = function(
+        *(line.replace("FFMA R5", "@P1 FFMA R5", 1) if line.startswith("FFMA R5") else line for line in SIMPLE)
+    )
     assert sass.loop_hash(plain, sass.loops(plain)[0]) != sass.loop_hash(guarded, sass.loops(guarded)[0])

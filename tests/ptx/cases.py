@@ -1,7 +1,7 @@
 """Every kernel with operands, expected output and the work to count, for the PTX machine.
 
-References for the plain, streaming, chase and launch kernels are written here, apart from the product's; those of the tensor kernels are
-the product's own, held against fragments that were written apart (`ptx.fragments`).
+References for the plain, streaming, chase and launch kernels are written here, apart from the product's; those of the
+tensor kernels are the product's own, held against fragments that were written apart (`ptx.fragments`).
 """
 
 from __future__ import annotations
@@ -64,13 +64,18 @@ def run(row: CudaRow, target: str, case: Case, iterations: int, blocks: int = 1,
         at = {name: memory.take(data.nbytes) for name, data in case.buffers.items()}
         stamps = memory.take(48 * blocks)
         for name, data in case.buffers.items():
-            memory.write(at[name], case_bytes(data, at[name], linked=name == "in" and row.family == "chase" and row.space == "global"))
+            memory.write(
+                at[name],
+                case_bytes(data, at[name], linked=name == "in" and row.family == "chase" and row.space == "global"),
+            )
         known = {"stamps": stamps, "iterations": iterations, **case.values, **at}
         arguments = [known.get(parameter.name, 0) for parameter in LAYOUTS[row.layout]]
         made = machine.Machine(kernel, memory, row.threads, arguments, row.shared_bytes, block, blocks).run()
         found.append(memory.read(at[case.watched], case.buffers[case.watched].nbytes))
         if row.limiter != "none":
-            assert memory.read(stamps + 48 * block, 48).view(np.uint64)[5] == iterations, "the stamp does not tell the iterations"
+            assert memory.read(stamps + 48 * block, 48).view(np.uint64)[5] == iterations, (
+                "the stamp does not tell the iterations"
+            )
         counts.update(made.counts)
     return Ran(found, counts)
 
@@ -85,7 +90,13 @@ def per_iteration(row: CudaRow, target: str, case: Case) -> dict[str, int]:
     """FLOP and bytes that one more iteration of one block takes."""
     fewer, more = (run(row, target, case, iterations).counts for iterations in (1, 2))
     space = "shared" if row.space == "shared" else "global"
-    names = {"flop": "flop", "read": f"{space}_read", "written": f"{space}_written", "loads": "loads", "stores": "stores"}
+    names = {
+        "flop": "flop",
+        "read": f"{space}_read",
+        "written": f"{space}_written",
+        "loads": "loads",
+        "stores": "stores",
+    }
     return {name: more[key] - fewer[key] for name, key in names.items()}
 
 
@@ -101,8 +112,14 @@ def case_of(row: CudaRow, kind: str = "exact") -> Case:
             whole[block * made.out_bytes : (block + 1) * made.out_bytes] = made.expected(iterations)
             return whole
 
-        return Case({"out": out, "in": made.inputs}, expected=of_block, close=lambda n, seen: made.close_to(n, seen[: made.out_bytes]))
-    return {"plain": _plain, "stream": _stream, "chase": _chase, "intensity": _mix, "launch": _launch}[row.family](row, kind)
+        return Case(
+            {"out": out, "in": made.inputs},
+            expected=of_block,
+            close=lambda n, seen: made.close_to(n, seen[: made.out_bytes]),
+        )
+    return {"plain": _plain, "stream": _stream, "chase": _chase, "intensity": _mix, "launch": _launch}[row.family](
+        row, kind
+    )
 
 
 def _words(dtype: str, values: Array) -> Array:
@@ -162,7 +179,11 @@ def _plain(row: CudaRow, kind: str) -> Case:
 
 def _elements(count: int, seed: int, *, floats: bool) -> Array:
     values = np.random.default_rng(seed).integers(-50, 51, size=(count, 4))
-    return values.astype(np.float32).view(np.uint32) if floats else (values.astype(np.int64) * 40_503_251).astype(np.uint32)
+    return (
+        values.astype(np.float32).view(np.uint32)
+        if floats
+        else (values.astype(np.int64) * 40_503_251).astype(np.uint32)
+    )
 
 
 def _starts(row: CudaRow, count: int, iterations: int, block: int) -> list[int]:
@@ -198,7 +219,9 @@ def _stream(row: CudaRow, kind: str) -> Case:
                 stage = (block * STAGES + i % STAGES) * row.tile
                 left[stage : stage + row.tile] = a[start : start + row.tile]
         elif row.access == "read":
-            left[block * row.threads : (block + 1) * row.threads] = _sums(row, a, _starts(row, count, iterations, block))
+            left[block * row.threads : (block + 1) * row.threads] = _sums(
+                row, a, _starts(row, count, iterations, block)
+            )
         return left.reshape(-1).view(np.uint8)
 
     return Case({"out": out, "in": a, "in2": b}, values, expected)
@@ -214,7 +237,9 @@ def _sums(row: CudaRow, elements: Array, starts: list[int]) -> Array:
 def _mixable(count: int) -> Array:
     """Words whose halves are ordinary numbers in 16 bits, and so are they and their pairs in 32 and 64."""
     random = np.random.default_rng(3)
-    halves = random.integers(0, 1 << 10, size=(count, 8)) | random.choice([0x3C00, 0x4000, 0xBC00, 0xC000], size=(count, 8))
+    halves = random.integers(0, 1 << 10, size=(count, 8)) | random.choice(
+        [0x3C00, 0x4000, 0xBC00, 0xC000], size=(count, 8)
+    )
     return np.ascontiguousarray(halves.astype(np.uint16)).view(np.uint32)
 
 
@@ -253,18 +278,26 @@ def _mix_of_tensor_cores(row: CudaRow) -> Case:
     count, kind = 5 * row.tile, str(row.dtype)
     random = np.random.default_rng(7)
     values = random.integers(-8, 9, size=(count, 8)).astype(np.float64) / 8
-    elements = np.stack([fragments.encode(kind, values[:, 2 * word : 2 * word + 2]) for word in range(4)], axis=1).astype(np.uint32)
+    elements = np.stack(
+        [fragments.encode(kind, values[:, 2 * word : 2 * word + 2]) for word in range(4)], axis=1
+    ).astype(np.uint32)
     small = random.integers(-2, 3, size=(32, 8)).astype(np.float64)
-    tiles = np.stack([fragments.encode(kind, small[:, 2 * word : 2 * word + 2]) for word in range(4)], axis=1).astype(np.uint32)
+    tiles = np.stack([fragments.encode(kind, small[:, 2 * word : 2 * word + 2]) for word in range(4)], axis=1).astype(
+        np.uint32
+    )
     left_of = _multiplied(kind, elements, tiles, int(row.symbol.rpartition("_")[2]))
     out = np.full((row.threads * BLOCKS, 4), 0xFFFFFFFF, dtype=np.uint32)
 
     def expected(iterations: int, block: int) -> Array:
         left = out.copy()
-        left[block * row.threads : (block + 1) * row.threads] = _sums(row, left_of, _starts(row, count, iterations, block))
+        left[block * row.threads : (block + 1) * row.threads] = _sums(
+            row, left_of, _starts(row, count, iterations, block)
+        )
         return left.reshape(-1).view(np.uint8)
 
-    return Case({"out": out, "in": elements, "in2": tiles}, {"count": count, "first": row.tile, "step": 2 * row.tile}, expected)
+    return Case(
+        {"out": out, "in": elements, "in2": tiles}, {"count": count, "first": row.tile, "step": 2 * row.tile}, expected
+    )
 
 
 def _mix(row: CudaRow, kind: str) -> Case:
@@ -278,13 +311,19 @@ def _mix(row: CudaRow, kind: str) -> Case:
 
     def expected(iterations: int, block: int) -> Array:
         left = out.copy()
-        left[block * row.threads : (block + 1) * row.threads] = _sums(row, turned, _starts(row, count, iterations, block))
+        left[block * row.threads : (block + 1) * row.threads] = _sums(
+            row, turned, _starts(row, count, iterations, block)
+        )
         return left.reshape(-1).view(np.uint8)
 
     pair = [[1.0], [-1.0]] if kind in ("f32", "f64") else [[1.0, 1.0], [-1.0, -1.0]]
     bits = fragments.encode(kind, np.array(pair).reshape(-1) if kind in ("f32", "f64") else np.array(pair))
     factors = bits if kind == "f64" else bits.astype(np.uint32)
-    return Case({"out": out, "in": elements, "in2": factors}, {"count": count, "first": row.tile, "step": 2 * row.tile}, expected)
+    return Case(
+        {"out": out, "in": elements, "in2": factors},
+        {"count": count, "first": row.tile, "step": 2 * row.tile},
+        expected,
+    )
 
 
 def _chase(row: CudaRow, kind: str) -> Case:
@@ -310,7 +349,10 @@ def _launch(row: CudaRow, kind: str) -> Case:
         flag = np.array([1, 0], dtype=np.uint32)
         released = np.array([1, 0], dtype=np.uint32)
         return Case(
-            {"out": np.zeros(2, dtype=np.uint32), "flag": flag}, {"timeout_ns": 200}, lambda _, __: released.view(np.uint8), operand="flag"
+            {"out": np.zeros(2, dtype=np.uint32), "flag": flag},
+            {"timeout_ns": 200},
+            lambda _, __: released.view(np.uint8),
+            operand="flag",
         )
     if row.symbol == "ticks":
         return Case(

@@ -1,6 +1,7 @@
 """FLOP and bytes of every kernel by target, counted by the PTX machine: what the fake driver takes its rates from.
 
-``python -m ptx.counts sm_90a ..`` (in ``tests/``) prints them as JSON; ``tests/data/ptx_counts.json`` keeps them for machines without nvcc.
+``python -m ptx.counts sm_90a ..`` (in ``tests/``) prints them as JSON; ``tests/data/ptx_counts.json`` keeps them for
+machines without nvcc.
 """
 
 from __future__ import annotations
@@ -33,4 +34,6 @@ def kept(target: str) -> dict[str, dict[str, int]]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps({target: counted(target) for target in sys.argv[1:] or TARGETS}, indent=0, sort_keys=True) + "\n")
+    sys.stdout.write(
+        json.dumps({target: counted(target) for target in sys.argv[1:] or TARGETS}, indent=0, sort_keys=True) + "\n"
+    )

@@ -18,7 +18,9 @@ def _small(bits: Array, exponent_bits: int, mantissa_bits: int) -> Array:
     bias = 2 ** (exponent_bits - 1) - 1
     exponent, mantissa = bits >> mantissa_bits & (2**exponent_bits - 1), bits & (2**mantissa_bits - 1)
     size = np.where(
-        exponent == 0, mantissa * 2.0 ** (1 - bias - mantissa_bits), (1 + mantissa / 2**mantissa_bits) * 2.0 ** (exponent - bias)
+        exponent == 0,
+        mantissa * 2.0 ** (1 - bias - mantissa_bits),
+        (1 + mantissa / 2**mantissa_bits) * 2.0 ** (exponent - bias),
     )
     return np.where(bits >> (exponent_bits + mantissa_bits) & 1, -size, size)
 
@@ -35,7 +37,12 @@ def decode(kind: str, bits: Array) -> Array:
     if kind in ("f16", "f16x2"):
         return words.view(np.float16).reshape(-1, 2).astype(np.float64)
     if kind in ("bf16", "bf16x2"):
-        return (words.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32).reshape(-1, 2).astype(np.float64)
+        return (
+            (words.view(np.uint16).astype(np.uint32) << np.uint32(16))
+            .view(np.float32)
+            .reshape(-1, 2)
+            .astype(np.float64)
+        )
     lanes = words.view(np.uint8).reshape(-1, 4)
     if kind == "e2m1":
         return _small(np.stack([lanes & 15, lanes >> 4], axis=-1).reshape(-1, 8), 2, 1)
@@ -144,7 +151,9 @@ def multiply(opcode: str, a: list[Array], b: list[Array], c: list[Array]) -> lis
     sums = np.concatenate([decode(accumulator, word).reshape(len(c[0]), -1) for word in c], axis=1)
     product = left @ right
     places = [_places_c(i) for i in range(sums.shape[1])]
-    result = np.stack([sums[:, i] + product[:, row, column].reshape(-1) for i, (row, column) in enumerate(places)], axis=1)
+    result = np.stack(
+        [sums[:, i] + product[:, row, column].reshape(-1) for i, (row, column) in enumerate(places)], axis=1
+    )
     if accumulator == "f16":
         return [encode("f16", result[:, at : at + 2]) for at in range(0, result.shape[1], 2)]
     return [encode(accumulator, result[:, i]) for i in range(result.shape[1])]

@@ -127,9 +127,19 @@ class Machine:
             if self.units.groups or self.units.open_group:
                 self._finished(word)
             return self.registers[word]
-        fixed = {"%tid.x": self.lane, "%ctaid.x": self.block, "%ntid.x": self.threads, "%nctaid.x": self.blocks, "%smid": 0}
+        fixed = {
+            "%tid.x": self.lane,
+            "%ctaid.x": self.block,
+            "%ntid.x": self.threads,
+            "%nctaid.x": self.blocks,
+            "%smid": 0,
+        }
         if word in fixed:
-            return np.full(self.threads, fixed[word], dtype=np.uint64) if np.isscalar(fixed[word]) else self.lane.astype(np.uint64)
+            return (
+                np.full(self.threads, fixed[word], dtype=np.uint64)
+                if np.isscalar(fixed[word])
+                else self.lane.astype(np.uint64)
+            )
         if word in ("%globaltimer", "%clock64"):
             return np.full(self.threads, self.clock, dtype=np.uint64)
         if word in self.names:
@@ -275,7 +285,10 @@ def _multiply_add(m: Machine, s: Statement, lanes: Array) -> None:
 
 
 def _dot(m: Machine, s: Statement, lanes: Array) -> None:
-    a, b = (np.ascontiguousarray(m.value(word).astype(np.uint32)).view(np.int8).reshape(-1, 4).astype(np.int64) for word in s.operands[1:3])
+    a, b = (
+        np.ascontiguousarray(m.value(word).astype(np.uint32)).view(np.int8).reshape(-1, 4).astype(np.int64)
+        for word in s.operands[1:3]
+    )
     total = (a * b).sum(axis=1) + _signed(m.value(s.operands[3]), 32)
     m.put(s.operands[0], total.view(np.uint64) & LOW, lanes)
     m.counts["flop"] += 8 * int(lanes.sum())

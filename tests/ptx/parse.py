@@ -31,7 +31,20 @@ class Kernel:
     labels: dict[str, int] = field(default_factory=dict)
 
 
-_SIZES = {"b8": 1, "u8": 1, "u16": 2, "b16": 2, "u32": 4, "b32": 4, "s32": 4, "f32": 4, "u64": 8, "b64": 8, "s64": 8, "f64": 8}
+_SIZES = {
+    "b8": 1,
+    "u8": 1,
+    "u16": 2,
+    "b16": 2,
+    "u32": 4,
+    "b32": 4,
+    "s32": 4,
+    "f32": 4,
+    "u64": 8,
+    "b64": 8,
+    "s64": 8,
+    "f64": 8,
+}
 _VARIABLE = re.compile(r"\.shared\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?\s*;")
 
 
@@ -75,7 +88,9 @@ def _read(kernel: Kernel, body: str) -> None:
             end = _closing(body, at)
             for declared in re.findall(r"\.reg\s+\.\w+\s+%?([\w$]+)\s*;", body[at:end]):
                 names[declared] = names["%" + declared] = f"{declared}@{made}"
-            names |= {label: f"{label}@{made}" for label in re.findall(r"(?:^|[\s{;])([A-Za-z_]\w*):(?!:)", body[at:end])}
+            names |= {
+                label: f"{label}@{made}" for label in re.findall(r"(?:^|[\s{;])([A-Za-z_]\w*):(?!:)", body[at:end])
+            }
             scopes.append(names)
             at += 1
         elif body[at] == "}":

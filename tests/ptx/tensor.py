@@ -1,8 +1,9 @@
 """The asynchronous units of the PTX machine: wgmma, tcgen05, bulk copies and mbarriers, from the PTX ISA's tables.
 
-Everything happens at once, in the order of issue: what a GPU may reorder is not proven here. The rules that make an order visible are
-checked: registers fenced before wgmma and not read before its group is waited for, shared memory fenced before another proxy reads it,
-barriers that count arrivals and bytes, tensor memory reached by each warp in its own lanes.
+Everything happens at once, in the order of issue: what a GPU may reorder is not proven here. The rules that make an
+order visible are checked: registers fenced before wgmma and not read before its group is waited for, shared memory
+fenced before another proxy reads it, barriers that count arrivals and bytes, tensor memory reached by each warp in its
+own lanes.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def _multiply(m: Machine, s: Statement) -> None:
     if registers:
         held = [m.value(name) for name in registers]
         # A warp's 16 rows are laid out as the A of mma.sync with the same bytes a row.
-        parts = [fragments.matrix_a((16, 8, depth), kind, [word[32 * w : 32 * w + 32] for word in held]) for w in range(4)]
+        parts = [
+            fragments.matrix_a((16, 8, depth), kind, [word[32 * w : 32 * w + 32] for word in held]) for w in range(4)
+        ]
         a = np.concatenate(parts)
     else:
         a = _tile(m, int(m.value(s.operands[1])[0]), rows, kind, blackwell=False)
@@ -141,7 +144,10 @@ def _reach(m: Machine, s: Statement, lanes: Array, *, reads: bool) -> None:
     names = [name.strip() for name in s.operands[0 if reads else 1].strip("{}").split(",")]
     addresses = m.address(s.operands[1 if reads else 0])
     thread = np.arange(m.threads)
-    _refuse((addresses[lanes] >> 16 != (thread[lanes] // 32 % 4) * 32).any(), "a warp reaches for tensor memory of another warp's lanes")
+    _refuse(
+        (addresses[lanes] >> 16 != (thread[lanes] // 32 % 4) * 32).any(),
+        "a warp reaches for tensor memory of another warp's lanes",
+    )
     column = addresses & 0xFFFF
     _refuse((column[lanes] + len(names) > m.units.columns).any(), "tensor memory beyond what was allocated")
     for j, name in enumerate(names):
@@ -166,7 +172,9 @@ def _tensor_multiply(m: Machine, s: Statement, lanes: Array) -> None:
     held = m.units.tensor[:rows, where : where + columns]
     old = fragments.decode(accumulator, held.reshape(-1)).reshape(rows, columns)
     adds = bool(m.value(s.operands[4])[at])
-    held[:] = fragments.encode(accumulator, ((old if adds else 0) + np.einsum("ik,jk->ij", a, b)).reshape(-1)).reshape(rows, columns)
+    held[:] = fragments.encode(accumulator, ((old if adds else 0) + np.einsum("ik,jk->ij", a, b)).reshape(-1)).reshape(
+        rows, columns
+    )
     m.counts["flop"] += 2 * rows * columns * _DEPTH[kind]
 
 

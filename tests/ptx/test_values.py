@@ -40,7 +40,9 @@ def test_addresses_and_times_are_what_they_must_be(row: CudaRow) -> None:
     [
         row
         for row in EXACT
-        if "random" in row.operands and row.family in ("plain", "mma", "wgmma", "tcgen05") and row.dtype not in ("i32", "i8")
+        if "random" in row.operands
+        and row.family in ("plain", "mma", "wgmma", "tcgen05")
+        and row.dtype not in ("i32", "i8")
     ],
     ids=name,
 )
@@ -101,7 +103,12 @@ def test_no_kernel_is_left_out() -> None:
     ("symbol", "old", "new", "says"),
     [
         ("wgmma_f16_m64n256k16_ss", _VOLATILE.format("wgmma.fence.sync.aligned;"), "", "after the last wgmma.fence"),
-        ("wgmma_f16_m64n256k16_ss", _VOLATILE.format("wgmma.wait_group.sync.aligned 0;"), "", "before its wgmma was waited for"),
+        (
+            "wgmma_f16_m64n256k16_ss",
+            _VOLATILE.format("wgmma.wait_group.sync.aligned 0;"),
+            "",
+            "before its wgmma was waited for",
+        ),
         ("wgmma_f16_m64n256k16_ss", _VOLATILE.format("fence.proxy.async.shared::cta;"), "", "was not fenced"),
         ("tcgen05_f16_m128n256k16", "((threadIdx.x & ~31u) << 16)", "0", "another warp's lanes"),
         ("tcgen05_f16_m128n256k16", _VOLATILE.format("fence.proxy.async.shared::cta;"), "", "was not fenced"),

@@ -17,7 +17,8 @@ import microbench
 
 KERNELS = SOURCES / "cuda" / "kernels"
 FLAGS = ("-O3", "-std=c++17", "-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage,-Werror")
-# How ptxas announces that it serialised wgmma, or made room for accumulators that are touched between products; -Werror lets both pass.
+# How ptxas announces that it serialised wgmma, or made room for accumulators that are touched between products; -Werror
+# lets both pass.
 ADVICE = re.compile(r"Potential Performance Loss|warpgroup\.\w+ is injected")
 
 
@@ -40,7 +41,9 @@ def kept() -> Path:
     return folder
 
 
-def compiled(source: str, target: str, form: str = "cubin", flags: tuple[str, ...] = FLAGS, *, advice: bool = True) -> Path:
+def compiled(
+    source: str, target: str, form: str = "cubin", flags: tuple[str, ...] = FLAGS, *, advice: bool = True
+) -> Path:
     """The cubin (or PTX) of a source text for a target; fails with what the compiler said, its advice included if that counts."""
     key = hashlib.sha256("\0".join((source, target, form, *flags, nvcc() or "", str(advice))).encode()).hexdigest()[:20]
     out = kept() / f"{key}.{form}"
@@ -50,7 +53,10 @@ def compiled(source: str, target: str, form: str = "cubin", flags: tuple[str, ..
             text.write_text(source)
             made = Path(folder) / f"kernel.{form}"
             done = subprocess.run(
-                ["nvcc", f"-{form}", f"-arch={target}", *flags, "-o", str(made), str(text)], capture_output=True, text=True, check=False
+                ["nvcc", f"-{form}", f"-arch={target}", *flags, "-o", str(made), str(text)],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             said = done.stdout + done.stderr
             if done.returncode or (advice and ADVICE.search(said)):

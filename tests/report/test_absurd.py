@@ -28,7 +28,9 @@ from microbench.records.dtypes import DTYPES
 from microbench.report import html, markdown, plots, terminal
 
 RATES = st.one_of(st.floats(1e-300, 1e300), st.floats(1e6, 1e16))
-WORDS = st.text(max_size=30).filter(lambda text: all(ord(letter) >= 32 and not 0xD800 <= ord(letter) < 0xE000 for letter in text))
+WORDS = st.text(max_size=30).filter(
+    lambda text: all(ord(letter) >= 32 and not 0xD800 <= ord(letter) < 0xE000 for letter in text)
+)
 SIZES = st.integers(1, 2**62)
 SOME_LEVEL = st.sampled_from(LEVELS)
 
@@ -120,9 +122,13 @@ def characterisations() -> st.SearchStrategy[Characterisation]:
         name=WORDS,
         arch=WORDS,
         base_clock_hz=st.none() | RATES,
-        levels=st.lists(st.builds(MemoryLevel, name=SOME_LEVEL, capacity_bytes=st.none() | SIZES), max_size=3).map(tuple),
+        levels=st.lists(st.builds(MemoryLevel, name=SOME_LEVEL, capacity_bytes=st.none() | SIZES), max_size=3).map(
+            tuple
+        ),
     )
-    facts = st.dictionaries(WORDS, st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), WORDS), max_size=3)
+    facts = st.dictionaries(
+        WORDS, st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=True), WORDS), max_size=3
+    )
     finding = st.builds(
         Finding,
         code=st.sampled_from(("steal", "not-converged")),
@@ -154,7 +160,10 @@ def test_absurd_but_valid_characterisations_are_written_without_error(absurd: Ch
 
 # Drawing is slow and a failure says enough as it is: no shrinking.
 @settings(
-    max_examples=12, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate), suppress_health_check=[HealthCheck.too_slow]
+    max_examples=12,
+    deadline=None,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(characterisations())
 def test_absurd_but_valid_characterisations_are_drawn_without_error(absurd: Characterisation) -> None:

@@ -18,12 +18,19 @@ def test_every_family_has_a_line_with_its_own_median_error_and_rows() -> None:
     assert "400.0 %, 2" in texts
     assert "90.0 %, 1" in texts
     # 4 of 6 within a factor of 1.25; the median of 10, 10, 20, 0, 800 and 90 %.
-    assert any("6 operators: median error 15.0 %, 67 % within a factor of 1.25" in text.get_text() for text in together.texts)
+    assert any(
+        "6 operators: median error 15.0 %, 67 % within a factor of 1.25" in text.get_text() for text in together.texts
+    )
 
 
 def test_families_are_told_apart_by_place_and_not_by_colour() -> None:
     made = calibration.figure(MEASURED, MEASURED * RATIO, FAMILIES)
-    colours = {tuple(np.round(colour[:3], 3)) for ax in made.axes for points in ax.collections[1:] for colour in points.get_facecolor()}
+    colours = {
+        tuple(np.round(colour[:3], 3))
+        for ax in made.axes
+        for points in ax.collections[1:]
+        for colour in points.get_facecolor()
+    }
     assert len(colours) == 1
 
 

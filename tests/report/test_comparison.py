@@ -13,11 +13,17 @@ from microbench.report.comparison import as_github, as_json, readable, show, sum
 
 def ceiling(name: str, rate: float, dtype: str) -> Ceiling:
     estimate = Estimate(value=rate, low=rate, high=rate, basis="fake")
-    return Ceiling(name=name, measures="compute", backend="native", case=name, dtype=dtype, rate=estimate, converged=True)
+    return Ceiling(
+        name=name, measures="compute", backend="native", case=name, dtype=dtype, rate=estimate, converged=True
+    )
 
 
 def characterisation(rate: float, *extra: str) -> Characterisation:
-    rows = (ceiling("fma.f32", rate, "f32"), ceiling("dot.i8", 4e12, "i8"), *(ceiling(name, 1e9, "f64") for name in extra))
+    rows = (
+        ceiling("fma.f32", rate, "f32"),
+        ceiling("dot.i8", 4e12, "i8"),
+        *(ceiling(name, 1e9, "f64") for name in extra),
+    )
     cost = Cost(name="launch", seconds=Estimate(value=4e-6, low=4e-6, high=4e-6, basis="fake"))
     device = Device(id="1", kind="cpu", name="Fake", arch="fake")
     return Characterisation(schema="1.0", device=device, environment=None, plan=None, ceilings=rows, costs=(cost,))
@@ -47,7 +53,12 @@ def test_a_terminal_shows_the_verdict_on_each_kind_and_then_only_what_changed(wi
 
 
 def test_a_terminal_says_that_nothing_changed() -> None:
-    text = shown(compare(characterisation(1e9, *(f"row{i}" for i in range(9))), characterisation(1e9, *(f"row{i}" for i in range(9)))), 100)
+    text = shown(
+        compare(
+            characterisation(1e9, *(f"row{i}" for i in range(9))), characterisation(1e9, *(f"row{i}" for i in range(9)))
+        ),
+        100,
+    )
     assert "No row changed by more than noise" in text
     assert "7 rows not shown are the same" in text
 

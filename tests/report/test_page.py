@@ -70,7 +70,17 @@ def test_the_page_needs_nothing_from_outside(name: str, request: pytest.FixtureR
 
 def test_the_page_has_every_section(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
     ids = set(parsed(html.render(fake_cpu)).ids)
-    assert {"summary", "roofline", "memory", "latency", "ceilings", "operators", "findings", "environment", "method"} <= ids
+    assert {
+        "summary",
+        "roofline",
+        "memory",
+        "latency",
+        "ceilings",
+        "operators",
+        "findings",
+        "environment",
+        "method",
+    } <= ids
     assert "side" in parsed(html.render(fake_cuda)).ids
 
 
@@ -102,11 +112,15 @@ def test_colours_of_pictures_follow_the_page(fake_cpu: Characterisation) -> None
 
 
 @pytest.mark.parametrize("name", ["fake_cpu", "fake_cuda", "bare"])
-def test_the_markdown_is_as_kept(name: str, request: pytest.FixtureRequest, file_regression: FileRegressionFixture) -> None:
+def test_the_markdown_is_as_kept(
+    name: str, request: pytest.FixtureRequest, file_regression: FileRegressionFixture
+) -> None:
     file_regression.check(markdown.render(request.getfixturevalue(name)), extension=".md", encoding="utf-8")
 
 
-def test_markdown_rows_have_as_many_cells_as_their_heading(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
+def test_markdown_rows_have_as_many_cells_as_their_heading(
+    fake_cpu: Characterisation, fake_cuda: Characterisation
+) -> None:
     for characterisation in (fake_cpu, fake_cuda):
         for block in markdown.render(characterisation).split("\n\n"):
             if block.startswith("|"):
@@ -132,7 +146,8 @@ def test_interval_widths_of_operator_families_are_those_that_predictions_have() 
         fits=Fits(operators=(fit, replace(fit, quantile=None, cache="cold"))),
     )
     hot, cold = fits.fit_rows(held)
-    # e^(2.5 x 0.04) and e^(5 x 0.04), then with the spread hypot(0.04, 0.03) far off: not the standardised residuals as per cent.
+    # e^(2.5 x 0.04) and e^(5 x 0.04), then with the spread hypot(0.04, 0.03) far off: not the standardised residuals as
+    # per cent.
     assert (hot.near, hot.far) == ("± 11 to 22 %", "± 13 to 28 %")
     assert (hot.compute, hot.memory) == ("459 GFLOP/s", "8.20 GB/s")
     assert (cold.family, cold.near) == ("pooling, cold", "none")
@@ -210,10 +225,17 @@ def test_every_published_figure_names_its_source_below_the_table(fake_cuda: Char
 
 def test_text_contrasts_with_the_page_in_the_light_and_in_the_dark() -> None:
     sheet = (Path(html.__file__).parent / "templates" / "page.html.jinja").read_text(encoding="utf-8")
-    themes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", body)) for body in re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)]
+    themes = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", body))
+        for body in re.findall(r":root \{(.*?)\}", sheet, re.DOTALL)
+    ]
     assert len(themes) == 2
     for colours in themes:
-        for name in ("ink", "muted", *(name for value, name in style.VARIABLES.items() if value in style.DTYPE_COLOURS.values())):
+        for name in (
+            "ink",
+            "muted",
+            *(name for value, name in style.VARIABLES.items() if value in style.DTYPE_COLOURS.values()),
+        ):
             assert min(contrast(colours[name], colours[behind]) for behind in ("page", "paper")) >= 4.5, name
 
 
@@ -231,8 +253,22 @@ def contrast(one: str, other: str) -> float:
 
 def test_words_in_the_names_of_ceilings_are_explained(fake_cuda: Characterisation) -> None:
     one = next(row for row in fake_cuda.ceilings if row.measures == "compute")
-    spoken = ("v512", "v128_nt", "rep", "amx", "vex256", "m64n256k16.ss", "m16n8k8.legacy", "half2", "u8", "bulk", "h2d.pinned")
-    held = replace(fake_cuda, ceilings=tuple(replace(one, name=word, variant=word, case=f"{word}[]@1") for word in spoken))
+    spoken = (
+        "v512",
+        "v128_nt",
+        "rep",
+        "amx",
+        "vex256",
+        "m64n256k16.ss",
+        "m16n8k8.legacy",
+        "half2",
+        "u8",
+        "bulk",
+        "h2d.pinned",
+    )
+    held = replace(
+        fake_cuda, ceilings=tuple(replace(one, name=word, variant=word, case=f"{word}[]@1") for word in spoken)
+    )
     listed = " ".join(name for name, _ in words.explained([row for group in view.groups(held) for row in group.rows]))
     for variant in spoken:
         for word in re.split(r"[._]", variant):
@@ -242,9 +278,13 @@ def test_words_in_the_names_of_ceilings_are_explained(fake_cuda: Characterisatio
 
 
 def test_a_first_touch_is_a_cost_although_it_has_a_working_set(fake_cpu: Characterisation) -> None:
-    sheet = replace(fake_cpu.sheets[0], name="first_touch", measures="cost", says="touches one page that was never used")
+    sheet = replace(
+        fake_cpu.sheets[0], name="first_touch", measures="cost", says="touches one page that was never used"
+    )
     touched = Cost(
-        name="first_touch.4k", seconds=Estimate(value=7e-7, low=7e-7, high=8e-7), case="first_touch[pages=4k;working_set=16777216]@1"
+        name="first_touch.4k",
+        seconds=Estimate(value=7e-7, low=7e-7, high=8e-7),
+        case="first_touch[pages=4k;working_set=16777216]@1",
     )
     held = replace(fake_cpu, sheets=(*fake_cpu.sheets, sheet), costs=(*fake_cpu.costs, touched))
     assert touched in view.ladder(held)
@@ -270,4 +310,6 @@ def test_a_page_without_a_roofline_says_why_instead_of_drawing_empty_axes(fake_c
 
 def test_a_card_of_which_nobody_published_is_not_called_normal(fake_cuda: Characterisation) -> None:
     assert ">Is this card normal?<" not in html.render(fake_cuda)
-    assert ">Is this card normal?<" in html.render(replace(fake_cuda, device=replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3")))
+    assert ">Is this card normal?<" in html.render(
+        replace(fake_cuda, device=replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3"))
+    )

@@ -18,7 +18,9 @@ NAMES: tuple[plots.PlotName, ...] = ("roofline", "working-set", "latency", "comp
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_picture_of_the_fake_is_a_png_with_something_on_it(name: plots.PlotName, fake_cpu: Characterisation) -> None:
+def test_every_picture_of_the_fake_is_a_png_with_something_on_it(
+    name: plots.PlotName, fake_cpu: Characterisation
+) -> None:
     made = plots.figure(name, fake_cpu)
     assert made is not None
     canvas = made.canvas
@@ -46,7 +48,14 @@ def test_the_roofline_carries_numbers_units_and_ridge_points(fake_cpu: Character
 
 def test_the_working_set_curve_names_levels_found_and_advertised(fake_cpu: Characterisation) -> None:
     drawn = plots.svg("working-set", fake_cpu) or ""
-    for label in (">L3 35.75 MiB<", "24.0 GB/s", "25.0 ns", ">2 threads<", ">small pages<", "read.f32.avx512, huge pages"):
+    for label in (
+        ">L3 35.75 MiB<",
+        "24.0 GB/s",
+        "25.0 ns",
+        ">2 threads<",
+        ">small pages<",
+        "read.f32.avx512, huge pages",
+    ):
         assert label in drawn
 
 
@@ -80,7 +89,11 @@ def test_the_roofline_can_be_drawn_into_axes_of_the_callers(fake_cpu: Characteri
 def test_labels_right_of_the_roofline_do_not_overlap(fake_cpu: Characterisation) -> None:
     made = plots.figure("roofline", fake_cpu)
     assert made is not None
-    boxes = [text.get_window_extent() for text in made.axes[0].texts if "LOP/s" in text.get_text() or "TOP/s" in text.get_text()]
+    boxes = [
+        text.get_window_extent()
+        for text in made.axes[0].texts
+        if "LOP/s" in text.get_text() or "TOP/s" in text.get_text()
+    ]
     assert len(boxes) >= 4
     assert not any(a.overlaps(b) for index, a in enumerate(boxes) for b in boxes[:index])
     assert all(box.x1 <= made.bbox.width for box in boxes)
@@ -150,11 +163,16 @@ def test_operations_and_unlike_units_keep_their_own_labels() -> None:
 
 
 @pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
-def test_a_gpus_working_set_curve_has_no_labels_on_each_other(layout: style.Layout, fake_cuda: Characterisation) -> None:
+def test_a_gpus_working_set_curve_has_no_labels_on_each_other(
+    layout: style.Layout, fake_cuda: Characterisation
+) -> None:
     made = plots.figure("working-set", of_gpu(fake_cuda), layout)
     assert made is not None
     texts = [text for ax in made.axes for text in ax.texts if "iB" in text.get_text()]
-    assert [text.get_text() for text in texts] == ["L1 256 KiB", "L2 50 MiB, L3 55 MiB"]  # no stream rests in shared memory
+    assert [text.get_text() for text in texts] == [
+        "L1 256 KiB",
+        "L2 50 MiB, L3 55 MiB",
+    ]  # no stream rests in shared memory
     boxes = [text.get_window_extent() for text in texts]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
@@ -166,18 +184,31 @@ def test_a_gpus_working_set_curve_speaks_of_the_device_and_not_of_threads(fake_c
 
 
 def with_library(characterisation: Characterisation, share: float) -> Characterisation:
-    rows = [row for row in characterisation.ceilings if (row.measures, row.dtype, row.mode) == ("compute", "f32", "peak")]
+    rows = [
+        row for row in characterisation.ceilings if (row.measures, row.dtype, row.mode) == ("compute", "f32", "peak")
+    ]
     peak = max(rows, key=lambda row: row.rate.value)
     rate = Estimate(value=share * peak.rate.value, low=share * peak.rate.value, high=share * peak.rate.value)
     fast = replace(
-        peak, name="gemm", unit=None, variant=None, backend="torch", mode="library", rate=rate, nominal=None, typical=None, case="gemm[]@2"
+        peak,
+        name="gemm",
+        unit=None,
+        variant=None,
+        backend="torch",
+        mode="library",
+        rate=rate,
+        nominal=None,
+        typical=None,
+        case="gemm[]@2",
     )
     other = replace(fast, dtype="f64", rate=replace(rate, value=rate.low * 0.5, low=rate.low * 0.5), case="gemm64[]@2")
     return replace(characterisation, ceilings=(other, *characterisation.ceilings, fast))
 
 
 @pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
-def test_a_file_of_library_rates_alone_keeps_its_roofs_in_every_layout(fake_cpu: Characterisation, layout: style.Layout) -> None:
+def test_a_file_of_library_rates_alone_keeps_its_roofs_in_every_layout(
+    fake_cpu: Characterisation, layout: style.Layout
+) -> None:
     made = with_library(fake_cpu, 0.5)
     alone = tuple(row for row in made.ceilings if row.measures != "compute" or row.mode == "library")
     drawn = plots.figure("roofline", replace(made, ceilings=alone), layout)
@@ -199,7 +230,11 @@ def test_bars_show_the_headline_threads_only(fake_cpu: Characterisation) -> None
     made = plots.figure("compute", fake_cpu)
     assert made is not None
     labels = [label.get_text() for label in made.axes[0].get_yticklabels()]
-    assert len(labels) == len(set(labels)) == len({row.name for row in fake_cpu.ceilings if row.measures == "compute" and row.threads == 2})
+    assert (
+        len(labels)
+        == len(set(labels))
+        == len({row.name for row in fake_cpu.ceilings if row.measures == "compute" and row.threads == 2})
+    )
 
 
 def test_the_thin_roofs_hold_the_library_of_the_main_dtype(fake_cpu: Characterisation) -> None:
@@ -208,7 +243,9 @@ def test_the_thin_roofs_hold_the_library_of_the_main_dtype(fake_cpu: Characteris
 
 
 @pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
-def test_labels_along_slopes_stand_between_the_axis_and_the_first_point(layout: style.Layout, fake_cpu: Characterisation) -> None:
+def test_labels_along_slopes_stand_between_the_axis_and_the_first_point(
+    layout: style.Layout, fake_cpu: Characterisation
+) -> None:
     made = plots.figure("roofline", fake_cpu, layout)
     assert made is not None
     ax = made.axes[0]
@@ -227,7 +264,9 @@ def test_names_of_curves_stand_clear_of_the_names_of_levels(layout: style.Layout
     assert made is not None
     for ax in made.axes:
         levels = [text.get_window_extent() for text in ax.texts if "\n" in text.get_text()]
-        curves = [text.get_window_extent() for text in ax.texts if text.get_text().endswith(("pages", "thread", "threads"))]
+        curves = [
+            text.get_window_extent() for text in ax.texts if text.get_text().endswith(("pages", "thread", "threads"))
+        ]
         assert levels
         assert curves
         assert not any(level.overlaps(curve) for level in levels for curve in curves)
@@ -259,7 +298,9 @@ def test_labels_of_axes_are_whole(name: plots.PlotName, layout: style.Layout, fa
 def test_a_roofline_of_two_ceilings_has_ticks_to_read_it_by(layout: style.Layout, fake_cpu: Characterisation) -> None:
     peak = next(row for row in fake_cpu.ceilings if (row.name, row.threads) == ("fma.f32.avx512", 2))
     read = next(row for row in fake_cpu.ceilings if (row.level, row.access, row.threads) == ("L1", "read", 2))
-    made = plots.figure("roofline", replace(fake_cpu, ceilings=(peak, read), fits=replace(fake_cpu.fits, rooflines=())), layout)
+    made = plots.figure(
+        "roofline", replace(fake_cpu, ceilings=(peak, read), fits=replace(fake_cpu.fits, rooflines=())), layout
+    )
     assert made is not None
     made.draw_without_rendering()
     ax = made.axes[0]

@@ -25,11 +25,17 @@ def only(characterisation: Characterisation, *ceilings: Ceiling) -> Characterisa
 
 
 def like(ceiling: Ceiling, value: float, **changes: Any) -> Ceiling:
-    return replace(ceiling, rate=Estimate(value=value, low=value, high=value), **{"nominal": None, "advertised": None, **changes})
+    return replace(
+        ceiling, rate=Estimate(value=value, low=value, high=value), **{"nominal": None, "advertised": None, **changes}
+    )
 
 
 def burst(characterisation: Characterisation, dtype: str) -> Ceiling:
-    return next(row for row in characterisation.ceilings if row.dtype == dtype and row.mode == "peak" and row.measures == "compute")
+    return next(
+        row
+        for row in characterisation.ceilings
+        if row.dtype == dtype and row.mode == "peak" and row.measures == "compute"
+    )
 
 
 def test_gpu_rows_stand_side_by_side_with_published_figures(fake_cuda: Characterisation) -> None:
@@ -70,7 +76,9 @@ def test_plain_and_tensor_cores_and_accumulators_have_rows_of_their_own(fake_cud
 
 def test_scalar_code_on_every_lane_is_what_others_publish_as_vector(fake_cuda: Characterisation) -> None:
     held = only(fake_cuda, like(burst(fake_cuda, "f32"), 59e12, unit="scalar", accumulator=None))
-    (row,) = side.side_rows(held, [replace(LIBRARY, dtype="f32", unit="vector", accumulator=None, mode="peak", value=59.1e12)])
+    (row,) = side.side_rows(
+        held, [replace(LIBRARY, dtype="f32", unit="vector", accumulator=None, mode="peak", value=59.1e12)]
+    )
     assert (row.title, row.highest, row.normal) == ("f32 plain", "59.10", "100 %")
 
 
@@ -78,15 +86,36 @@ def test_every_access_that_somebody_published_is_held_against_its_like(fake_cuda
     read = next(row for row in fake_cuda.ceilings if (row.level, row.access) == ("DRAM", "read"))
     held = only(fake_cuda, like(read, 3.2e12), like(read, 2.9e12, access="copy"), like(read, 3e12, access="write"))
     theirs = [
-        replace(LIBRARY, measures="memory", dtype=None, unit=None, accumulator=None, mode="peak", level="DRAM", access=access, value=value)
+        replace(
+            LIBRARY,
+            measures="memory",
+            dtype=None,
+            unit=None,
+            accumulator=None,
+            mode="peak",
+            level="DRAM",
+            access=access,
+            value=value,
+        )
         for access, value in (("read", 3.2e12), ("copy", 2.9e12))
     ]
-    assert [(row.title, row.normal) for row in side.side_rows(held, theirs)] == [("DRAM read", "100 %"), ("DRAM copy", "100 %")]
+    assert [(row.title, row.normal) for row in side.side_rows(held, theirs)] == [
+        ("DRAM read", "100 %"),
+        ("DRAM copy", "100 %"),
+    ]
 
 
 def test_published_cycles_are_compared_at_the_clock_seen(fake_cuda: Characterisation) -> None:
     theirs = replace(
-        LIBRARY, measures="latency_cycles", value=300, mode="peak", dtype=None, unit=None, accumulator=None, level="L2", access=None
+        LIBRARY,
+        measures="latency_cycles",
+        value=300,
+        mode="peak",
+        dtype=None,
+        unit=None,
+        accumulator=None,
+        level="L2",
+        access=None,
     )
     held = replace(fake_cuda, ceilings=(like(burst(fake_cuda, "f32"), 1e12, clock_hz=1.5e9),))
     row = next(row for row in side.side_rows(held, [theirs]) if row.title == "L2 latency")
@@ -118,10 +147,22 @@ def test_columns_that_nobody_knows_anything_about_are_left_out(fake_cpu: Charact
 
 def test_launches_are_held_against_their_like(fake_cuda: Characterisation) -> None:
     theirs = [
-        replace(LIBRARY, measures="launch_s", value=value, mode="peak", dtype=None, unit=None, accumulator=None, access=access)
+        replace(
+            LIBRARY,
+            measures="launch_s",
+            value=value,
+            mode="peak",
+            dtype=None,
+            unit=None,
+            accumulator=None,
+            access=access,
+        )
         for access, value in (("plain", 2.5e-6), ("graph", 1.25e-6))
     ]
-    costs = [Cost(name=f"launch.{name}", seconds=Estimate(value=1e-6, low=1e-6, high=1e-6)) for name in ("period", "graph", "enqueue")]
+    costs = [
+        Cost(name=f"launch.{name}", seconds=Estimate(value=1e-6, low=1e-6, high=1e-6))
+        for name in ("period", "graph", "enqueue")
+    ]
     rows = side.side_rows(replace(fake_cuda, ceilings=(), costs=tuple(costs)), theirs)
     assert [(row.title, row.burst, row.normal) for row in rows] == [
         ("launch to launch", "1.00 µs", "40 %"),

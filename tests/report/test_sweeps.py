@@ -37,10 +37,23 @@ def test_the_curves_of_the_fake_have_all_sweep_points(fake_cpu: Characterisation
 
 def test_samples_alone_give_a_curve_at_the_rate_of_the_best_sample(bare: Characterisation) -> None:
     sheet = Sheet(
-        name="read.f32", measures="memory", backend="native", device_kind="cpu", says="Made up.", access="read", work=Work(bytes_read=64)
+        name="read.f32",
+        measures="memory",
+        backend="native",
+        device_kind="cpu",
+        says="Made up.",
+        access="read",
+        work=Work(bytes_read=64),
     )
     samples = [
-        Samples(case=f"read.f32[working_set={size}]@2", round=turn, started_s=0, iterations=1000, ns=(2000 + turn, 4000), count=2)
+        Samples(
+            case=f"read.f32[working_set={size}]@2",
+            round=turn,
+            started_s=0,
+            iterations=1000,
+            ns=(2000 + turn, 4000),
+            count=2,
+        )
         for size in SIZES
         for turn in (0, 1)
     ]
@@ -51,14 +64,20 @@ def test_samples_alone_give_a_curve_at_the_rate_of_the_best_sample(bare: Charact
 
 def test_chase_samples_give_seconds_per_load(bare: Characterisation) -> None:
     sheet = Sheet(name="chase", measures="latency", backend="native", device_kind="cpu", says="Made up.", loads=16)
-    samples = [Samples(case=f"chase[working_set={size}]@1", round=0, started_s=0, iterations=10, ns=(800,), count=1) for size in SIZES]
+    samples = [
+        Samples(case=f"chase[working_set={size}]@1", round=0, started_s=0, iterations=10, ns=(800,), count=1)
+        for size in SIZES
+    ]
     (curve,) = chases(replace(bare, sheets=(sheet,), samples=tuple(samples)))
     assert curve.points == tuple((size, pytest.approx(5e-9)) for size in SIZES)
 
 
 def test_a_few_points_are_no_sweep(bare: Characterisation) -> None:
     sheet = Sheet(name="chase", measures="latency", backend="native", device_kind="cpu", says="Made up.", loads=16)
-    samples = [Samples(case=f"chase[working_set={size}]@1", round=0, started_s=0, iterations=10, ns=(800,), count=1) for size in SIZES[:4]]
+    samples = [
+        Samples(case=f"chase[working_set={size}]@1", round=0, started_s=0, iterations=10, ns=(800,), count=1)
+        for size in SIZES[:4]
+    ]
     assert chases(replace(bare, sheets=(sheet,), samples=tuple(samples))) == ()
 
 
@@ -71,6 +90,8 @@ def test_level_cases_beside_a_sweep_are_no_curve_of_their_own(bare: Characterisa
 
 
 def test_curves_are_named_by_what_differs() -> None:
-    curves = [Curve(kernel="read", threads=threads, params={"pages": "huge", "streams": 4}, points=()) for threads in (1, 2)]
+    curves = [
+        Curve(kernel="read", threads=threads, params={"pages": "huge", "streams": 4}, points=()) for threads in (1, 2)
+    ]
     assert names(curves) == ("read, huge pages, 4 streams", ("1 thread", "2 threads"))
     assert names([]) == ("", ())

@@ -26,7 +26,9 @@ def test_the_terminal_report_is_as_kept(
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
-def test_no_line_is_wider_than_the_terminal(fake_cpu: Characterisation, fake_cuda: Characterisation, width: int) -> None:
+def test_no_line_is_wider_than_the_terminal(
+    fake_cpu: Characterisation, fake_cuda: Characterisation, width: int
+) -> None:
     for characterisation in (fake_cpu, fake_cuda):
         assert max(len(line) for line in printed(characterisation, width).splitlines()) <= width
 

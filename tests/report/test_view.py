@@ -37,10 +37,18 @@ def test_the_summary_has_five_lines_whatever_is_missing(
     fake_cpu: Characterisation, fake_cuda: Characterisation, bare: Characterisation
 ) -> None:
     for characterisation in (fake_cpu, fake_cuda, bare):
-        assert [line.about for line in summary.lines(characterisation)] == ["Device", "Compute", "Bandwidth", "Latency", "Trust"]
+        assert [line.about for line in summary.lines(characterisation)] == [
+            "Device",
+            "Compute",
+            "Bandwidth",
+            "Latency",
+            "Trust",
+        ]
 
 
-def test_the_summary_names_units_clock_and_what_the_library_reaches(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
+def test_the_summary_names_units_clock_and_what_the_library_reaches(
+    fake_cpu: Characterisation, fake_cuda: Characterisation
+) -> None:
     device, compute, bandwidth, _, trust = (line.says for line in summary.lines(fake_cpu))
     assert "2 cores, 24 GiB; clock seen 2.40 to 3.10 GHz" in device
     assert "library" not in compute
@@ -89,7 +97,12 @@ def test_numbers_have_as_many_digits_as_asked_for_after_rounding(value: float, s
 
 
 def test_seen_sizes_have_three_digits_and_no_exponent() -> None:
-    assert [units.size(value, 3) for value in (84_557_168, 1_047_552, 1_000_000, 2**28)] == ["80.6 MiB", "1023 KiB", "977 KiB", "256 MiB"]
+    assert [units.size(value, 3) for value in (84_557_168, 1_047_552, 1_000_000, 2**28)] == [
+        "80.6 MiB",
+        "1023 KiB",
+        "977 KiB",
+        "256 MiB",
+    ]
 
 
 def test_a_roofline_of_a_gpu_counts_no_threads_of_the_host(fake_cpu: Characterisation) -> None:
@@ -114,9 +127,21 @@ def test_unknown_facts_are_dashes(fake_cpu: Characterisation) -> None:
 
 def test_facts_carry_their_units(fake_cpu: Characterisation) -> None:
     assert fake_cpu.environment is not None
-    named = {"memory_available": 3 * 2**30, "steal_share": 0.0056, "steal_s": 0.26, "clock_max": 3.1e9, "sanitisers": "", "smt": False}
+    named = {
+        "memory_available": 3 * 2**30,
+        "steal_share": 0.0056,
+        "steal_s": 0.26,
+        "clock_max": 3.1e9,
+        "sanitisers": "",
+        "smt": False,
+    }
     shown = page.environment_facts(replace(fake_cpu, environment=replace(fake_cpu.environment, facts=named)))
-    expected = [("memory available", "3 GiB"), ("steal share", "0.56 %"), ("steal", "0.26 s"), ("clock max", "3.10 GHz")]
+    expected = [
+        ("memory available", "3 GiB"),
+        ("steal share", "0.56 %"),
+        ("steal", "0.26 s"),
+        ("clock max", "3.10 GHz"),
+    ]
     assert list(shown[-6:]) == [*expected, ("sanitisers", "none"), ("smt", "no")]
 
 

@@ -18,7 +18,9 @@ def test_all_four_outputs_are_written(fake_cpu: Characterisation, tmp_path: Path
     assert starts == {"html": b"<!DO", "png": b"\x89PNG", "svg": b"<?xm", "md": b"# Fa"}
 
 
-def test_nothing_is_overwritten_and_nothing_written_before_all_paths_are_checked(fake_cpu: Characterisation, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_and_nothing_written_before_all_paths_are_checked(
+    fake_cpu: Characterisation, tmp_path: Path
+) -> None:
     there = tmp_path / "r.md"
     there.write_text("mine")
     with pytest.raises(UsageError, match="exists and is not overwritten"):

@@ -22,8 +22,8 @@ def test_timings_keep_the_envelope_and_the_number_of_rounds_of_what_ran() -> Non
 def test_cold_times_are_kept_beside_hot_ones_and_tell_what_lies_between() -> None:
     operators = tuple(op("add", size=100 + place) for place in range(40))
     hot = np.full((40, 3), 1e-6)
-    among = {reuse: hot * (1 + 9 * share_paid(reuse, 2e6, 0.7)) for reuse in STREAMS}
-    rounds = Rounds(operators=operators, seconds=hot, among=among)
+    interleaved = {reuse: hot * (1 + 9 * share_paid(reuse, 2e6, 0.7)) for reuse in STREAMS}
+    rounds = Rounds(operators=operators, seconds=hot, interleaved=interleaved)
     kept = timings(rounds)
     assert [row.cache for row in kept] == ["hot"] * 40 + ["cold"] * 40
     assert kept[-1].seconds > 5 * kept[0].seconds
@@ -32,7 +32,11 @@ def test_cold_times_are_kept_beside_hot_ones_and_tell_what_lies_between() -> Non
 
 
 def test_kept_timings_leave_defaults_out_and_are_read_back() -> None:
-    operators = (op("conv2d", n=2, c_in=8, c_out=8, h=9, kh=3, stride=2), op("linear", m=2, n=3, k=4, bias=0), op("linear", m=2, n=3, k=4))
+    operators = (
+        op("conv2d", n=2, c_in=8, c_out=8, h=9, kh=3, stride=2),
+        op("linear", m=2, n=3, k=4, bias=0),
+        op("linear", m=2, n=3, k=4),
+    )
     kept = timings(Rounds(operators=operators, seconds=np.full((3, 2), 1e-6)))
     assert [row.params for row in kept] == ["n=2;c_in=8;c_out=8;h=9;kh=3;stride=2", "m=2;n=3;k=4;bias=0", "m=2;n=3;k=4"]
     assert tuple(parse(f"{row.op}[{row.params}].{row.dtype}") for row in kept) == operators

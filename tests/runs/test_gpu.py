@@ -38,7 +38,9 @@ def measured(device: Device) -> Characterisation:
 
 
 def best(held: Characterisation, **wanted: object) -> Ceiling:
-    found = [ceiling for ceiling in held.ceilings if all(getattr(ceiling, name) == value for name, value in wanted.items())]
+    found = [
+        ceiling for ceiling in held.ceilings if all(getattr(ceiling, name) == value for name, value in wanted.items())
+    ]
     if not found:
         pytest.skip(f"no ceiling with {wanted} on {held.device.name}")
     return max(found, key=lambda ceiling: ceiling.rate.value)
@@ -58,7 +60,9 @@ def test_every_kernel_leaves_the_values_that_its_operands_give(device: Device, k
 
 
 def test_every_case_was_measured_and_every_timed_result_was_right(measured: Characterisation) -> None:
-    assert [finding.says for finding in measured.findings if finding.code in ("not-measured", "not-checked", "wrong-result")] == []
+    assert [
+        finding.says for finding in measured.findings if finding.code in ("not-measured", "not-checked", "wrong-result")
+    ] == []
     assert {sample.checked for sample in measured.samples} <= {True, None}
 
 
@@ -67,7 +71,9 @@ def test_the_gate_finds_nothing_implausible(measured: Characterisation, device: 
 
 
 def test_memory_is_faster_the_nearer_it_is(measured: Characterisation) -> None:
-    rates = [best(measured, measures="memory", access="read", level=level).rate.value for level in ("DRAM", "L2", "shared")]
+    rates = [
+        best(measured, measures="memory", access="read", level=level).rate.value for level in ("DRAM", "L2", "shared")
+    ]
     assert rates == sorted(rates)
 
 
@@ -80,7 +86,9 @@ def test_a_far_half_of_l2_is_slower_than_the_near_one_and_nearer_than_memory(mea
     costs = {cost.name: cost.seconds.value for cost in measured.costs}
     if "load_to_use.L2.far" not in costs:
         pytest.skip(next(finding.says for finding in measured.findings if finding.code in ("one-l2", "l2-copies")))
-    assert costs["load_to_use.L1"] < costs["load_to_use.L2.near"] < costs["load_to_use.L2.far"] < costs["load_to_use.DRAM"]
+    assert (
+        costs["load_to_use.L1"] < costs["load_to_use.L2.near"] < costs["load_to_use.L2.far"] < costs["load_to_use.DRAM"]
+    )
 
 
 def test_queued_launches_come_closer_together_than_single_ones(measured: Characterisation) -> None:
@@ -90,7 +98,9 @@ def test_queued_launches_come_closer_together_than_single_ones(measured: Charact
 
 
 def test_compute_per_clock_stays_within_what_the_architecture_issues(measured: Characterisation) -> None:
-    above = [(c.name, c.rate.value / c.nominal) for c in measured.ceilings if c.nominal and c.rate.value > 1.01 * c.nominal]
+    above = [
+        (c.name, c.rate.value / c.nominal) for c in measured.ceilings if c.nominal and c.rate.value > 1.01 * c.nominal
+    ]
     assert above == []
 
 
@@ -99,7 +109,9 @@ def test_twice_the_iterations_take_twice_the_time(device: Device, kernels: Mappi
     try:
         first = prepared.run(1)
         base = max(first.iterations, round(first.iterations * 2e6 / first.ns))
-        once, twice = (min((prepared.run(base * times) for _ in range(5)), key=lambda t: t.ns / t.iterations) for times in (1, 2))
+        once, twice = (
+            min((prepared.run(base * times) for _ in range(5)), key=lambda t: t.ns / t.iterations) for times in (1, 2)
+        )
     finally:
         prepared.close()
     assert twice.ns / twice.iterations == pytest.approx(once.ns / once.iterations, rel=0.03)

@@ -29,14 +29,26 @@ def test_an_old_locale_prints_all_the_same(tmp_path: Path) -> None:
     assert out
 
 
-@pytest.mark.parametrize("says", ["OSError('libcudart.so.13: cannot open shared object file')", "RuntimeError('another ABI')"])
+@pytest.mark.parametrize(
+    "says", ["OSError('libcudart.so.13: cannot open shared object file')", "RuntimeError('another ABI')"]
+)
 def test_a_broken_torch_costs_its_kernels_and_not_the_run(tmp_path: Path, says: str) -> None:
     (tmp_path / "broken" / "torch").mkdir(parents=True)
     (tmp_path / "broken" / "torch" / "__init__.py").write_text(f"raise {says}")
     path = os.pathsep.join([str(tmp_path / "broken"), *sys.path])
     out = tmp_path / "out"
     code, _, err = process(
-        tmp_path, "run", "--only", "gemm.f32*", "--only", "fma.f64.scalar", "--time-limit", "1s", "--out", out, PYTHONPATH=path
+        tmp_path,
+        "run",
+        "--only",
+        "gemm.f32*",
+        "--only",
+        "fma.f64.scalar",
+        "--time-limit",
+        "1s",
+        "--out",
+        out,
+        PYTHONPATH=path,
     )
     assert code == 0, err
     made = json.loads(next(out.rglob("*.json")).read_text())
@@ -70,7 +82,9 @@ def test_without_proc_nothing_runs_and_the_remedy_is_told(tmp_path: Path) -> Non
     ):
         pytest.skip("a private mount of /proc is not allowed here")
     command = f"mount -t tmpfs none /proc && exec {sys.executable} -m microbench run --dry-run --only fma.f64.scalar"
-    done = subprocess.run([*hidden, command], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [*hidden, command], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 3
     one_sentence(done.stderr)
     assert "mount /proc" in done.stderr
@@ -84,6 +98,8 @@ def test_without_sys_the_processor_is_still_described(tmp_path: Path) -> None:
     ):
         pytest.skip("a private mount of /sys is not allowed here")
     command = f"mount -t tmpfs none /sys && exec {sys.executable} -m microbench run --dry-run --only fma.f64.scalar"
-    done = subprocess.run([*hidden, command], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [*hidden, command], env=environment(tmp_path), capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr

@@ -19,7 +19,9 @@ COMPUTE = {"fma_f32": 20e9, "fma_f64": 10e9, "fma_f16x2": 40e9, "fma_bf16x2": 40
 GPU = FakeGpu(name="FAKE HOPPER", l2_bytes=4 << 20, peaks=COMPUTE)
 INVENTED = {
     "fast": GPU,
-    "slow": FakeGpu(name="FAKE SLOW", l2_bytes=4 << 20, dram=1e9, l2=3e9, shared=15e9, peaks={"fma_f32": 4e9, "fma_f64": 2e9}),
+    "slow": FakeGpu(
+        name="FAKE SLOW", l2_bytes=4 << 20, dram=1e9, l2=3e9, shared=15e9, peaks={"fma_f32": 4e9, "fma_f64": 2e9}
+    ),
     "small memory": FakeGpu(name="FAKE SMALL", memory=48 << 20, l2_bytes=2 << 20, peaks=COMPUTE),
     "mig slice": FakeGpu(name="FAKE H MIG 1g.10gb", sms=1, l2_bytes=1 << 20, peaks=COMPUTE),
     "ada": FakeGpu(name="FAKE ADA", capability=(8, 9), l2_bytes=4 << 20, peaks={"fma_f32": 64e9, "fma_f64": 1e9}),
@@ -34,7 +36,12 @@ def test_the_rates_an_invented_gpu_was_given_come_out_within_one_percent(tmp_pat
     code, said, held = run(FakeMachine(folder=tmp_path, gpus=(gpu,), counted_for=target))
     assert code == 0, said
     found = ceilings(held)
-    told = {"fma.f32": gpu.peaks["fma_f32"], "fma.f64": gpu.peaks["fma_f64"], "read.i32.u4.DRAM": gpu.dram, "read.i32.shared": gpu.shared}
+    told = {
+        "fma.f32": gpu.peaks["fma_f32"],
+        "fma.f64": gpu.peaks["fma_f64"],
+        "read.i32.u4.DRAM": gpu.dram,
+        "read.i32.shared": gpu.shared,
+    }
     for name, rate in told.items():
         assert found[name].rate.value == pytest.approx(rate, rel=0.01), name
         assert found[name].scope == "device"
@@ -55,12 +62,18 @@ def test_a_divided_l2_shows_its_near_and_its_far_part(tmp_path: Path) -> None:
     assert costs["load_to_use.L2.near"].seconds.value == pytest.approx(148e-9, rel=0.01)
     assert costs["load_to_use.L2.far"].seconds.value == pytest.approx(253e-9, rel=0.01)
     assert costs["load_to_use.L2.far"].level == "L2"
-    assert costs["load_to_use.L2.near"].seconds.value < costs["load_to_use.L2"].seconds.value < costs["load_to_use.L2.far"].seconds.value
+    assert (
+        costs["load_to_use.L2.near"].seconds.value
+        < costs["load_to_use.L2"].seconds.value
+        < costs["load_to_use.L2.far"].seconds.value
+    )
     assert not [finding for finding in held.findings if finding.code == "one-l2"]
 
 
 def test_a_divided_l2_that_keeps_copies_shows_beyond_half_its_size(tmp_path: Path) -> None:
-    gpu = FakeGpu(name="FAKE COPIES", l2_bytes=4 << 20, latency=(1 << 15, 30, 148, 500), latency_far=253, keeps_copies=True)
+    gpu = FakeGpu(
+        name="FAKE COPIES", l2_bytes=4 << 20, latency=(1 << 15, 30, 148, 500), latency_far=253, keeps_copies=True
+    )
     held = run(FakeMachine(folder=tmp_path, gpus=(gpu,)), "--only", "chase.i32.c*")[2]
     assert held is not None
     costs = {cost.name: cost.seconds.value for cost in held.costs}
@@ -97,7 +110,9 @@ ROOFS = {
 
 def test_a_roofline_is_fitted_per_dtype_and_unit_and_finds_the_roofs_it_was_given(tmp_path: Path) -> None:
     peaks = {f"{symbol}_{1 << power}": peak for symbol, peak in ROOFS.values() for power in range(9)}
-    held = run(FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), "--only", "mix.*", "--time-limit", "8s")[2]
+    held = run(
+        FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), "--only", "mix.*", "--time-limit", "8s"
+    )[2]
     assert held is not None
     found = {(fit.dtype, fit.variant): fit for fit in held.fits.rooflines}
     assert set(found) == set(ROOFS)
@@ -114,7 +129,10 @@ def test_a_roofline_by_the_legacy_path_says_where_the_chips_own_path_turns(tmp_p
     held = run(FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), *only)[2]
     assert held is not None
     (says,) = [finding.says for finding in held.findings if finding.code == "legacy-roofline"]
-    told = re.search(r"bf16 on the tensor cores goes through mma_sync, the legacy path of this chip: it ends at ([\d.]+) GFLOP/s", says)
+    told = re.search(
+        r"bf16 on the tensor cores goes through mma_sync, the legacy path of this chip: it ends at ([\d.]+) GFLOP/s",
+        says,
+    )
     reached = re.search(r"ss reaches ([\d.]+) GFLOP/s, which this memory feeds from ([\d.]+) FLOP/byte on", says)
     assert told is not None
     assert reached is not None
@@ -142,7 +160,9 @@ def test_a_thorough_run_tells_watts_and_joules_of_every_format_that_it_sustains(
     machine = FakeMachine(folder=tmp_path, gpus=(GPU,))
     names = ("fma.f32.random", "fma.f16.half2.random", "wgmma.bf16.f32.m64n256k16.ss.random")
     only = [word for name in names for word in ("--only", name)]
-    command = microbench("run", "--device", "cuda:0", "--thorough", "--time-limit", "6s", "--out", str(tmp_path / "out"))
+    command = microbench(
+        "run", "--device", "cuda:0", "--thorough", "--time-limit", "6s", "--out", str(tmp_path / "out")
+    )
     done = machine.run(*command, *only, MB_FAKE_NVML="watts=300")
     assert done.returncode == 0, done.stdout + done.stderr
     held = store.load(next((tmp_path / "out").glob("*/*.json")))
@@ -215,7 +235,9 @@ def test_the_plain_cores_stand_beside_their_nominal_rate(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("khz", "findings"), [(1_100_000, set()), (900_000, {"above-nominal"}), (0, set())])
-def test_main_memory_of_an_unknown_card_is_held_against_the_bus_its_driver_tells(tmp_path: Path, khz: int, findings: set[str]) -> None:
+def test_main_memory_of_an_unknown_card_is_held_against_the_bus_its_driver_tells(
+    tmp_path: Path, khz: int, findings: set[str]
+) -> None:
     # 16 bit on both edges of 1 GHz would be 4 GB/s, which is what the invented memory gives.
     gpu = replace(GPU, bus_bits=16, memory_khz=khz)
     held = run(FakeMachine(folder=tmp_path, gpus=(gpu,)), "--only", "read.i32.u4", MB_FAKE_NVML="blind")[2]
@@ -229,7 +251,9 @@ def test_main_memory_of_an_unknown_card_is_held_against_the_bus_its_driver_tells
 def sweep(folder: Path, hungry: float) -> list[str]:
     """What a run of the read sweep says of its edge on a GPU that needs so many bytes in flight a multiprocessor."""
     gpu = FakeGpu(l2_bytes=2 << 20, hungry=hungry)
-    command = microbench("run", "--device", "cuda:0", "--time-limit", "4s", "--out", str(folder / "out"), "--only", "read.i32.u*")
+    command = microbench(
+        "run", "--device", "cuda:0", "--time-limit", "4s", "--out", str(folder / "out"), "--only", "read.i32.u*"
+    )
     done = FakeMachine(folder=folder, gpus=(gpu,)).run(*command, "--level", "DRAM")
     assert done.returncode == 0, done.stderr
     held = store.load(next(iter((folder / "out").glob("*/*.json"))))

@@ -22,7 +22,12 @@ FEW = chosen(("fma.f32", "fma.f64", "read.i32.u4", "read.i32.shared"))
 def as_given(held: Characterisation | None, gpu: FakeGpu) -> None:
     """Every ceiling is what the GPU was told, within 1 %, and no kernel was wrong or missing."""
     found = ceilings(held)
-    told = {"fma.f32": gpu.peaks["fma_f32"], "fma.f64": gpu.peaks["fma_f64"], "read.i32.u4.DRAM": gpu.dram, "read.i32.shared": gpu.shared}
+    told = {
+        "fma.f32": gpu.peaks["fma_f32"],
+        "fma.f64": gpu.peaks["fma_f64"],
+        "read.i32.u4.DRAM": gpu.dram,
+        "read.i32.shared": gpu.shared,
+    }
     for name, rate in told.items():
         assert found[name].rate.value == pytest.approx(rate, rel=0.01), name
     assert held is not None
@@ -40,9 +45,14 @@ def test_an_older_driver_runs_what_nvrtc_of_its_major_compiles(tmp_path: Path, d
 OLDER = nvrtc.usable(12080)
 
 
-@pytest.mark.skipif(OLDER is None or OLDER.major != 12, reason="no NVRTC 12 here: pip install 'microbench-roofline[nvrtc12]'")
-def test_the_real_compiler_of_an_older_major_gives_code_that_is_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # NVRTC asks the driver for more than the fake one has, so the code is compiled out of its sight, into the cache of the run.
+@pytest.mark.skipif(
+    OLDER is None or OLDER.major != 12, reason="no NVRTC 12 here: pip install 'microbench-roofline[nvrtc12]'"
+)
+def test_the_real_compiler_of_an_older_major_gives_code_that_is_proven(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # NVRTC asks the driver for more than the fake one has, so the code is compiled out of its sight, into the cache of
+    # the run.
     assert OLDER is not None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for family in ("plain", "stream", "shared", "launch"):
@@ -54,7 +64,9 @@ def test_the_real_compiler_of_an_older_major_gives_code_that_is_proven(tmp_path:
 
 
 @pytest.mark.parametrize("driver", [12020, 12080])
-def test_an_older_driver_without_a_compiler_measures_what_needs_no_kernel_and_says_how_to_get_the_rest(tmp_path: Path, driver: int) -> None:
+def test_an_older_driver_without_a_compiler_measures_what_needs_no_kernel_and_says_how_to_get_the_rest(
+    tmp_path: Path, driver: int
+) -> None:
     code, said, held = run(FakeMachine(folder=tmp_path, gpus=(GPU,), driver=driver), "--only", "*", nvrtc=False)
     assert code == 0, said
     assert {ceiling.name for ceiling in held.ceilings} == {  # type: ignore[union-attr]
@@ -89,7 +101,10 @@ def test_ptx_that_is_newer_than_the_driver_is_refused_in_a_sentence(tmp_path: Pa
     machine = FakeMachine(folder=tmp_path, gpus=(UNKNOWN,), driver=12020, counted_for="sm_89", nvrtc="12.9")
     code, said, held = run(machine, "--only", "fma.f32")
     assert (code, held) == (3, None)
-    assert "nothing could be measured: fma.f32 could not be checked before it is timed: cuModuleLoadData failed on cuda:0" in said
+    assert (
+        "nothing could be measured: fma.f32 could not be checked before it is timed: cuModuleLoadData failed on cuda:0"
+        in said
+    )
 
 
 def test_a_chip_that_nobody_here_knows_without_a_compiler_exits_three_with_what_to_install(tmp_path: Path) -> None:
@@ -106,7 +121,9 @@ def test_a_chip_older_than_every_kernel_is_told_so(tmp_path: Path) -> None:
 
 
 def test_a_slice_of_a_card_is_measured_by_its_own_multiprocessors(tmp_path: Path) -> None:
-    slice_ = FakeGpu(name="FAKE H100 80GB HBM3 MIG 1g.10gb", sms=1, memory=256 << 20, l2_bytes=1 << 20, dram=1e9, peaks=PEAKS)
+    slice_ = FakeGpu(
+        name="FAKE H100 80GB HBM3 MIG 1g.10gb", sms=1, memory=256 << 20, l2_bytes=1 << 20, dram=1e9, peaks=PEAKS
+    )
     code, said, held = run(FakeMachine(folder=tmp_path, gpus=(slice_,)), *FEW, MB_FAKE_NVML="mig=1")
     assert code == 0, said
     as_given(held, slice_)

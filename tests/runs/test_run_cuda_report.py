@@ -1,6 +1,7 @@
 """The full report of a whole run on an invented H100: every section parsed, and the invention named.
 
-Triton measures nothing without a real driver, so one ceiling of its is written in beside the CUDA one, as a run would have stored it.
+Triton measures nothing without a real driver, so one ceiling of its is written in beside the CUDA one, as a run would
+have stored it.
 """
 
 from __future__ import annotations
@@ -70,9 +71,13 @@ class Page(HTMLParser):
 
 def with_triton(held: Characterisation) -> Characterisation:
     """What was measured and a Triton stream a fifth slower, with what the gate says of the two."""
-    read = max((c for c in held.ceilings if c.level == "DRAM" and c.access == "read"), key=lambda ceiling: ceiling.rate.value)
+    read = max(
+        (c for c in held.ceilings if c.level == "DRAM" and c.access == "read"), key=lambda ceiling: ceiling.rate.value
+    )
     rate = replace(read.rate, value=0.8 * read.rate.value, low=0.8 * read.rate.low, high=0.8 * read.rate.value)
-    twin = replace(read, name="read.f32.triton.DRAM", backend="triton", variant="triton", dtype="f32", rate=rate, typical=None)
+    twin = replace(
+        read, name="read.f32.triton.DRAM", backend="triton", variant="triton", dtype="f32", rate=rate, typical=None
+    )
     every = (*held.ceilings, twin)
     differ = [
         Finding(code=code, severity="warning", says=says, remedy=remedy)
@@ -113,11 +118,20 @@ def test_levels_are_found_and_l2_has_a_near_and_a_far_part(page: Page, held: Cha
     costs = {cost.name: cost.seconds.value for cost in held.costs}
     assert costs["load_to_use.L2.near"] == pytest.approx(148e-9, rel=0.01)
     assert costs["load_to_use.L2.far"] == pytest.approx(253e-9, rel=0.01)
-    for title in ("L1 load to use", "L2 load to use near", "L2 load to use far", "DRAM load to use", "launch graph", "launch round trip"):
+    for title in (
+        "L1 load to use",
+        "L2 load to use near",
+        "L2 load to use far",
+        "DRAM load to use",
+        "launch graph",
+        "launch round trip",
+    ):
         assert f"\n{title} | " in page.sections["latency"]
 
 
-def test_burst_sustained_and_power_stand_side_by_side_and_the_library_is_absent_with_a_reason(page: Page, held: Characterisation) -> None:
+def test_burst_sustained_and_power_stand_side_by_side_and_the_library_is_absent_with_a_reason(
+    page: Page, held: Characterisation
+) -> None:
     found = ceilings(held)
     burst, sustained = found["wgmma.bf16.f32.m64n256k16.ss"], found["wgmma.bf16.f32.m64n256k16.rs.random"]
     assert (burst.mode, burst.rate.value) == ("peak", pytest.approx(980e9, rel=0.01))

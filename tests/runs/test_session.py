@@ -50,7 +50,7 @@ def test_distilling_a_stored_file_again_gives_the_same_ceilings(machine: Callabl
     machine(fake_kernel("fma.f32.v128", lambda call: FAST * (1 + call % 7 / 10)))
     made = carry_out(request(tmp_path)).characterisation
     assert made.plan is not None
-    again = session.distil(made.samples, made.plan, {sheet.name: sheet for sheet in made.sheets}, made.device)
+    again = session.analyse(made.samples, made.plan, {sheet.name: sheet for sheet in made.sheets}, made.device)
     assert [ceiling.rate for ceiling in again.ceilings] == [ceiling.rate for ceiling in made.ceilings]
 
 
@@ -83,7 +83,9 @@ def test_an_interrupt_keeps_what_was_measured(machine: Callable[..., None], tmp_
     assert "interrupted" in [finding.code for finding in outcome.characterisation.findings]
 
 
-def test_an_interrupt_before_the_first_sample_leaves_nothing_behind(machine: Callable[..., None], tmp_path: Path) -> None:
+def test_an_interrupt_before_the_first_sample_leaves_nothing_behind(
+    machine: Callable[..., None], tmp_path: Path
+) -> None:
     def interrupting(_call: int) -> float:
         signal.raise_signal(signal.SIGINT)
         return FAST
@@ -130,13 +132,17 @@ def test_a_second_interrupt_does_not_wait_and_tells_where_the_samples_are(
     assert store.read_journal(journal).samples
 
 
-def test_only_the_journal_of_a_plan_that_can_be_carried_out_is_resumed(machine: Callable[..., None], tmp_path: Path) -> None:
+def test_only_the_journal_of_a_plan_that_can_be_carried_out_is_resumed(
+    machine: Callable[..., None], tmp_path: Path
+) -> None:
     interrupted(machine, tmp_path)
     journal, result = next(tmp_path.glob("*/*.partial")), next(tmp_path.glob("*/*.json"))
     machine(fake_kernel("fma.f32.v256", lambda _call: FAST))
     with pytest.raises(UsageError, match=r"has fma\.f32\.v128, which cannot run here now"):
         carry_out(request(None, resume=journal))
-    with pytest.raises(UsageError, match=r"is a result, and a run goes on from its journal: its journal is .*\.partial"):
+    with pytest.raises(
+        UsageError, match=r"is a result, and a run goes on from its journal: its journal is .*\.partial"
+    ):
         carry_out(request(None, resume=result))
     machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
     journal.write_text(journal.read_text().replace('"case":"fma.f32.v128[]@1"', '"case":"fma.f32.v64[]@1"'))
@@ -162,7 +168,9 @@ def test_resume_on_another_device_is_refused(machine: Callable[..., None], tmp_p
         carry_out(request(None, resume=next(tmp_path.glob("*/*.partial"))))
 
 
-def test_an_unwritable_folder_is_refused_before_anything_is_measured(machine: Callable[..., None], tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_refused_before_anything_is_measured(
+    machine: Callable[..., None], tmp_path: Path
+) -> None:
     runs: list[FakeRun] = []
     machine(fake_kernel("fma.f32.v128", runs=runs))
     (tmp_path / "file").write_text("in the way", encoding="ascii")
@@ -197,9 +205,22 @@ def test_the_gate_measures_implausible_cases_again(machine: Callable[..., None])
     runs: dict[str, list[FakeRun]] = {"near": [], "far": []}
     slow_at_first = iter([1e-5] * 40)
     near = fake_kernel(
-        "fma.f32.v512", lambda _call: next(slow_at_first, FAST), runs=runs["near"], unit="vector", variant="v512", work=Work(flop=1000)
+        "fma.f32.v512",
+        lambda _call: next(slow_at_first, FAST),
+        runs=runs["near"],
+        unit="vector",
+        variant="v512",
+        work=Work(flop=1000),
     )
-    far = fake_kernel("fma.f64.v512", lambda _call: FAST, runs=runs["far"], unit="vector", variant="v512", dtype="f64", work=Work(flop=500))
+    far = fake_kernel(
+        "fma.f64.v512",
+        lambda _call: FAST,
+        runs=runs["far"],
+        unit="vector",
+        variant="v512",
+        dtype="f64",
+        work=Work(flop=500),
+    )
     machine(near, far)
     made = carry_out(request(time_limit_s=1.0)).characterisation
     assert "vector-ratio" not in [finding.code for finding in made.findings]

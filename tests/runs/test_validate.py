@@ -9,12 +9,24 @@ from microbench.errors import UsageError
 from microbench.operators import Op, op
 from microbench.records import Characterisation, Device
 from microbench.report.calibration import draw_calibration
-from microbench.runs.validate import Graded, GradedModel, Validation, band, error_rows, kind_of, model_rows, validate, worst_rows
+from microbench.runs.validate import (
+    Graded,
+    GradedModel,
+    Validation,
+    band,
+    error_rows,
+    kind_of,
+    model_rows,
+    validate,
+    worst_rows,
+)
 
 
 def _graded(ratios: list[float]) -> Validation:
     """Rows whose predictions are off by known ratios, with intervals of a factor of 1.5."""
-    made_up = [op("relu", size=9 + place) if place % 2 else op("matmul", m=4, n=4, k=place + 1) for place in range(len(ratios))]
+    made_up = [
+        op("relu", size=9 + place) if place % 2 else op("matmul", m=4, n=4, k=place + 1) for place in range(len(ratios))
+    ]
     operators: tuple[Op, ...] = tuple(made_up)
     measured = np.full(len(ratios), 1e-3)
     predicted = measured * np.array(ratios)
@@ -63,7 +75,9 @@ def test_a_model_outside_its_interval_is_said_to_be() -> None:
 
 
 def test_a_calibration_of_another_kind_of_device_is_refused() -> None:
-    foreign = Characterisation(schema="1.0", device=Device(id="1", kind="cuda", name="g", arch="sm_80"), environment=None, plan=None)
+    foreign = Characterisation(
+        schema="1.0", device=Device(id="1", kind="cuda", name="g", arch="sm_80"), environment=None, plan=None
+    )
     with pytest.raises(UsageError, match="cuda"):
         validate(Device(id="0", kind="cpu", name="c", arch="none"), foreign)
 

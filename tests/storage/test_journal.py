@@ -106,17 +106,24 @@ with store.only_run(store.read_journal(Path({model!r})).device):
 """
 
 
-def test_kill_9_loses_nothing_that_was_measured_and_frees_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kill_9_loses_nothing_that_was_measured_and_frees_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     model = store.Journal.create(tmp_path / "model.partial", header())
     model.append(SAMPLES)
     model.close()
-    script = KILLED.format(path=[str(Path(store.__file__).parents[2])], file=str(tmp_path / "run.partial"), model=str(model.path))
+    script = KILLED.format(
+        path=[str(Path(store.__file__).parents[2])], file=str(tmp_path / "run.partial"), model=str(model.path)
+    )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"measuring\n"
-        with pytest.raises(CannotRun, match=rf"another microbench run \(process {process.pid}\) is using cpu"), store.only_run(DEVICE):
+        with (
+            pytest.raises(CannotRun, match=rf"another microbench run \(process {process.pid}\) is using cpu"),
+            store.only_run(DEVICE),
+        ):
             pytest.fail("two runs hold one device")
         process.send_signal(signal.SIGKILL)
     assert store.read_journal(tmp_path / "run.partial").samples == (SAMPLES,) * 6

@@ -47,7 +47,9 @@ facts = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(10**15)
     rows=st.lists(samples_rows, max_size=4),
     rate=estimates,
     facts=facts,
-    findings=st.lists(st.builds(Finding, code=st.just("a-b"), severity=st.sampled_from(["info", "warning", "error"]), says=words)),
+    findings=st.lists(
+        st.builds(Finding, code=st.just("a-b"), severity=st.sampled_from(["info", "warning", "error"]), says=words)
+    ),
 )
 def test_any_characterisation_survives_the_file(
     rows: list[Samples], rate: Estimate, facts: dict[str, object], findings: list[Finding]
@@ -99,7 +101,14 @@ def test_save_names_the_file_after_device_and_time_and_never_overwrites(tmp_path
 def many(cases: int, rounds: int, taken: int) -> tuple[Samples, ...]:
     ns = tuple(1_000_000 + 7919 * i % 99991 for i in range(taken))
     return tuple(
-        Samples(case=f"read.f32.avx512[pages=huge;working_set={case}]@1", round=number, started_s=1.0, iterations=10, ns=ns, count=taken)
+        Samples(
+            case=f"read.f32.avx512[pages=huge;working_set={case}]@1",
+            round=number,
+            started_s=1.0,
+            iterations=10,
+            ns=ns,
+            count=taken,
+        )
         for number in range(rounds)
         for case in range(cases)
     )

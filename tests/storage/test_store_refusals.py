@@ -122,7 +122,9 @@ PATHS = [path for path in _walk(tree()) if path]
 
 @settings(deadline=None, max_examples=400)
 @given(path=st.sampled_from(PATHS), value=nonsense, remove=st.booleans())
-def test_a_hand_edited_file_is_read_or_refused_in_a_sentence(path: tuple[str | int, ...], value: object, remove: bool) -> None:
+def test_a_hand_edited_file_is_read_or_refused_in_a_sentence(
+    path: tuple[str | int, ...], value: object, remove: bool
+) -> None:
     root = tree()
     node: object = root
     for step in path[:-1]:
@@ -146,12 +148,15 @@ def test_a_flipped_byte_is_read_or_refused_in_a_sentence(position: int, byte: in
     try:
         store.loads(bytes(data))
     except UsageError as error:
-        assert str(error)  # noqa: PT017
+        assert str(error)
 
 
 def test_infinity_is_not_written_as_something_else() -> None:
     odd = dataclasses.replace(
-        characterisation(), findings=(), environment=None, plan=Plan(cases=(Case(kernel="a", params={"x": float("inf")}),), budget=Budget())
+        characterisation(),
+        findings=(),
+        environment=None,
+        plan=Plan(cases=(Case(kernel="a", params={"x": float("inf")}),), budget=Budget()),
     )
     with pytest.raises(ValueError, match="read back"):
         store.dumps(odd)

@@ -1,8 +1,9 @@
 // Tile multiplication (AMX): i8 into i32 and bf16 into f32, 16 x 16 accumulators a tile.
 //
-// The unit starts one multiplication of full tiles every 16 cycles and takes 52 to finish it, so 4 accumulator tiles keep it busy;
-// 6 are used, beside one tile for each operand: all 8 that there are. Nominal: 256 lanes x 2 x 64 (i8) or 32 (bf16) products / 16
-// cycles = 2048 (1024) operations a cycle. The operating system grants tile state on request only.
+// The unit starts one multiplication of full tiles every 16 cycles and takes 52 to finish it, so 4 accumulator tiles
+// keep it busy; 6 are used, beside one tile for each operand: all 8 that there are. Nominal: 256 lanes x 2 x 64 (i8) or
+// 32 (bf16) products / 16 cycles = 2048 (1024) operations a cycle. The operating system grants tile state on request
+// only.
 #include <algorithm>
 
 #include "../chain.hpp"
@@ -14,7 +15,8 @@
 namespace mb::amx {
 
 inline constexpr int tiles = 6, rows = 16, row_bytes = 64, tile_bytes = rows * row_bytes;
-// Of the clock kernel: a chain of 32 multiplications is 96 cycles, in which 4 tile multiplications keep the unit busy for 64.
+// Of the clock kernel: a chain of 32 multiplications is 96 cycles, in which 4 tile multiplications keep the unit busy
+// for 64.
 inline constexpr int links = 32, beside_chain = 4;
 
 struct bytes {
@@ -129,8 +131,8 @@ struct loop {
   }
 };
 
-// The same multiplications at two thirds of their rate beside an integer chain, for each dtype its own: nothing says that both draw
-// the same power and so run at the same clock.
+// The same multiplications at two thirds of their rate beside an integer chain, for each dtype its own: nothing says
+// that both draw the same power and so run at the same clock.
 template <class Op>
 struct clock_loop {
   [[gnu::noinline]] static std::uint64_t run(context& own, std::uint64_t iterations) {
@@ -179,7 +181,8 @@ void fill(context& own, const parameters&) {
     for (std::size_t k = 0; k < Op::depth; ++k) held.product[i] += exact::left(i / rows, k) * exact::right(i % rows, k);
   }
   for (std::size_t tile = 0; tile < tiles; ++tile)
-    for (std::size_t i = 0; i < rows * rows; ++i) Op::out::put(held.start[tile] + i * Op::out::bytes, exact::start(tile));
+    for (std::size_t i = 0; i < rows * rows; ++i)
+      Op::out::put(held.start[tile] + i * Op::out::bytes, exact::start(tile));
 }
 
 template <class Op>
@@ -210,7 +213,7 @@ kernel multiply(const char* need) {
            .dtype = Op::in::name,
            .accumulator = Op::out::name,
            .variant = "amx",
-           .licence = "amx",
+           .frequency_license = "amx",
            .ports = "tile.amx",
            .lanes = rows * rows,
            .flop_per_lane = flop,
@@ -218,7 +221,7 @@ kernel multiply(const char* need) {
            .math = tiles,
            .per_iteration = {.flop = std::uint64_t{tiles} * rows * rows * flop},
            .needs = {"amx_tile", need},
-           .companion = "clock." + name<Op>(),
+           .reference_clock = "clock." + name<Op>(),
            .operands = "exact",
            .symbol = symbol_of<loop<Op>>()},
           loop<Op>::run,
@@ -233,7 +236,7 @@ kernel clock(const char* need) {
            .says = "dependent integer chain of known cycles beside tile multiplications",
            .unit = "scalar",
            .variant = "amx",
-           .licence = "amx",
+           .frequency_license = "amx",
            .math = beside_chain,
            .cycles = links * chain::cycles_per_link,
            .needs = {"amx_tile", need},

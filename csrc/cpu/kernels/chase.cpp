@@ -1,10 +1,11 @@
 // The time from asking for a line to having it: each load's address is the value of the one before.
 //
-// The lines of a working set form one cycle in random order, so that no prefetcher can guess and every line is used once a round.
-// 32 loads an iteration hide its counter. Nominal: the load-to-use latency of the level that holds the set (4 or 5 cycles in level
-// 1). With 4 KiB pages, big sets measure page walks as well; parameter `window` confines the order to so many bytes at a time,
-// visited window by window, which keeps the walks rare. `pause_us` lets the other users of a shared level have their time before
-// each launch: a launch of one round then tells whether the level still holds the set.
+// The lines of a working set form one cycle in random order, so that no prefetcher can guess and every line is used
+// once a round. 32 loads an iteration hide its counter. Nominal: the load-to-use latency of the level that holds the
+// set (4 or 5 cycles in level 1). With 4 KiB pages, big sets measure page walks as well; parameter `window` confines
+// the order to so many bytes at a time, visited window by window, which keeps the walks rare. `pause_us` lets the other
+// users of a shared level have their time before each launch: a launch of one round then tells whether the level still
+// holds the set.
 //
 // Proof: every line knows its place in the cycle, and the launch must end as many places further as it made loads.
 #include <cstring>
@@ -129,7 +130,7 @@ kernel make() {
               .unit = "scalar",
               .access = "read",
               .variant = "scalar",
-              .licence = narrow_licence,
+              .frequency_license = narrow_license,
               .loads = loads,
               .access_bytes = sizeof(node*),
               .per_iteration = {.bytes_read = loads * sizeof(node*)},

@@ -1,4 +1,5 @@
-// What a CPU pays before any work is done: starting a thread, passing a barrier, reading the clock. Seconds per iteration.
+// What a CPU pays before any work is done: starting a thread, passing a barrier, reading the clock. Seconds per
+// iteration.
 #include <thread>
 
 #include "../clock.hpp"
@@ -6,7 +7,8 @@
 
 namespace mb::cost {
 
-// Created, run and joined: what a parallel region without a pool pays for each thread. It starts on the CPU of its parent.
+// Created, run and joined: what a parallel region without a pool pays for each thread. It starts on the CPU of its
+// parent.
 struct thread_start {
   [[gnu::noinline]] static std::uint64_t run(context& own, std::uint64_t iterations) {
     own.result = 0;

@@ -1,8 +1,8 @@
 // Dot-product instructions: i8 into i32 (AVX512-VNNI, AVX-VNNI, NEON sdot) and bf16 into f32 (AVX512-BF16, NEON bfdot).
 //
-// The loop is that of fma.cpp; one lane takes 4 products of i8, or 2 of bf16. Nominal: lanes x 2 x 4 (or 2) x ports x clock.
-// `vpdpbusd` multiplies unsigned by signed bytes, `sdot` signed by signed; the operands fit both. AVX-VNNI is the same
-// instruction in the older encoding, for cores without AVX-512, and a row of its own.
+// The loop is that of fma.cpp; one lane takes 4 products of i8, or 2 of bf16. Nominal: lanes x 2 x 4 (or 2) x ports x
+// clock. `vpdpbusd` multiplies unsigned by signed bytes, `sdot` signed by signed; the operands fit both. AVX-VNNI is
+// the same instruction in the older encoding, for cores without AVX-512, and a row of its own.
 #include <algorithm>
 #include <utility>
 
@@ -31,7 +31,8 @@ template <class Op, class Width>
 std::vector<kernel> wide(const char* ports, const char* need, const char* says) {
   std::vector<std::string> needs{need};
   if (!std::is_same_v<Width, v512>) needs.push_back("avx512vl");
-  return evex::measured<Op, Width>::kernels({"dot", Width::name, std::string(ports) + "." + Width::name, std::move(needs), says});
+  return evex::measured<Op, Width>::kernels(
+      {"dot", Width::name, std::string(ports) + "." + Width::name, std::move(needs), says});
 }
 
 template <class Width>
@@ -46,8 +47,11 @@ std::vector<kernel> halves() {
 
 template <class Width>
 std::vector<kernel> older(const char* variant) {
-  return vex::measured<dot_i8_vex, Width>::kernels(
-      {"dot", variant, std::string("dot_i8.") + Width::name, {"avx2", "avx_vnni"}, "independent dot products of 4 bytes (AVX-VNNI)"});
+  return vex::measured<dot_i8_vex, Width>::kernels({"dot",
+                                                    variant,
+                                                    std::string("dot_i8.") + Width::name,
+                                                    {"avx2", "avx_vnni"},
+                                                    "independent dot products of 4 bytes (AVX-VNNI)"});
 }
 
 MB_KERNEL(bytes<v128>())

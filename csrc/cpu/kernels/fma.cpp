@@ -1,8 +1,9 @@
 // Fused multiply-add rates of f64, f32 and f16, one row per register width.
 //
-// The loop (multiply_add.inc) holds enough independent accumulators to cover latency x ports and does nothing but multiply-adds,
-// so the ports are what limits it. Nominal: lanes x 2 FLOP x FMA ports x clock; two ports of every width on the x86 server cores of
-// the last ten years, two to four 128-bit pipes on aarch64. Scalars use the same ports with one lane.
+// The loop (multiply_add.inc) holds enough independent accumulators to cover latency x ports and does nothing but
+// multiply-adds, so the ports are what limits it. Nominal: lanes x 2 FLOP x FMA ports x clock; two ports of every width
+// on the x86 server cores of the last ten years, two to four 128-bit pipes on aarch64. Scalars use the same ports with
+// one lane.
 #include <algorithm>
 #include <utility>
 
@@ -29,14 +30,20 @@ namespace {
 
 template <class Op, class Width>
 std::vector<kernel> narrow() {
-  return vex::measured<Op, Width>::kernels(
-      {"fma", Width::name, std::string("fma.") + Width::name, {"avx", "fma"}, "independent fused multiply-adds (FMA3)"});
+  return vex::measured<Op, Width>::kernels({"fma",
+                                            Width::name,
+                                            std::string("fma.") + Width::name,
+                                            {"avx", "fma"},
+                                            "independent fused multiply-adds (FMA3)"});
 }
 
 template <class Op, class Width>
 std::vector<kernel> wide() {
-  return evex::measured<Op, Width>::kernels(
-      {"fma", Width::name, std::string("fma.") + Width::name, {"avx512f"}, "independent fused multiply-adds (AVX-512)"});
+  return evex::measured<Op, Width>::kernels({"fma",
+                                             Width::name,
+                                             std::string("fma.") + Width::name,
+                                             {"avx512f"},
+                                             "independent fused multiply-adds (AVX-512)"});
 }
 
 template <class Width>
@@ -79,14 +86,22 @@ namespace {
 
 template <class Op, class Width>
 std::vector<kernel> neon() {
-  return base::measured<Op, Width>::kernels(
-      {"fma", Width::name, std::string("fma.") + Width::name, {"asimd"}, "independent fused multiply-adds (NEON)", false});
+  return base::measured<Op, Width>::kernels({"fma",
+                                             Width::name,
+                                             std::string("fma.") + Width::name,
+                                             {"asimd"},
+                                             "independent fused multiply-adds (NEON)",
+                                             false});
 }
 
 template <class Width>
 std::vector<kernel> half() {
-  return fp16::measured<fma_f16, Width>::kernels(
-      {"fma", Width::name, std::string("fma.") + Width::name, {"asimdhp"}, "independent fused multiply-adds (NEON, FP16)", false});
+  return fp16::measured<fma_f16, Width>::kernels({"fma",
+                                                  Width::name,
+                                                  std::string("fma.") + Width::name,
+                                                  {"asimdhp"},
+                                                  "independent fused multiply-adds (NEON, FP16)",
+                                                  false});
 }
 
 MB_KERNEL(neon<fma_f64, scalar>())

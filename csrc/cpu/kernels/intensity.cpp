@@ -1,12 +1,14 @@
 // Rates of loops that do so many multiply-adds for every register they load: the roofline's shape, measured.
 //
 // Every row reads the same working set; x1 to x64 is the number of multiply-adds a load, so the arithmetic intensity is
-// 2 x that / bytes of an element, in FLOP/byte. At the low end the memory level limits the loop, at the high end the multiply-add
-// ports do, and where the two overlap neither is reached. Nominal: the smaller of fma.<width>'s rate and read.<width>'s rate times
-// the intensity. 12 accumulators cover latency x ports (4 x 2) and leave registers for the operands.
+// 2 x that / bytes of an element, in FLOP/byte. At the low end the memory level limits the loop, at the high end the
+// multiply-add ports do, and where the two overlap neither is reached. Nominal: the smaller of fma.<width>'s rate and
+// read.<width>'s rate times the intensity. 12 accumulators cover latency x ports (4 x 2) and leave registers for the
+// operands.
 //
-// Proof: the array holds small integers whose signs turn every 4 KiB, so sums stay exact and come back to zero with every pair of
-// pages; each lane of each accumulator must hold what the pages between the launch's first and last iteration add up to.
+// Proof: the array holds small integers whose signs turn every 4 KiB, so sums stay exact and come back to zero with
+// every pair of pages; each lane of each accumulator must hold what the pages between the launch's first and last
+// iteration add up to.
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -21,10 +23,12 @@ using namespace memory;
 
 inline constexpr std::size_t chains = 12;
 
-// Bytes between a load and what is prefetched beside it: some 30 lines, more than main memory's latency at any of these rates.
+// Bytes between a load and what is prefetched beside it: some 30 lines, more than main memory's latency at any of these
+// rates.
 inline constexpr std::size_t prefetched = 2048;
 
-// Loads of one iteration: at least 16 where loads limit the loop, and no more multiply-adds than a core's buffers hold decoded.
+// Loads of one iteration: at least 16 where loads limit the loop, and no more multiply-adds than a core's buffers hold
+// decoded.
 constexpr std::size_t loads_of(std::size_t fmas) { return fmas <= 8 ? 32 : 256 / fmas; }
 
 struct state {
@@ -91,7 +95,8 @@ struct row {
   static void configure(context& own, const parameters& given) {
     const auto asked = requested(given, 16 << 10);
     const auto size = asked.working_set / pair * pair;
-    if (size == 0) throw bad_parameter("parameter working_set must be at least " + std::to_string(pair) + " bytes here");
+    if (size == 0)
+      throw bad_parameter("parameter working_set must be at least " + std::to_string(pair) + " bytes here");
     auto held = std::make_shared<state>();
     // Halves in turn where a level 1 cache may hold the set, see memory::walk.
     held->way = {size, Loop::body, size <= std::size_t{64} << 10 ? 2U : 1U};
@@ -111,10 +116,11 @@ struct row {
     auto& held = state_of(own);
     rest(held.pause_ns);
     held.start = own.position;
-    if (held.cold) held.way.chill(held.array, held.start, iterations);
+    if (held.cold) held.way.evict(held.array, held.start, iterations);
   }
 
-  // Adds, `times` over, what the bodies before the k-th contribute, from the last pair of pages on that ended before it.
+  // Adds, `times` over, what the bodies before the k-th contribute, from the last pair of pages on that ended before
+  // it.
   static void before(totals& sums, std::size_t k, int times) {
     const auto last = k * Loop::body;
     for (auto at = last / pair * pair; at < last; at += Loop::body)
@@ -131,7 +137,8 @@ struct row {
     totals sums = {};
     // Each stream went from the body where it stood to the one where it stands now; whole passes add nothing.
     for (unsigned stream = 0; stream < way.streams; ++stream) {
-      const auto from = (held.start + stream) % way.period(), steps = (iterations + way.streams - 1 - stream) / way.streams;
+      const auto from = (held.start + stream) % way.period(),
+                 steps = (iterations + way.streams - 1 - stream) / way.streams;
       const auto first = way.offset(from) / way.body;
       before(sums, first, -1);
       before(sums, static_cast<std::size_t>((first + steps) % way.bodies()), 1);
@@ -151,16 +158,18 @@ template <template <class, class, std::size_t> class Loop, class W, class T, std
 kernel make(std::vector<std::string> needs) {
   using made = Loop<W, T, fmas>;
   using functions = row<made, W, T, fmas>;
-  const std::string dtype = sizeof(T) == 8 ? "f64" : "f32", variant = std::string(W::name) + ".x" + std::to_string(fmas);
+  const std::string dtype = sizeof(T) == 8 ? "f64" : "f32",
+                    variant = std::string(W::name) + ".x" + std::to_string(fmas);
   sheet facts{.name = "intensity." + dtype + "." + variant,
               .measures = "intensity",
-              .says = "loads a register and does " + std::to_string(fmas) + (fmas == 1 ? " multiply-add" : " multiply-adds") + " on it",
+              .says = "loads a register and does " + std::to_string(fmas) +
+                      (fmas == 1 ? " multiply-add" : " multiply-adds") + " on it",
               .unit = "vector",
               .dtype = dtype,
               .accumulator = dtype,
               .access = "read",
               .variant = variant,
-              .licence = W::licence,
+              .frequency_license = W::frequency_license,
               .ports = std::string("fma.") + W::name,
               .lanes = static_cast<int>(functions::lanes),
               .chains = static_cast<int>(chains),
@@ -170,10 +179,14 @@ kernel make(std::vector<std::string> needs) {
               .per_iteration = {.flop = 2 * made::loads * fmas * functions::lanes, .bytes_read = made::body},
               .params = {"working_set", "pages", "pause_us", "cold"},
               .needs = std::move(needs),
-              .companion = W::clock,
+              .reference_clock = W::clock,
               .operands = "exact",
               .symbol = symbol_of<made>()};
-  return {.facts = std::move(facts), .run = made::run, .configure = functions::configure, .check = functions::check, .arm = functions::arm};
+  return {.facts = std::move(facts),
+          .run = made::run,
+          .configure = functions::configure,
+          .check = functions::check,
+          .arm = functions::arm};
 }
 
 #if defined(__x86_64__)

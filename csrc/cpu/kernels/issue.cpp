@@ -1,9 +1,10 @@
-// The core clock beside loads: the companions of memory loops, whose wide loads may run under a lighter licence than wide
-// arithmetic. (Each arithmetic kernel has a companion of its own, in multiply_add.inc and amx.cpp.)
+// The core clock beside loads: the reference clocks of memory loops, whose wide loads may run under a lighter frequency
+// license than wide arithmetic. (Each arithmetic kernel has a reference clock of its own, in multiply_add.inc and
+// amx.cpp.)
 //
-// One iteration is a chain of 4 dependent integer multiplications (12 cycles on x86-64; 16 additions and 16 cycles on aarch64) with
-// 16 loads of one register width beside it, which never wait for one another nor for the chain. Cycles of an iteration divided
-// by its seconds is the clock.
+// One iteration is a chain of 4 dependent integer multiplications (12 cycles on x86-64; 16 additions and 16 cycles on
+// aarch64) with 16 loads of one register width beside it, which never wait for one another nor for the chain. Cycles of
+// an iteration divided by its seconds is the clock.
 #include <algorithm>
 #include <utility>
 
@@ -47,24 +48,28 @@ namespace base {
 
 namespace {
 
-sheet facts(const std::string& name, const char* licence, const char* variant, std::vector<std::string> needs, const std::string& symbol) {
+sheet facts(const std::string& name, const char* frequency_license, const char* variant, std::vector<std::string> needs,
+            const std::string& symbol) {
   return {.name = name,
           .measures = "clock",
           .says = "dependent integer chain of known cycles beside loads of one register width",
           .unit = "scalar",
           .variant = variant,
-          .licence = licence,
+          .frequency_license = frequency_license,
           .chains = 1,
           .cycles = links * chain::cycles_per_link,
           .needs = std::move(needs),
           .symbol = symbol};
 }
 
-bool check_chain(const context& own, std::uint64_t iterations) { return own.result == chain::after(iterations * links); }
+bool check_chain(const context& own, std::uint64_t iterations) {
+  return own.result == chain::after(iterations * links);
+}
 
 template <class Width, class Loop>
 kernel beside_loads(std::vector<std::string> needs) {
-  auto row = facts(std::string("clock.") + Width::name, Width::licence, Width::name, std::move(needs), symbol_of<Loop>());
+  auto row = facts(std::string("clock.") + Width::name, Width::frequency_license, Width::name, std::move(needs),
+                   symbol_of<Loop>());
   row.loads = beside_chain;
   row.access_bytes = Width::bytes;
   return {std::move(row), Loop::run, nullptr, check_chain};

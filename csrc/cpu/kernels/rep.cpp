@@ -1,7 +1,9 @@
-// Copy and fill by the string instructions of x86, which move whole lines inside the core and may skip fetching what they overwrite.
+// Copy and fill by the string instructions of x86, which move whole lines inside the core and may skip fetching what
+// they overwrite.
 //
-// One instruction runs from where the last launch stopped to the end of the array, so there is no loop to unroll; an iteration is
-// 1 KiB, as in the other copies. Nominal is unknown: the microcode behind the instruction chooses how to move.
+// One instruction runs from where the last launch stopped to the end of the array, so there is no loop to unroll; an
+// iteration is 1 KiB, as in the other copies. Nominal is unknown: the microcode behind the instruction chooses how to
+// move.
 #if defined(__x86_64__)
 
 #include <cstring>
@@ -20,7 +22,7 @@ struct state {
   std::byte *to = nullptr, *from = nullptr;
   std::size_t size = 0;
   std::int64_t pause_ns = 0;
-  std::vector<std::size_t> spoilt;
+  std::vector<std::size_t> poisoned;
 };
 
 inline state& state_of(const context& own) { return *static_cast<state*>(own.state.get()); }
@@ -53,7 +55,9 @@ void fill_numbers(std::byte* array, std::size_t first, std::size_t last) {
   for (auto i = first; i < last; ++i) array[i] = numbered(i);
 }
 
-void fill_same(std::byte* array, std::size_t first, std::size_t last) { std::memset(array + first, filler, last - first); }
+void fill_same(std::byte* array, std::size_t first, std::size_t last) {
+  std::memset(array + first, filler, last - first);
+}
 
 template <bool copying>
 void configure(context& own, const parameters& given) {
@@ -73,14 +77,15 @@ void configure(context& own, const parameters& given) {
 void arm(context& own, std::uint64_t iterations) {
   auto& held = state_of(own);
   rest(held.pause_ns);
-  held.spoilt.clear();
+  held.poisoned.clear();
   constexpr std::uint64_t samples = 8;
   const auto bodies = held.size / body;
-  const auto reach = std::min<std::uint64_t>(iterations, bodies), step = std::max<std::uint64_t>(reach / (samples - 1), 1);
+  const auto reach = std::min<std::uint64_t>(iterations, bodies),
+             step = std::max<std::uint64_t>(reach / (samples - 1), 1);
   for (std::uint64_t j = 0; j < samples; ++j) {
     const auto k = (own.position + std::min(j * step, reach - 1)) % bodies;
-    held.spoilt.push_back(k * body + (k * 5 + j * 3) * line % body);
-    std::memset(held.to + held.spoilt.back(), 0xff, line);
+    held.poisoned.push_back(k * body + (k * 5 + j * 3) * line % body);
+    std::memset(held.to + held.poisoned.back(), 0xff, line);
   }
 }
 
@@ -88,7 +93,7 @@ template <bool copying>
 bool check(const context& own, std::uint64_t) {
   const auto& held = state_of(own);
   bool right = true;
-  for (const auto offset : held.spoilt)
+  for (const auto offset : held.poisoned)
     for (auto i = offset; i < offset + line; ++i) {
       const auto expected = copying ? numbered(i) : static_cast<std::byte>(filler);
       right = right && held.to[i] == expected;
@@ -107,16 +112,20 @@ kernel make() {
               .dtype = "i8",
               .access = what,
               .variant = "rep",
-              .licence = narrow_licence,
+              .frequency_license = narrow_license,
               .lanes = static_cast<int>(line),
               .access_bytes = static_cast<int>(line),
               .per_iteration = {.bytes_read = copying ? body : 0, .bytes_written = body},
               .params = {"working_set", "pages", "pause_us"},
               .needs = {"erms"},
-              .companion = "clock.v128",
+              .reference_clock = "clock.v128",
               .operands = "exact",
               .symbol = symbol_of<loop<copying>>()};
-  return {.facts = std::move(facts), .run = loop<copying>::run, .configure = configure<copying>, .check = check<copying>, .arm = arm};
+  return {.facts = std::move(facts),
+          .run = loop<copying>::run,
+          .configure = configure<copying>,
+          .check = check<copying>,
+          .arm = arm};
 }
 
 MB_KERNEL(make<true>())

@@ -1,16 +1,17 @@
-// Rates at which one core and all of them read, write, copy and add what lies in memory: 1, 1, 2 and 3 arrays, as bytes that the
-// loop asks for. What a store fetches before it overwrites a line is not counted.
+// Rates at which one core and all of them read, write, copy and add what lies in memory: 1, 1, 2 and 3 arrays, as bytes
+// that the loop asks for. What a store fetches before it overwrites a line is not counted.
 //
-// The working set decides which level answers. Nominal in level 1: as many loads and stores a cycle as the core has ports for them
-// (two 512-bit loads and one store on x86 server cores; three 256-bit loads from Golden Cove on). An iteration has at least 16
-// loads, or its counter and branch would show, and no branch at the end of a pass. Reads are 4 KiB an iteration, because no load
-// may stride evenly by less (see memory::walk). Beyond level 2 a single stream is limited by the misses that the prefetchers keep
-// outstanding: parameter `streams` walks several pages side by side, `prefetch` asks for lines so many bytes ahead, `_nt` variants
-// store past the caches. None of them wins everywhere, so each is a case of its own. With `cold` every launch evicts beforehand what
-// it will touch, so that main memory answers however large a last level is and whoever else has just read the same array.
+// The working set decides which level answers. Nominal in level 1: as many loads and stores a cycle as the core has
+// ports for them (two 512-bit loads and one store on x86 server cores; three 256-bit loads from Golden Cove on). An
+// iteration has at least 16 loads, or its counter and branch would show, and no branch at the end of a pass. Reads are
+// 4 KiB an iteration, because no load may stride evenly by less (see memory::walk). Beyond level 2 a single stream is
+// limited by the misses that the prefetchers keep outstanding: parameter `streams` walks several pages side by side,
+// `prefetch` asks for lines so many bytes ahead, `_nt` variants store past the caches. None of them wins everywhere, so
+// each is a case of its own. With `cold` every launch evicts beforehand what it will touch, so that main memory answers
+// however large a last level is and whoever else has just read the same array.
 //
-// Proof of each launch: reads add up four registers of every iteration, whose sum says where they came from; before a launch some
-// lines it will write are spoilt, and all must be right after it.
+// Proof of each launch: reads add up four registers of every iteration, whose sum says where they came from; before a
+// launch some lines it will write are poisoned, and all must be right after it.
 #include <array>
 #include <cstring>
 #include <set>
@@ -39,9 +40,9 @@ struct state {
   bool cold = false;
   alignas(64) std::byte given[64] = {};  // what writes store, what triads scale by
   alignas(64) std::byte sum[64] = {};
-  std::size_t start = 0;            // position before the launch
-  std::uint32_t pass = 0;           // what a whole period of reads adds to each lane, less the lane's own number
-  std::vector<std::size_t> spoilt;  // offsets of lines that the launch must put right
+  std::size_t start = 0;              // position before the launch
+  std::uint32_t pass = 0;             // what a whole period of reads adds to each lane, less the lane's own number
+  std::vector<std::size_t> poisoned;  // offsets of lines that the launch must put right
 };
 
 inline state& state_of(context& own) { return *static_cast<state*>(own.state.get()); }
@@ -71,7 +72,8 @@ namespace base {
 
 namespace {
 
-// Contents of the arrays, as functions of the element's index: exact in f32 and f64, different at every place that matters.
+// Contents of the arrays, as functions of the element's index: exact in f32 and f64, different at every place that
+// matters.
 std::uint32_t own_number(std::size_t i) { return static_cast<std::uint32_t>(i); }
 std::uint32_t written(std::size_t i) { return i % 2 == 0 ? 0x3fa00000 : 0x40100000; }
 template <class T>
@@ -115,8 +117,8 @@ using factors = contents<factor<T>>;
 
 // What a kernel must leave in its destination.
 template <op what, class T>
-using destination =
-    std::conditional_t<what == op::write, contents<written>, std::conditional_t<what == op::copy, numbered, contents<triad_sum<T>>>>;
+using destination = std::conditional_t<what == op::write, contents<written>,
+                                       std::conditional_t<what == op::copy, numbered, contents<triad_sum<T>>>>;
 
 constexpr std::size_t arrays_of(op what) { return what == op::triad ? 3 : what == op::copy ? 2 : 1; }
 
@@ -130,8 +132,9 @@ walk way_of(op what, const parameters& given, std::size_t working_set) {
   if ((streams & (streams - 1)) != 0) throw bad_parameter("parameter streams must be 1, 2, 4, 8 or 16");
   const auto body = body_of(what), unit = walk::unit(body, streams), size = working_set / arrays_of(what) / unit * unit;
   if (size == 0)
-    throw bad_parameter("parameter working_set must be at least " + std::to_string(unit * arrays_of(what)) + " bytes for " + word_of(what) +
-                        " with " + std::to_string(streams) + (streams == 1 ? " stream" : " streams"));
+    throw bad_parameter("parameter working_set must be at least " + std::to_string(unit * arrays_of(what)) +
+                        " bytes for " + word_of(what) + " with " + std::to_string(streams) +
+                        (streams == 1 ? " stream" : " streams"));
   // A set that any level 1 cache could hold is walked by halves, see memory::walk.
   constexpr std::size_t small = 64 << 10;
   return {size, body, streams == 1 && working_set <= small ? 2 : streams};
@@ -140,7 +143,8 @@ walk way_of(op what, const parameters& given, std::size_t working_set) {
 // What the added registers of iteration k say in lane 0.
 std::uint32_t numbers(const walk& way, std::size_t k) {
   std::size_t sum = 0;
-  for (std::size_t i = 0; i < proofs; ++i) sum += (way.offset(k) + way.inside(i * way.body / proofs)) / sizeof(std::uint32_t);
+  for (std::size_t i = 0; i < proofs; ++i)
+    sum += (way.offset(k) + way.inside(i * way.body / proofs)) / sizeof(std::uint32_t);
   return static_cast<std::uint32_t>(sum);
 }
 
@@ -166,7 +170,8 @@ struct row {
     held->pause_ns = requested_pause(given);
     held->cold = requested_cold(given);
     held->ahead = static_cast<std::size_t>(integer(given, "prefetch", 0, 0, 65536));
-    if (held->ahead != 0 && held->way.streams > 2) throw bad_parameter("parameter prefetch goes with 1 or 2 streams, not with more");
+    if (held->ahead != 0 && held->way.streams > 2)
+      throw bad_parameter("parameter prefetch goes with 1 or 2 streams, not with more");
     own.loop = chosen(held->way.streams, held->ahead != 0);
     place(own, *held, asked.huge);
     for (std::size_t i = 0; i < 64 / sizeof(T); ++i) {
@@ -202,20 +207,22 @@ struct row {
     auto& held = state_of(own);
     rest(held.pause_ns);
     held.start = own.position;
-    held.spoilt.clear();
+    held.poisoned.clear();
     if constexpr (what != op::read) {
       constexpr std::uint64_t samples = 8;
       const auto& way = held.way;
-      const auto reach = std::min<std::uint64_t>(iterations, way.period()), step = std::max<std::uint64_t>(reach / (samples - 1), 1);
+      const auto reach = std::min<std::uint64_t>(iterations, way.period()),
+                 step = std::max<std::uint64_t>(reach / (samples - 1), 1);
       for (std::uint64_t j = 0; j < samples; ++j) {
         const auto k = (held.start + std::min(j * step, reach - 1)) % way.period();
         const auto offset = way.offset(k) + way.inside((k * 5 + j * 3) * line % way.body);
         std::memset(held.a + offset, 0x5a, line);
-        held.spoilt.push_back(offset);
+        held.poisoned.push_back(offset);
       }
     }
     if (held.cold)
-      for (const std::byte* each : std::set<const std::byte*>{held.a, held.b, held.c}) held.way.chill(each, held.start, iterations);
+      for (const std::byte* each : std::set<const std::byte*>{held.a, held.b, held.c})
+        held.way.evict(each, held.start, iterations);
   }
 
   static bool check(const context& own, std::uint64_t iterations) {
@@ -231,7 +238,7 @@ struct row {
         right = right && found == expected + static_cast<std::uint32_t>(iterations * proofs * lane);
       }
     } else {
-      for (const auto offset : held.spoilt) {
+      for (const auto offset : held.poisoned) {
         right = right && destination<what, T>::intact(held.a, offset, offset + line);
         destination<what, T>::fill(held.a, offset, offset + line);  // whatever happened, others find what they expect
       }
@@ -241,7 +248,8 @@ struct row {
 };
 
 const char* says_of(op what) {
-  constexpr std::array says{"reads one array", "writes one array", "copies one array to another", "a[i] = b[i] + 3 * c[i]"};
+  constexpr std::array says{"reads one array", "writes one array", "copies one array to another",
+                            "a[i] = b[i] + 3 * c[i]"};
   return says[static_cast<std::size_t>(what)];
 }
 
@@ -250,7 +258,8 @@ kernel make(std::vector<std::string> needs) {
   using made = row<what, W, Loop, past>;
   using first = typename made::first;
   constexpr auto count = static_cast<int>(first::count), sources = what == op::triad ? 2 : what == op::write ? 0 : 1;
-  const std::string dtype = std::is_same_v<W, word64> ? "f64" : "f32", variant = std::string(W::name) + (past ? "_nt" : "");
+  const std::string dtype = std::is_same_v<W, word64> ? "f64" : "f32",
+                    variant = std::string(W::name) + (past ? "_nt" : "");
   const std::uint64_t body = first::body;
   sheet facts{.name = std::string(word_of(what)) + "." + dtype + "." + variant,
               .measures = "memory",
@@ -259,7 +268,7 @@ kernel make(std::vector<std::string> needs) {
               .dtype = dtype,
               .access = word_of(what),
               .variant = variant,
-              .licence = W::licence,
+              .frequency_license = W::frequency_license,
               .ports = std::string(word_of(what)) + "." + W::name,
               .lanes = static_cast<int>(W::bytes / sizeof(typename made::T)),
               .math = what == op::triad ? count : 0,
@@ -271,10 +280,14 @@ kernel make(std::vector<std::string> needs) {
                                 .bytes_written = what == op::read ? 0 : body},
               .params = {"working_set", "pages", "streams", "prefetch", "pause_us", "cold"},
               .needs = std::move(needs),
-              .companion = W::clock,
+              .reference_clock = W::clock,
               .operands = "exact",
               .symbol = symbol_of<first>()};
-  return {.facts = std::move(facts), .run = first::run, .configure = made::configure, .check = made::check, .arm = made::arm};
+  return {.facts = std::move(facts),
+          .run = first::run,
+          .configure = made::configure,
+          .check = made::check,
+          .arm = made::arm};
 }
 
 #if defined(__x86_64__)

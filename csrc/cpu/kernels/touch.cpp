@@ -1,7 +1,8 @@
 // The cost of a page's first touch: the fault, a cleared page, its entry in the page table.
 //
-// One iteration touches one page that the process never used, 4 KiB or 2 MiB. The pages of the last launch go back to the system
-// before the next one starts; a launch of more pages than the working set has gives them back on the way, and pays for it.
+// One iteration touches one page that the process never used, 4 KiB or 2 MiB. The pages of the last launch go back to
+// the system before the next one starts; a launch of more pages than the working set has gives them back on the way,
+// and pays for it.
 #include <utility>
 
 #include "../memory.hpp"
@@ -52,7 +53,8 @@ void configure(context& own, const parameters& given) {
   held->pages->grow(held->count * held->unit, asked.huge ? touch_all : nothing);
   if (asked.huge && held->pages->huge_bytes() < held->pages->filled())
     throw cannot_run(
-        "the system gives no 2 MiB pages, or not enough of them; see /sys/kernel/mm/transparent_hugepage/enabled, or use pages=4k");
+        "the system gives no 2 MiB pages, or not enough of them; see /sys/kernel/mm/transparent_hugepage/enabled, or "
+        "use pages=4k");
   own.working_set = held->count * held->unit;
   own.state = std::move(held);
 }
@@ -80,7 +82,7 @@ kernel make() {
               .measures = "cost",
               .says = "touches one page that was never used, per iteration",
               .variant = "scalar",
-              .licence = narrow_licence,
+              .frequency_license = narrow_license,
               .params = {"working_set", "pages"}};
   return {.facts = std::move(facts), .run = loop::run, .configure = configure, .check = check, .arm = arm};
 }

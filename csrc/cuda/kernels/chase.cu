@@ -1,13 +1,15 @@
 // Load-to-use latency: each load's address is the value of the one before.
 //
-// The host writes a random cycle over the whole working set (absolute addresses; for shared memory byte offsets), one node a cache
-// line, so that nothing can prefetch it and the set's size decides which level answers. `.ca` may hit L1, `.cg` looks in L2 first.
-// Inline PTX, because a volatile C++ pointer becomes a system-scope load, which never stops at L1. All lanes of the one warp follow the
-// same address, which is one request. 16 steps a trip leave the loop's own instructions in the shadow of the first.
+// The host writes a random cycle over the whole working set (absolute addresses; for shared memory byte offsets), one
+// node a cache line, so that nothing can prefetch it and the set's size decides which level answers. `.ca` may hit L1,
+// `.cg` looks in L2 first. Inline PTX, because a volatile C++ pointer becomes a system-scope load, which never stops at
+// L1. All lanes of the one warp follow the same address, which is one request. 16 steps a trip leave the loop's own
+// instructions in the shadow of the first.
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
-// Layout "compute": (out, in, stamps, iterations). Global: in is the first node, out the last one reached, 8 bytes a lane and block.
-// Shared: in NODES offsets of 4 bytes, the first node is at 0; out the last offset reached, 4 bytes a lane and block.
+// Layout "compute": (out, in, stamps, iterations). Global: in is the first node, out the last one reached, 8 bytes a
+// lane and block. Shared: in NODES offsets of 4 bytes, the first node is at 0; out the last offset reached, 4 bytes a
+// lane and block.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -82,7 +84,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) chase_cg(u64* out, const u
   chase<through_l2>(out, in, stamps, iterations);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) chase_shared(u32* out, const u32* in, u64* stamps, u32 iterations) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    chase_shared(u32* out, const u32* in, u64* stamps, u32 iterations) {
   __shared__ u32 nodes[NODES];
   const u32 base = address(nodes);
   for (u32 j = threadIdx.x; j < NODES; j += THREADS) nodes[j] = base + in[j];

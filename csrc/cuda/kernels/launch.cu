@@ -1,12 +1,12 @@
 // What a launch costs, what holds the queue while a batch is enqueued, and how fine the device's clock is.
 //
-// `empty` does nothing: its period is the launch cost. `gate` spins on a word of mapped host memory until it is set, or until its own
-// timeout by the nanosecond timer has passed, so that a host that died cannot hold the device. `ticks` writes down the nanosecond
-// timer as it goes, which shows its step.
+// `empty` does nothing: its period is the launch cost. `gate` spins on a word of mapped host memory until it is set, or
+// until its own timeout by the nanosecond timer has passed, so that a host that died cannot hold the device. `ticks`
+// writes down the nanosecond timer as it goes, which shows its step.
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
-// Layouts: empty, ticks "compute" (out, in, stamps, iterations); gate "gate" (out, flag, stamps, timeout_ns), out 1 released, 2 timed
-// out.
+// Layouts: empty, ticks "compute" (out, in, stamps, iterations); gate "gate" (out, flag, stamps, timeout_ns), out 1
+// released, 2 timed out.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;

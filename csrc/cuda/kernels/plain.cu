@@ -1,15 +1,16 @@
 // Plain (non-tensor) arithmetic: FP64, FP32, packed FP16 and BF16, INT32 multiply-add, four-way INT8 dot product.
 //
-// A thread owns PAIRS independent pairs (x, y) and turns each by x = a*y + x, y = b*x + y. With a = 1, b = -1 a turn has
-// period six, so integers stay small and exact for any number of iterations and the result still tells the count modulo six
-// (turns is coprime to six). With random a, b of opposite sign the same code is a bounded rotation whose bits keep changing.
-// Latency x width: 4 to 8 cycles x 1 instruction a cycle per sub-partition needs 8 chains in flight; 8 pairs x 8 warps hold 64.
-// 2 * PAIRS * turns = 496 multiply-adds a trip (752 for packed halves, whose registers ptxas rotates) keep the loop's own
-// instructions below 1 % of the issue slots.
+// A thread owns PAIRS independent pairs (x, y) and turns each by x = a*y + x, y = b*x + y. With a = 1, b = -1 a turn
+// has period six, so integers stay small and exact for any number of iterations and the result still tells the count
+// modulo six (turns is coprime to six). With random a, b of opposite sign the same code is a bounded rotation whose
+// bits keep changing. Latency x width: 4 to 8 cycles x 1 instruction a cycle per sub-partition needs 8 chains in
+// flight; 8 pairs x 8 warps hold 64. 2 * PAIRS * turns = 496 multiply-adds a trip (752 for packed halves, whose
+// registers ptxas rotates) keep the loop's own instructions below 1 % of the issue slots.
 //
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
-// Layout "compute": (out, in, stamps, iterations). in: a, b, then 2 * PAIRS slots of one element a thread. out: slots likewise per block.
+// Layout "compute": (out, in, stamps, iterations). in: a, b, then 2 * PAIRS slots of one element a thread. out: slots
+// likewise per block.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -121,9 +122,10 @@ __device__ __forceinline__ void turn(void* out_, const void* in_, u64* stamps, u
   }
 }
 
-#define MB_PLAIN(symbol, kind)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(THREADS, 4) symbol(void* out, const void* in, u64* stamps, u32 iterations) { \
-    turn<kind>(out, in, stamps, iterations);                                                                                \
+#define MB_PLAIN(symbol, kind)                                         \
+  extern "C" __global__ void __launch_bounds__(THREADS, 4)             \
+      symbol(void* out, const void* in, u64* stamps, u32 iterations) { \
+    turn<kind>(out, in, stamps, iterations);                           \
   }
 
 MB_PLAIN(fma_f64, fp64)

@@ -1,14 +1,15 @@
 // Streams through memory: read, write, copy and triad with 16-byte accesses, UNROLL independent ones a trip.
 //
-// Which level answers is decided by the working set that the host passes, not by the code: loads are `.cg` (cached in L2, never
-// in L1), so a set beyond the last cache measures DRAM and one below half of it measures L2. Little's law decides the shape:
-// about 48 to 64 KiB in flight a SM for HBM; 2048 threads x 2 x 16 B hold 64 KiB. Variants differ in UNROLL alone, so that a sweep
-// of unroll x resident blocks shows a best that is not at its edge.
-// A read is summed word by word (integers, wrapping), which keeps every load alive at a fifth of the issue slots and is exact.
+// Which level answers is decided by the working set that the host passes, not by the code: loads are `.cg` (cached in
+// L2, never in L1), so a set beyond the last cache measures DRAM and one below half of it measures L2. Little's law
+// decides the shape: about 48 to 64 KiB in flight a SM for HBM; 2048 threads x 2 x 16 B hold 64 KiB. Variants differ in
+// UNROLL alone, so that a sweep of unroll x resident blocks shows a best that is not at its edge. A read is summed word
+// by word (integers, wrapping), which keeps every load alive at a fifth of the issue slots and is exact.
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
-// Layout "stream": (out, in, in2, stamps, count, first, step, iterations); count, first, step in 16-byte elements and multiples of
-// the tile (UNROLL * THREADS), step < count < 2^31. A block starts at (first + blockIdx * tile) % count and goes on by step, wrapping.
+// Layout "stream": (out, in, in2, stamps, count, first, step, iterations); count, first, step in 16-byte elements and
+// multiples of the tile (UNROLL * THREADS), step < count < 2^31. A block starts at (first + blockIdx * tile) % count
+// and goes on by step, wrapping.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -49,7 +50,8 @@ __device__ __forceinline__ word4 load(const word4* at) {
 }
 
 __device__ __forceinline__ void store(word4* at, word4 v) {
-  asm volatile("st.global.cg.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
+  asm volatile("st.global.cg.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
 }
 
 // b + s * c on the bits of a float.
@@ -124,7 +126,8 @@ __device__ __forceinline__ void copy(word4* out, const word4* in, u64* stamps, w
 
 // The scale is the bits of a float in the last word of in2's 16 bytes at count: the host allocates one element more.
 template <int UNROLL>
-__device__ __forceinline__ void triad(word4* out, const word4* in, const word4* in2, u64* stamps, walk w, u32 iterations) {
+__device__ __forceinline__ void triad(word4* out, const word4* in, const word4* in2, u64* stamps, walk w,
+                                      u32 iterations) {
   const u32 s = load(in2 + w.count).w;
   stamp(stamps, 0);
 #pragma unroll 1
@@ -139,15 +142,16 @@ __device__ __forceinline__ void triad(word4* out, const word4* in, const word4* 
     w.go_on();
 #pragma unroll
     for (int u = 0; u < UNROLL; ++u)
-      store(out + at + u * THREADS, {axpy(s, c[u].x, b[u].x), axpy(s, c[u].y, b[u].y), axpy(s, c[u].z, b[u].z), axpy(s, c[u].w, b[u].w)});
+      store(out + at + u * THREADS,
+            {axpy(s, c[u].x, b[u].x), axpy(s, c[u].y, b[u].y), axpy(s, c[u].z, b[u].z), axpy(s, c[u].w, b[u].w)});
   }
   sign_off(stamps, iterations);
 }
 
-#define MB_STREAM(what, unroll, ...)                                                                                                 \
-  extern "C" __global__ void __launch_bounds__(THREADS)                                                                              \
-      what##_u##unroll(word4* out, const word4* in, const word4* in2, u64* stamps, u32 count, u32 first, u32 step, u32 iterations) { \
-    what<unroll>(__VA_ARGS__, stamps, walk(count, first, step, unroll * THREADS), iterations);                                       \
+#define MB_STREAM(what, unroll, ...)                                                                                \
+  extern "C" __global__ void __launch_bounds__(THREADS) what##_u##unroll(                                           \
+      word4* out, const word4* in, const word4* in2, u64* stamps, u32 count, u32 first, u32 step, u32 iterations) { \
+    what<unroll>(__VA_ARGS__, stamps, walk(count, first, step, unroll * THREADS), iterations);                      \
   }
 
 MB_STREAM(read, 1, out, in)
@@ -168,8 +172,9 @@ MB_STREAM(triad, 4, out, in, in2)
 MB_STREAM(triad, 8, out, in, in2)
 
 #if __CUDA_ARCH__ >= 900
-// The same streams by bulk copies: the copy engine of the SM moves whole stages between global and shared memory, one thread asks.
-// STAGES x 8 KiB = 64 KiB are in flight a block. Layout "stream", the tile is one stage; the block's 32 threads fill and drain.
+// The same streams by bulk copies: the copy engine of the SM moves whole stages between global and shared memory, one
+// thread asks. STAGES x 8 KiB = 64 KiB are in flight a block. Layout "stream", the tile is one stage; the block's 32
+// threads fill and drain.
 constexpr int STAGES = 8;
 constexpr int STAGE_BYTES = 8192;
 constexpr int STAGE = STAGE_BYTES / 16;
@@ -186,21 +191,24 @@ __device__ __forceinline__ u32 address(const void* at) {
 
 __device__ __forceinline__ void fetch(u32 stage, const word4* from, u32 barrier) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "n"(STAGE_BYTES) : "memory");
-  asm volatile("cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(stage), "l"(from),
-               "n"(STAGE_BYTES), "r"(barrier)
+  asm volatile("cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(stage),
+               "l"(from), "n"(STAGE_BYTES), "r"(barrier)
                : "memory");
 }
 
 __device__ __forceinline__ void put(word4* to, u32 stage) {
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(stage), "n"(STAGE_BYTES) : "memory");
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(to), "r"(stage), "n"(STAGE_BYTES)
+               : "memory");
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
 
 // Waits for the phase of that parity to end; the parity before the first one has always ended.
 __device__ __forceinline__ void wait(u32 barrier, u32 parity) {
-  asm volatile("{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra AGAIN;\n}" ::"r"(barrier),
-               "r"(parity)
-               : "memory");
+  asm volatile(
+      "{\n.reg .pred done;\nAGAIN:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra AGAIN;\n}" ::
+          "r"(barrier),
+      "r"(parity)
+      : "memory");
 }
 
 // One thread of the warp. Under an ordinary divergent `if` ptxas would wrap every bulk copy in a loop of its own.
@@ -213,7 +221,8 @@ __device__ __forceinline__ bool chosen() {
 __device__ __forceinline__ u32 arm(u64* barriers) {
   const u32 barrier = address(barriers);
   if (threadIdx.x == 0)
-    for (int j = 0; j < STAGES; ++j) asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier + 8 * j) : "memory");
+    for (int j = 0; j < STAGES; ++j)
+      asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier + 8 * j) : "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
   __syncthreads();
   return barrier;

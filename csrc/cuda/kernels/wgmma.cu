@@ -1,15 +1,16 @@
 // Hopper's tensor cores through wgmma: four warps multiply tiles of shared memory, D (64 x 256, registers) += A * B.
 //
-// N = 256 is the widest shape: one instruction keeps the cores busy for 128 cycles, so one warpgroup in flight is enough and two blocks
-// a SM cover the waits. A trip issues STEPS products over four A tiles and then exchanges B for -B (the host lays both out), so that
-// small integers stay exact for any number of iterations (FP8 sums keep about 14 bits) and the result tells the parity. The operand
-// port carries 8 KiB of B and 2 KiB of A (none in the register form) per 128 cycles, 80 and 64 of its 128 bytes a cycle.
-// Between two groups of products nothing touches the accumulators: ptxas would serialise them (an advisory that the build refuses).
+// N = 256 is the widest shape: one instruction keeps the cores busy for 128 cycles, so one warpgroup in flight is
+// enough and two blocks a SM cover the waits. A trip issues STEPS products over four A tiles and then exchanges B for
+// -B (the host lays both out), so that small integers stay exact for any number of iterations (FP8 sums keep about 14
+// bits) and the result tells the parity. The operand port carries 8 KiB of B and 2 KiB of A (none in the register form)
+// per 128 cycles, 80 and 64 of its 128 bytes a cycle. Between two groups of products nothing touches the accumulators:
+// ptxas would serialise them (an advisory that the build refuses).
 //
 // targets: sm_90a
-// Layout "compute": (out, in, stamps, iterations). in: 4 words of 8 bytes (descriptor of A and of B at address 0, two unused), then the
-// image of shared memory (TILES tiles of A, B, -B), then the register fragments of the A tiles, 4 words a thread and tile.
-// out: 128 words a thread and block, accumulator by accumulator.
+// Layout "compute": (out, in, stamps, iterations). in: 4 words of 8 bytes (descriptor of A and of B at address 0, two
+// unused), then the image of shared memory (TILES tiles of A, B, -B), then the register fragments of the A tiles, 4
+// words a thread and tile. out: 128 words a thread and block, accumulator by accumulator.
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
@@ -57,25 +58,28 @@ __device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
   "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
   "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
   "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}"
-#define MB_EIGHT(r, i) \
-  "+" r(d[i]), "+" r(d[i + 1]), "+" r(d[i + 2]), "+" r(d[i + 3]), "+" r(d[i + 4]), "+" r(d[i + 5]), "+" r(d[i + 6]), "+" r(d[i + 7])
-#define MB_64(r, i)                                                                                                       \
-  MB_EIGHT(r, i), MB_EIGHT(r, i + 8), MB_EIGHT(r, i + 16), MB_EIGHT(r, i + 24), MB_EIGHT(r, i + 32), MB_EIGHT(r, i + 40), \
-      MB_EIGHT(r, i + 48), MB_EIGHT(r, i + 56)
-// How a kind multiplies: its accumulators' type and constraint, its mnemonic, the flags after the operands for A in memory and registers.
-#define MB_KIND(name, type, constraint, mnemonic, flags, flags_registers)                                                                 \
-  struct name {                                                                                                                           \
-    using accumulator = type;                                                                                                             \
-    static __device__ __forceinline__ void from_memory(type (&d)[128], u64 a, u64 b) {                                                    \
-      asm volatile("wgmma.mma_async.sync.aligned." mnemonic " " MB_ACCUMULATORS ", %128, %129, 1" flags ";"                               \
-                   : MB_64(constraint, 0), MB_64(constraint, 64)                                                                          \
-                   : "l"(a), "l"(b));                                                                                                     \
-    }                                                                                                                                     \
-    static __device__ __forceinline__ void from_registers(type (&d)[128], const u32 (&a)[4], u64 b) {                                     \
-      asm volatile("wgmma.mma_async.sync.aligned." mnemonic " " MB_ACCUMULATORS ", {%128, %129, %130, %131}, %132, 1" flags_registers ";" \
-                   : MB_64(constraint, 0), MB_64(constraint, 64)                                                                          \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                                                 \
-    }                                                                                                                                     \
+#define MB_EIGHT(r, i)                                                                                               \
+  "+" r(d[i]), "+" r(d[i + 1]), "+" r(d[i + 2]), "+" r(d[i + 3]), "+" r(d[i + 4]), "+" r(d[i + 5]), "+" r(d[i + 6]), \
+      "+" r(d[i + 7])
+#define MB_64(r, i)                                                                                  \
+  MB_EIGHT(r, i), MB_EIGHT(r, i + 8), MB_EIGHT(r, i + 16), MB_EIGHT(r, i + 24), MB_EIGHT(r, i + 32), \
+      MB_EIGHT(r, i + 40), MB_EIGHT(r, i + 48), MB_EIGHT(r, i + 56)
+// How a kind multiplies: its accumulators' type and constraint, its mnemonic, the flags after the operands for A in
+// memory and registers.
+#define MB_KIND(name, type, constraint, mnemonic, flags, flags_registers)                                   \
+  struct name {                                                                                             \
+    using accumulator = type;                                                                               \
+    static __device__ __forceinline__ void from_memory(type (&d)[128], u64 a, u64 b) {                      \
+      asm volatile("wgmma.mma_async.sync.aligned." mnemonic " " MB_ACCUMULATORS ", %128, %129, 1" flags ";" \
+                   : MB_64(constraint, 0), MB_64(constraint, 64)                                            \
+                   : "l"(a), "l"(b));                                                                       \
+    }                                                                                                       \
+    static __device__ __forceinline__ void from_registers(type (&d)[128], const u32 (&a)[4], u64 b) {       \
+      asm volatile("wgmma.mma_async.sync.aligned." mnemonic " " MB_ACCUMULATORS                             \
+                   ", {%128, %129, %130, %131}, %132, 1" flags_registers ";"                                \
+                   : MB_64(constraint, 0), MB_64(constraint, 64)                                            \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));                                   \
+    }                                                                                                       \
   };
 
 MB_KIND(f16, float, "f", "m64n256k16.f32.f16.f16", ", 1, 1, 0, 0", ", 1, 1, 0")
@@ -93,7 +97,8 @@ __device__ __forceinline__ u32 address(const void* at) {
   return found;
 }
 
-// The image goes into shared memory as it is; the fence makes it visible to the asynchronous proxy that wgmma reads through.
+// The image goes into shared memory as it is; the fence makes it visible to the asynchronous proxy that wgmma reads
+// through.
 __device__ __forceinline__ void fill(const unsigned char* from) {
   for (u32 at = threadIdx.x * 16; at < IMAGE_BYTES; at += THREADS * 16)
     *reinterpret_cast<word4*>(image + at) = *reinterpret_cast<const word4*>(from + at);
@@ -142,9 +147,10 @@ __device__ __forceinline__ void multiply(void* out_, const void* in_, u64* stamp
   for (int j = 0; j < 128; ++j) out[j * THREADS] = d[j];
 }
 
-#define MB_WGMMA(symbol, kind, registers)                                                                                   \
-  extern "C" __global__ void __launch_bounds__(THREADS, 2) symbol(void* out, const void* in, u64* stamps, u32 iterations) { \
-    multiply<kind, registers>(out, in, stamps, iterations);                                                                 \
+#define MB_WGMMA(symbol, kind, registers)                              \
+  extern "C" __global__ void __launch_bounds__(THREADS, 2)             \
+      symbol(void* out, const void* in, u64* stamps, u32 iterations) { \
+    multiply<kind, registers>(out, in, stamps, iterations);            \
   }
 
 MB_WGMMA(wgmma_f16_m64n256k16_ss, f16, false)

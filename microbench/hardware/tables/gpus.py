@@ -88,9 +88,27 @@ def _chips() -> dict[str, Chip]:
         ("ga10x_pro", "sm_86", 128, 4, (*ampere, *_matrix(1024, tf32=512, i8=2048))),
         ("ad10x", "sm_89", 128, 4, (*ampere, *_matrix(1024, 512, tf32=256, i8=2048, f8=1))),
         ("ad10x_pro", "sm_89", 128, 4, (*ampere, *_matrix(1024, tf32=512, i8=2048, f8=1))),
-        ("gh100", "sm_90a", 128, 4, (*_vector(256, 128, 512, 512, 128), *_matrix(4096, tf32=2048, f64=256, i8=8192, f8=1))),
-        ("gb100", "sm_100a", 128, 4, (*_vector(256, 128, 512, 512, 128), *_matrix(8192, tf32=4096, f64=128, i8=16384, f8=1, f4=32768))),
-        ("gb110", "sm_103a", 128, 4, (*_vector(256, 4, 512, 512, 128), *_matrix(8192, tf32=4096, i8=512, f8=1, f4=49152))),
+        (
+            "gh100",
+            "sm_90a",
+            128,
+            4,
+            (*_vector(256, 128, 512, 512, 128), *_matrix(4096, tf32=2048, f64=256, i8=8192, f8=1)),
+        ),
+        (
+            "gb100",
+            "sm_100a",
+            128,
+            4,
+            (*_vector(256, 128, 512, 512, 128), *_matrix(8192, tf32=4096, f64=128, i8=16384, f8=1, f4=32768)),
+        ),
+        (
+            "gb110",
+            "sm_103a",
+            128,
+            4,
+            (*_vector(256, 4, 512, 512, 128), *_matrix(8192, tf32=4096, i8=512, f8=1, f4=49152)),
+        ),
         ("gb20x", "sm_120a", 128, 4, (*blackwell, *_matrix(1024, 512, tf32=256, i8=2048, f8=1, f4=4096))),
         ("gb20x_pro", "sm_120a", 128, 4, (*blackwell, *_matrix(1024, tf32=512, i8=2048, f8=1, f4=4096))),
     )
@@ -125,7 +143,11 @@ class Gpu:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if not 0 < (self.base_clock_hz or 1) <= self.boost_clock_hz or not 2000 <= self.launched <= 2100 or not self.source:
+        if (
+            not 0 < (self.base_clock_hz or 1) <= self.boost_clock_hz
+            or not 2000 <= self.launched <= 2100
+            or not self.source
+        ):
             raise ValueError(f"{self.name}: base clock above boost clock, no year or no source")
         # No memory moves more than 32 or less than 1 Gbit/s a pin.
         if not 1e9 < self.memory_bandwidth * 8 / self.bus_bits < 32e9:
@@ -134,7 +156,9 @@ class Gpu:
             flop = self.chip.flop_per_clock(unit, dtype, "f32")
             clock = self.clock_hz(unit, dtype)
             if flop is None or abs(self.sms * flop * clock / advertised - 1) > _ROUNDING:
-                raise ValueError(f"{self.name}: advertised {unit} {dtype} {advertised:g} is not {self.sms} SMs x {flop} x {clock:g}")
+                raise ValueError(
+                    f"{self.name}: advertised {unit} {dtype} {advertised:g} is not {self.sms} SMs x {flop} x {clock:g}"
+                )
 
     def clock_hz(self, unit: str, dtype: str) -> float:
         """The clock that the data sheet multiplies with: lower for matrix products, but not for those in f64."""
@@ -210,7 +234,8 @@ for _row in GPUS:
             raise ValueError(f"gpus.csv: {_spelling!r} stands for two GPUs")
 # A device that is not in the table is bounded by the fastest chip of its compute target.
 _BY_TARGET = {
-    chip.target.rstrip("af"): chip for chip in sorted(CHIPS.values(), key=lambda chip: chip.flop_per_clock("matrix", "f16", "f32") or 0)
+    chip.target.rstrip("af"): chip
+    for chip in sorted(CHIPS.values(), key=lambda chip: chip.flop_per_clock("matrix", "f16", "f32") or 0)
 }
 
 

@@ -1,12 +1,13 @@
 """How many instructions of a kind a core starts per cycle, by microarchitecture.
 
-The words are those of ``Sheet.ports``: what the instruction does, then its width (``scalar`` for one lane); read, write, copy and triad
-are bound by ``load`` and ``store``. A fraction means more than one cycle apiece. A word that is missing from a row is unknown there, and
-nominal is then unknown too: nothing is guessed.
+The words are those of ``Sheet.ports``: what the instruction does, then its width (``scalar`` for one lane); read,
+write, copy and triad are bound by ``load`` and ``store``. A fraction means more than one cycle apiece. A word that is
+missing from a row is unknown there, and nominal is then unknown too: nothing is guessed.
 
-Sources, by name: *uops* is the uops.info table of measured throughputs; *Intel ORM* the Intel 64 and IA-32 optimisation reference manual;
-*AMD SOG* the software optimisation guide of that family; *Arm SOG* the software optimisation guide of that core; *Dougall* the
-published measurements of Apple's cores by Dougall Johnson; *seen* a characterisation under results/.
+Sources, by name: *uops* is the uops.info table of measured throughputs; *Intel ORM* the Intel 64 and IA-32 optimisation
+reference manual; *AMD SOG* the software optimisation guide of that family; *Arm SOG* the software optimisation guide of
+that core; *Dougall* the published measurements of Apple's cores by Dougall Johnson; *seen* a characterisation under
+results/.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from dataclasses import dataclass, field
 
 _WIDTHS = ("v128", "v256", "v512")
 WORDS = (
-    *(f"{kind}.{width}" for kind in ("fma", "load", "store") for width in ("scalar", *_WIDTHS)),  # fma: f64, f32 and f16 alike
+    *(
+        f"{kind}.{width}" for kind in ("fma", "load", "store") for width in ("scalar", *_WIDTHS)
+    ),  # fma: f64, f32 and f16 alike
     *(f"dot_bf16.{width}" for width in _WIDTHS),  # two bf16 pairs into f32
     *(f"dot_i8.{width}" for width in _WIDTHS),  # four 8-bit pairs into i32 (VNNI, AVX-VNNI, NEON sdot)
     "tile.amx",  # a product of two tiles, whatever the element type
@@ -59,7 +62,9 @@ class Ports:
         for kind in ("fma", "load", "store"):
             counts = [self.per_cycle[f"{kind}.{width}"] for width in _WIDTHS if f"{kind}.{width}" in self.per_cycle]
             if not counts or counts != sorted(counts, reverse=True):
-                raise ValueError(f"ports of {self.arch}: {kind} is missing, or wider instructions start more often than narrow ones")
+                raise ValueError(
+                    f"ports of {self.arch}: {kind} is missing, or wider instructions start more often than narrow ones"
+                )
 
 
 def _each(kind: str, *counts: float | None, scalar: float | None = None) -> dict[str, float]:
@@ -89,7 +94,12 @@ _ZEN2 = _merge(_ZEN1, _each("fma", 2, 2), _each("load", 2, 2), _each("store", 1,
 _ZEN3 = _merge(_ZEN2, {"load.scalar": 3, "store.scalar": 2})
 # 512-bit instructions take a 256-bit pipe for two cycles.
 _ZEN4 = _merge(
-    _ZEN3, _each("fma", 2, 2, 1), _each("load", 2, 2, 1), _each("store", 1, 1, 0.5), _each("dot_bf16", 2, 2, 1), _each("dot_i8", 2, 2, 1)
+    _ZEN3,
+    _each("fma", 2, 2, 1),
+    _each("load", 2, 2, 1),
+    _each("store", 1, 1, 0.5),
+    _each("dot_bf16", 2, 2, 1),
+    _each("dot_i8", 2, 2, 1),
 )
 _ZEN5 = _merge(
     _ZEN4,
@@ -108,13 +118,27 @@ def _neon(pipes: float, loads: float, stores: float, *kinds: str) -> dict[str, f
     return _merge(arithmetic, _each("load", loads, scalar=loads), _each("store", stores, scalar=stores))
 
 
-_SKU_512 = "models with one 512-bit multiply-add unit do half: the product page says how many AVX-512 FMA units a model has"
+_SKU_512 = (
+    "models with one 512-bit multiply-add unit do half: the product page says how many AVX-512 FMA units a model has"
+)
 _ROWS: tuple[Ports, ...] = (
     Ports(arch="haswell", per_cycle=_HASWELL, source="uops; Intel ORM"),
     Ports(arch="broadwell", per_cycle=_HASWELL, source="uops; Intel ORM"),
     Ports(arch="skylake", per_cycle=_HASWELL, source="uops; Intel ORM"),
-    Ports(arch="skylake_avx512", per_cycle=_SKYLAKE_SERVER, varies={"fma.v512": 1}, source="uops; Intel ORM", note=_SKU_512),
-    Ports(arch="cascadelake", per_cycle=_CASCADELAKE, varies={"fma.v512": 1, "dot_i8.v512": 1}, source="uops; Intel ORM", note=_SKU_512),
+    Ports(
+        arch="skylake_avx512",
+        per_cycle=_SKYLAKE_SERVER,
+        varies={"fma.v512": 1},
+        source="uops; Intel ORM",
+        note=_SKU_512,
+    ),
+    Ports(
+        arch="cascadelake",
+        per_cycle=_CASCADELAKE,
+        varies={"fma.v512": 1, "dot_i8.v512": 1},
+        source="uops; Intel ORM",
+        note=_SKU_512,
+    ),
     Ports(
         arch="icelake",
         per_cycle=_ICELAKE,
@@ -123,7 +147,10 @@ _ROWS: tuple[Ports, ...] = (
         note=f"server models have two 512-bit units, client models (also Rocket Lake and Tiger Lake) one; {_SKU_512}",
     ),
     Ports(
-        arch="alderlake", per_cycle={k: v for k, v in _GOLDEN_COVE.items() if "v512" not in k}, source="uops", note="performance cores only"
+        arch="alderlake",
+        per_cycle={k: v for k, v in _GOLDEN_COVE.items() if "v512" not in k},
+        source="uops",
+        note="performance cores only",
     ),
     Ports(arch="sapphirerapids", per_cycle=_SAPPHIRE_RAPIDS, source="uops (Golden Cove); Intel ORM; seen"),
     Ports(
@@ -144,14 +171,29 @@ _ROWS: tuple[Ports, ...] = (
         note="mobile models keep the 256-bit data paths of Zen 4",
     ),
     Ports(arch="cortex_a72", per_cycle=_neon(2, 1, 1, "fma"), source="Arm SOG Cortex-A72"),
-    Ports(arch="neoverse_n1", per_cycle=_neon(2, 2, 1, "fma", "dot_i8"), source="Arm SOG Neoverse N1", note="Graviton 2, Altra"),
-    Ports(arch="neoverse_n2", per_cycle=_neon(2, 3, 2, "fma", "dot_i8", "dot_bf16"), source="Arm SOG Neoverse N2"),
-    Ports(arch="neoverse_v1", per_cycle=_neon(4, 3, 2, "fma", "dot_i8", "dot_bf16"), source="Arm SOG Neoverse V1", note="Graviton 3"),
     Ports(
-        arch="neoverse_v2", per_cycle=_neon(4, 3, 2, "fma", "dot_i8", "dot_bf16"), source="Arm SOG Neoverse V2", note="Graviton 4, Grace"
+        arch="neoverse_n1",
+        per_cycle=_neon(2, 2, 1, "fma", "dot_i8"),
+        source="Arm SOG Neoverse N1",
+        note="Graviton 2, Altra",
+    ),
+    Ports(arch="neoverse_n2", per_cycle=_neon(2, 3, 2, "fma", "dot_i8", "dot_bf16"), source="Arm SOG Neoverse N2"),
+    Ports(
+        arch="neoverse_v1",
+        per_cycle=_neon(4, 3, 2, "fma", "dot_i8", "dot_bf16"),
+        source="Arm SOG Neoverse V1",
+        note="Graviton 3",
+    ),
+    Ports(
+        arch="neoverse_v2",
+        per_cycle=_neon(4, 3, 2, "fma", "dot_i8", "dot_bf16"),
+        source="Arm SOG Neoverse V2",
+        note="Graviton 4, Grace",
     ),
     *(
-        Ports(arch=arch, per_cycle=_neon(4, 3, 2, "fma", "dot_i8"), source="Dougall (M1)", note="performance cores only")
+        Ports(
+            arch=arch, per_cycle=_neon(4, 3, 2, "fma", "dot_i8"), source="Dougall (M1)", note="performance cores only"
+        )
         for arch in ("m1", "m2", "m3", "m4")
     ),
 )

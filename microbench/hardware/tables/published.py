@@ -34,13 +34,19 @@ class Published:
             raise ValueError(f"published.csv: {self.gpu!r} is no name in gpus.csv")
         if self.measures not in _MEASURES or self.mode not in ("peak", "library") or not self.source or self.value <= 0:
             raise ValueError(f"published.csv: {self} is no figure")
-        if self.dtype not in (None, *DTYPES) or self.level not in (None, *LEVELS) or (self.measures == "compute") != bool(self.dtype):
+        if (
+            self.dtype not in (None, *DTYPES)
+            or self.level not in (None, *LEVELS)
+            or (self.measures == "compute") != bool(self.dtype)
+        ):
             raise ValueError(f"published.csv: {self} names no dtype or level")
         # Cards exceed the boost clock that their data sheet counts with, by up to a fifth; more is a slip of the pen.
         if self.measures == "compute" and self.dtype:
             flop = gpu.chip.flop_per_clock(self.unit or "", self.dtype, self.accumulator) or 0
             if self.value > 1.25 * flop * gpu.sms * gpu.boost_clock_hz:
-                raise ValueError(f"published.csv: {self.value:g} of {self.unit} {self.dtype} is beyond what {self.gpu} can do")
+                raise ValueError(
+                    f"published.csv: {self.value:g} of {self.unit} {self.dtype} is beyond what {self.gpu} can do"
+                )
         if self.measures == "memory" and self.level == "DRAM" and self.value > gpu.memory_bandwidth:
             raise ValueError(f"published.csv: {self.value:g} byte/s is beyond the memory of {self.gpu}")
 

@@ -1,7 +1,8 @@
 """Load-to-use latency through a GPU's memory: one warp follows a random cycle of addresses, one node a cache line.
 
-A case with ``line`` chases one line that points to itself: past L1 that is the latency of the slice of L2 where this line lives. Each such
-line lies in an allocation of its own, at a place of its own, so that a few of them meet both halves of a divided L2.
+A case with ``line`` chases one line that points to itself: past L1 that is the latency of the slice of L2 where this
+line lives. Each such line lies in an allocation of its own, at a place of its own, so that a few of them meet both
+halves of a divided L2.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microbench.errors import CannotRun
-from microbench.kernels.cuda.device import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, timing_of
+from microbench.kernels.cuda.device import CHECK_ITERATIONS, MOST_ITERATIONS, DeviceSession, Stage, timing_of
 from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import CudaRow
 from microbench.kernels.cuda.shared import cycle, links
@@ -37,7 +38,7 @@ class ChaseJob:
         self.order = cycle(nodes)
         self.place = 0
         held = stage.alloc(self.order.size * LINE_BYTES if line is None else APART_BYTES)
-        offset = 0 if line is None else random.Random(line).randrange(APART_BYTES // LINE_BYTES) * LINE_BYTES  # noqa: S311 - no secret
+        offset = 0 if line is None else random.Random(line).randrange(APART_BYTES // LINE_BYTES) * LINE_BYTES
         self.base = held.address + offset
         words = np.zeros((self.order.size, LINE_BYTES // 8), dtype=np.uint64)
         words[:, 0] = np.uint64(self.base) + links(self.order).astype(np.uint64) * np.uint64(LINE_BYTES)
@@ -67,9 +68,9 @@ class ChaseJob:
     def run(self, iterations: int) -> Timing:
         """Follow the cycle for so many trips of the loop; every lane must end at the node that the host foresaw."""
         trips = max(1, min(MOST_ITERATIONS, iterations))
-        with self.stage.station.driving(f"{self.stage.row.name} over {self.order.size * LINE_BYTES} bytes"):
+        with self.stage.session.driving(f"{self.stage.row.name} over {self.order.size * LINE_BYTES} bytes"):
             seen, right = self._launch(trips)
-            return timing_of(self.stage.station, seen, trips, right)
+            return timing_of(self.stage.session, seen, trips, right)
 
     def check(self) -> str | None:
         """Follow a short way."""
@@ -81,15 +82,15 @@ class ChaseJob:
         self.stage.close()
 
 
-def prepare(station: Station, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> ChaseJob:
+def prepare(session: DeviceSession, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> ChaseJob:
     """Load the code and lay out the cycle."""
     del sheet
     line = int(params["line"]) if "line" in params else None
     working_set = CHECK_BYTES if "check" in params else int(params.get("working_set", CHECK_BYTES))
-    free = station.context.memory_info()[0]
+    free = session.context.memory_info()[0]
     if working_set > free:
-        raise CannotRun(f"{row.name} needs {working_set >> 20} MiB; {station.name} has {free >> 20} MiB free")
-    stage = Stage.set_up(station, row, 1, station.function(row))
+        raise CannotRun(f"{row.name} needs {working_set >> 20} MiB; {session.name} has {free >> 20} MiB free")
+    stage = Stage.set_up(session, row, 1, session.function(row))
     try:
         return ChaseJob(stage, max(2, working_set // LINE_BYTES) if line is None else 1, line)
     except BaseException:

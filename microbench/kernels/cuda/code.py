@@ -1,7 +1,8 @@
 """Which machine code a device gets for each family of kernels, and where it comes from.
 
-The order: the cubin of exactly this chip, of its family, of the highest lower minor of its major; else NVRTC compiles the shipped source
-for this chip; for a chip that NVRTC does not know either, to PTX of the newest chip that is no newer, from which the driver makes the code.
+The order: the cubin of exactly this chip, of its family, of the highest lower minor of its major; else NVRTC compiles
+the shipped source for this chip; for a chip that NVRTC does not know either, to PTX of the newest chip that is no
+newer, from which the driver makes the code.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ class Library:
         if self.target is None:
             return f"no CUDA kernel here runs on {self.device.arch}: the oldest target is {TARGETS[0]}"
         if self.target not in row.targets:
-            return f"only {', '.join(row.targets)} {'has' if len(row.targets) == 1 else 'have'} it, and this is {self.device.arch}"
+            return (
+                f"only {', '.join(row.targets)} {'has' if len(row.targets) == 1 else 'have'} it, and this is "
+                f"{self.device.arch}"
+            )
         if self.cubins_loadable and self.shipped(row.family):
             return None
         if nvrtc.usable(self.driver_version) is None:
@@ -116,10 +120,16 @@ class Library:
             return f"this package has no machine code of {family} for {self.device.arch}"
         if not self.driver_version:
             return "the driver does not tell its version, so that no code can be chosen for it"
-        return f"the driver stops at CUDA {self.driver_version // 1000}.{self.driver_version % 1000 // 10}, older than nvcc {info['nvcc']}"
+        return (
+            f"the driver stops at CUDA {self.driver_version // 1000}.{self.driver_version % 1000 // 10}, older than "
+            f"nvcc {info['nvcc']}"
+        )
 
     def _nowhere(self, family: str) -> str:
-        return f"{self._without_cubin(family)}, and no NVRTC that this driver supports was found; {nvrtc.install(self.driver_version)}"
+        return (
+            f"{self._without_cubin(family)}, and no NVRTC that this driver supports was found; "
+            f"{nvrtc.install(self.driver_version)}"
+        )
 
     def origin(self, family: str) -> str:
         """Say where a family's code would come from, without loading it."""

@@ -1,7 +1,8 @@
 """One GPU at work: its context, loaded code, gate and sensors; and a kernel staged on it, launched and stamped.
 
-A sample is one launch with its iterations inside, between two events with the queue held by the gate. Every block stamps its cycles and
-nanoseconds, which gives the clock it ran at, apart from the event's time. The longer of the two times counts.
+A sample is one launch with its iterations inside, between two events with the queue held by the gate. Every block
+stamps its cycles and nanoseconds, which gives the clock it ran at, apart from the event's time. The longer of the two
+times counts.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CHECK_ITERATIONS = 3  # odd: after an even number an exchange of signs has cance
 SENSOR_PERIOD_S = 0.02  # NVML answers in about a millisecond and refreshes no faster
 
 
-class Station:
+class DeviceSession:
     """One GPU at work: its context, timer, loaded code, gate and sensors. Made when the first kernel is prepared."""
 
     def __init__(self, device: Device) -> None:
@@ -116,7 +117,7 @@ class Station:
 class Stage:
     """A kernel on its device: function, grid, and the buffers that every layout has."""
 
-    station: Station
+    session: DeviceSession
     row: CudaRow
     function: _cuda.Function
     blocks: int
@@ -125,27 +126,29 @@ class Stage:
     warm: bool = False
 
     @classmethod
-    def set_up(cls, station: Station, row: CudaRow, blocks: int, function: _cuda.Function) -> Stage:
+    def set_up(cls, session: DeviceSession, row: CudaRow, blocks: int, function: _cuda.Function) -> Stage:
         """Allocate the stamps."""
-        stamps = station.context.alloc(blocks * STAMP_WORDS * 8)
-        return cls(station, row, function, blocks, stamps, [stamps])
+        stamps = session.context.alloc(blocks * STAMP_WORDS * 8)
+        return cls(session, row, function, blocks, stamps, [stamps])
 
     def alloc(self, size: int) -> _cuda.Buffer:
         """Device memory that `close` gives back."""
-        buffer = self.station.context.alloc(size)
+        buffer = self.session.context.alloc(size)
         self.buffers.append(buffer)
         return buffer
 
     def launch(self, params: bytes) -> timing.Seen:
         """Launch once and read the stamps. The first launch of all is not gated: loading code lazily would wait for the gate."""
-        station = self.station
-        launch = station.cuda.Launch(self.function, (self.blocks, 1, 1), (self.row.threads, 1, 1), self.row.shared_bytes, params)
-        gate = station.gate.closed() if self.warm else None
-        ns = station.timer.launches(launch, 1, gate)
+        session = self.session
+        launch = session.cuda.Launch(
+            self.function, (self.blocks, 1, 1), (self.row.threads, 1, 1), self.row.shared_bytes, params
+        )
+        gate = session.gate.closed() if self.warm else None
+        ns = session.timer.launches(launch, 1, gate)
         self.warm = True
         stamps = np.frombuffer(self.stamps.read(0, self.stamps.size), dtype=np.uint64).reshape(-1, STAMP_WORDS)
-        seen = timing.read(stamps, ns, station.step_ns)
-        station.step_ns = seen.step_ns
+        seen = timing.read(stamps, ns, session.step_ns)
+        session.step_ns = seen.step_ns
         return seen
 
     def close(self) -> None:
@@ -154,12 +157,15 @@ class Stage:
             self.buffers.pop().close()
 
 
-def timing_of(station: Station, seen: timing.Seen, iterations: int, checked: bool | None, *, settled: bool = False) -> Timing:
+def timing_of(
+    session: DeviceSession, seen: timing.Seen, iterations: int, checked: bool | None, *, settled: bool = False
+) -> Timing:
     """Join a launch's time and clock with what the sensors say.
 
-    Only a kernel that has run long enough to settle has a second of energy of its own; others have what the card reads at the moment.
+    Only a kernel that has run long enough to settle has a second of energy of its own; others have what the card reads
+    at the moment.
     """
-    reading = station.look(time.monotonic())
+    reading = session.look(time.monotonic())
     return Timing(
         ns=seen.ns,
         iterations=iterations,
@@ -170,11 +176,14 @@ def timing_of(station: Station, seen: timing.Seen, iterations: int, checked: boo
     )
 
 
-def wrong_result(station: Station, sheet: Sheet, wrong: str) -> Finding:
+def wrong_result(session: DeviceSession, sheet: Sheet, wrong: str) -> Finding:
     """Say that a kernel computed something else than it must."""
     return Finding(
         code="wrong-result",
         severity="error",
-        says=f"{sheet.name} on {station.name} is wrong: {wrong}",
-        remedy="check the card's memory and power (nvidia-smi -q -d ECC,PERFORMANCE); without such a fault, report it with this file",
+        says=f"{sheet.name} on {session.name} is wrong: {wrong}",
+        remedy=(
+            "check the card's memory and power (nvidia-smi -q -d ECC,PERFORMANCE); without such a fault, report it "
+            "with this file"
+        ),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from microbench.errors import CannotRun
 from microbench.kernels import Kernel
-from microbench.kernels.cuda.device import Station, wrong_result
+from microbench.kernels.cuda.device import DeviceSession, wrong_result
 from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import ROWS
 from microbench.kernels.cuda.timing import MOST_HELD
@@ -40,31 +40,33 @@ COPIES = {
 }
 
 
-def kernels(station: Station) -> Iterator[Kernel]:
+def kernels(session: DeviceSession) -> Iterator[Kernel]:
     """Yield launch costs, copies over the bus, and copies to every GPU that this one reaches."""
     empty = next(row for row in ROWS if row.name == "launch.empty")
-    reason = station.library.reason(empty)
+    reason = session.library.reason(empty)
     for how, says in LAUNCHES.items():
         sheet = _sheet(f"launch.{how}", "cost", says, Work(), reason)
-        yield _kernel(station, sheet, lambda _, how=how: LaunchJob(station, how))  # type: ignore[misc]
+        yield _kernel(session, sheet, lambda _, how=how: LaunchJob(session, how))  # type: ignore[misc]
     for how, says in COPIES.items():
         both = 2 if how.startswith("both") else 1
         sheet = _sheet(f"copy.{how}", "link", says, Work(bytes_read=CHUNK, bytes_written=CHUNK * (both - 1)), None)
-        yield _kernel(station, sheet, lambda params, how=how: CopyJob(station, how, _size(params)))  # type: ignore[misc]
-    for peer in _peers(station):
-        sheet = _sheet(f"copy.peer.cuda_{peer}", "link", f"copy from {station.name} to cuda:{peer}", Work(bytes_read=CHUNK), None)
-        yield _kernel(station, sheet, lambda params, peer=peer: PeerJob(station, peer, _size(params)))  # type: ignore[misc]
+        yield _kernel(session, sheet, lambda params, how=how: CopyJob(session, how, _size(params)))  # type: ignore[misc]
+    for peer in _peers(session):
+        sheet = _sheet(
+            f"copy.peer.cuda_{peer}", "link", f"copy from {session.name} to cuda:{peer}", Work(bytes_read=CHUNK), None
+        )
+        yield _kernel(session, sheet, lambda params, peer=peer: PeerJob(session, peer, _size(params)))  # type: ignore[misc]
 
 
-def _peers(station: Station) -> list[int]:
+def _peers(session: DeviceSession) -> list[int]:
     """The cards that this one reaches; one that cannot even be asked is not reached."""
     from microbench.hardware import cuda as probe
 
-    index = station.device.index
+    index = session.device.index
     try:
         there = probe.count()
-        return [peer for peer in range(there) if peer != index and station.cuda.can_access_peer(index, peer)]
-    except (CannotRun, station.cuda.DriverError):
+        return [peer for peer in range(there) if peer != index and session.cuda.can_access_peer(index, peer)]
+    except (CannotRun, session.cuda.DriverError):
         return []
 
 
@@ -89,18 +91,22 @@ def _sheet(name: str, measures: Measures, says: str, work: Work, reason: str | N
     )
 
 
-def _kernel(station: Station, sheet: Sheet, make: Callable[[Mapping[str, Value]], Any]) -> Kernel:
+def _kernel(session: DeviceSession, sheet: Sheet, make: Callable[[Mapping[str, Value]], Any]) -> Kernel:
     def prepare(device: Device, params: Mapping[str, Value], threads: int) -> Any:
         del device, threads
         if sheet.unavailable:
-            raise CannotRun(f"{sheet.name} cannot run on {station.name}: {sheet.unavailable}")
-        with station.driving(sheet.name):
+            raise CannotRun(f"{sheet.name} cannot run on {session.name}: {sheet.unavailable}")
+        with session.driving(sheet.name):
             return make(params)
 
     def check(device: Device) -> Finding | None:
         job = prepare(device, {"check": True}, 1)
         try:
-            return None if job.run(1).checked is not False else wrong_result(station, sheet, "the bytes that arrived are not those sent")
+            return (
+                None
+                if job.run(1).checked is not False
+                else wrong_result(session, sheet, "the bytes that arrived are not those sent")
+            )
         finally:
             job.close()
 
@@ -110,23 +116,25 @@ def _kernel(station: Station, sheet: Sheet, make: Callable[[Mapping[str, Value]]
 class LaunchJob:
     """A kernel that does nothing, launched in one of several ways; an iteration is a launch."""
 
-    def __init__(self, station: Station, how: str) -> None:
-        self.station, self.how = station, how
+    def __init__(self, session: DeviceSession, how: str) -> None:
+        self.session, self.how = session, how
         row = next(row for row in ROWS if row.name == "launch.empty")
         params = packed("compute", out=0, **{"in": 0}, stamps=0, iterations=0)
-        self._launch: _cuda.Launch = station.cuda.Launch(station.function(row), (1, 1, 1), (row.threads, 1, 1), 0, params)
-        station.timer.launches(self._launch, 1)
-        if how == "held" and station.gate.closed() is None:
-            raise CannotRun(f"launch.held needs the gate, which is off: {station.gate.off}")
+        self._launch: _cuda.Launch = session.cuda.Launch(
+            session.function(row), (1, 1, 1), (row.threads, 1, 1), 0, params
+        )
+        session.timer.launches(self._launch, 1)
+        if how == "held" and session.gate.closed() is None:
+            raise CannotRun(f"launch.held needs the gate, which is off: {session.gate.off}")
 
     def run(self, iterations: int) -> Timing:
         """Launch at least so many times."""
-        with self.station.driving(f"launch.{self.how}"):
+        with self.session.driving(f"launch.{self.how}"):
             ns, count = self._timed(max(1, min(iterations, 1 << 20)))
         return Timing(ns=max(1, round(ns)), iterations=count)
 
     def _timed(self, count: int) -> tuple[float, int]:
-        timer = self.station.timer
+        timer = self.session.timer
         if self.how == "enqueue":
             return timer.enqueue(self._launch, count) * count, count
         if self.how == "period":
@@ -134,7 +142,9 @@ class LaunchJob:
         if self.how == "held":
             batches = -(-count // MOST_HELD)
             each = -(-count // batches)
-            return sum(timer.launches(self._launch, each, self.station.gate.closed()) for _ in range(batches)), each * batches
+            return sum(
+                timer.launches(self._launch, each, self.session.gate.closed()) for _ in range(batches)
+            ), each * batches
         if self.how == "graph":
             replays = -(-count // GRAPH_NODES)
             return timer.replay(self._launch, GRAPH_NODES, replays), GRAPH_NODES * replays
@@ -160,8 +170,8 @@ def _pattern(size: int, seed: int) -> Any:
 class CopyJob:
     """A copy between host and device; what arrived is looked at after every run."""
 
-    def __init__(self, station: Station, how: str, size: int) -> None:
-        self.station, self.how, self.size = station, how, size
+    def __init__(self, session: DeviceSession, how: str, size: int) -> None:
+        self.session, self.how, self.size = session, how, size
         self._ends: list[_Ends] = []
         self._sent = _pattern(size, 1)
         try:
@@ -170,7 +180,7 @@ class CopyJob:
         except BaseException:
             self.close()
             raise
-        cuda, kinds = station.cuda, station.cuda.CopyKind
+        cuda, kinds = session.cuda, session.cuda.CopyKind
         self._copies = []
         for direction, ends in zip(self._directions(), self._ends, strict=True):
             there, here = ends.device.address, ends.address
@@ -181,7 +191,7 @@ class CopyJob:
         return ("h2d", "d2h") if self.how.startswith("both") else (self.how[:3],)
 
     def _make(self, direction: str) -> _Ends:
-        context = self.station.context
+        context = self.session.context
         device = context.alloc(self.size)
         ends = _Ends(device, None, 0)
         self._ends.append(ends)
@@ -203,16 +213,16 @@ class CopyJob:
     def run(self, iterations: int) -> Timing:
         """Copy at least so many chunks."""
         times = max(1, -(-iterations * CHUNK // self.size))
-        with self.station.driving(f"copy.{self.how} of {self.size} bytes"):
+        with self.session.driving(f"copy.{self.how} of {self.size} bytes"):
             if self.how.endswith("pinned"):
-                ns = self.station.timer.copies(self._copies, times)
+                ns = self.session.timer.copies(self._copies, times)
             else:
-                ns = sum(self.station.timer.host_copy(self._copies[0]) for _ in range(times))
+                ns = sum(self.session.timer.host_copy(self._copies[0]) for _ in range(times))
             checked = all(map(self._arrived, self._directions(), self._ends))
         return Timing(ns=max(1, round(ns)), iterations=times * self.size // CHUNK, checked=checked)
 
     def _arrived(self, direction: str, ends: _Ends) -> bool:
-        """Compare the last page, which is spoilt again for the next run."""
+        """Compare the last page, which is poisoned again for the next run."""
         at = self.size - CHUNK
         if direction == "h2d":
             found = np.frombuffer(ends.device.read(at, CHUNK), dtype=np.uint8)
@@ -235,12 +245,12 @@ class CopyJob:
 class PeerJob:
     """A copy from this GPU's memory to another's."""
 
-    def __init__(self, station: Station, peer: int, size: int) -> None:
-        self.station, self.size = station, size
-        self._other: _cuda.Context = station.cuda.Context(peer)
-        station.context.enable_peer(self._other)
+    def __init__(self, session: DeviceSession, peer: int, size: int) -> None:
+        self.session, self.size = session, size
+        self._other: _cuda.Context = session.cuda.Context(peer)
+        session.context.enable_peer(self._other)
         self._sent = _pattern(size, 2)
-        self._source = station.context.alloc(size)
+        self._source = session.context.alloc(size)
         self._target: _cuda.Buffer | None = None
         try:
             self._source.write(self._sent)
@@ -249,19 +259,25 @@ class PeerJob:
         except BaseException:
             self.close()
             raise
-        kind = station.cuda.CopyKind.peer
-        self._copy = station.cuda.Copy(kind, self._target.address, self._source.address, size, self._other, station.context)
+        kind = session.cuda.CopyKind.peer
+        self._copy = session.cuda.Copy(
+            kind, self._target.address, self._source.address, size, self._other, session.context
+        )
 
     def run(self, iterations: int) -> Timing:
         """Copy at least so many chunks."""
         times = max(1, -(-iterations * CHUNK // self.size))
         assert self._target is not None
-        with self.station.driving(f"copy to {self._other.name} of {self.size} bytes"):
-            ns = self.station.timer.copies([self._copy], times)
+        with self.session.driving(f"copy to {self._other.name} of {self.size} bytes"):
+            ns = self.session.timer.copies([self._copy], times)
             at = self.size - CHUNK
             found = np.frombuffer(self._target.read(at, CHUNK), dtype=np.uint8)
             self._target.write(b"\0" * CHUNK, at)
-        return Timing(ns=max(1, round(ns)), iterations=times * self.size // CHUNK, checked=bool(np.array_equal(found, self._sent[at:])))
+        return Timing(
+            ns=max(1, round(ns)),
+            iterations=times * self.size // CHUNK,
+            checked=bool(np.array_equal(found, self._sent[at:])),
+        )
 
     def close(self) -> None:
         """Give the memory back; again is allowed."""

@@ -1,6 +1,7 @@
 """Numbers as the tensor cores hold them: bits of a value, value of bits, and words packed from several of them.
 
-Field widths come from `microbench.records.dtypes`; the 8-bit and 4-bit formats are the OCP ones (E4M3 has NaN but no infinity, E2M1 neither).
+Field widths come from `microbench.records.dtypes`; the 8-bit and 4-bit formats are the OCP ones (E4M3 has NaN but no
+infinity, E2M1 neither).
 """
 
 from __future__ import annotations

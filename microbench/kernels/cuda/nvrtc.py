@@ -78,7 +78,8 @@ class Compiler:
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        # The built-ins live beside it under a name with the minor version, and NVRTC finds them only if they are loaded already.
+        # The built-ins live beside it under a name with the minor version, and NVRTC finds them only if they are loaded
+        # already.
         for builtins in sorted(library.path.parent.glob(f"libnvrtc-builtins.so.{library.major}*")):
             ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
         self._c = ctypes.CDLL(str(library.path))

@@ -1,7 +1,8 @@
 """What the CUDA kernels multiply and copy, and what must come out: operands and expected results, family by family.
 
-Exact operands are small integers that differ by slot, lane and half, so that every result is known to the bit for any number of
-iterations and a permuted operand shows. Random operands keep the same machine code in a bounded range with changing bits.
+Exact operands are small integers that differ by slot, lane and half, so that every result is known to the bit for any
+number of iterations and a permuted operand shows. Random operands keep the same machine code in a bounded range with
+changing bits.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
 PATTERN_ELEMENTS = 65521  # 16-byte elements, a prime: no power-of-two stride finds the same data again
-# The mixed-intensity kernels have a pattern of their own, short enough to foresee what becomes of each element. A product on the tensor
-# cores takes 32 of them, a prime number of which make the pattern.
+# The mixed-intensity kernels have a pattern of their own, short enough to foresee what becomes of each element. A
+# product on the tensor cores takes 32 of them, a prime number of which make the pattern.
 MIXED_GROUPS = 251
 MIXED_ELEMENTS = 32 * MIXED_GROUPS
 ELEMENT_BYTES = 16
@@ -49,12 +50,17 @@ def _float_format(kind: type, bits: type) -> tuple[int, Callable[[Array], Array]
 _FORMATS: dict[str, tuple[int, Callable[[Array], Array], Callable[[Array], Array]]] = {
     "f64": _float_format(np.float64, np.uint64),
     "f32": _float_format(np.float32, np.uint32),
-    "f16": (2, lambda v: v.astype(np.float16).view(np.uint16).reshape(-1, 2).copy().view(np.uint32), lambda b: b.view(np.float16)),
+    "f16": (
+        2,
+        lambda v: v.astype(np.float16).view(np.uint16).reshape(-1, 2).copy().view(np.uint32),
+        lambda b: b.view(np.float16),
+    ),
     "bf16": (2, lambda v: bf16_bits(v).reshape(-1, 2).copy().view(np.uint32), lambda b: bf16_values(b.view(np.uint16))),
     "i32": (1, lambda v: v.astype(np.int64).astype(np.uint32), lambda b: b.view(np.int32).astype(np.int64)),
     "i8": (1, lambda v: v.astype(np.int64).astype(np.uint32), lambda b: b.view(np.int32).astype(np.int64)),
 }
-# A bounded rotation in floating point drifts by rounding; after few turns a small multiple of the format's step is all of it.
+# A bounded rotation in floating point drifts by rounding; after few turns a small multiple of the format's step is all
+# of it.
 _DRIFT = {"f64": 1e-12, "f32": 1e-4, "f16": 0.2, "bf16": 1.0}
 _SMALL_ITERATIONS = 4
 
@@ -99,7 +105,9 @@ def plain(row: CudaRow, kind: Operands) -> Compute:
         exact = expected(iterations)
         if exact is not None:
             return bool(np.array_equal(exact, found))
-        values = np.asarray(to_values(found.view(np.uint64 if dtype == "f64" else np.uint32)), dtype=np.float64).reshape(-1)
+        values = np.asarray(
+            to_values(found.view(np.uint64 if dtype == "f64" else np.uint32)), dtype=np.float64
+        ).reshape(-1)
         return bool(np.abs(values - after(iterations * turns)).max() <= _DRIFT[dtype])
 
     def plausible(found: Bytes) -> bool:
@@ -126,7 +134,9 @@ def _plain_start(dtype: str, kind: Operands, shape: tuple[int, int]) -> tuple[An
     # The operands as the format holds them, or the reference would turn by another angle.
     to_bits, to_values = _FORMATS[dtype][1:]
     held = [np.asarray(to_values(to_bits(np.asarray(v).reshape(-1)).reshape(-1)), dtype=np.float64) for v in (x, y)]
-    a, b = np.asarray(to_values(to_bits(np.asarray([0.828125, 0.828125, -0.703125, -0.703125])).reshape(-1)), dtype=np.float64)[[0, -1]]
+    a, b = np.asarray(
+        to_values(to_bits(np.asarray([0.828125, 0.828125, -0.703125, -0.703125])).reshape(-1)), dtype=np.float64
+    )[[0, -1]]
     return a, b, held[0].reshape(shape), held[1].reshape(shape)
 
 
@@ -135,7 +145,12 @@ def _wrapped(values: Array) -> Array:
 
 
 def _bytes_of(values: Array) -> Array:
-    return np.atleast_1d(np.asarray(values, dtype=np.int64)).astype(np.uint32).view(np.int8).reshape(*np.shape(np.atleast_1d(values)), 4)
+    return (
+        np.atleast_1d(np.asarray(values, dtype=np.int64))
+        .astype(np.uint32)
+        .view(np.int8)
+        .reshape(*np.shape(np.atleast_1d(values)), 4)
+    )
 
 
 def _dot(a: Any, y: Array) -> Array:
@@ -147,12 +162,15 @@ def _dot(a: Any, y: Array) -> Array:
 def pattern(dtype: str | None, seed: int) -> NDArray[np.uint32]:
     """Return the elements of four words that streams repeat, `PATTERN_ELEMENTS` of them, `MIXED_ELEMENTS` for ``mix``.
 
-    Mixed bits; floats of small integers for the triad (``f32``); for the mixed-intensity kernels (``mix``) words that are ordinary
-    numbers in every format that these read them in, so that one buffer serves all: signs and seven bits of mantissa in one binade, each
-    16-bit half between 1 and 1.125 as FP16 and between 2^-7 and 2^-6 as BF16, words likewise as FP32, pairs about 2^-60 as FP64. Sums of
-    products with small integers then stay exact in FP32, which is what the tensor cores add up.
+    Mixed bits; floats of small integers for the triad (``f32``); for the mixed-intensity kernels (``mix``) words that
+    are ordinary numbers in every format that these read them in, so that one buffer serves all: signs and seven bits of
+    mantissa in one binade, each 16-bit half between 1 and 1.125 as FP16 and between 2^-7 and 2^-6 as BF16, words
+    likewise as FP32, pairs about 2^-60 as FP64. Sums of products with small integers then stay exact in FP32, which is
+    what the tensor cores add up.
     """
-    words = np.arange((MIXED_ELEMENTS if dtype == "mix" else PATTERN_ELEMENTS) * 4, dtype=np.uint64) + np.uint64(seed * 7919)
+    words = np.arange((MIXED_ELEMENTS if dtype == "mix" else PATTERN_ELEMENTS) * 4, dtype=np.uint64) + np.uint64(
+        seed * 7919
+    )
     mixed = (words * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(29)
     if dtype == "f32":
         return ((mixed % 127).astype(np.float32) - 63).view(np.uint32).reshape(-1, 4)
@@ -202,7 +220,9 @@ def last_stages(walk: Walk, block: int, stages: int, source: NDArray[np.uint32])
     return source[(np.asarray(last)[:, None] + offsets) % PATTERN_ELEMENTS].reshape(-1, 4)
 
 
-def streamed(access: str, threads: int, at: int, tile: int, sources: tuple[NDArray[np.uint32], ...]) -> NDArray[np.uint32]:
+def streamed(
+    access: str, threads: int, at: int, tile: int, sources: tuple[NDArray[np.uint32], ...]
+) -> NDArray[np.uint32]:
     """Return what a write, copy or triad leaves in the tile that starts at an element: (tile, 4)."""
     where = (at + np.arange(tile, dtype=np.int64)) % PATTERN_ELEMENTS
     if access == "write":

@@ -14,7 +14,14 @@ from microbench.hardware import cuda as probe
 from microbench.kernels import Kernel, Prepare, Prepared
 from microbench.kernels.cuda import shared, tensor, timing
 from microbench.kernels.cuda.code import Library, rows_and_reasons
-from microbench.kernels.cuda.device import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, timing_of, wrong_result
+from microbench.kernels.cuda.device import (
+    CHECK_ITERATIONS,
+    MOST_ITERATIONS,
+    DeviceSession,
+    Stage,
+    timing_of,
+    wrong_result,
+)
 from microbench.kernels.cuda.reference import plain
 from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import CudaRow
@@ -36,45 +43,46 @@ def kernels(device: Device) -> Iterator[Kernel]:
     """Yield the CUDA C++ kernels of a device; those it lacks carry the reason."""
     from microbench.kernels.cuda import chase, links, stream
 
-    station = Station(device)
-    for row, reason in rows_and_reasons(station.library):
+    session = DeviceSession(device)
+    for row, reason in rows_and_reasons(session.library):
         carried: Carried = stream.prepare if row.layout == "stream" else prepare_compute
         if row.family == "chase" and row.space == "global":
             carried = chase.prepare
         for kind in kinds(row):
-            yield kernel_of(station, row, sheet_of(row, station.library, kind, reason), carried)
-    yield from links.kernels(station)
+            yield kernel_of(session, row, sheet_of(row, session.library, kind, reason), carried)
+    yield from links.kernels(session)
 
 
 def kinds(row: CudaRow) -> tuple[Operands, ...]:
     """Which operands a row is measured with; none for the kernels that only serve others.
 
-    Random operands settle a compute loop's power. The mixed loop is no ceiling, and its exact sums are checked to the bit.
+    Random operands settle a compute loop's power. The mixed loop is no ceiling, and its exact sums are checked to the
+    bit.
     """
     if row.limiter == "none":
         return ()
     return ("exact", "random") if row.measures == "compute" and "random" in row.operands else ("exact",)
 
 
-def kernel_of(station: Station, row: CudaRow, sheet: Sheet, prepare: Carried) -> Kernel:
+def kernel_of(session: DeviceSession, row: CudaRow, sheet: Sheet, prepare: Carried) -> Kernel:
     """Join a row, its sheet and the function that carries out its layout."""
 
     def prepared(device: Device, params: Mapping[str, Value], threads: int) -> Prepared:
         del device, threads
         if sheet.unavailable:
-            raise CannotRun(f"{sheet.name} cannot run on {station.name}: {sheet.unavailable}")
-        with station.driving(sheet.name):
-            return prepare(station, row, sheet, params)
+            raise CannotRun(f"{sheet.name} cannot run on {session.name}: {sheet.unavailable}")
+        with session.driving(sheet.name):
+            return prepare(session, row, sheet, params)
 
     def check(device: Device) -> Finding | None:
         del device
-        with station.driving(f"{sheet.name} (check)"):
-            job = prepare(station, row, sheet, {"check": True})
+        with session.driving(f"{sheet.name} (check)"):
+            job = prepare(session, row, sheet, {"check": True})
             try:
                 wrong = job.check()
             finally:
                 job.close()
-        return wrong_result(station, sheet, wrong) if wrong else None
+        return wrong_result(session, sheet, wrong) if wrong else None
 
     carried: Prepare = prepared
     return Kernel(sheet=sheet, prepare=carried, check=check)
@@ -147,7 +155,10 @@ def sheets(device: Device, driver_version: int = 13000) -> list[tuple[Sheet, str
     """
     library = Library(device, driver_version)
     rows = [(row, reason) for row, reason in rows_and_reasons(library) if kinds(row)]
-    return [(sheet_of(row, library, "exact", reason), "nowhere" if reason else library.origin(row.family)) for row, reason in rows]
+    return [
+        (sheet_of(row, library, "exact", reason), "nowhere" if reason else library.origin(row.family))
+        for row, reason in rows
+    ]
 
 
 class Checkable(Prepared, Protocol):
@@ -157,7 +168,7 @@ class Checkable(Prepared, Protocol):
         """Run a few iterations and say what is wrong, ``None`` if nothing is."""
 
 
-Carried = Callable[[Station, CudaRow, Sheet, Mapping[str, Value]], Checkable]
+Carried = Callable[[DeviceSession, CudaRow, Sheet, Mapping[str, Value]], Checkable]
 
 
 class ComputeJob:
@@ -165,7 +176,7 @@ class ComputeJob:
 
     def __init__(self, stage: Stage, values: Compute, kind: Operands, *, small: bool) -> None:
         self.stage, self.values, self.kind = stage, values, kind
-        self._settle = None if kind == "exact" or small else timing.Settling()
+        self._settle = None if kind == "exact" or small else timing.SteadyStateWarmup()
         self._in = stage.alloc(values.inputs.size)
         self._in.write(values.inputs.tobytes())
         self._out = stage.alloc(stage.blocks * values.out_bytes)
@@ -188,23 +199,25 @@ class ComputeJob:
         """Launch so many iterations over all blocks; the result of this very launch is looked at."""
         stage = self.stage
         per_block = min(MOST_ITERATIONS, max(1, -(-iterations // stage.blocks))) | 1
-        with stage.station.driving(stage.row.name):
+        with stage.session.driving(stage.row.name):
             if self._settle is not None:
                 per_block = self._settled(per_block, self._settle)
             seen = self._launch(per_block)
             right = self._right(per_block)
-            return timing_of(stage.station, seen, per_block * stage.blocks, right, settled=self._settle is not None)
+            return timing_of(stage.session, seen, per_block * stage.blocks, right, settled=self._settle is not None)
 
-    def _settled(self, per_block: int, settle: timing.Settling) -> int:
+    def _settled(self, per_block: int, settle: timing.SteadyStateWarmup) -> int:
         """Run until clock and power are steady, by launches so long that the card does not rest between them; iterations of such a one."""
-        station = self.stage.station
+        session = self.stage.session
         while self._long < MOST_ITERATIONS // 2:
             self._long = max(self._long, per_block)
             took = self._launch(self._long).ns
             if took >= LEAST_SUSTAINED_NS:
                 break
             self._long = min(MOST_ITERATIONS, round(self._long * min(16.0, 1.2 * LEAST_SUSTAINED_NS / took))) | 1
-        settle.until_steady(lambda: self._launch(self._long), lambda: station.look(float("inf")).power_w, station.sensors.restart)
+        settle.until_steady(
+            lambda: self._launch(self._long), lambda: session.look(float("inf")).power_w, session.sensors.restart
+        )
         return self._long
 
     def _right(self, iterations: int) -> bool:
@@ -239,15 +252,17 @@ class ComputeJob:
         self.stage.close()
 
 
-def prepare_compute(station: Station, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> ComputeJob:
+def prepare_compute(session: DeviceSession, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> ComputeJob:
     """Load the code and lay out the operands of a compute kernel."""
     if row.family not in VALUES:
-        raise CannotRun(f"{row.name} has no operands here; its family {row.family!r} is not carried out by this version")
+        raise CannotRun(
+            f"{row.name} has no operands here; its family {row.family!r} is not carried out by this version"
+        )
     kind: Operands = sheet.operands or "exact"
-    function = station.function(row)
+    function = session.function(row)
     # Latency is one warp's; its time must not be divided by the blocks of others.
-    blocks = 1 if row.measures == "latency" else station.blocks(row, function)
-    stage = Stage.set_up(station, row, blocks, function)
+    blocks = 1 if row.measures == "latency" else session.blocks(row, function)
+    stage = Stage.set_up(session, row, blocks, function)
     try:
         return ComputeJob(stage, VALUES[row.family](row, kind), kind, small="check" in params)
     except BaseException:

@@ -12,7 +12,9 @@ Limiter = Literal["compute", "memory", "shared", "latency", "mixed", "none"]
 Space = Literal["global", "shared", "bulk"]
 
 TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_103a", "sm_120f")
-STAMP_WORDS = 6  # 8-byte words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done
+STAMP_WORDS = (
+    6  # 8-byte words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done
+)
 WARP = 32
 
 
@@ -40,13 +42,14 @@ LAYOUTS: dict[str, tuple[Parameter, ...]] = {
 class CudaRow:
     """One kernel.
 
-    ``math`` is the instruction class whose spelling per architecture `microbench.proof.sass` knows, ``math_count`` how many of them
-    a warp (wgmma: a warpgroup; tcgen05: the block) issues in one iteration, ``flop_per_math`` what one does. ``loads`` and ``stores``
-    count a warp's memory instructions per iteration, of ``access_bytes`` a lane (``space`` "bulk": bytes a block). ``chains`` are the
-    independent accumulators a thread (tcgen05: a block). ``issuers`` is how many warps (warpgroups, threads) of a block issue math, 0
-    for all warps. ``blocks_per_sm`` 0 leaves residency to the host's sweep. ``shared_bytes`` are dynamic. ``tile`` is the number of
-    16-byte elements that a block moves in one iteration, ``operand_bytes`` what one math instruction fetches from shared memory.
-    ``legacy`` names targets where this is not the way to the peak, ``slow`` those whose unit is a token one.
+    ``math`` is the instruction class whose spelling per architecture `microbench.proof.sass` knows, ``math_count`` how
+    many of them a warp (wgmma: a warpgroup; tcgen05: the block) issues in one iteration, ``flop_per_math`` what one
+    does. ``loads`` and ``stores`` count a warp's memory instructions per iteration, of ``access_bytes`` a lane
+    (``space`` "bulk": bytes a block). ``chains`` are the independent accumulators a thread (tcgen05: a block).
+    ``issuers`` is how many warps (warpgroups, threads) of a block issue math, 0 for all warps. ``blocks_per_sm`` 0
+    leaves residency to the host's sweep. ``shared_bytes`` are dynamic. ``tile`` is the number of 16-byte elements that
+    a block moves in one iteration, ``operand_bytes`` what one math instruction fetches from shared memory. ``legacy``
+    names targets where this is not the way to the peak, ``slow`` those whose unit is a token one.
     """
 
     name: str
@@ -83,7 +86,9 @@ class CudaRow:
     def __post_init__(self) -> None:
         unknown = [target for target in (*self.targets, *self.legacy, *self.slow) if target not in TARGETS]
         if unknown or self.layout not in LAYOUTS or self.threads % WARP:
-            raise ValueError(f"row {self.name}: unknown target {unknown}, layout {self.layout!r}, or threads not whole warps")
+            raise ValueError(
+                f"row {self.name}: unknown target {unknown}, layout {self.layout!r}, or threads not whole warps"
+            )
 
     @property
     def warps(self) -> int:

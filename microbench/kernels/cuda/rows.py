@@ -1,7 +1,8 @@
 """The CUDA C++ kernels as data: one frozen row a kernel, and the targets that each exists for.
 
-Nothing here touches a device. The host packs arguments by `LAYOUTS`, the proof compares the shipped machine code with the counts,
-the tests' PTX interpreter counts FLOP and bytes on its own and compares them with `CudaRow.flop` and the byte fields.
+Nothing here touches a device. The host packs arguments by `LAYOUTS`, the proof compares the shipped machine code with
+the counts, the tests' PTX interpreter counts FLOP and bytes on its own and compares them with `CudaRow.flop` and the
+byte fields.
 """
 
 from __future__ import annotations
@@ -11,7 +12,17 @@ from typing import Any
 from microbench.kernels.cuda.row import LAYOUTS, STAMP_WORDS, TARGETS, CudaRow, Parameter, parameter_offsets
 from microbench.records import Access
 
-__all__ = ["FAMILIES", "LAYOUTS", "ROWS", "STAMP_WORDS", "TARGETS", "CudaRow", "Parameter", "parameter_offsets", "rows_for"]
+__all__ = [
+    "FAMILIES",
+    "LAYOUTS",
+    "ROWS",
+    "STAMP_WORDS",
+    "TARGETS",
+    "CudaRow",
+    "Parameter",
+    "parameter_offsets",
+    "rows_for",
+]
 
 _SLOW_F64 = ("sm_75", "sm_86", "sm_89", "sm_103a", "sm_120f")
 
@@ -172,7 +183,10 @@ def _wgmma(dtype: str, k: int, math: str, form: str) -> CudaRow:
         name=f"wgmma.{dtype}.{accumulator}.{shape}.{form}",
         family="wgmma",
         symbol=f"wgmma_{dtype.removeprefix('f8')}_{shape}_{form}",
-        says=f"tensor cores by wgmma {shape}, {dtype} into {accumulator}, A from {'shared memory' if form == 'ss' else 'registers'}",
+        says=(
+            f"tensor cores by wgmma {shape}, {dtype} into {accumulator}, A from "
+            f"{'shared memory' if form == 'ss' else 'registers'}"
+        ),
         measures="compute",
         targets=("sm_90a",),
         layout="compute",
@@ -237,7 +251,16 @@ _TCGEN05 = tuple(_tcgen05(dtype, k, math) for dtype, k, _, math in _TENSOR)
 
 
 def _near(name: str, symbol: str, says: str, **fields: Any) -> CudaRow:
-    return CudaRow(name=name, symbol=symbol, says=says, layout="compute", targets=TARGETS, dtype="i32", operands=("exact",), **fields)
+    return CudaRow(
+        name=name,
+        symbol=symbol,
+        says=says,
+        layout="compute",
+        targets=TARGETS,
+        dtype="i32",
+        operands=("exact",),
+        **fields,
+    )
 
 
 def _port(name: str, says: str, **fields: Any) -> CudaRow:
@@ -263,7 +286,13 @@ _SHARED = (
         space="shared",
         stores=32,
     ),
-    _port("read.i32.l1", "8 independent 16-byte loads a thread and trip from 32 KiB in L1", threads=128, blocks_per_sm=4, loads=8),
+    _port(
+        "read.i32.l1",
+        "8 independent 16-byte loads a thread and trip from 32 KiB in L1",
+        threads=128,
+        blocks_per_sm=4,
+        loads=8,
+    ),
 )
 _CHASE = tuple(
     _near(f"chase.i32.{how}", f"chase_{how}", f"dependent loads through {where}, 16 a trip", family="chase", measures="latency", threads=32,

@@ -31,7 +31,13 @@ def _compute(inputs: Array, out_bytes: int, result: Callable[[int], Array]) -> C
     def plausible(found: Bytes) -> bool:
         return np.unique(found).size > 1
 
-    return Compute(inputs=inputs.reshape(-1).view(np.uint8), out_bytes=out_bytes, expected=expected, close_to=close_to, plausible=plausible)
+    return Compute(
+        inputs=inputs.reshape(-1).view(np.uint8),
+        out_bytes=out_bytes,
+        expected=expected,
+        close_to=close_to,
+        plausible=plausible,
+    )
 
 
 def _words(*shape: int) -> NDArray[np.uint32]:
@@ -43,7 +49,9 @@ def shared(row: CudaRow, kind: str) -> Compute:
     del kind
     if row.variant == "l1":
         halves = _words(2, L1_LOADS, row.threads, 4)
-        header = np.array([L1_LOADS * row.threads, 0, 0, 0], dtype=np.uint32)  # exclusive-or with it moves to the other half
+        header = np.array(
+            [L1_LOADS * row.threads, 0, 0, 0], dtype=np.uint32
+        )  # exclusive-or with it moves to the other half
         sums = halves.sum(axis=1, dtype=np.uint32)
 
         def both(iterations: int) -> Array:
@@ -56,13 +64,16 @@ def shared(row: CudaRow, kind: str) -> Compute:
     if row.access == "write":
         return _compute(slots, slots.nbytes, lambda _: slots)
     total = slots.sum(axis=0, dtype=np.uint32)
-    return _compute(slots, row.threads * 16, lambda iterations: total * np.uint32(row.loads // SLOTS * iterations & 0xFFFFFFFF))
+    return _compute(
+        slots, row.threads * 16, lambda iterations: total * np.uint32(row.loads // SLOTS * iterations & 0xFFFFFFFF)
+    )
 
 
 def cycle(nodes: int, seed: int = _SEED) -> NDArray[np.int64]:
     """Order in which one random cycle visits all nodes, starting at node 0.
 
-    Linking each node to the next in the order gives a single cycle over the whole set, so that a chase meets every node once a round.
+    Linking each node to the next in the order gives a single cycle over the whole set, so that a chase meets every node
+    once a round.
     """
     order = np.random.default_rng(seed).permutation(nodes - 1) + 1
     return np.concatenate([[0], order]).astype(np.int64)
@@ -90,11 +101,13 @@ def chase_shared(row: CudaRow, kind: str) -> Compute:
 def mixed(dtype: str, elements: NDArray[np.uint32], fmas: int) -> NDArray[np.uint32]:
     """Bits of 16-byte elements (n, 4) after the turns of the mixed-intensity kernel with a = 1, b = -1, whose sums a block leaves.
 
-    Each step adds two numbers of the format and rounds once. FP64 has 53 bits, more than twice those of the others and two, so that
-    rounding to it in between changes nothing (Figueroa, When is double rounding innocuous, 1995).
+    Each step adds two numbers of the format and rounds once. FP64 has 53 bits, more than twice those of the others and
+    two, so that rounding to it in between changes nothing (Figueroa, When is double rounding innocuous, 1995).
     """
     values = decode(dtype, unpack(dtype, elements.view(np.uint64) if dtype == "f64" else elements))
-    pairs = values.reshape(len(elements), -1, 2, per_word(dtype))  # the pair of words, then the elements packed in a word
+    pairs = values.reshape(
+        len(elements), -1, 2, per_word(dtype)
+    )  # the pair of words, then the elements packed in a word
     x, y = pairs[:, :, 0], pairs[:, :, 1]
     for _ in range(fmas):
         x = decode(dtype, encode(dtype, x + y))
@@ -106,7 +119,9 @@ def mixed(dtype: str, elements: NDArray[np.uint32], fmas: int) -> NDArray[np.uin
 def turns(dtype: str) -> NDArray[np.uint32]:
     """Words of a = 1 and b = -1 behind `in2` of the mixed-intensity kernel."""
     count = per_word(dtype)
-    words: NDArray[np.uint32] = np.ascontiguousarray(pack(dtype, encode(dtype, np.repeat([1.0, -1.0], count)))).view(np.uint32)
+    words: NDArray[np.uint32] = np.ascontiguousarray(pack(dtype, encode(dtype, np.repeat([1.0, -1.0], count)))).view(
+        np.uint32
+    )
     return words
 
 

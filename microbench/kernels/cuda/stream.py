@@ -12,8 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from microbench.errors import CannotRun
-from microbench.kernels.cuda.device import CHECK_ITERATIONS, MOST_ITERATIONS, Stage, Station, timing_of
-from microbench.kernels.cuda.reference import ELEMENT_BYTES, PATTERN_ELEMENTS, SCALE, Walk, last_stages, pattern, read_sum, streamed
+from microbench.kernels.cuda.device import CHECK_ITERATIONS, MOST_ITERATIONS, DeviceSession, Stage, timing_of
+from microbench.kernels.cuda.reference import (
+    ELEMENT_BYTES,
+    PATTERN_ELEMENTS,
+    SCALE,
+    Walk,
+    last_stages,
+    pattern,
+    read_sum,
+    streamed,
+)
 from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import CudaRow
 from microbench.kernels.cuda.shared import mixed, mixed_by, multiplied
@@ -30,22 +39,22 @@ CHECK_BYTES = 8 << 20
 CHECKED_BLOCKS = 2
 
 
-def default_set(station: Station) -> int:
+def default_set(session: DeviceSession) -> int:
     """Bytes that no cache holds: several times the last one, and no more than half the free memory."""
-    last = station.device.level("L2")
-    free = station.context.memory_info()[0]
+    last = session.device.level("L2")
+    free = session.context.memory_info()[0]
     return min(LAST_CACHES * ((last.capacity_bytes if last else None) or 64 << 20), free // 2)
 
 
 class Arena:
     """Memory that all streams of a device share: sources with their patterns, and one target.
 
-    Every case is prepared before the first is timed; a working set of its own for each would not fit. It grows to the largest that was
-    asked for and is given back when the last user has gone.
+    Every case is prepared before the first is timed; a working set of its own for each would not fit. It grows to the
+    largest that was asked for and is given back when the last user has gone.
     """
 
-    def __init__(self, station: Station) -> None:
-        self.station = station
+    def __init__(self, session: DeviceSession) -> None:
+        self.session = session
         self.users = 0
         self._buffers: dict[str, _cuda.Buffer] = {}
 
@@ -57,7 +66,7 @@ class Arena:
         if held is not None:
             held.close()
             del self._buffers[name]
-        made = self.station.context.alloc(size)
+        made = self.session.context.alloc(size)
         self._buffers[name] = made
         if words is None:
             made.fill(0xFFFFFFFF)
@@ -68,10 +77,10 @@ class Arena:
         """By copies on the device, each twice the one before."""
         done = min(buffer.size, words.nbytes)
         buffer.write(words.tobytes()[:done])
-        kind = self.station.cuda.CopyKind.on_device
+        kind = self.session.cuda.CopyKind.on_device
         while done < buffer.size:
             size = min(done, buffer.size - done)
-            self.station.timer.copies([self.station.cuda.Copy(kind, buffer.address + done, buffer.address, size)], 1)
+            self.session.timer.copies([self.session.cuda.Copy(kind, buffer.address + done, buffer.address, size)], 1)
             done += size
 
     def __getitem__(self, name: str) -> _cuda.Buffer:
@@ -85,11 +94,11 @@ class Arena:
                 self._buffers.popitem()[1].close()
 
 
-def arena_of(station: Station) -> Arena:
+def arena_of(session: DeviceSession) -> Arena:
     """The memory that all streams of a device share."""
-    if "arena" not in station.shared:
-        station.shared["arena"] = Arena(station)
-    arena: Arena = station.shared["arena"]
+    if "arena" not in session.shared:
+        session.shared["arena"] = Arena(session)
+    arena: Arena = session.shared["arena"]
     return arena
 
 
@@ -109,7 +118,8 @@ class StreamJob:
         self.arrays = ARRAYS[self.access]
         tiles = working_set // (self.arrays * ELEMENT_BYTES * row.tile)
         self.count = max(1, min(tiles, MOST_ELEMENTS // row.tile)) * row.tile
-        # All blocks together go on by one tile each; in a set smaller than that they share tiles, which a cache does not mind.
+        # All blocks together go on by one tile each; in a set smaller than that they share tiles, which a cache does
+        # not mind.
         self.step = stage.blocks * row.tile % self.count
         if self.step == 0 and self.count > row.tile:
             self.step = row.tile
@@ -122,7 +132,7 @@ class StreamJob:
         self.least = BULK_STAGES if row.space == "bulk" else 1
         # What a read adds up: the elements as they are, or as the mixed loop leaves them.
         self._summed = _left_of_mix(row) if held == "mix" else self._sources[0]
-        arena_of(stage.station).users += 1
+        arena_of(stage.session).users += 1
         try:
             self._fill()
         except BaseException:
@@ -130,7 +140,7 @@ class StreamJob:
             raise
 
     def _fill(self) -> None:
-        size, arena, row = self.count * ELEMENT_BYTES, arena_of(self.stage.station), self.stage.row
+        size, arena, row = self.count * ELEMENT_BYTES, arena_of(self.stage.session), self.stage.row
         for name, words in zip(self._names, self._sources, strict=True):
             arena.want(name, self._repeats * ELEMENT_BYTES if self.access == "write" else size + ELEMENT_BYTES, words)
         if row.measures == "intensity":
@@ -150,31 +160,39 @@ class StreamJob:
         return (BULK_STAGES * row.tile if row.space == "bulk" else row.threads) * ELEMENT_BYTES
 
     def _launch(self, iterations: int, blocks: Iterable[int]) -> tuple[Timing, Walk]:
-        stage, arena = self.stage, arena_of(self.stage.station)
+        stage, arena = self.stage, arena_of(self.stage.session)
         walk = Walk(count=self.count, first=self.first, step=self.step, tile=stage.row.tile, iterations=iterations)
-        # What will be looked at is spoilt first: another stream may have left the very same values there.
+        # What will be looked at is poisoned first: another stream may have left the very same values there.
         for at, size in (self._result(walk, block) for block in blocks):
             arena["out"].write(b"\xff" * size, at)
         if self.access == "triad":
-            arena[self._names[1]].write(np.asarray([0, 0, 0, SCALE], dtype=np.float32).tobytes(), self.count * ELEMENT_BYTES)
+            arena[self._names[1]].write(
+                np.asarray([0, 0, 0, SCALE], dtype=np.float32).tobytes(), self.count * ELEMENT_BYTES
+            )
         second = mixed_by(stage.row)[0] if stage.row.measures == "intensity" else self._names[-1]
         where = {"out": arena["out"].address, "in": arena[self._names[0]].address, "in2": arena[second].address}
         seen = stage.launch(
             packed(
-                "stream", stamps=stage.stamps.address, count=walk.count, first=walk.first, step=walk.step, iterations=iterations, **where
+                "stream",
+                stamps=stage.stamps.address,
+                count=walk.count,
+                first=walk.first,
+                step=walk.step,
+                iterations=iterations,
+                **where,
             )
         )
         if self.access == "triad":
             behind = self._sources[1][self.count % PATTERN_ELEMENTS]
             arena[self._names[1]].write(behind.tobytes(), self.count * ELEMENT_BYTES)
         self.first = walk.after(stage.blocks)
-        return timing_of(stage.station, seen, iterations * stage.blocks, None), walk
+        return timing_of(stage.session, seen, iterations * stage.blocks, None), walk
 
     def run(self, iterations: int) -> Timing:
         """Launch so many tiles over all blocks, and look at what two of the blocks left."""
         stage = self.stage
         per_block = min(MOST_ITERATIONS, max(self.least, -(-iterations // stage.blocks)))
-        with stage.station.driving(f"{stage.row.name} over {self.count * ELEMENT_BYTES * self.arrays} bytes"):
+        with stage.session.driving(f"{stage.row.name} over {self.count * ELEMENT_BYTES * self.arrays} bytes"):
             blocks = {0, stage.blocks - 1}
             taken, walk = self._launch(per_block, blocks)
             self._wrong = self._wrong or not all(self._right(walk, block) for block in blocks)
@@ -189,12 +207,16 @@ class StreamJob:
     def _right(self, walk: Walk, block: int) -> bool:
         threads = self.stage.row.threads
         offset, size = self._result(walk, block)
-        found = np.frombuffer(arena_of(self.stage.station)["out"].read(offset, size), dtype=np.uint32).reshape(-1, 4)
+        found = np.frombuffer(arena_of(self.stage.session)["out"].read(offset, size), dtype=np.uint32).reshape(-1, 4)
         if self.access == "read" and self.stage.row.space == "bulk":
             return bool(np.array_equal(found, last_stages(walk, block, BULK_STAGES, self._sources[0])))
         if self.access == "read":
             return bool(np.array_equal(found, read_sum(walk, block, threads, self._summed)))
-        return bool(np.array_equal(found, streamed(self.access, self._repeats, offset // ELEMENT_BYTES, walk.tile, self._sources)))
+        return bool(
+            np.array_equal(
+                found, streamed(self.access, self._repeats, offset // ELEMENT_BYTES, walk.tile, self._sources)
+            )
+        )
 
     def check(self) -> str | None:
         """Compare every block's result after few iterations."""
@@ -202,7 +224,10 @@ class StreamJob:
         _, walk = self._launch(max(CHECK_ITERATIONS, self.least + 1), blocks)
         wrong = [block for block in blocks if not self._right(walk, block)]
         if wrong:
-            return f"{len(wrong)} of {self.stage.blocks} blocks left something else than the source holds, block {wrong[0]} first"
+            return (
+                f"{len(wrong)} of {self.stage.blocks} blocks left something else than the source holds, block "
+                f"{wrong[0]} first"
+            )
         return None
 
     def close(self) -> None:
@@ -210,21 +235,23 @@ class StreamJob:
         self.stage.close()
         if self._open:
             self._open = False
-            arena_of(self.stage.station).leave()
+            arena_of(self.stage.session).leave()
 
 
-def prepare(station: Station, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> StreamJob:
+def prepare(session: DeviceSession, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> StreamJob:
     """Load the code, allocate the working set and fill it."""
     del sheet
     small = "check" in params
-    working_set = CHECK_BYTES if small else int(params.get("working_set", 0)) or default_set(station)
+    working_set = CHECK_BYTES if small else int(params.get("working_set", 0)) or default_set(session)
     needed = working_set + PATTERN_ELEMENTS * ELEMENT_BYTES
-    free = station.context.memory_info()[0]
+    free = session.context.memory_info()[0]
     if needed > free:
-        raise CannotRun(f"{row.name} needs {math.ceil(needed / 2**20)} MiB; {station.name} has {free // 2**20} MiB free")
-    function = station.function(row)
-    blocks = station.blocks(row, function, 1 if small else int(params.get("blocks_per_sm", 0)))
-    stage = Stage.set_up(station, row, blocks, function)
+        raise CannotRun(
+            f"{row.name} needs {math.ceil(needed / 2**20)} MiB; {session.name} has {free // 2**20} MiB free"
+        )
+    function = session.function(row)
+    blocks = session.blocks(row, function, 1 if small else int(params.get("blocks_per_sm", 0)))
+    stage = Stage.set_up(session, row, blocks, function)
     try:
         return StreamJob(stage, working_set)
     except BaseException:

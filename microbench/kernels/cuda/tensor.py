@@ -1,7 +1,8 @@
 """Operands and results of the tensor-core kernels: fragments, images of shared memory, descriptors, instruction words.
 
-Layouts are those of the PTX ISA: fragments of mma.sync and wgmma, K-major tiles without swizzle (8 rows x 16 bytes contiguous, the
-neighbour in K after 128 bytes, the next 8 rows after 256), the wgmma and tcgen05 shared-memory descriptors, the tcgen05 instruction word.
+Layouts are those of the PTX ISA: fragments of mma.sync and wgmma, K-major tiles without swizzle (8 rows x 16 bytes
+contiguous, the neighbour in K after 128 bytes, the next 8 rows after 256), the wgmma and tcgen05 shared-memory
+descriptors, the tcgen05 instruction word.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ _FP8_TOLERANCE = 5e-3
 class Compute:
     """One kernel of layout "compute" with its operands.
 
-    ``inputs`` is what lies behind ``in``; ``expected`` gives what one block leaves behind ``out`` after so many iterations, ``None``
-    where only `plausible` can be asked (random operands). ``close_to`` compares a few iterations with a float64 reference. An even number
-    of iterations may cancel, so the host should run odd ones.
+    ``inputs`` is what lies behind ``in``; ``expected`` gives what one block leaves behind ``out`` after so many
+    iterations, ``None`` where only `plausible` can be asked (random operands). ``close_to`` compares a few iterations
+    with a float64 reference. An even number of iterations may cancel, so the host should run odd ones.
     """
 
     inputs: Bytes
@@ -130,7 +131,9 @@ def operand(dtype: str, kind: str, shape: tuple[int, ...], seed: int) -> NDArray
     return decode(dtype, encode(dtype, random.uniform(-reach, reach, size=shape)))
 
 
-def _work(row: CudaRow, kind: str, inputs: Bytes, outs: tuple[Array, Array, Array], arrange: Callable[[Array], Bytes]) -> Compute:
+def _work(
+    row: CudaRow, kind: str, inputs: Bytes, outs: tuple[Array, Array, Array], arrange: Callable[[Array], Bytes]
+) -> Compute:
     """Join inputs with results: start, what an even trip adds and what an odd trip adds, as matrices that `arrange` lays out."""
     start, even, odd = outs
     assert row.dtype is not None
@@ -164,7 +167,9 @@ def _work(row: CudaRow, kind: str, inputs: Bytes, outs: tuple[Array, Array, Arra
         seen = values(found)
         return bool(np.isfinite(seen).all() and np.unique(seen).size > row.threads)
 
-    return Compute(inputs=inputs, out_bytes=arrange(start).size, expected=expected, close_to=close_to, plausible=plausible)
+    return Compute(
+        inputs=inputs, out_bytes=arrange(start).size, expected=expected, close_to=close_to, plausible=plausible
+    )
 
 
 def mma(row: CudaRow, kind: str) -> Compute:
@@ -191,7 +196,9 @@ def mma(row: CudaRow, kind: str) -> Compute:
     inputs = np.concatenate([header, *(np.tile(slot, warps).astype(word).reshape(-1) for slot in slots)]).view(np.uint8)
 
     def arrange(outs: Array) -> Bytes:
-        return np.concatenate([np.tile(fragment_d(accumulator, tile), warps).reshape(-1) for tile in outs]).view(np.uint8)
+        return np.concatenate([np.tile(fragment_d(accumulator, tile), warps).reshape(-1) for tile in outs]).view(
+            np.uint8
+        )
 
     return _work(row, kind, inputs, (start, even, odd), arrange)
 
@@ -219,13 +226,19 @@ def wgmma(row: CudaRow, kind: str) -> Compute:
     whole = STEPS // TILES * np.sum(a, axis=0)
     inputs = _image(dtype, (wgmma_descriptor(), wgmma_descriptor(), 0), tiles)
     # A warp holds 16 of the 64 rows, laid out as for mma.sync.
-    fragments = [np.concatenate([fragment_a(dtype, tile[16 * warp : 16 * warp + 16]) for warp in range(4)], axis=1) for tile in a]
+    fragments = [
+        np.concatenate([fragment_a(dtype, tile[16 * warp : 16 * warp + 16]) for warp in range(4)], axis=1) for tile in a
+    ]
     if row.variant.endswith(".rs"):
-        inputs = np.concatenate([inputs, *(np.ascontiguousarray(fragment).reshape(-1).view(np.uint8) for fragment in fragments)])
+        inputs = np.concatenate(
+            [inputs, *(np.ascontiguousarray(fragment).reshape(-1).view(np.uint8) for fragment in fragments)]
+        )
 
     def arrange(outs: Array) -> Bytes:
         columns = [
-            np.concatenate([fragment_d(accumulator, outs[16 * warp : 16 * warp + 16, at : at + 8]) for warp in range(4)], axis=1)
+            np.concatenate(
+                [fragment_d(accumulator, outs[16 * warp : 16 * warp + 16, at : at + 8]) for warp in range(4)], axis=1
+            )
             for at in range(0, outs.shape[1], 8)
         ]
         return np.concatenate(columns).reshape(-1).view(np.uint8)

@@ -24,7 +24,12 @@ CLOCKS_AGREE = 0.01  # two multiprocessors of one chip share a clock; a larger d
 MOST_HELD = 512  # launches that a closed gate may hold: a full queue would make the host wait for the gate
 GATE_TIMEOUT_NS = 2_000_000_000
 _BLOCKING = ("CUDA_LAUNCH_BLOCKING",)
-_PROFILERS = ("CUDA_INJECTION64_PATH", "CUDA_INJECTION32_PATH", "NVTX_INJECTION64_PATH", "NV_COMPUTE_PROFILER_PERFWORKS_DIR")
+_PROFILERS = (
+    "CUDA_INJECTION64_PATH",
+    "CUDA_INJECTION32_PATH",
+    "NVTX_INJECTION64_PATH",
+    "NV_COMPUTE_PROFILER_PERFWORKS_DIR",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +70,9 @@ def read(stamps: NDArray[np.uint64], event_ns: float, step_ns: int | None) -> Se
 
     Returns
     -------
-    The longer of the events' time and the span from the first block's start to the last block's end: each misses something
-    that the other sees. The clock is the median over blocks, from different multiprocessors where there are several, and ``None`` where
-    two of those disagree or the timer is too coarse for the span.
+    The longer of the events' time and the span from the first block's start to the last block's end: each misses
+    something that the other sees. The clock is the median over blocks, from different multiprocessors where there are
+    several, and ``None`` where two of those disagree or the timer is too coarse for the span.
     """
     found = timer_step(stamps[:, (0, 2)])
     step = min(filter(None, (found, step_ns)), default=None)
@@ -93,8 +98,9 @@ def clock(stamps: NDArray[np.uint64], step_ns: int | None) -> float | None:
 class GateKeeper:
     """Makes the gate, or says why launches go without it.
 
-    The gate is a kernel that waits for a word of host memory, so that a queue is full before its first launch starts. It is off under
-    CUDA_LAUNCH_BLOCKING and under profilers, where every launch waits and so would wait for the gate for ever.
+    The gate is a kernel that waits for a word of host memory, so that a queue is full before its first launch starts.
+    It is off under CUDA_LAUNCH_BLOCKING and under profilers, where every launch waits and so would wait for the gate
+    for ever.
     """
 
     def __init__(
@@ -121,7 +127,9 @@ class GateKeeper:
             return "there is no gate kernel for this device"
         return None
 
-    def _make(self, cuda: Any, context: _cuda.Context, timer: _cuda.Timer, function: Callable[[CudaRow], _cuda.Function]) -> None:
+    def _make(
+        self, cuda: Any, context: _cuda.Context, timer: _cuda.Timer, function: Callable[[CudaRow], _cuda.Function]
+    ) -> None:
         row = next(row for row in ROWS if row.layout == "gate")
         flag, out = context.pinned(64), context.alloc(64)
         stamps = context.alloc(64)
@@ -140,11 +148,11 @@ class GateKeeper:
 
 
 @dataclass(slots=True)
-class Settling:
+class SteadyStateWarmup:
     """Runs a kernel until clock and power stopped moving, and again after the device had time to cool.
 
-    Under a power cap they oscillate for about 3 s after a cold start. Two windows last as long as the energy counter's, so that the power
-    told at their end is of this kernel alone.
+    Under a power cap they oscillate for about 3 s after a cold start. Two windows last as long as the energy counter's,
+    so that the power told at their end is of this kernel alone.
     """
 
     window_s: float = 0.5
@@ -155,7 +163,9 @@ class Settling:
     now: Callable[[], float] = time.monotonic
     _last: float = float("-inf")
 
-    def until_steady(self, launch: Callable[[], Seen], power: Callable[[], float | None], begin: Callable[[], None]) -> None:
+    def until_steady(
+        self, launch: Callable[[], Seen], power: Callable[[], float | None], begin: Callable[[], None]
+    ) -> None:
         """Launch until two windows agree, or the time is up; ``begin`` is called before the first launch, for power to be counted anew."""
         started = self.now()
         if started - self._last < self.idle_s:
@@ -169,7 +179,11 @@ class Settling:
             while self.now() < until:
                 seen = launch()
             current = (seen.clock_hz, power())
-            if before is not None and _near(before[0], current[0], self.clock_within) and _near(before[1], current[1], self.power_within):
+            if (
+                before is not None
+                and _near(before[0], current[0], self.clock_within)
+                and _near(before[1], current[1], self.power_within)
+            ):
                 break
             before = current
         self._last = self.now()

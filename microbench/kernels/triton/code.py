@@ -1,6 +1,7 @@
 """The Triton kernels themselves. This module imports Triton, so it is imported where a kernel is prepared and nowhere else.
 
-A program is a block. Loops count `iterations` whose number the compiler does not know; operands come from memory, so it folds nothing.
+A program is a block. Loops count `iterations` whose number the compiler does not know; operands come from memory, so it
+folds nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,17 @@ COUNTS = ["iterations", "blocks"]
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def dot(out, a, b, iterations, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, PRECISION: tl.constexpr, SUMS: tl.constexpr):
+def dot(
+    out,
+    a,
+    b,
+    iterations,
+    M: tl.constexpr,
+    N: tl.constexpr,
+    K: tl.constexpr,
+    PRECISION: tl.constexpr,
+    SUMS: tl.constexpr,
+):
     """Add two products in turn, of A and of -A, so that exact operands stay exact; one product more at the end is what is left."""
     row, column, depth = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
     left = row[:, None] * K + depth[None, :]
@@ -81,7 +92,9 @@ def mix(out, one, turn, blocks, iterations, FMAS: tl.constexpr, BLOCK: tl.conste
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def mix_dot(out, one, two, blocks, iterations, PRODUCTS: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr):
+def mix_dot(
+    out, one, two, blocks, iterations, PRODUCTS: tl.constexpr, M: tl.constexpr, N: tl.constexpr, K: tl.constexpr
+):
     """Stream tiles A through so many products with one B each, and add up the results."""
     program, programs = tl.program_id(0), tl.num_programs(0)
     row, column, depth = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)

@@ -45,7 +45,8 @@ class Dot:
 
 
 _SINCE_AMPERE = (80, 86, 87, 89, 90, 100, 103, 120, 121)
-# On other targets Triton falls back to plain FMAs, converts, or does not compile: those would be a rate of something else.
+# On other targets Triton falls back to plain FMAs, converts, or does not compile: those would be a rate of something
+# else.
 DOTS = (
     Dot(dtype="f16", accumulator="f32", shape=(128, 128, 64), targets=_SINCE_AMPERE),
     Dot(dtype="bf16", accumulator="f32", shape=(128, 128, 64), targets=_SINCE_AMPERE),
@@ -61,9 +62,19 @@ def kernels(device: Device) -> Iterator[Kernel]:
     reason = no_torch(device) or (None if importlib.util.find_spec("triton") else NO_TRITON)
     capability = int("".join(filter(str.isdigit, device.arch)) or 0)
     for each in DOTS:
-        lacks = None if capability in each.targets else f"Triton has no matrix instruction for {each.dtype} on {device.arch}"
+        lacks = (
+            None
+            if capability in each.targets
+            else f"Triton has no matrix instruction for {each.dtype} on {device.arch}"
+        )
         m, n, k = each.shape
-        sheet = _sheet(f"dot.{each.dtype}.{each.accumulator}.triton", "compute", each.dtype, Work(flop=4 * m * n * k), reason or lacks)
+        sheet = _sheet(
+            f"dot.{each.dtype}.{each.accumulator}.triton",
+            "compute",
+            each.dtype,
+            Work(flop=4 * m * n * k),
+            reason or lacks,
+        )
         yield _kernel(device, sheet, lambda _, each=each: DotJob(device, each))  # type: ignore[misc]
     work = Work(flop=4 * TURNS * PAIRS)
     yield _kernel(device, _sheet("fma.f32.triton", "compute", "f32", work, reason), lambda _: FmaJob(device))
@@ -142,7 +153,10 @@ def _kernel(here: Device, sheet: Sheet, make: Callable[[Mapping[str, Value]], Jo
             job.close()
         says = f"{sheet.name} on cuda:{here.index} is wrong: it left other values than its operands give"
         return Finding(
-            code="wrong-result", severity="error", says=says, remedy="update Triton; compare with the CUDA C++ kernel of that name"
+            code="wrong-result",
+            severity="error",
+            says=says,
+            remedy="update Triton; compare with the CUDA C++ kernel of that name",
         )
 
     return Kernel(sheet=sheet, prepare=prepare, check=check)
@@ -157,7 +171,10 @@ class Job(ABC):
 
         torch = import_torch()
         if place is None and not torch.cuda.is_available():
-            raise CannotRun("this PyTorch cannot use the GPU (torch.cuda.is_available() is false); install one that matches the driver")
+            raise CannotRun(
+                "this PyTorch cannot use the GPU (torch.cuda.is_available() is false); install one that matches the "
+                "driver"
+            )
         self.torch: Any = torch
         self.code = code
         self.place = place or f"cuda:{device.index}"
@@ -181,7 +198,7 @@ class Job(ABC):
         self["out"].fill_(-1)
 
     def start(self, iterations: int) -> None:
-        """Start the kernel once over a spoilt result."""
+        """Start the kernel once over a poisoned result."""
         self.spoil()
         self.launch(iterations)
 
@@ -194,7 +211,8 @@ class Job(ABC):
         each = max(1, -(-iterations // self.programs))
         events = [self.torch.cuda.Event(enable_timing=True) for _ in range(2)]
         with self.torch.cuda.device(self.place):
-            # Ahead of the first event: it takes no part of the time, and keeps the device busy until the launch has arrived.
+            # Ahead of the first event: it takes no part of the time, and keeps the device busy until the launch has
+            # arrived.
             self.spoil()
             events[0].record()
             self.launch(each)
@@ -224,7 +242,9 @@ class DotJob(Job):
         a, b = _small(self.torch, 1, m, k), _small(self.torch, 2, k, n)
         self.make("a", self.torch.stack([a, -a]).float().to(stored))
         self.make("b", b.float().to(stored))
-        self.make("expected", (a.double() @ b.double()).to(getattr(self.torch, DTYPES[each.accumulator].torch or "float32")))
+        self.make(
+            "expected", (a.double() @ b.double()).to(getattr(self.torch, DTYPES[each.accumulator].torch or "float32"))
+        )
         self.make("out", self.torch.zeros((self.programs, m, n), dtype=self["expected"].dtype))
 
     def launch(self, iterations: int) -> None:
@@ -232,7 +252,16 @@ class DotJob(Job):
         m, n, k = self.each.shape
         sums = self.code.SUMS.get(self.each.dtype, self.code.tl.float32)
         self.code.dot[(self.programs,)](
-            self["out"], self["a"], self["b"], iterations, M=m, N=n, K=k, PRECISION=self.each.precision, SUMS=sums, num_warps=4
+            self["out"],
+            self["a"],
+            self["b"],
+            iterations,
+            M=m,
+            N=n,
+            K=k,
+            PRECISION=self.each.precision,
+            SUMS=sums,
+            num_warps=4,
         )
 
     def right(self, iterations: int) -> bool:
@@ -289,7 +318,8 @@ class StreamJob(Job):
         visited = [i * self.programs % self.blocks for i in range(iterations)]
         lane = self.torch.arange(BLOCK)
         if self.access == "read":
-            # Sums of integers stay exact below 2^24; longer launches repeat the same blocks and are told apart at small counts.
+            # Sums of integers stay exact below 2^24; longer launches repeat the same blocks and are told apart at small
+            # counts.
             if iterations * 127 >= 1 << 24:
                 return True
             expected = sum(((block * BLOCK + lane) % 127).double() for block in visited)

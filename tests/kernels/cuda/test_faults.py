@@ -1,7 +1,7 @@
 """Every function of the driver's table fails in turn, with every error that its documentation names, at the first and at later calls.
 
-``tests/data/driver_errors.json`` has the errors by function. It must name exactly the functions of the product's table, so that a new one
-cannot be forgotten, and whatever the vendor's header documents wherever one is installed.
+``tests/data/driver_errors.json`` has the errors by function. It must name exactly the functions of the product's table,
+so that a new one cannot be forgotten, and whatever the vendor's header documents wherever one is installed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 SESSION = FAKES / "fault_session.py"
 DOCUMENTED: dict[str, list[int]] = json.loads((DATA / "driver_errors.json").read_text())
-# Any call may report what an earlier launch did: an illegal address, a failed launch. Nothing on the context works after it.
+# Any call may report what an earlier launch did: an illegal address, a failed launch. Nothing on the context works
+# after it.
 LOST = (700, 719)
 HALF_WAY = 0
 # Called once a process, before a session can begin: faults of these have tests of their own.
@@ -98,7 +99,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """One session a fault, the one without a fault first."""
     faults = [(name, 1, code) for name, codes in DOCUMENTED.items() if name not in BEFORE for code in codes]
     later = [
-        (name, nth, code) for name, codes in DOCUMENTED.items() if name not in BEFORE for nth, code in ((2, 700), (HALF_WAY, codes[-1]))
+        (name, nth, code)
+        for name, codes in DOCUMENTED.items()
+        if name not in BEFORE
+        for nth, code in ((2, 700), (HALF_WAY, codes[-1]))
     ]
     return outcomes(tmp_path_factory.mktemp("faults"), [*faults, *later])
 
@@ -136,7 +140,9 @@ def test_whatever_fails_everything_else_is_given_back(told: list[dict[str, Any]]
 
 
 def test_an_error_that_loses_the_context_says_how_to_go_on(told: list[dict[str, Any]]) -> None:
-    fatal = [one for one in told if one["code"] in LOST and one["said"] and not silent(one) and one["call"] not in DESCRIBING]
+    fatal = [
+        one for one in told if one["code"] in LOST and one["said"] and not silent(one) and one["call"] not in DESCRIBING
+    ]
     assert len(fatal) > 30
     late = [one for one in fatal if "cuDevice" not in str(one["call"])]
     assert [one for one in late if not (one["lost"] and "--resume" in str(one["said"]))] == []

@@ -36,7 +36,9 @@ def library_at(folder: Path, name: str) -> None:
     (folder / name).touch()
 
 
-def test_the_newest_nvrtc_whose_major_the_driver_supports_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_nvrtc_whose_major_the_driver_supports_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library_at(tmp_path / "new", "libnvrtc.so.13")
     library_at(tmp_path / "old", "libnvrtc.so.12")
     monkeypatch.setattr(nvrtc, "_folders", lambda: iter([tmp_path / "old", tmp_path / "none", tmp_path / "new"]))
@@ -44,7 +46,9 @@ def test_the_newest_nvrtc_whose_major_the_driver_supports_is_taken(tmp_path: Pat
     assert [library.major if library else None for library in chosen] == [None, 12, 12, 13]
 
 
-def test_code_is_compiled_once_and_kept_by_text_target_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_compiled_once_and_kept_by_text_target_and_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     source = tmp_path / "plain.cu"
     source.write_text("one")
@@ -76,7 +80,9 @@ def test_a_source_that_does_not_compile_gives_the_first_error_in_one_sentence() 
 
 @needs_nvrtc
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_source_compiles_with_an_empty_include_path_and_passes_the_same_proof(tmp_path: Path, target: str) -> None:
+def test_every_source_compiles_with_an_empty_include_path_and_passes_the_same_proof(
+    tmp_path: Path, target: str
+) -> None:
     assert NEWEST is not None
     compiler = nvrtc.Compiler(NEWEST)
     for family, targets in FAMILIES.items():

@@ -34,7 +34,9 @@ print(json.dumps(found))
 """
 
 
-def measured(machine: FakeMachine, only: tuple[str, ...], working_set: int = 1 << 23, **more: str) -> dict[str, dict[str, float]]:
+def measured(
+    machine: FakeMachine, only: tuple[str, ...], working_set: int = 1 << 23, **more: str
+) -> dict[str, dict[str, float]]:
     code = MEASURE.replace("ONLY", repr(only)).replace("SET", str(working_set))
     answer = machine.ask(code, **more)
     assert isinstance(answer, dict)
@@ -43,7 +45,13 @@ def measured(machine: FakeMachine, only: tuple[str, ...], working_set: int = 1 <
 
 def test_compute_rates_given_to_the_fake_are_recovered_within_one_percent(tmp_path: Path) -> None:
     found = measured(FakeMachine(folder=tmp_path, gpus=(GPU,)), ("fma", "mad", "dp4a"))
-    told = {"fma.f32": "fma_f32", "fma.f64": "fma_f64", "fma.f16.half2": "fma_f16x2", "fma.bf16.bf16x2": "fma_bf16x2", "mad.i32": "mad_i32"}
+    told = {
+        "fma.f32": "fma_f32",
+        "fma.f64": "fma_f64",
+        "fma.f16.half2": "fma_f16x2",
+        "fma.bf16.bf16x2": "fma_bf16x2",
+        "mad.i32": "mad_i32",
+    }
     told["dp4a.i8.i32"] = "dp4a_i8"
     assert set(told) == set(found)
     for name, symbol in told.items():
@@ -68,7 +76,8 @@ def test_memory_rates_given_to_the_fake_are_recovered_at_the_level_of_the_workin
 
 
 @pytest.mark.parametrize(
-    ("symbol", "name"), [("fma_f32", "fma.f32"), ("read_u2", "read.i32.u2"), ("copy_u8", "copy.i32.u8"), ("triad_u1", "triad.f32.u1")]
+    ("symbol", "name"),
+    [("fma_f32", "fma.f32"), ("read_u2", "read.i32.u2"), ("copy_u8", "copy.i32.u8"), ("triad_u1", "triad.f32.u1")],
 )
 def test_one_wrong_bit_is_seen_by_the_check_and_by_the_timed_launch(tmp_path: Path, symbol: str, name: str) -> None:
     found = measured(FakeMachine(folder=tmp_path, gpus=(GPU,), extra=(f"corrupt {symbol}",)), (name,))
@@ -90,7 +99,8 @@ print(json.dumps(found))
 
 
 @pytest.mark.parametrize(
-    ("capability", "target", "least"), [((7, 5), "sm_75", 40), ((9, 0), "sm_90a", 90), ((10, 3), "sm_103a", 70), ((12, 1), "sm_120f", 70)]
+    ("capability", "target", "least"),
+    [((7, 5), "sm_75", 40), ((9, 0), "sm_90a", 90), ((10, 3), "sm_103a", 70), ((12, 1), "sm_120f", 70)],
 )
 def test_every_kernel_of_a_target_leaves_what_an_independent_reference_leaves(
     tmp_path: Path, capability: tuple[int, int], target: str, least: int

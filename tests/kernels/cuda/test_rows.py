@@ -47,7 +47,12 @@ def test_every_target_has_its_peaks() -> None:
 def test_mma_sync_is_the_legacy_path_on_hopper_and_data_centre_blackwell() -> None:
     for row in ROWS:
         through_it = row.family == "mma" or row.variant.startswith("mma_sync.")
-        newer = {target for other in ROWS if other.family in ("wgmma", "tcgen05") and other.dtype == row.dtype for target in other.targets}
+        newer = {
+            target
+            for other in ROWS
+            if other.family in ("wgmma", "tcgen05") and other.dtype == row.dtype
+            for target in other.targets
+        }
         assert row.dtype == "f64" or set(row.legacy) == (newer & set(row.targets) if through_it else set())
 
 

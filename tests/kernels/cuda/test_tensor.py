@@ -44,7 +44,9 @@ def test_the_tcgen05_descriptor_adds_its_version() -> None:
     ("dtype", "accumulator", "operand"),
     [("f16", 1, 0), ("bf16", 1, 1), ("tf32", 1, 2), ("f8e4m3", 1, 0), ("f8e5m2", 1, 1), ("i8", 2, 1)],
 )
-def test_the_instruction_word_has_its_fields_where_the_isa_puts_them(dtype: str, accumulator: int, operand: int) -> None:
+def test_the_instruction_word_has_its_fields_where_the_isa_puts_them(
+    dtype: str, accumulator: int, operand: int
+) -> None:
     word = tensor.tcgen05_word(dtype, 128, 256)
     assert field(word, 0, 3) == 0  # dense, no saturation
     assert field(word, 4, 5) == accumulator
@@ -55,7 +57,9 @@ def test_the_instruction_word_has_its_fields_where_the_isa_puts_them(dtype: str,
     assert word >> 29 == field(word, 23, 23) == field(word, 6, 6) == 0
 
 
-@pytest.mark.parametrize(("dtype", "depth", "rows"), [("f16", 16, 64), ("tf32", 8, 128), ("f8e4m3", 32, 256), ("i8", 32, 256)])
+@pytest.mark.parametrize(
+    ("dtype", "depth", "rows"), [("f16", 16, 64), ("tf32", 8, 128), ("f8e4m3", 32, 256), ("i8", 32, 256)]
+)
 def test_an_image_puts_each_element_where_the_descriptor_looks_for_it(dtype: str, depth: int, rows: int) -> None:
     tile = tensor.operand(dtype, "exact", (rows, depth), 1)
     image = tensor.tile_image(dtype, tile)
@@ -85,7 +89,9 @@ def test_the_expected_result_is_a_product_of_what_the_image_holds(row: CudaRow) 
     at, tiles = 32, []
     for size in sizes:  # read the image back by the layout's formula, not by the function that wrote it
         raw = made.inputs[at : at + size * 32].reshape(size // 8, 2, 8, 16).transpose(0, 2, 1, 3).reshape(size, 32)
-        tiles.append(decode(row.dtype, unpack(row.dtype, np.ascontiguousarray(raw).view(np.uint32))).reshape(size, depth))
+        tiles.append(
+            decode(row.dtype, unpack(row.dtype, np.ascontiguousarray(raw).view(np.uint32))).reshape(size, depth)
+        )
         at += size * 32
     a, b, exchanged = tiles[:4], tiles[4], tiles[5]
     each = row.math_count // 4
@@ -93,7 +99,9 @@ def test_the_expected_result_is_a_product_of_what_the_image_holds(row: CudaRow) 
         sums = each * sum(a)
         one, two = sums @ b.T, sums @ (b + exchanged).T
     else:
-        one, two = (np.concatenate([each * (a[i] + a[i + 2]) @ side.T for i in (0, 1)], axis=1) for side in (b, b + exchanged))
+        one, two = (
+            np.concatenate([each * (a[i] + a[i + 2]) @ side.T for i in (0, 1)], axis=1) for side in (b, b + exchanged)
+        )
     accumulator = np.float32 if row.accumulator == "f32" else np.int32
     for iterations, wanted in ((1, one), (2, two), (3, one + two)):
         seen = made.expected(iterations)
@@ -118,7 +126,9 @@ def test_register_fragments_hold_the_tiles_of_the_image(row: CudaRow) -> None:
     words = inputs[32 + row.shared_bytes :].view(np.uint32).reshape(4, 4, 128)
     e = depth // 8
     for tile in range(4):
-        raw = inputs[32 + tile * 2048 : 32 + (tile + 1) * 2048].reshape(8, 2, 8, 16).transpose(0, 2, 1, 3).reshape(64, 32)
+        raw = (
+            inputs[32 + tile * 2048 : 32 + (tile + 1) * 2048].reshape(8, 2, 8, 16).transpose(0, 2, 1, 3).reshape(64, 32)
+        )
         matrix = decode(row.dtype, unpack(row.dtype, np.ascontiguousarray(raw).view(np.uint32))).reshape(64, depth)
         held = decode(row.dtype, unpack(row.dtype, words[tile][..., None]))
         for register, thread in [(0, 0), (1, 33), (2, 70), (3, 127)]:
@@ -197,7 +207,9 @@ def test_sums_of_the_mixed_kernel_on_tensor_cores_are_exact_in_fp32_in_whatever_
     tiles = shared._tiles(dtype)
     assert all(np.array_equal(tile, np.rint(tile)) and np.abs(tile).sum(axis=0).min() > 0 for tile in tiles)
     step = np.abs(np.diff(np.unique(np.abs(values)))).min()
-    most = np.abs(values).max() * max(np.abs(tile).sum(axis=0).max() for tile in tiles) * 128  # of 256 products half go to one accumulator
+    most = (
+        np.abs(values).max() * max(np.abs(tile).sum(axis=0).max() for tile in tiles) * 128
+    )  # of 256 products half go to one accumulator
     assert most / step < 1 << 24
 
 

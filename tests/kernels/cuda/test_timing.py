@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from microbench.hardware import nvml
-from microbench.kernels.cuda.timing import Seen, Settling
+from microbench.kernels.cuda.timing import Seen, SteadyStateWarmup
 
 
 @dataclass
@@ -26,41 +26,45 @@ class Card:
         self.second += 0.01
         return Seen(ns=10_000_000, clock_hz=self.clock(self.second), step_ns=32)
 
-    def settle(self, settling: Settling) -> float:
+    def settle(self, warming_up: SteadyStateWarmup) -> float:
         before = self.second
-        settling.until_steady(self.launch, lambda: self.power(self.second), lambda: None)
+        warming_up.until_steady(self.launch, lambda: self.power(self.second), lambda: None)
         return self.second - before
 
 
 def test_a_steady_card_needs_two_windows_that_agree() -> None:
     card = Card()
-    assert card.settle(Settling(now=card.now)) == pytest.approx(1.0, abs=0.05)
+    assert card.settle(SteadyStateWarmup(now=card.now)) == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("falls", ["clock", "power"])
 def test_a_card_that_still_moves_is_waited_for(falls: str) -> None:
-    card = Card(clock=lambda at: 1.8e9 - 0.2e9 * min(at, 3)) if falls == "clock" else Card(power=lambda at: 400 + 100 * min(at, 3))
+    card = (
+        Card(clock=lambda at: 1.8e9 - 0.2e9 * min(at, 3))
+        if falls == "clock"
+        else Card(power=lambda at: 400 + 100 * min(at, 3))
+    )
     # It moves for 3 s, and the first two windows that agree lie after that.
-    assert 3.4 < card.settle(Settling(now=card.now)) < 4.6
+    assert 3.4 < card.settle(SteadyStateWarmup(now=card.now)) < 4.6
 
 
 def test_a_card_that_never_settles_is_waited_for_so_long_and_no_longer() -> None:
     card = Card(power=lambda at: 400 + 100 * (int(2 * at) % 2))
-    assert card.settle(Settling(now=card.now)) == pytest.approx(6.0, abs=0.55)
+    assert card.settle(SteadyStateWarmup(now=card.now)) == pytest.approx(6.0, abs=0.55)
 
 
 def test_sensors_that_are_not_there_do_not_hold_the_run_up() -> None:
     card = Card(clock=lambda _: None, power=lambda _: None)
-    assert card.settle(Settling(now=card.now)) == pytest.approx(1.0, abs=0.05)
+    assert card.settle(SteadyStateWarmup(now=card.now)) == pytest.approx(1.0, abs=0.05)
 
 
 def test_samples_that_follow_each_other_settle_once_and_a_pause_settles_again() -> None:
     card = Card()
-    settling = Settling(now=card.now)
-    card.settle(settling)
-    assert card.settle(settling) == 0
+    warming_up = SteadyStateWarmup(now=card.now)
+    card.settle(warming_up)
+    assert card.settle(warming_up) == 0
     card.second += 0.3
-    assert card.settle(settling) == pytest.approx(1.0, abs=0.05)
+    assert card.settle(warming_up) == pytest.approx(1.0, abs=0.05)
 
 
 class Counter:
@@ -71,7 +75,7 @@ class Counter:
     def __init__(self, card: Card) -> None:
         self.card = card
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, _: object) -> int:  # noqa: N802 - the library's own name
+    def nvmlDeviceGetTotalEnergyConsumption(self, _: object) -> int:
         # 700 W went into other kernels for ten seconds; this one takes 300 W.
         return round(1000 * (700 * min(self.card.second, 10) + 300 * max(0.0, self.card.second - 10)))
 
@@ -83,5 +87,5 @@ def test_the_power_of_a_settled_kernel_is_its_own_and_not_that_of_kernels_before
     for _ in range(1000):  # looked at while the others ran
         card.launch()
         sensors.read()
-    Settling(now=card.now).until_steady(card.launch, lambda: sensors.read().power_w, sensors.restart)
+    SteadyStateWarmup(now=card.now).until_steady(card.launch, lambda: sensors.read().power_w, sensors.restart)
     assert sensors.read().power_w == pytest.approx(300, rel=0.01)

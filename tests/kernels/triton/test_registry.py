@@ -18,12 +18,16 @@ from microbench.kernels.triton import registry as own
 from microbench.records import Device
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None or importlib.util.find_spec("torch") is None, reason="Triton or PyTorch is not installed"
+    importlib.util.find_spec("triton") is None or importlib.util.find_spec("torch") is None,
+    reason="Triton or PyTorch is not installed",
 )
-HOPPER = Device(id="1" * 16, kind="cuda", name="invented", arch="sm_90a", features=("sm_90a", "sm_90"), units_by_kind={"sm": 1})
+HOPPER = Device(
+    id="1" * 16, kind="cuda", name="invented", arch="sm_90a", features=("sm_90a", "sm_90"), units_by_kind={"sm": 1}
+)
 
 # bf16 is left out: the interpreter multiplies its bit patterns. f8 tiles take it too long.
-# Triton 3.6 makes a loop's bound of an array of one element, which NumPy 2.4 refuses; Triton 3.7 squeezes the array first.
+# Triton 3.6 makes a loop's bound of an array of one element, which NumPy 2.4 refuses; Triton 3.7 squeezes the array
+# first.
 VALUES = """
 import json, sys
 from triton.runtime import interpreter
@@ -52,7 +56,14 @@ print(json.dumps(found))
 
 
 def in_a_process(code: str, seconds: int, **more: str) -> object:
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ | more, capture_output=True, text=True, check=False, timeout=seconds)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | more,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -63,7 +74,7 @@ def test_every_kernel_leaves_exact_values_in_the_interpreter_and_a_wrong_one_sho
     assert len(found) == 14
     assert {name: right for name, (right, _) in found.items() if not right} == {}
     # A write's and a copy's looked-at block is the last one, which one wrong word elsewhere does not touch.
-    assert [name for name, (_, spoilt) in found.items() if spoilt and name not in ("write", "copy", "triad")] == []
+    assert [name for name, (_, poisoned) in found.items() if poisoned and name not in ("write", "copy", "triad")] == []
 
 
 AHEAD = """
@@ -97,7 +108,11 @@ made = triton.compile(source, target=GPUTarget("cuda", target, 32), options={"nu
 print(json.dumps(made.asm["ptx"]))
 """
 MATRIX = {80: r"mma\.sync", 90: r"wgmma|mma\.sync", 100: r"tcgen05\.mma|mma\.sync"}
-OWN_PATH = {(90, "bf16"): r"wgmma\.mma_async.*bf16", (90, "f8e4m3"): r"wgmma\.mma_async.*e4m3", (100, "bf16"): r"tcgen05\.mma.*kind::f16"}
+OWN_PATH = {
+    (90, "bf16"): r"wgmma\.mma_async.*bf16",
+    (90, "f8e4m3"): r"wgmma\.mma_async.*e4m3",
+    (100, "bf16"): r"tcgen05\.mma.*kind::f16",
+}
 
 
 @pytest.mark.parametrize("target", [80, 90, 100])
@@ -107,7 +122,11 @@ def test_a_dot_is_matrix_instructions_of_its_target(target: int, dtype: str, tmp
     if target not in each.targets:
         pytest.skip(f"{dtype} is not offered on sm_{target}")
     ptx = str(
-        in_a_process(AHEAD.replace("sys.argv[1]", str(target)).replace("sys.argv[2]", repr(dtype)), 120, TRITON_CACHE_DIR=str(tmp_path))
+        in_a_process(
+            AHEAD.replace("sys.argv[1]", str(target)).replace("sys.argv[2]", repr(dtype)),
+            120,
+            TRITON_CACHE_DIR=str(tmp_path),
+        )
     )
     assert re.search(OWN_PATH.get((target, dtype), MATRIX[target]), ptx)
     loop = ptx[ptx.index("$L__BB") :]
@@ -118,7 +137,11 @@ def test_a_dot_is_matrix_instructions_of_its_target(target: int, dtype: str, tmp
 @pytest.mark.parametrize(("access", "loads", "stores"), [("read", 1, 1), ("copy", 1, 1), ("triad", 2, 1)])
 def test_streams_move_128_bits_at_a_time(target: int, access: str, loads: int, stores: int, tmp_path: Path) -> None:
     ptx = str(
-        in_a_process(AHEAD.replace("sys.argv[1]", str(target)).replace("sys.argv[2]", repr(access)), 120, TRITON_CACHE_DIR=str(tmp_path))
+        in_a_process(
+            AHEAD.replace("sys.argv[1]", str(target)).replace("sys.argv[2]", repr(access)),
+            120,
+            TRITON_CACHE_DIR=str(tmp_path),
+        )
     )
     assert len(re.findall(r"ld\.global\.v4", ptx)) >= loads * own.BLOCK // (8 * 32 * 4)
     assert len(re.findall(r"st\.global\.v4", ptx)) >= stores
@@ -126,11 +149,18 @@ def test_streams_move_128_bits_at_a_time(target: int, access: str, loads: int, s
 
 
 @pytest.mark.parametrize(
-    ("target", "matrix"), [(80, r"mma\.sync\S*m16n8k16"), (90, r"wgmma\.mma_async\S*m64n64k16"), (100, r"tcgen05\.mma\S*kind::f16")]
+    ("target", "matrix"),
+    [(80, r"mma\.sync\S*m16n8k16"), (90, r"wgmma\.mma_async\S*m64n64k16"), (100, r"tcgen05\.mma\S*kind::f16")],
 )
-def test_every_mixed_product_is_in_the_loop_and_its_tile_is_loaded_128_bits_at_a_time(target: int, matrix: str, tmp_path: Path) -> None:
+def test_every_mixed_product_is_in_the_loop_and_its_tile_is_loaded_128_bits_at_a_time(
+    target: int, matrix: str, tmp_path: Path
+) -> None:
     ptx = str(
-        in_a_process(AHEAD.replace("sys.argv[1]", str(target)).replace("sys.argv[2]", "'mix_dot'"), 120, TRITON_CACHE_DIR=str(tmp_path))
+        in_a_process(
+            AHEAD.replace("sys.argv[1]", str(target)).replace("sys.argv[2]", "'mix_dot'"),
+            120,
+            TRITON_CACHE_DIR=str(tmp_path),
+        )
     )
     # FLOP of one instruction of a warp, of the four warps of a group, of a block.
     flop = {80: 4 * 2 * 16 * 8 * 16, 90: 2 * 64 * 64 * 16, 100: 2 * 128 * 64 * 16}[target]
@@ -139,7 +169,11 @@ def test_every_mixed_product_is_in_the_loop_and_its_tile_is_loaded_128_bits_at_a
 
 
 def test_the_vector_loop_holds_every_multiply_add(tmp_path: Path) -> None:
-    ptx = str(in_a_process(AHEAD.replace("sys.argv[1]", "90").replace("sys.argv[2]", "'fma'"), 120, TRITON_CACHE_DIR=str(tmp_path)))
+    ptx = str(
+        in_a_process(
+            AHEAD.replace("sys.argv[1]", "90").replace("sys.argv[2]", "'fma'"), 120, TRITON_CACHE_DIR=str(tmp_path)
+        )
+    )
     assert len(re.findall(r"fma\.rn\.f32", ptx)) == 2 * own.TURNS * own.PAIRS // 128
 
 
@@ -157,11 +191,13 @@ class Spy(own.Job):
     def __init__(self, said: list[str]) -> None:
         self.place, self.programs, self.said = "nowhere", 1, said
         self.torch = SimpleNamespace(cuda=SimpleNamespace(Event=self.event, device=lambda _: nullcontext()))
-        self._tensors = {"out": SimpleNamespace(fill_=lambda _: said.append("spoilt"))}
+        self._tensors = {"out": SimpleNamespace(fill_=lambda _: said.append("poisoned"))}
 
     def event(self, *, enable_timing: bool) -> SimpleNamespace:
         assert enable_timing
-        return SimpleNamespace(record=lambda: self.said.append("event"), synchronize=lambda: None, elapsed_time=lambda _: 1.0)
+        return SimpleNamespace(
+            record=lambda: self.said.append("event"), synchronize=lambda: None, elapsed_time=lambda _: 1.0
+        )
 
     def launch(self, iterations: int) -> None:
         self.said.append(f"launched {iterations}")
@@ -173,7 +209,7 @@ class Spy(own.Job):
 def test_spoiling_the_result_is_no_part_of_the_time() -> None:
     said: list[str] = []
     timing = Spy(said).run(5)
-    assert said == ["spoilt", "event", "launched 5", "event"]
+    assert said == ["poisoned", "event", "launched 5", "event"]
     assert (timing.ns, timing.checked) == (1_000_000, True)
 
 

@@ -6,7 +6,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from microbench.records.dtypes import DTYPES
-from microbench.records.values import LEVELS, Access, Backend, Estimate, Mode, Operands, ProofStatus, Scope, Unit, finite, one_of, refuse
+from microbench.records.values import (
+    LEVELS,
+    Access,
+    Backend,
+    Estimate,
+    Mode,
+    Operands,
+    ProofStatus,
+    Scope,
+    Unit,
+    finite,
+    one_of,
+    refuse,
+)
 
 # The cost that calling an operator through a module of PyTorch adds.
 MODULE_COST = "module.eager"
@@ -35,9 +48,9 @@ class Proof:
 class Ceiling:
     """A rate that the device was seen to reach (FLOP/s, OP/s or byte/s), with everything that qualifies it.
 
-    ``rate`` is the envelope, ``typical`` the median over rounds. ``nominal`` is units x width x FLOP per cycle at the clock
-    seen, ``advertised`` what is printed. ``per_clock`` is per core (CPU) or per SM (CUDA). ``quiet_share`` is the share
-    of rounds whose median came close to the envelope.
+    ``rate`` is the envelope, ``typical`` the median over rounds. ``nominal`` is units x width x FLOP per cycle at the
+    clock seen, ``advertised`` what is printed. ``per_clock`` is per core (CPU) or per SM (CUDA). ``quiet_share`` is the
+    share of rounds whose median came close to the envelope.
     """
 
     name: str
@@ -76,7 +89,18 @@ class Ceiling:
         one_of(self, "access", ("read", "write", "copy", "triad"))
         one_of(self, "scope", ("core", "device"))
         one_of(self, "mode", ("peak", "sustained", "library"))
-        finite(self, "nominal", "advertised", "clock_hz", "per_clock", "power_w", "energy_per_op_j", "threads", "rounds", positive=True)
+        finite(
+            self,
+            "nominal",
+            "advertised",
+            "clock_hz",
+            "per_clock",
+            "power_w",
+            "energy_per_op_j",
+            "threads",
+            "rounds",
+            positive=True,
+        )
         refuse(self.rate.value <= 0, f"ceiling {self.name} is {self.rate.value}; a rate is positive")
 
 
@@ -97,8 +121,9 @@ class Cost:
 class LevelSeen:
     """A plateau of the working-set sweep: what a stream or a chase sees of one memory level.
 
-    ``low_bytes`` to ``high_bytes`` is the range of working sets on the plateau; ``value`` its height (byte/s for a stream,
-    seconds per load for a chase). ``reuse_s`` is the longest time between two uses of one line that still hit this level.
+    ``low_bytes`` to ``high_bytes`` is the range of working sets on the plateau; ``value`` its height (byte/s for a
+    stream, seconds per load for a chase). ``reuse_s`` is the longest time between two uses of one line that still hit
+    this level.
     """
 
     name: str
