@@ -261,10 +261,10 @@ def test_a_row_that_cannot_be_is_refused(row: dict[str, dict[str, float]]) -> No
 
 def test_the_table_knows_every_word_of_the_native_kernels() -> None:
     pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
-    from microbench.kernels import cpu
+    from microbench.kernels.cpu import sheets
 
     # A string instruction moves as many bytes a cycle as its microcode likes: it has no ports, and no nominal rate.
-    bound = [row for row in cpu.sheets() if row.measures in ("compute", "memory") and row.variant != "rep"]
+    bound = [row for row in sheets() if row.measures in ("compute", "memory") and row.variant != "rep"]
     assert bound
     for row in bound:
         assert row.ports is not None, row.name
@@ -278,12 +278,12 @@ def test_the_table_knows_every_word_of_the_native_kernels() -> None:
 @pytest.mark.parametrize("arch", ["cascadelake", "icelake", "sapphirerapids", "zen4", "zen5"])
 def test_a_server_core_bounds_every_native_kernel_that_its_instruction_sets_can_run(arch: str) -> None:
     pytest.importorskip("microbench._cpu", reason="the CPU module is not built here")
-    from microbench.kernels import cpu
+    from microbench.kernels.cpu import sheets
 
     lacking = {"cascadelake": ("bf16", "f16"), "icelake": ("bf16", "f16"), "zen4": ("f16",), "zen5": ("f16",)}.get(
         arch, ()
     )
-    for row in cpu.sheets():
+    for row in sheets():
         if (
             row.measures not in ("compute", "memory")
             or row.dtype in lacking

@@ -114,10 +114,10 @@ def test_jobs_of_one_team_take_turns() -> None:
 def test_a_forked_child_makes_threads_of_its_own() -> None:
     child = """
 import os
-from microbench.kernels import cpu
+from microbench.kernels.cpu import kernels
 from microbench.records import Device
 cpu = Device(id="0", kind="cpu", name="this one", arch="generic")
-kernel = next(each for each in native.kernels(cpu) if each.sheet.name == "cost.timer")
+kernel = next(each for each in kernels(cpu) if each.sheet.name == "cost.timer")
 held = kernel.prepare(cpu, {}, 1)
 pid = os.fork()
 if pid == 0:
@@ -244,7 +244,8 @@ def with_cap(cap: str, code: str) -> str:
     command = [
         sys.executable,
         "-c",
-        "from microbench.errors import UsageError; from microbench.kernels import native\n" + code,
+        "from microbench.errors import UsageError; from microbench.hardware import extensions; "
+        "from microbench.kernels import cpu\n" + code,
     ]
     return subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": cap}
@@ -253,7 +254,7 @@ def with_cap(cap: str, code: str) -> str:
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the cap's words are those of x86-64")
 def test_a_capped_instruction_set_is_hidden_and_says_so() -> None:
-    code = "for sheet in native.sheets(): print(sheet.name, sheet.unavailable)"
+    code = "for sheet in cpu.sheets(): print(sheet.name, sheet.unavailable)"
     rows = dict(line.split(" ", 1) for line in with_cap("avx2", code).splitlines())
     plain = KERNELS["fma.f32.v512"].sheet.unavailable
     assert rows["fma.f32.v512"] == (plain or "needs avx512f, hidden by MICROBENCH_ISA=avx2")

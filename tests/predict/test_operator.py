@@ -11,9 +11,10 @@ from microbench.cli.predict import nominal_from
 from microbench.errors import UsageError
 from microbench.operators import op
 from microbench.operators.features import describe
+from microbench.predict import predict
 from microbench.predict.fit import fit
 from microbench.predict.fit_family import Nominal
-from microbench.predict.operator import predict, roofs
+from microbench.predict.operator import roofs
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, MemoryLevel
 from microbench.storage.store import dumps
 

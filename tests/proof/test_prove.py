@@ -26,7 +26,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
         def driver_version() -> int:
             return built * 1000
 
-    monkeypatch.setattr(code.probe, "extension", Newer)
+    monkeypatch.setattr(code.extensions, "cuda", lambda: Newer)
 
 
 @pytest.mark.usefixtures("driver")

@@ -48,7 +48,7 @@ import json
 from microbench import hardware
 from microbench.errors import CannotRun
 try:
-    print(json.dumps(devices.probe("cuda:0").name))
+    print(json.dumps(hardware.probe("cuda:0").name))
 except CannotRun as error:
     print(json.dumps(str(error)))
 """
@@ -189,7 +189,7 @@ import json
 from microbench import hardware, kernels
 from microbench.kernels.cuda import nvrtc
 nvrtc.libraries = lambda: []
-print(json.dumps(kernels.registry(devices.probe("cuda:0"))["fma.f32"].sheet.unavailable))
+print(json.dumps(kernels.registry(hardware.probe("cuda:0"))["fma.f32"].sheet.unavailable))
 """
     said = str(FakeMachine(folder=tmp_path, extra=("fail cuDriverGetVersion 2 1",)).ask(code))
     assert "does not tell its version" in said

@@ -15,7 +15,7 @@ GPU = FakeGpu(peaks=PEAKS)
 MEASURE = """
 import json
 from microbench import hardware, kernels
-device = devices.probe("cuda:0")
+device = hardware.probe("cuda:0")
 found = {}
 for name, kernel in kernels.registry(device).items():
     sheet = kernel.sheet
@@ -88,7 +88,7 @@ def test_one_wrong_bit_is_seen_by_the_check_and_by_the_timed_launch(tmp_path: Pa
 CHECK = """
 import json
 from microbench import hardware, kernels
-device = devices.probe("cuda:0")
+device = hardware.probe("cuda:0")
 found = {}
 for name, kernel in kernels.registry(device).items():
     if kernel.sheet.backend == "cuda" and not kernel.sheet.unavailable:
@@ -138,7 +138,7 @@ import json
 from microbench import hardware
 from microbench.errors import CannotRun
 try:
-    device = devices.probe(SPEC)
+    device = hardware.probe(SPEC)
     print(json.dumps([device.name, device.arch, device.boost_clock_hz, device.units_by_kind]))
 except CannotRun as error:
     print(json.dumps(str(error)))
@@ -184,7 +184,7 @@ import json
 from microbench import hardware, kernels
 from microbench.kernels.cuda import nvrtc
 nvrtc.libraries = lambda: []
-device = devices.probe("cuda:0")
+device = hardware.probe("cuda:0")
 print(json.dumps(kernels.registry(device)["fma.f32"].sheet.unavailable))
 """
     said = str(FakeMachine(folder=tmp_path, driver=12020).ask(code))
@@ -209,7 +209,7 @@ LINKS = """
 import json
 from microbench import hardware, kernels
 from microbench.errors import CannotRun
-device = devices.probe("cuda:0")
+device = hardware.probe("cuda:0")
 registry = kernels.registry(device)
 found = {}
 for name in NAMES:
