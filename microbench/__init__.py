@@ -44,7 +44,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """A package in which ``mb.predict`` stays the function, although a module of the same name is imported beside it."""
+    """A package in which ``mb.predict`` stays the function, although a folder has the same name."""
 
     def __setattr__(self, name: str, value: object) -> None:
         # The import system binds each imported submodule to its name here, which would hide the function.

@@ -66,11 +66,12 @@ def test_a_dtype_without_a_ceiling_is_refused_with_those_there_are() -> None:
         roofs(small_machine(), "bf16")
 
 
-def test_the_package_offers_the_function_although_the_module_is_imported() -> None:
+def test_the_package_offers_the_function_although_a_folder_of_that_name_is_imported() -> None:
     import microbench
-    import microbench.predict.operator
+    from microbench.predict import operator
 
-    assert microbench.predict.operator is predict
+    assert operator.roofs is roofs
+    assert microbench.predict is predict
     assert microbench.op("add", size=1) == op("add", size=1)
 
 
