@@ -35,6 +35,10 @@ def kernels(_device: Device) -> Iterator[Kernel]:
 
 
 def _sheet(row: Mapping[str, Any]) -> Sheet:
+    if not row["roles"]:
+        raise ValueError(
+            f"kernel {row['name']} ({row['source']}) declares no roles; csrc/kernel.hpp says which there are"
+        )
     return Sheet(**{**row, "work": Work(**row["work"])})
 
 
