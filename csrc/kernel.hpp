@@ -76,12 +76,26 @@ struct work {
 struct sheet {
   std::string name = {};
   std::string measures = {};
+  // What the kernel is measured for; records/roles.py says what each role asks of the plan and of the analysis. A
+  // kernel takes part in nothing that it does not name here.
+  //   ceiling       its best rate is a ceiling: of a unit, or of each memory level
+  //   dram_ceiling  its best rate is a ceiling of main memory only
+  //   roof          its ceilings bound the roofline
+  //   sweep         it visits every working set; the memory levels are read off its curve
+  //   intensity     its rates are the points that the roofline is fitted to
+  //   latency       seconds per load at each level
+  //   cost          seconds per iteration
+  //   clock         it tells the core clock beside other kernels
+  std::vector<std::string> roles = {};
   std::string says = {};
   std::string unit = {};
   std::string dtype = {};
   std::string accumulator = {};
   std::string access = {};
   std::string variant = {};
+  // Kernels that differ in register width alone; the widest that can run here stands for them. Empty: there is only
+  // this one.
+  std::string family = {};
   std::string frequency_license = {};
   std::string ports = {};
   int lanes = 1;

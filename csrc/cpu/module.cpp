@@ -30,6 +30,7 @@ py::dict describe(const mb::kernel& what) {
   py::dict row;
   row["name"] = facts.name;
   row["measures"] = facts.measures;
+  row["roles"] = py::tuple(py::cast(facts.roles));
   row["backend"] = "native";
   row["device_kind"] = "cpu";
   row["says"] = facts.says;
@@ -38,6 +39,7 @@ py::dict describe(const mb::kernel& what) {
   row["accumulator"] = or_none(facts.accumulator);
   row["access"] = or_none(facts.access);
   row["variant"] = facts.variant;
+  row["family"] = facts.family;
   row["frequency_license"] = or_none(facts.frequency_license);
   row["ports"] = or_none(facts.ports);
   row["lanes"] = facts.lanes;

@@ -1,47 +1,12 @@
-// What the multiply-add kernels share: instructions as tags, register widths, operands in a context, the check, the
-// data sheet. The loop itself is in multiply_add.inc, which each file includes once per instruction set.
+// What the multiply-add kernels share: instructions as tags, operands in a context, the check, the data sheet. The loop
+// itself is in multiply_add.inc, which each file includes once per instruction set.
 #pragma once
 
 #include "chain.hpp"
 #include "exact.hpp"
+#include "widths.hpp"
 
 namespace mb {
-
-// A frequency license is the set of instructions that a core may slow down for; its word is the register width, and
-// every aarch64 core runs NEON at the clock of scalars.
-#if defined(__x86_64__)
-inline constexpr const char* narrow_license = "128";
-#else
-inline constexpr const char* narrow_license = "neon";
-#endif
-
-struct scalar {
-  static constexpr int bytes = 16;  // a scalar lives in the lowest lane of a vector register
-  static constexpr const char* name = "scalar";
-  static constexpr const char* frequency_license = narrow_license;
-  typedef unsigned char reg __attribute__((vector_size(16)));
-};
-
-struct v128 {
-  static constexpr int bytes = 16;
-  static constexpr const char* name = "v128";
-  static constexpr const char* frequency_license = narrow_license;
-  typedef unsigned char reg __attribute__((vector_size(16)));
-};
-
-struct v256 {
-  static constexpr int bytes = 32;
-  static constexpr const char* name = "v256";
-  static constexpr const char* frequency_license = "256";
-  typedef unsigned char reg __attribute__((vector_size(32)));
-};
-
-struct v512 {
-  static constexpr int bytes = 64;
-  static constexpr const char* name = "v512";
-  static constexpr const char* frequency_license = "512";
-  typedef unsigned char reg __attribute__((vector_size(64)));
-};
 
 // One multiply-add instruction: the formats of its operands and accumulator, how many products one accumulator takes,
 // how many accumulators run side by side, and how many steps of each make one iteration. Accumulators have to cover
@@ -173,6 +138,7 @@ struct multiply_add {
     sheet facts = shared(given);
     facts.name = name(given);
     facts.measures = "compute";
+    facts.roles = {"ceiling", "roof"};
     facts.says = given.says;
     facts.lanes = static_cast<int>(lanes<Op, Width>());
     facts.flop_per_lane = flop;
@@ -197,6 +163,7 @@ struct multiply_add {
     sheet facts = shared(given);
     facts.name = "clock." + name(given);
     facts.measures = "clock";
+    facts.roles = {"clock"};
     facts.says = "dependent integer chain of known cycles beside " + given.says;
     facts.cycles = links * chain::cycles_per_link;
     facts.symbol = symbol_of<Clock>();

@@ -19,6 +19,7 @@ from microbench.analysis.levels import find_levels, level_of_case, sweep
 from microbench.hardware.clock import Best, Round, converged, evaluate_round, select_rounds
 from microbench.hardware.nominal import advertised_rate, bus_rate, nominal_rate
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
+from microbench.records.roles import RATED
 from microbench.stats.intervals import AGREEING_ROUNDS, envelope, median_interval
 
 # What two reads of the clock can be wrong by together, in nanoseconds.
@@ -84,7 +85,7 @@ def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet],
         if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
             highest[identity] = ceiling
     sides, doubts = _sides(series, device)
-    costs = [*(_cost(one) for one in series if one.sheet.measures == "cost"), *_latencies(levels, series), *sides]
+    costs = [*(_cost(one) for one in series if one.sheet.takes("cost")), *_latencies(levels, series), *sides]
     return Analysis(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
 
 
@@ -101,11 +102,14 @@ def _rated(
     """Yield the cases that are ceilings, with what they measure and, where that is memory, its level."""
     for one in series:
         measures = one.sheet.measures
+        if not one.sheet.takes(*RATED):
+            continue
         if measures in ("compute", "link"):
             yield one, measures, None
         elif measures == "memory":
             level = one.sheet.fixed_level or level_of_case(one.case, levels, device)
-            if level is not None and not _warm_memory(level, one):
+            reached = one.sheet.takes("ceiling") or level == "DRAM"
+            if level is not None and reached and not _warm_memory(level, one):
                 yield one, measures, level
 
 
@@ -176,7 +180,7 @@ def _power(rounds: Sequence[Samples]) -> float | None:
 
 
 def _warm_memory(level: str, one: _Series) -> bool:
-    """Whether a case is a sweep's view of main memory, part of which a cache may have answered: the cold cases are the ceiling."""
+    """Whether a cache may have answered a part of this case in main memory; the cold cases are the ceiling."""
     return level == "DRAM" and one.sheet.device_kind == "cpu" and not one.case.params.get("cold")
 
 
@@ -222,26 +226,33 @@ def _cost(one: _Series) -> Cost:
 
 
 def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[Cost]:
-    """Load-to-use latency per level: the cases on each plateau that a chase saw."""
+    """Load-to-use latency per level: of the chase that swept it, and apart of any other kernel that takes the role."""
+    told = [one for one in series if one.sheet.takes("latency")]
     costs = []
     for level in levels:
         if level.seen_by != "chase":
             continue
         inside = [
-            one
-            for one in series
-            if one.sheet.measures == "latency"
-            and level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
+            one for one in told if level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
         ]
-        inside = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
-        typical = min(inside, key=lambda one: abs(_best_load(one) - level.value))
-        costs.append(_load_to_use(typical, level.name))
-    own = [one for one in series if one.sheet.measures == "latency" and one.sheet.fixed_level]
-    return [*costs, *(_load_to_use(one, str(one.sheet.fixed_level)) for one in own)]
+        kernels: dict[str, list[_Series]] = defaultdict(list)
+        for one in inside:
+            kernels["load_to_use" if one.sheet.takes("sweep") else one.sheet.name].append(one)
+        costs += [_load_to_use(_typical_of(each, level), level.name, name) for name, each in kernels.items()]
+    return [*costs, *(_load_to_use(one, str(one.sheet.fixed_level)) for one in told if one.sheet.fixed_level)]
+
+
+def _typical_of(inside: Sequence[_Series], level: LevelSeen) -> _Series:
+    """The case nearest to the plateau's height; on huge pages if any is, for with 4 KiB pages a chase times page walks."""
+    huge = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
+    return min(huge, key=lambda one: abs(_best_load(one) - level.value))
 
 
 def _sides(series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
-    """Latency of the near and of the far part of a divided L2, from chases of single lines; a finding where these are no two groups."""
+    """Latency of the near and of the far part of a divided L2, from chases of single lines.
+
+    A finding where the lines do not fall into two groups.
+    """
     lines = [one for one in series if "line" in one.case.params]
     if not lines:
         return [], []
@@ -262,7 +273,10 @@ def _sides(series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[
 
 
 def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
-    """What single lines that answer alike mean: one L2, or one whose parts keep copies, which sets beyond half of it tell apart."""
+    """What single lines that answer alike mean: one L2, or one whose parts keep copies.
+
+    Sets beyond half of it tell the two apart.
+    """
     says = (
         f"L2 shows no near and far part: {len(found.near)} lines answer in {found.near[0] * 1e9:.0f} to "
         f"{found.near[-1] * 1e9:.0f} ns; "
@@ -302,12 +316,12 @@ def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tupl
     ], [Finding(code="l2-copies", severity="info", says=says, remedy=remedy)]
 
 
-def _load_to_use(one: _Series, level: str) -> Cost:
+def _load_to_use(one: _Series, level: str, name: str = "load_to_use") -> Cost:
     cost, loads = _cost(one), max(1, one.sheet.loads)
     scaled = replace(
         cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads
     )
-    return Cost(name=f"load_to_use.{level}", level=level, seconds=scaled, case=one.case.key)
+    return Cost(name=f"{name}.{level}", level=level, seconds=scaled, case=one.case.key)
 
 
 def _best_load(one: _Series) -> float:

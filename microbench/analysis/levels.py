@@ -39,18 +39,14 @@ class SweepPoint:
 def sweep(
     samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet], seen_by: str
 ) -> list[SweepPoint]:
-    """The single-threaded sweep in the plan: the kernel and page kind with the most working sets."""
+    """The curve of one thread with the most working sets, among kernels (and page kinds) that take the role `sweep`."""
     curves: dict[tuple[str, str], dict[int, float]] = {}
     for sample in samples:
         case = cases[sample.case]
         sheet = sheets[case.kernel]
-        wanted = (
-            sheet.measures == "latency"
-            if seen_by == "chase"
-            else (sheet.measures == "memory" and sheet.access == "read")
-        )
         if (
-            not wanted
+            not sheet.takes("sweep")
+            or sheet.measures != ("latency" if seen_by == "chase" else "memory")
             or case.threads != 1
             or "working_set" not in case.params
             or int(case.params.get("streams", 1)) != 1
@@ -115,7 +111,7 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
 def _extended(
     chosen: tuple[int, int], inside: Sequence[tuple[int, int]], height: Mapping[tuple[int, int], float]
 ) -> tuple[int, int]:
-    """A stretch together with those that follow it at nearly its height: one level whose rate sinks a little towards its end."""
+    """A stretch with those that follow at nearly its height: one level whose rate sinks a little towards its end."""
     end = chosen[1]
     for stretch in inside:
         if stretch[0] == end and height[chosen] - height[stretch] <= math.log(_SAME_LEVEL):
@@ -158,7 +154,7 @@ def _level(
 
 
 def level_of_case(case: Case, levels: Sequence[LevelSeen], device: Device) -> str | None:
-    """The level a case belongs to: main memory where its lines are evicted first, else the plateau its working set lies on."""
+    """The level of a case: main memory where its lines are evicted first, else the plateau of its working set."""
     if case.params.get("cold"):
         return "DRAM"
     return (

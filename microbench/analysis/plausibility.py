@@ -1,4 +1,4 @@
-"""The gate before the printer: numbers that cannot be are measured again first, and flagged second."""
+"""The plausibility check before anything is printed: numbers that cannot be are measured again, then flagged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from microbench.analysis import plausibility_cuda
+from microbench.analysis.roofline import roofs
 from microbench.hardware.clock import above_nominal
-from microbench.records import Ceiling, Device, Finding
+from microbench.records import Ceiling, Device, Finding, Sheet
 
 # A library may exceed the best unit by the error of either.
 ABOVE_UNITS = 0.01
@@ -26,8 +27,17 @@ class Doubt:
     cases: tuple[str, ...]
 
 
-def doubts(ceilings: Sequence[Ceiling], device: Device) -> list[Doubt]:
-    """Every implausibility among the ceilings of one device."""
+def doubts(ceilings: Sequence[Ceiling], device: Device, sheets: Iterable[Sheet] = ()) -> list[Doubt]:
+    """Every implausibility among the ceilings of one device.
+
+    Parameters
+    ----------
+    ceilings, device
+        What was measured, and of what.
+    sheets
+        The kernels: only those that bound the roofline are held against one another.
+    """
+    bounds = roofs(ceilings, sheets)
     found = [
         *_above_nominal(ceilings),
         *_levels_out_of_order(ceilings),
@@ -35,11 +45,11 @@ def doubts(ceilings: Sequence[Ceiling], device: Device) -> list[Doubt]:
         *_library_above_units(ceilings),
     ]
     if device.kind == "cpu":
-        found += _vector_ratio(ceilings)
+        found += _vector_ratio(bounds)
     else:
         found += [
             _doubt(code, says, remedy, *named)
-            for code, says, remedy, named in plausibility_cuda.complaints(ceilings, device)
+            for code, says, remedy, named in plausibility_cuda.complaints(ceilings, bounds, device)
         ]
     return found
 
@@ -74,11 +84,10 @@ def _suspect(ceiling: Ceiling) -> str:
 
 
 def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
-    groups: dict[tuple[object, ...], dict[str, Ceiling]] = {}
+    groups: dict[tuple[str, int, str], dict[str, Ceiling]] = {}
     for ceiling in ceilings:
         if ceiling.measures == "memory" and ceiling.level in _LEVEL_ORDER:
-            key = (ceiling.backend, ceiling.access, ceiling.dtype, ceiling.variant, ceiling.threads)
-            groups.setdefault(key, {})[ceiling.level] = ceiling
+            groups.setdefault((ceiling.kernel, ceiling.threads, ceiling.mode), {})[ceiling.level] = ceiling
     for levels in groups.values():
         present = [levels[name] for name in _LEVEL_ORDER if name in levels]
         for near, far in pairwise(present):
@@ -90,9 +99,9 @@ def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
 
 
 def _more_threads_slower(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
-    single = {(c.name, c.mode): c for c in ceilings if c.threads == 1}
+    single = {(c.kernel, c.level, c.mode): c for c in ceilings if c.threads == 1}
     for ceiling in ceilings:
-        one = single.get((ceiling.name, ceiling.mode))
+        one = single.get((ceiling.kernel, ceiling.level, ceiling.mode))
         if ceiling.threads > 1 and one is not None and ceiling.rate.value < one.rate.value * (1 - LEVEL_TIE):
             says = f"{_label(ceiling)} is slower than with one thread"
             yield _doubt(
@@ -124,10 +133,10 @@ def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
 
 
 def _vector_ratio(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
-    vectors = [c for c in ceilings if c.unit == "vector" and c.mode == "peak"]
-    doubles = {(c.variant, c.threads): c for c in vectors if c.name.startswith("fma.f64.")}
-    for ceiling in (c for c in vectors if c.name.startswith("fma.f32.")):
-        other = doubles.get((ceiling.variant, ceiling.threads))
+    vectors = [c for c in ceilings if c.measures == "compute" and c.unit == "vector" and c.mode == "peak"]
+    doubles = {_without_dtype(c): c for c in vectors if c.dtype == "f64"}
+    for ceiling in (c for c in vectors if c.dtype == "f32"):
+        other = doubles.get(_without_dtype(ceiling))
         if other is None:
             continue
         times = ceiling.rate.value / other.rate.value
@@ -136,3 +145,8 @@ def _vector_ratio(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
         if abs(times / 2 - 1) > _RATIO_TOLERANCE:
             says = f"{_label(ceiling)} is {times:.2f} times {other.name}; vectors of one width hold twice as many f32"
             yield _doubt("vector-ratio", says, "run again; one of the two was disturbed", ceiling, other)
+
+
+def _without_dtype(ceiling: Ceiling) -> tuple[str, str, int]:
+    """What two ceilings share that differ in dtype alone: the first word of the kernel, the variant and the threads."""
+    return ceiling.kernel.partition(".")[0], ceiling.variant, ceiling.threads

@@ -1,6 +1,6 @@
-"""The gate's checks for GPUs: rates that contradict each other, the architecture or the clock.
+"""The plausibility checks for GPUs: rates that contradict each other, the architecture or the clock.
 
-What a single rate may not exceed (FLOP a clock, bus x pin rate) is its ``nominal``, which the common gate compares.
+What a single rate may not exceed (FLOP a clock, bus x pin rate) is its ``nominal``, which the common check compares.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ RATIO_TOLERANCE = 0.10
 LEVEL_TIE = 0.03
 _NEAR_TO_FAR = ("shared", "L2", "DRAM")
 _PLAIN = ("f64", "f16", "bf16")
+_CORES = ("scalar", "vector")  # units of the plain cores
 
 Complaint = tuple[str, str, str, tuple[Ceiling, ...]]
 
 
-def complaints(ceilings: Sequence[Ceiling], device: Device) -> list[Complaint]:
-    """List what cannot be or needs an explanation: code, sentence, remedy, and the ceilings that would settle it."""
+def complaints(ceilings: Sequence[Ceiling], bounds: Sequence[Ceiling], device: Device) -> list[Complaint]:
+    """List what cannot be or needs an explanation: code, sentence, remedy, and the ceilings that would settle it.
+
+    Those that bound the roofline (``bounds``) are held against one another, the clock of any against the card's.
+    """
     return [
-        *backends_differ(ceilings),
-        *_levels_out_of_order(ceilings),
-        *_dtype_ratios(ceilings, device),
+        *backends_differ(bounds),
+        *_levels_out_of_order(bounds),
+        *_dtype_ratios(bounds, device),
         *_above_boost(ceilings, device),
     ]
 
@@ -79,7 +83,7 @@ def _told(ceiling: Ceiling) -> str:
 
 
 def _levels_out_of_order(ceilings: Iterable[Ceiling]) -> Iterable[Complaint]:
-    """DRAM < L2 < shared memory, by the fastest read of each: their kernels differ, so the common gate cannot pair them."""
+    """DRAM < L2 < shared memory, by the fastest read of each: their kernels differ, so the common check has no pairs."""
     best: dict[str, Ceiling] = {}
     for ceiling in ceilings:
         if (
@@ -105,11 +109,10 @@ def _levels_out_of_order(ceilings: Iterable[Ceiling]) -> Iterable[Complaint]:
 def _dtype_ratios(ceilings: Sequence[Ceiling], device: Device) -> Iterable[Complaint]:
     """Plain multiply-adds of two formats stand in the ratio that the architecture gives their lanes."""
     chip = gpus.chip(device.name, device.arch)
-    plain = {
-        c.dtype: c
-        for c in ceilings
-        if c.backend == "cuda" and c.mode == "peak" and c.name.startswith("fma.") and c.clock_hz
-    }
+    plain: dict[str | None, Ceiling] = {}
+    for c in sorted(ceilings, key=lambda ceiling: ceiling.rate.value):
+        if (c.backend, c.mode, c.measures) == ("cuda", "peak", "compute") and c.unit in _CORES and c.clock_hz:
+            plain[c.dtype] = c  # the fastest comes last
     single = plain.get("f32")
     if chip is None or single is None:
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,8 @@ _SHARPNESS = (1.0, 40.0)
 _MIN_POINTS = 4
 # A legacy path that ends within this of the chip's own peak misleads nobody.
 _ALIKE = 0.03
+# The loop (first word of its name), dtype, vector variant and threads of the points that one roofline is fitted to.
+_Shape = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +58,12 @@ class Roofline:
 
     @classmethod
     def of(cls, characterisation: Characterisation, threads: int | None = None, mode: str = "peak") -> Roofline:
-        """Take the highest ceiling per dtype and per level and access at a number of threads (default: the most measured)."""
+        """Take the highest roof per dtype, and per level and access, at so many threads (default: most measured)."""
         if threads is None:
             threads = max((c.threads for c in characterisation.ceilings), default=1)
         peaks: dict[str, Ceiling] = {}
         bandwidths: dict[tuple[str, str], Ceiling] = {}
-        for ceiling in characterisation.ceilings:
+        for ceiling in roofs(characterisation.ceilings, characterisation.sheets):
             if ceiling.threads != threads or ceiling.mode != mode:
                 continue
             if ceiling.measures == "compute" and ceiling.dtype is not None:
@@ -124,6 +126,12 @@ class Roofline:
             """Draw the roofline on matplotlib axes and return them."""
 
 
+def roofs(ceilings: Iterable[Ceiling], sheets: Iterable[Sheet]) -> list[Ceiling]:
+    """The ceilings of kernels that take the role `roof`; one without a sheet counts (others' rows have none)."""
+    beside = {sheet.name for sheet in sheets if not sheet.takes("roof")}
+    return [ceiling for ceiling in ceilings if ceiling.kernel not in beside]
+
+
 def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling) -> None:
     if key not in table or ceiling.rate.value > table[key].rate.value:
         table[key] = ceiling
@@ -136,20 +144,20 @@ def fit_rooflines(
     levels: Sequence[LevelSeen],
     device: Device,
 ) -> list[RooflineFit]:
-    """Fit one roofline per dtype, vector variant and number of threads on the points of the intensity sweep.
+    """Fit one roofline per loop, dtype, vector variant and number of threads on the points of the intensity sweep.
 
     The peak, one bandwidth per level and the sharpness of the corner are fitted together, by least squares on log rates
     with a soft loss, since interference only ever lowers a point.
     """
-    points: dict[tuple[str, str, int], dict[tuple[str, float], float]] = defaultdict(dict)
-    through: dict[tuple[str, str, int], Sheet] = {}
+    points: dict[_Shape, dict[tuple[str, float], float]] = defaultdict(dict)
+    through: dict[_Shape, Sheet] = {}
     for sample in samples:
         case = cases.get(sample.case)
         sheet = sheets.get(case.kernel) if case else None
         if (
             case is None
             or sheet is None
-            or sheet.measures != "intensity"
+            or not sheet.takes("intensity")
             or sheet.dtype is None
             or not sheet.work.intensity
         ):
@@ -158,7 +166,8 @@ def fit_rooflines(
         if level is None:
             continue
         rate = sheet.work.flop * case.threads * sample.iterations * 1e9 / min(sample.ns)
-        shape = (sheet.dtype, sheet.variant.split(".")[0], case.threads)
+        # Loops of one name read alike and differ in multiply-adds alone, so their points lie on one curve.
+        shape = (sheet.name.partition(".")[0], sheet.dtype, sheet.variant.split(".")[0], case.threads)
         at = (level, sheet.work.intensity)
         points[shape][at] = max(points[shape].get(at, 0.0), rate)
         through[shape] = sheet
@@ -167,7 +176,7 @@ def fit_rooflines(
 
 
 def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> list[Finding]:
-    """Say which measured rooflines end below the chip's own peak, their instructions not being the way to it, and what to plan with."""
+    """Say which measured rooflines end below the chip's peak for their legacy instructions, and what to plan with."""
     found = []
     for fit in (fit for fit in fits if fit.legacy):
         same = [
@@ -196,8 +205,8 @@ def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> li
     return found
 
 
-def _fit(sheet: Sheet, shape: tuple[str, str, int], curve: Mapping[tuple[str, float], float]) -> RooflineFit:
-    dtype, variant, threads = shape
+def _fit(sheet: Sheet, shape: _Shape, curve: Mapping[tuple[str, float], float]) -> RooflineFit:
+    _, dtype, variant, threads = shape
     names = sorted({level for level, _ in curve})
     index = np.array([names.index(level) for level, _ in curve])
     log_intensity = np.log([intensity for _, intensity in curve])

@@ -25,7 +25,7 @@ def sheets() -> list[Sheet]:
     UsageError
         If ``MICROBENCH_ISA`` names no instruction set.
     """
-    return [_sheet(row) for row in extensions.cpu().kernels()]
+    return [sheet_of(row) for row in extensions.cpu().kernels()]
 
 
 def kernels(_device: Device) -> Iterator[Kernel]:
@@ -34,7 +34,12 @@ def kernels(_device: Device) -> Iterator[Kernel]:
         yield Kernel(sheet=sheet, prepare=_Native(sheet), check=_Native(sheet).check)
 
 
-def _sheet(row: Mapping[str, Any]) -> Sheet:
+def sheet_of(row: Mapping[str, Any]) -> Sheet:
+    """The record of a sheet as the compiled module tells it."""
+    if not row["roles"]:
+        raise ValueError(
+            f"kernel {row['name']} ({row['source']}) declares no roles; csrc/kernel.hpp says which there are"
+        )
     return Sheet(**{**row, "work": Work(**row["work"])})
 
 

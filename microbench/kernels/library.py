@@ -96,6 +96,7 @@ def gemm_sheet(device: Device, dtype: str) -> Sheet:
         measures="compute",
         backend="torch",
         device_kind=device.kind,
+        roles=("ceiling", "roof"),
         says=f"the best {dtype} matrix product that PyTorch gives, random operands{how}",
         dtype=dtype,
         accumulator=_ACCUMULATORS.get(dtype),
@@ -116,6 +117,8 @@ def copy_sheet(device: Device) -> Sheet:
         measures="memory",
         backend="torch",
         device_kind=device.kind,
+        # A call of the library costs more than a pass over a cache.
+        roles=("dram_ceiling", "roof"),
         says="PyTorch's copy of one tensor to another; the working set is both",
         dtype="f32",
         access="copy",

@@ -18,9 +18,10 @@ import psutil
 from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
 from microbench.measure import plan_cuda
-from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, sweep_of
+from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, widest
 from microbench.records import LEVELS, Budget, Case, Device, Mode, Plan, Scope, Sheet, Value
 from microbench.records.dtypes import dtype as parse_dtype
+from microbench.records.roles import RATED
 
 # A default run must end within 150 s on two cores, a quick one within 30 s; start, proof and report take the
 # difference.
@@ -30,6 +31,8 @@ BUDGETS = {
     "thorough": Budget(name="thorough", time_limit_s=600.0, min_rounds=12, sample_s=1e-3, samples=12),
 }
 
+# Pages of a cost are touched in a set that outgrows the caches and is soon given back.
+COST_BYTES = 16 * MIB
 _AT_A_LEVEL = ("memory", "latency", "intensity")
 
 
@@ -135,7 +138,10 @@ def _candidates(
         yield from plan_cuda.candidates(device, sheets, budget.name)
         return
     for sheet in sheets:
-        if sheet.measures in ("compute", "cost") and not sheet.name.startswith("first_touch"):
+        if sheet.takes("cost") and "pages" in sheet.params:
+            for pages in ("4k", "huge"):
+                yield _case(sheet, 1, teams, pages=pages, working_set=COST_BYTES), None
+        elif sheet.takes("cost") or (sheet.takes("ceiling") and sheet.measures == "compute"):
             for threads in teams:
                 yield _case(sheet, threads, teams), None
     yield from _memory(device, sheets, resources, budget)
@@ -152,27 +158,28 @@ def _memory(
 ) -> Iterable[tuple[Case, str | None]]:
     teams = sorted({1, resources.threads})
     sets = WorkingSets.of(device, resources.memory_bytes, resources.threads)
-    moving = [sheet for sheet in sheets if sheet.measures == "memory"]
-    widest = max((sheet.access_bytes for sheet in moving), default=0)
-    streams = Streams(widest_bytes=widest, quick=budget.name == "quick")
-    for sheet in moving:
-        if sheet.backend == "torch":
-            # A call of the library costs more than a pass over a cache.
-            yield from (
-                (_case(sheet, threads, teams, working_set=2 * sets.cold * resources.threads), "DRAM")
-                for threads in teams
-            )
-        elif streams.wide(sheet) or not streams.quick:
-            for level, params in streams.params(sheet, sets):
+    streams = Streams(widest=widest(sheets), quick=budget.name == "quick")
+    for sheet in sheets:
+        if sheet.measures == "memory" and sheet.takes(*RATED):
+            for level, params in _ceilings(sheet, sets, streams, resources.threads):
                 yield from ((_case(sheet, threads, teams, **params), level) for threads in teams)
-    for sheet, params in sweep_of(sheets, streams, sets.largest):
+        if sheet.takes("latency") and not sheet.takes("sweep"):
+            for level, sizes in sets.levels.items():
+                yield _case(sheet, 1, teams, **known(sheet, working_set=sizes[0], pages="huge")), level
+    for sheet, params in streams.sweep(sheets, sets.largest):
         yield _case(sheet, 1, teams, **params), "sweep"
     for sheet in sheets:
-        if sheet.measures == "intensity" and streams.wide(sheet):
+        if streams.wide(sheet, "intensity"):
             yield from _intensities(sheet, sets, teams, quick=streams.quick)
-        if sheet.name.startswith("first_touch"):
-            for pages in ("4k", "huge"):
-                yield _case(sheet, 1, teams, pages=pages, working_set=16 * MIB), None
+
+
+def _ceilings(
+    sheet: Sheet, sets: WorkingSets, streams: Streams, threads: int
+) -> Iterable[tuple[str, dict[str, Value]]]:
+    if sheet.backend == "torch":
+        yield "DRAM", {"working_set": 2 * sets.cold * threads}  # a tensor and its copy, whatever the threads
+    elif streams.wide(sheet, *RATED) or not streams.quick:
+        yield from streams.params(sheet, sets)
 
 
 def _intensities(

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from microbench.records import Case, Device, Mode, Sheet, Value
+from microbench.records.roles import RATED
 
 MIB = 1 << 20
-LAST_CACHES = 4  # fewer than three leave hits of the last cache in a stream through DRAM, and nothing else empties it between launches
+# Fewer than three leave hits of the last cache in a stream through DRAM, and nothing else empties it between launches.
+LAST_CACHES = 4
 UNKNOWN_CACHE = 64 * MIB
 SHARE_OF_MEMORY = 8  # three arrays of a triad, two chases, and room for whoever else uses the card
 LEAST_SET = MIB
@@ -35,7 +37,10 @@ LINES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sets:
-    """Working sets in bytes: of main memory at least three times the last cache, so that a pass throws out what the one before left."""
+    """Working sets in bytes.
+
+    That of main memory is several last caches, so that a pass throws out what the one before left.
+    """
 
     dram: int
     l2: tuple[int, ...]
@@ -79,7 +84,7 @@ def candidates(device: Device, sheets: Sequence[Sheet], budget: str) -> Iterable
         if sheet.backend == "torch":
             params = {"working_set": 2 * sets.dram} if "working_set" in sheet.params else {}
             yield _case(sheet, "library", params), "DRAM" if params else None
-        elif sheet.measures == "compute":
+        elif sheet.measures == "compute" and sheet.takes("ceiling"):
             if sheet.operands != "random":
                 yield _case(sheet, "peak", {}), None
             elif budget == "thorough" or (sheet.name == headline and budget != "quick"):
@@ -106,30 +111,35 @@ def _headline(sheets: Sequence[Sheet]) -> str | None:
 
 
 def _by_level(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str | None]]:
-    steps = PER_OCTAVE[budget]
-    if sheet.measures == "latency":
-        low = 16 << 10 if sheet.variant == "ca" else sets.beyond_l1
-        for size in sweep(low, sets.dram, steps):
-            yield _case(sheet, "peak", {"working_set": size}), "sweep"
-        if "line" in sheet.params:
-            for size in sets.beyond_half:
-                yield _case(sheet, "peak", {"working_set": size}), "sweep"
-            for line in range(LINES[budget]):
-                yield Case(kernel=sheet.name, params={"line": line}, threads=1, scope="device", mode="peak"), "L2"
-        return
-    if sheet.measures == "intensity":
+    if sheet.takes("latency"):
+        yield from _chases(sheet, sets, budget)
+    if sheet.takes("intensity"):
         for level, size in (("DRAM", sets.dram), ("L2", sets.l2[0])) if budget != "quick" else (("DRAM", sets.dram),):
             yield _case(sheet, "peak", {"working_set": size}), level
-        return
     if sheet.backend == "cuda" and budget == "quick" and sheet.variant not in QUICK_STREAMS:
         return
-    for blocks in OCCUPANCIES[budget]:
-        yield _case(sheet, "peak", {"working_set": sets.dram, "blocks_per_sm": blocks}), "DRAM"
-    for size in sets.l2[:1] if budget == "quick" else sets.l2:
-        yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "L2"
-    if sheet.access == "read" and sheet.variant == "u4":
-        for size in sweep(sets.beyond_l1, sets.dram, steps):
+    if sheet.takes(*RATED):
+        for blocks in OCCUPANCIES[budget]:
+            yield _case(sheet, "peak", {"working_set": sets.dram, "blocks_per_sm": blocks}), "DRAM"
+    if sheet.takes("ceiling"):
+        for size in sets.l2[:1] if budget == "quick" else sets.l2:
+            yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "L2"
+    if sheet.takes("sweep") and sheet.measures == "memory":
+        for size in sweep(sets.beyond_l1, sets.dram, PER_OCTAVE[budget]):
             yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "sweep"
+
+
+def _chases(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str | None]]:
+    """A chase over all working sets, and of single lines of the last cache."""
+    low = 16 << 10 if sheet.variant == "ca" else sets.beyond_l1
+    if sheet.takes("sweep"):
+        for size in sweep(low, sets.dram, PER_OCTAVE[budget]):
+            yield _case(sheet, "peak", {"working_set": size}), "sweep"
+    if "line" in sheet.params:
+        for size in sets.beyond_half:
+            yield _case(sheet, "peak", {"working_set": size}), "sweep"
+        for line in range(LINES[budget]):
+            yield Case(kernel=sheet.name, params={"line": line}, threads=1, scope="device", mode="peak"), "L2"
 
 
 def _case(sheet: Sheet, mode: Mode, params: Mapping[str, Value]) -> Case:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from microbench.records import Device, Sheet, Value
+from microbench.records.roles import RATED, Role
 
 KIB, MIB = 2**10, 2**20
 
@@ -72,43 +73,74 @@ def sweep_sizes(largest: int, per_octave: int) -> list[int]:
     return list(sizes)
 
 
+def widest(sheets: Iterable[Sheet]) -> dict[tuple[str, Role], int]:
+    """Bytes of the widest register of each family and role, among kernels that can run here."""
+    found: dict[tuple[str, Role], int] = {}
+    for sheet in sheets:
+        for role in sheet.roles if sheet.family else ():
+            found[sheet.family, role] = max(found.get((sheet.family, role), 0), sheet.access_bytes)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
     """How thoroughly one budget visits the streaming kernels."""
 
-    widest_bytes: int
+    widest: Mapping[tuple[str, Role], int]
     quick: bool
 
-    def wide(self, sheet: Sheet) -> bool:
-        """Whether a kernel moves the widest words that this processor has."""
-        return sheet.access_bytes == self.widest_bytes
-
-    def _side_by_side(self, sheet: Sheet) -> tuple[int, ...]:
-        if "streams" not in sheet.params or sheet.unit == "scalar":
-            return (1,)
-        return (1, 4, 8) if self.wide(sheet) and not self.quick else (1, 8)
+    def wide(self, sheet: Sheet, *roles: Role) -> bool:
+        """Whether a kernel takes one of the roles, and no kernel of its family takes it with wider registers."""
+        return any(
+            not sheet.family or sheet.access_bytes == self.widest[sheet.family, role]
+            for role in roles
+            if sheet.takes(role)
+        )
 
     def params(self, sheet: Sheet, sets: WorkingSets) -> Iterable[tuple[str, dict[str, Value]]]:
-        """Level and parameters of every case of one streaming kernel."""
-        thorough = self.wide(sheet) and not self.quick
-        if not sheet.variant.endswith(
-            "_nt"
-        ):  # Non-temporal stores bypass the caches: a rate "of L1" would be one of DRAM.
-            for level, sizes in sets.levels.items():
-                for working_set in sizes if self.wide(sheet) else sizes[:1]:
-                    for pages in ("huge", "4k") if thorough and level == "L2" else ("huge",):
-                        for ahead in (
-                            _PREFETCH if level == "L2" and self.wide(sheet) and sheet.access != "read" else (0,)
-                        ):
-                            yield level, known(sheet, working_set=working_set, pages=pages, streams=1, prefetch=ahead)
-        both_pages = thorough or (self.wide(sheet) and sheet.access == "write")
-        for pages in ("huge", "4k") if both_pages else ("huge",):
-            for streams in self._side_by_side(sheet):
+        """Level and parameters of every ceiling of one streaming kernel."""
+        wide = self.wide(sheet, *RATED)
+        if sheet.takes("ceiling"):
+            yield from self._in_caches(sheet, sets, wide=wide)
+        yield from self._in_memory(sheet, sets, wide=wide)
+
+    def _in_caches(self, sheet: Sheet, sets: WorkingSets, *, wide: bool) -> Iterable[tuple[str, dict[str, Value]]]:
+        for level, sizes in sets.levels.items():
+            for working_set in sizes if wide else sizes[:1]:
+                for pages in ("huge", "4k") if wide and not self.quick and level == "L2" else ("huge",):
+                    for ahead in _PREFETCH if level == "L2" and wide and sheet.access != "read" else (0,):
+                        yield level, known(sheet, working_set=working_set, pages=pages, streams=1, prefetch=ahead)
+
+    def _in_memory(self, sheet: Sheet, sets: WorkingSets, *, wide: bool) -> Iterable[tuple[str, dict[str, Value]]]:
+        thorough = wide and not self.quick
+        for pages in ("huge", "4k") if thorough or (wide and sheet.access == "write") else ("huge",):
+            for streams in _side_by_side(sheet, thorough=thorough):
                 for ahead in _PREFETCH if streams == 1 and thorough else (0,):
                     yield (
                         "DRAM",
                         known(sheet, working_set=sets.cold, pages=pages, streams=streams, prefetch=ahead, cold=1),
                     )
+
+    def sweep(self, sheets: Iterable[Sheet], largest: int) -> Iterable[tuple[Sheet, dict[str, Value]]]:
+        """Every point of the sweep by a stream and of the sweep by a chase."""
+        for sheet in sheets:
+            if not self.wide(sheet, "sweep"):
+                continue
+            if sheet.measures == "latency":
+                for pages in ("huge",) if self.quick else ("huge", "4k"):
+                    for working_set in sweep_sizes(min(largest, _CHASE_BYTES[self.quick]), 1 if pages == "4k" else 2):
+                        yield sheet, known(sheet, working_set=working_set, pages=pages)
+            else:
+                last, per_octave = (min(largest, _SWEEP_BYTES), 2) if self.quick else (largest, 3)
+                for working_set in sweep_sizes(last, per_octave):
+                    yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1)
+
+
+def _side_by_side(sheet: Sheet, *, thorough: bool) -> tuple[int, ...]:
+    """How many pages a stream through main memory walks at a time."""
+    if "streams" not in sheet.params or sheet.unit == "scalar":
+        return (1,)
+    return (1, 4, 8) if thorough else (1, 8)
 
 
 def known(sheet: Sheet, **params: Value) -> dict[str, Value]:
@@ -118,17 +150,3 @@ def known(sheet: Sheet, **params: Value) -> dict[str, Value]:
         for name, value in params.items()
         if name in sheet.params and not (name in ("prefetch", "cold") and not value)
     }
-
-
-def sweep_of(sheets: Sequence[Sheet], streams: Streams, largest: int) -> Iterable[tuple[Sheet, dict[str, Value]]]:
-    """Every point of the stream's and of the chase's sweep."""
-    for sheet in sheets:
-        if sheet.measures == "memory" and sheet.access == "read" and sheet.backend == "native" and streams.wide(sheet):
-            for working_set in sweep_sizes(
-                min(largest, _SWEEP_BYTES) if streams.quick else largest, 2 if streams.quick else 3
-            ):
-                yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1)
-        if sheet.measures == "latency":
-            for pages in ("huge",) if streams.quick else ("huge", "4k"):
-                for working_set in sweep_sizes(min(largest, _CHASE_BYTES[streams.quick]), 1 if pages == "4k" else 2):
-                    yield sheet, known(sheet, working_set=working_set, pages=pages)

@@ -103,6 +103,11 @@ class Ceiling:
         )
         refuse(self.rate.value <= 0, f"ceiling {self.name} is {self.rate.value}; a rate is positive")
 
+    @property
+    def kernel(self) -> str:
+        """The kernel that was measured: the first part of the case's key."""
+        return self.case.partition("[")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:

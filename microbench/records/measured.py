@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from microbench.records.dtypes import DTYPES
+from microbench.records.roles import Role, misfit, undeclared
 from microbench.records.values import (
     BACKENDS,
     LEVELS,
@@ -79,13 +80,15 @@ class Device:
 class Sheet:
     """The data sheet of one kernel: facts only, stored with the run.
 
-    ``work`` is per iteration and thread (CUDA: per iteration and thread block). ``math``, ``loads`` and ``stores``
-    count the instructions of one iteration of the loop, which the proof compares with the disassembly. ``lanes`` x
-    ``flop_per_lane`` is the FLOP of one math instruction. ``ports`` names the row of the architecture's port table that
-    bounds the loop, ``frequency license`` the frequency license it runs under (cases are measured in blocks of one frequency license),
-    ``reference clock`` the kernel that tells the clock. ``cycles`` is the length of one iteration's dependent chain in core
-    cycles, given by clock kernels only. ``needs`` are device features; ``unavailable`` says why this machine cannot run
-    it.
+    ``measures`` is the quantity, ``roles`` what it is measured for (`records.roles`). ``family`` is shared by kernels
+    that differ in register width alone, of which the widest that can run here stands for all. ``work`` is per iteration
+    and thread (CUDA: per iteration and thread block). ``math``, ``loads`` and ``stores`` count the instructions of one
+    iteration of the loop, which the proof compares with the disassembly. ``lanes`` x ``flop_per_lane`` is the FLOP of
+    one math instruction. ``ports`` names the row of the architecture's port table that bounds the loop,
+    ``frequency_license`` the instructions that the core may slow down for (cases are measured in blocks of one
+    license), ``reference_clock`` the kernel that tells the clock. ``cycles`` is the length of one iteration's dependent
+    chain in core cycles, given by clock kernels only. ``needs`` are device features; ``unavailable`` says why this
+    machine cannot run it.
     """
 
     name: str
@@ -93,11 +96,13 @@ class Sheet:
     backend: Backend
     device_kind: Literal["cpu", "cuda"]
     says: str
+    roles: tuple[Role, ...] = ()
     unit: Unit | None = None
     dtype: str | None = None
     accumulator: str | None = None
     access: Access | None = None
     variant: str = ""
+    family: str = ""
     frequency_license: str | None = None
     ports: str | None = None
     lanes: int = 1
@@ -127,6 +132,10 @@ class Sheet:
         one_of(self, "accumulator", DTYPES)
         one_of(self, "access", ("read", "write", "copy", "triad"))
         one_of(self, "operands", ("exact", "random"))
+        if not self.roles:
+            object.__setattr__(self, "roles", undeclared(self.measures, self.access))
+        wrong = misfit(self.roles, self.measures)
+        refuse(wrong is not None, f"kernel {self.name}: {wrong}")
         finite(self, "lanes", "chains", positive=True)
         finite(self, "math", "loads", "stores", "access_bytes", "cycles", "flop_per_lane")
 
@@ -134,6 +143,10 @@ class Sheet:
     def fixed_level(self) -> str | None:
         """The level that a GPU kernel reaches whatever its working set: the multiprocessor's own memories."""
         return {"shared": "shared", "l1": "L1"}.get(self.variant) if self.device_kind == "cuda" else None
+
+    def takes(self, *roles: Role) -> bool:
+        """Whether the kernel takes one of these roles."""
+        return any(role in self.roles for role in roles)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

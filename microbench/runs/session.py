@@ -281,7 +281,9 @@ def _measure(loop: Loop, this: _Run, recorder: Recorder) -> list[Doubt]:
     cases = {case.key: case for case in this.plan.cases}
     doubted: list[Doubt] = []
     for look in range(_GATE_LOOKS):
-        doubted = doubts(analyse(recorder.samples, this.plan, sheets, this.device).ceilings, this.device)
+        doubted = doubts(
+            analyse(recorder.samples, this.plan, sheets, this.device).ceilings, this.device, sheets.values()
+        )
         again = [cases[key] for key in dict.fromkeys(key for doubt in doubted for key in doubt.cases)]
         if not again or look == _GATE_LOOKS - 1:
             break

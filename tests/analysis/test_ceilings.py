@@ -139,3 +139,39 @@ def test_a_working_set_between_two_levels_is_no_ceiling() -> None:
 def test_samples_of_unknown_cases_are_left_out() -> None:
     case = Case(kernel=FMA.name)
     assert analysis(rounds(Case(kernel="fma.f64.v128"), (1000,)), case).ceilings == ()
+
+
+def test_a_second_kernel_of_latencies_has_rows_of_its_own_and_leaves_load_to_use_alone() -> None:
+    chase = sheet("chase", measures="latency", dtype=None, loads=10)
+    hop = sheet("hop", measures="latency", dtype=None, loads=10, roles=("latency",))
+    sizes = [8 * KIB * 2**i for i in range(14)]
+    cases = [Case(kernel="chase", params={"working_set": size, "pages": "huge"}) for size in sizes]
+    took = [
+        13 if size <= 32 * KIB else 45 if size <= 1024 * KIB else 250 if size <= 8192 * KIB else 1000 for size in sizes
+    ]
+    samples = [each for case, ns in zip(cases, took, strict=True) for each in rounds(case, (ns * 1000,))]
+    other = Case(kernel="hop", params={"working_set": 16 * KIB, "pages": "huge"})
+    sheets = {"chase": chase, "hop": hop}
+
+    def costs(*beside: Case) -> dict[str, float]:
+        plan = Plan(cases=(*cases, *beside), budget=BUDGET)
+        taken = [*samples, *(each for case in beside for each in rounds(case, (7000,)))]
+        return {cost.name: cost.seconds.value for cost in analyse(taken, plan, sheets, fake_device()).costs}
+
+    alone, both = costs(), costs(other)
+    assert alone["load_to_use.L1"] == pytest.approx(1.3e-9)
+    assert both == {**alone, "hop.L1": pytest.approx(0.7e-9)}
+
+
+def test_a_kernel_without_a_ceilings_role_has_no_ceiling_and_one_of_main_memory_none_of_a_cache() -> None:
+    near, far = (
+        Case(kernel="walk", params=params)
+        for params in ({"working_set": 16 * KIB}, {"working_set": 16 * KIB, "cold": 1})
+    )
+    samples = [*rounds(near, (1000,)), *rounds(far, (4000,))]
+    found = {}
+    for roles in (("sweep",), ("ceiling",), ("dram_ceiling",)):
+        walk = sheet("walk", measures="memory", access="read", work=Work(bytes_read=1024), roles=roles)
+        made = analyse(samples, Plan(cases=(near, far), budget=BUDGET), {"walk": walk}, fake_device())
+        found[roles[0]] = [ceiling.level for ceiling in made.ceilings]
+    assert found == {"sweep": [], "ceiling": ["L1", "DRAM"], "dram_ceiling": ["DRAM"]}

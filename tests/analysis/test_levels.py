@@ -7,8 +7,9 @@ from fake_backend import KIB, fake_device
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microbench.analysis.levels import SweepPoint, find_levels, level_of
+from microbench.analysis.levels import SweepPoint, find_levels, level_of, sweep
 from microbench.measure.working_sets import sweep_sizes
+from microbench.records import Case, Samples, Sheet, Work
 
 MIB = 1024 * KIB
 
@@ -144,3 +145,30 @@ def test_without_a_sweep_the_advertised_sizes_decide() -> None:
     assert level_of(24 * KIB, 1, [], fake_device()) == "L1"
     assert level_of(20 * MIB, 2, [], fake_device()) is None
     assert level_of(256 * MIB, 1, [], fake_device()) == "DRAM"
+
+
+def swept(kernel: str, roles: tuple[str, ...], rate: float, count: int) -> tuple[Sheet, list[Case], list[Samples]]:
+    """A made-up read kernel over so many working sets."""
+    sheet = Sheet(
+        name=kernel,
+        measures="memory",
+        backend="native",
+        device_kind="cpu",
+        says="",
+        access="read",
+        work=Work(bytes_read=1024),
+        roles=roles,  # type: ignore[arg-type]
+    )
+    cases = [Case(kernel=kernel, params={"working_set": 8 * KIB * (i + 1), "pages": "huge"}) for i in range(count)]
+    ns = (round(1024 * 1000 / rate * 1e9),)
+    return sheet, cases, [Samples(case=c.key, round=0, started_s=0.0, iterations=1000, ns=ns, count=1) for c in cases]
+
+
+def test_a_read_kernel_that_does_not_sweep_stays_out_of_the_sweep_however_many_sets_it_has() -> None:
+    sheet, cases, samples = swept("read.f32.v256", ("ceiling", "sweep"), 1e11, 10)
+    other, more, taken = swept("ddot.f64.v256", ("ceiling",), 5e10, 20)
+    by_name, by_key = {each.name: each for each in (sheet, other)}, {case.key: case for case in (*cases, *more)}
+    points = sweep([*taken, *samples], by_key, by_name, "stream")
+    assert points == sweep(samples, by_key, by_name, "stream")
+    assert [point.size_bytes for point in points] == [case.params["working_set"] for case in cases]
+    assert sweep(taken, by_key, by_name, "stream") == []

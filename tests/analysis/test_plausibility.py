@@ -6,7 +6,7 @@ import pytest
 from fake_backend import fake_device
 
 from microbench.analysis.plausibility import doubts
-from microbench.records import Ceiling, Estimate
+from microbench.records import Ceiling, Estimate, Sheet
 
 
 def exactly(value: float) -> Estimate:
@@ -26,10 +26,10 @@ def compute(name: str, value: float, **facts: object) -> Ceiling:
     )  # type: ignore[arg-type]
 
 
-def read(level: str, value: float, **facts: object) -> Ceiling:
-    return compute(
-        f"read.f32.v512.{level}", value, measures="memory", level=level, access="read", variant="v512", **facts
-    )
+def read(level: str, value: float, kernel: str = "read.f32.v512", **facts: object) -> Ceiling:
+    case = f"{kernel}[working_set={len(level)}]@1"
+    memory = {"measures": "memory", "level": level, "access": "read", "variant": "v512", "case": case}
+    return compute(f"{kernel}.{level}", value, **{**memory, **facts})
 
 
 def codes(*ceilings: Ceiling) -> list[str]:
@@ -84,3 +84,36 @@ def test_a_library_faster_than_every_unit_is_doubted() -> None:
     library = compute("gemm.f32", 120.0, dtype="f32", mode="library", backend="torch")
     assert codes(unit, library) == ["library-above-units"]
     assert codes(unit, replace(library, rate=exactly(90.0))) == []
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_read_kernels_of_one_variant_are_held_against_themselves_only(*, turned: bool) -> None:
+    mine = [read("L1", 300e9), read("L2", 100e9)]
+    slow = [read("L1", 40e9, "ddot.f32.v512"), read("L2", 30e9, "ddot.f32.v512")]
+    both = [*slow, *mine] if turned else [*mine, *slow]
+    assert codes(*both) == []
+    doubted = [*slow, read("L1", 90e9), mine[1]] if turned else [read("L1", 90e9), mine[1], *slow]
+    (doubt,) = doubts(doubted, fake_device())
+    assert doubt.finding.says.startswith("read.f32.v512.L1 with 1 thread is slower than read.f32.v512.L2")
+
+
+def test_a_kernel_that_does_not_bound_the_roofline_need_not_double_with_half_the_width() -> None:
+    f32, f64 = (
+        compute(f"div.{d}.v512", v, unit="vector", variant="v512", dtype=d) for d, v in (("f32", 130.0), ("f64", 100.0))
+    )
+    sheets = [
+        Sheet(
+            name=f"div.{d}.v512", measures="compute", backend="native", device_kind="cpu", says="", roles=("ceiling",)
+        )
+        for d in ("f32", "f64")
+    ]
+    assert [doubt.finding.code for doubt in doubts([f32, f64], fake_device(), sheets)] == []
+    assert codes(f32, f64) == ["vector-ratio"]
+
+
+def test_another_kernel_of_that_variant_does_not_stand_in_for_its_double() -> None:
+    f32, f64, other = (
+        compute(name, value, unit="vector", variant="v512", dtype=name.split(".")[1])
+        for name, value in (("fma.f32.v512", 200.0), ("fma.f64.v512", 100.0), ("add.f64.v512", 50.0))
+    )
+    assert codes(f32, f64, other) == codes(other, f64, f32) == []

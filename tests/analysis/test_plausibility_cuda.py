@@ -6,7 +6,7 @@ import pytest
 from fake_backend import fake_device
 
 from microbench.analysis.plausibility import doubts
-from microbench.records import Ceiling, Estimate
+from microbench.records import Ceiling, Estimate, Sheet
 
 GPU = replace(
     fake_device(), kind="cuda", name="Fake GPU", arch="sm_90a", boost_clock_hz=1.98e9, units_by_kind={"sm": 132}
@@ -83,3 +83,27 @@ def test_stamps_that_tell_more_than_the_highest_clock_are_doubted() -> None:
     assert codes(seen("fma.f32", 60e12, dtype="f32", clock_hz=2.0e9)) == []
     assert codes(seen("fma.f32", 60e12, dtype="f32", clock_hz=2.2e9)) == ["clock-above-boost"]
     assert doubts([seen("fma.f32", 60e12, clock_hz=9e9)], replace(GPU, boost_clock_hz=None)) == []
+
+
+def test_the_fastest_plain_kernel_of_a_format_stands_for_it() -> None:
+    f32, f64, slow = (
+        seen(name, value, dtype=dtype, unit="scalar", clock_hz=1.9e9)
+        for name, value, dtype in (("fma.f32", 60e12, "f32"), ("fma.f64", 30e12, "f64"), ("poly.f64", 5e12, "f64"))
+    )
+    assert codes(f32, f64, slow) == codes(slow, f64, f32) == []
+
+
+def test_a_second_read_kernel_that_bounds_nothing_is_not_the_fastest_read_of_its_level() -> None:
+    fine = [read("DRAM", 3e12), read("L2", 6e12)]
+    fast = seen("twice.i32.DRAM", 9e12, measures="memory", level="DRAM", access="read", case="twice.i32[]@1")
+    sheet = Sheet(
+        name="twice.i32",
+        measures="memory",
+        backend="cuda",
+        device_kind="cuda",
+        says="",
+        access="read",
+        roles=("ceiling",),
+    )
+    assert [doubt.finding.code for doubt in doubts([*fine, fast], GPU, [sheet])] == []
+    assert codes(*fine, fast) == ["levels-out-of-order"]

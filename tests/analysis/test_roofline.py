@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from fake_backend import KIB, fake_device
@@ -96,12 +97,12 @@ def test_what_was_not_measured_is_named_with_what_was() -> None:
         Roofline.of(characterisation()).peak("f12")
 
 
-def test_the_fit_recovers_a_known_roofline() -> None:
-    sharpness = 6.0
+def mixed(kernel: str, peak: float, sharpness: float = 6.0) -> tuple[dict[str, Sheet], dict[str, Case], list[Samples]]:
+    """Sheets, cases and samples of one loop that follows a known roofline in two levels."""
     sheets, cases, samples = {}, {}, []
     for fmas in (1, 2, 4, 8, 16, 32, 64, 128):
         for level_bytes, bandwidth in ((16 * KIB, 400e9), (256 * 1024 * KIB, BANDWIDTH)):
-            name = f"intensity.f32.v512.x{fmas}"
+            name = f"{kernel}.x{fmas}"
             work = Work(flop=32 * fmas, bytes_read=64)
             sheets[name] = Sheet(
                 name=name,
@@ -115,10 +116,16 @@ def test_the_fit_recovers_a_known_roofline() -> None:
             )
             case = Case(kernel=name, params={"working_set": level_bytes})
             cases[case.key] = case
-            roofs = (PEAK, bandwidth * work.flop / work.bytes)
+            roofs = (peak, bandwidth * work.flop / work.bytes)
             rate = sum(roof**-sharpness for roof in roofs) ** (-1 / sharpness)
             ns = round(work.flop * 10**6 / rate * 1e9)
             samples.append(Samples(case=case.key, round=0, started_s=0.0, iterations=10**6, ns=(ns, 2 * ns), count=2))
+    return sheets, cases, samples
+
+
+def test_the_fit_recovers_a_known_roofline() -> None:
+    sharpness = 6.0
+    sheets, cases, samples = mixed("intensity.f32.v512", PEAK, sharpness)
     fits = fit_rooflines(samples, cases, sheets, [], fake_device())
     assert len(fits) == 1
     assert fits[0].peak == pytest.approx(PEAK, rel=0.01)
@@ -128,3 +135,31 @@ def test_the_fit_recovers_a_known_roofline() -> None:
     assert fits[0].rms_log_residual is not None
     assert fits[0].rms_log_residual < 0.01
     assert len(fits[0].points) == 16
+
+
+def test_a_second_loop_of_intensities_gets_a_roofline_of_its_own() -> None:
+    first, second = mixed("intensity.f32.v512", PEAK), mixed("stencil.f32.v512", PEAK / 3)
+    sheets, cases = {**first[0], **second[0]}, {**first[1], **second[1]}
+    fits = fit_rooflines([*first[2], *second[2]], cases, sheets, [], fake_device())
+    assert [fit.peak for fit in fits] == pytest.approx([PEAK, PEAK / 3], rel=0.01)
+
+
+def test_a_read_kernel_that_does_not_ask_for_it_is_no_roof() -> None:
+    plain = characterisation()
+    fast = replace(
+        plain.ceilings[3], name="ddot.f64.v256.DRAM", case="ddot.f64.v256[cold=1]@2", rate=exactly(2 * BANDWIDTH)
+    )
+    facts = {
+        "name": "ddot.f64.v256",
+        "measures": "memory",
+        "backend": "native",
+        "device_kind": "cpu",
+        "says": "",
+        "access": "read",
+    }
+    beside, asking = (
+        replace(plain, ceilings=(*plain.ceilings, fast), sheets=(Sheet(**facts, roles=roles),))
+        for roles in (("ceiling",), ("ceiling", "roof"))
+    )
+    assert Roofline.of(beside).bandwidth("DRAM") == BANDWIDTH
+    assert Roofline.of(asking).bandwidth("DRAM") == 2 * BANDWIDTH

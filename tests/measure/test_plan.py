@@ -29,7 +29,7 @@ def kernels() -> dict[str, Kernel]:
         fake_kernel("fma.f64.v512", dtype="f64", frequency_license="512"),
         fake_kernel("fma.f16.v512", dtype="f16", unavailable="needs avx512_fp16"),
         fake_kernel("read.f32.v512", access="read", variant="v512", **memory),
-        fake_kernel("write.f32.v512_nt", access="write", variant="v512_nt", **memory),
+        fake_kernel("write.f32.v512_nt", access="write", variant="v512_nt", roles=("dram_ceiling", "roof"), **memory),
         fake_kernel("chase", measures="latency", dtype=None, loads=16),
         fake_kernel("barrier", measures="cost", dtype=None),
         fake_kernel("clock.v512", measures="clock", dtype=None, cycles=3),

@@ -208,6 +208,7 @@ kernel multiply(const char* need) {
   constexpr int flop = 2 * Op::depth;
   return {{.name = name<Op>(),
            .measures = "compute",
+           .roles = {"ceiling", "roof"},
            .says = "independent tile multiplications (AMX), 16 x 16 accumulators a tile",
            .unit = "matrix",
            .dtype = Op::in::name,
@@ -233,6 +234,7 @@ template <class Op>
 kernel clock(const char* need) {
   return {{.name = "clock." + name<Op>(),
            .measures = "clock",
+           .roles = {"clock"},
            .says = "dependent integer chain of known cycles beside tile multiplications",
            .unit = "scalar",
            .variant = "amx",

@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "../memory.hpp"
-#include "../memory_widths.hpp"
+#include "../widths.hpp"
 
 namespace mb::chase {
 
@@ -126,6 +126,7 @@ bool check(const context& own, std::uint64_t iterations) {
 kernel make() {
   sheet facts{.name = "chase",
               .measures = "latency",
+              .roles = {"latency", "sweep"},
               .says = "follows pointers from line to line in random order",
               .unit = "scalar",
               .access = "read",

@@ -46,7 +46,10 @@ bool counted(const context& own, std::uint64_t iterations) { return own.result =
 
 template <class Loop>
 kernel row(const char* name, const char* says) {
-  return {{.name = name, .measures = "cost", .says = says, .symbol = symbol_of<Loop>()}, Loop::run, nullptr, counted};
+  return {{.name = name, .measures = "cost", .roles = {"cost"}, .says = says, .symbol = symbol_of<Loop>()},
+          Loop::run,
+          nullptr,
+          counted};
 }
 
 MB_KERNEL(row<team_barrier>("cost.barrier", "all threads pass one spinning barrier"))

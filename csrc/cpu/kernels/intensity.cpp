@@ -15,7 +15,7 @@
 
 #include "../../target.hpp"
 #include "../memory.hpp"
-#include "../memory_widths.hpp"
+#include "../widths.hpp"
 
 namespace mb::intensity {
 
@@ -162,6 +162,7 @@ kernel make(std::vector<std::string> needs) {
                     variant = std::string(W::name) + ".x" + std::to_string(fmas);
   sheet facts{.name = "intensity." + dtype + "." + variant,
               .measures = "intensity",
+              .roles = {"intensity"},
               .says = "loads a register and does " + std::to_string(fmas) +
                       (fmas == 1 ? " multiply-add" : " multiply-adds") + " on it",
               .unit = "vector",
@@ -169,6 +170,7 @@ kernel make(std::vector<std::string> needs) {
               .accumulator = dtype,
               .access = "read",
               .variant = variant,
+              .family = "intensity",
               .frequency_license = W::frequency_license,
               .ports = std::string("fma.") + W::name,
               .lanes = static_cast<int>(functions::lanes),

@@ -52,6 +52,7 @@ sheet facts(const std::string& name, const char* frequency_license, const char* 
             const std::string& symbol) {
   return {.name = name,
           .measures = "clock",
+          .roles = {"clock"},
           .says = "dependent integer chain of known cycles beside loads of one register width",
           .unit = "scalar",
           .variant = variant,
@@ -71,7 +72,7 @@ kernel beside_loads(std::vector<std::string> needs) {
   auto row = facts(std::string("clock.") + Width::name, Width::frequency_license, Width::name, std::move(needs),
                    symbol_of<Loop>());
   row.loads = beside_chain;
-  row.access_bytes = Width::bytes;
+  row.access_bytes = static_cast<int>(Width::bytes);
   return {std::move(row), Loop::run, nullptr, check_chain};
 }
 

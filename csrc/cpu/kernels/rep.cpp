@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "../memory.hpp"
-#include "../memory_widths.hpp"
+#include "../widths.hpp"
 
 namespace mb::rep {
 
@@ -107,6 +107,7 @@ kernel make() {
   const std::string what = copying ? "copy" : "write";
   sheet facts{.name = what + ".i8.rep",
               .measures = "memory",
+              .roles = {"ceiling", "roof"},
               .says = copying ? "copies one array to another by rep movsb" : "writes one array by rep stosb",
               .unit = "vector",
               .dtype = "i8",

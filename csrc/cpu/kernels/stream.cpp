@@ -19,7 +19,7 @@
 
 #include "../../target.hpp"
 #include "../memory.hpp"
-#include "../memory_widths.hpp"
+#include "../widths.hpp"
 
 namespace mb::stream {
 
@@ -253,6 +253,14 @@ const char* says_of(op what) {
   return says[static_cast<std::size_t>(what)];
 }
 
+// Stores past the caches would give a cache's ceiling the rate of main memory. Reads of vectors show where levels end.
+template <op what, class W, bool past>
+std::vector<std::string> roles_of() {
+  if constexpr (past) return {"dram_ceiling", "roof"};
+  if constexpr (what == op::read && !std::is_same_v<W, word64>) return {"ceiling", "roof", "sweep"};
+  return {"ceiling", "roof"};
+}
+
 template <op what, class W, template <op, class, unsigned, bool, bool> class Loop, bool past>
 kernel make(std::vector<std::string> needs) {
   using made = row<what, W, Loop, past>;
@@ -263,11 +271,13 @@ kernel make(std::vector<std::string> needs) {
   const std::uint64_t body = first::body;
   sheet facts{.name = std::string(word_of(what)) + "." + dtype + "." + variant,
               .measures = "memory",
+              .roles = roles_of<what, W, past>(),
               .says = std::string(says_of(what)) + (past ? ", storing past the caches" : ""),
               .unit = std::is_same_v<W, word64> ? "scalar" : "vector",
               .dtype = dtype,
               .access = word_of(what),
               .variant = variant,
+              .family = word_of(what),
               .frequency_license = W::frequency_license,
               .ports = std::string(word_of(what)) + "." + W::name,
               .lanes = static_cast<int>(W::bytes / sizeof(typename made::T)),

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "../memory.hpp"
-#include "../memory_widths.hpp"
+#include "../widths.hpp"
 
 namespace mb::touch {
 
@@ -80,6 +80,7 @@ bool check(const context& own, std::uint64_t iterations) {
 kernel make() {
   sheet facts{.name = "first_touch",
               .measures = "cost",
+              .roles = {"cost"},
               .says = "touches one page that was never used, per iteration",
               .variant = "scalar",
               .frequency_license = narrow_license,

@@ -81,6 +81,7 @@ def _sheet(name: str, measures: Measures, says: str, work: Work, reason: str | N
         backend="cuda",
         device_kind="cuda",
         says=says,
+        roles=("ceiling",) if measures == "link" else ("cost",),
         access="copy" if measures == "link" else None,
         variant=name.partition(".")[2],
         work=work,

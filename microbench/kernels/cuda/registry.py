@@ -98,6 +98,7 @@ def sheet_of(row: CudaRow, library: Library, kind: Operands, reason: str | None)
         measures=row.measures,
         backend="cuda",
         device_kind="cuda",
+        roles=row.roles,
         says=f"{row.says}{' (' + ', '.join(notes) + ')' if notes else ''}",
         unit=row.unit,
         dtype=row.dtype,

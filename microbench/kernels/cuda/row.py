@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from microbench.records import Access, Measures, Unit
+from microbench.records.roles import Role
 
 Limiter = Literal["compute", "memory", "shared", "latency", "mixed", "none"]
 Space = Literal["global", "shared", "bulk"]
@@ -57,6 +58,7 @@ class CudaRow:
     symbol: str
     says: str
     measures: Measures
+    roles: tuple[Role, ...]
     targets: tuple[str, ...]
     layout: str
     threads: int

@@ -35,6 +35,7 @@ def _plain(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaR
         symbol=symbol,
         says=f"{fields.pop('of')} on the plain cores",
         measures="compute",
+        roles=("ceiling", "roof"),
         layout="compute",
         threads=256,
         blocks_per_sm=4,
@@ -61,6 +62,10 @@ _PLAIN = (
 )  # fmt: skip
 
 
+# The stream that visits every working set: enough accesses in flight for any level, few enough to fill any chip.
+SWEPT = ("read", 4)
+
+
 def _stream(what: str, unroll: int) -> CudaRow:
     loads, stores = {"read": (1, 0), "write": (0, 1), "copy": (1, 1), "triad": (2, 1)}[what]
     dtype = "f32" if what == "triad" else "i32"
@@ -70,6 +75,7 @@ def _stream(what: str, unroll: int) -> CudaRow:
         symbol=f"{what}_u{unroll}",
         says=f"{what} with {unroll} independent 16-byte accesses a thread and trip, past L1",
         measures="memory",
+        roles=("ceiling", "roof", "sweep") if (what, unroll) == SWEPT else ("ceiling", "roof"),
         targets=TARGETS,
         layout="stream",
         threads=256,
@@ -99,6 +105,7 @@ def _bulk(what: Access, loads: int, stores: int) -> CudaRow:
         symbol=f"{what}_bulk",
         says=f"{what} by bulk copies of 8 KiB, eight stages in flight a block",
         measures="memory",
+        roles=("ceiling", "roof"),
         targets=TARGETS[4:],
         layout="stream",
         threads=32,
@@ -135,6 +142,7 @@ def _mma(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaRow
         symbol=f"mma_{symbol}_{shape}",
         says=f"tensor cores by mma.sync {shape}, {dtype} into {accumulator}",
         measures="compute",
+        roles=("ceiling", "roof"),
         layout="compute",
         threads=256,
         limiter="compute",
@@ -188,6 +196,7 @@ def _wgmma(dtype: str, k: int, math: str, form: str) -> CudaRow:
             f"{'shared memory' if form == 'ss' else 'registers'}"
         ),
         measures="compute",
+        roles=("ceiling", "roof"),
         targets=("sm_90a",),
         layout="compute",
         threads=128,
@@ -228,6 +237,7 @@ def _tcgen05(dtype: str, k: int, math: str) -> CudaRow:
         symbol=f"tcgen05_{dtype.removeprefix('f8')}_{shape}",
         says=f"tensor cores by tcgen05.mma {shape}, {dtype} into {accumulator}, both operands from shared memory",
         measures="compute",
+        roles=("ceiling", "roof"),
         targets=("sm_100a",) if dtype == "i8" else ("sm_100a", "sm_103a"),
         layout="compute",
         threads=128,
@@ -265,8 +275,8 @@ def _near(name: str, symbol: str, says: str, **fields: Any) -> CudaRow:
 
 def _port(name: str, says: str, **fields: Any) -> CudaRow:
     access, _, level = name.split(".")
-    return _near(name, f"{access}_{level}", says, family="shared", measures="memory", limiter="shared", access=access, variant=level,
-                 access_bytes=16, **fields)  # fmt: skip
+    return _near(name, f"{access}_{level}", says, family="shared", measures="memory", roles=("ceiling", "roof"),
+                 limiter="shared", access=access, variant=level, access_bytes=16, **fields)  # fmt: skip
 
 
 _SHARED = (
@@ -296,7 +306,8 @@ _SHARED = (
 )
 _CHASE = tuple(
     _near(f"chase.i32.{how}", f"chase_{how}", f"dependent loads through {where}, 16 a trip", family="chase", measures="latency", threads=32,
-          limiter="latency", variant=how, space="shared" if how == "shared" else "global", loads=16, access_bytes=width)
+          roles=("latency",) if how == "shared" else ("latency", "sweep"), limiter="latency", variant=how,
+          space="shared" if how == "shared" else "global", loads=16, access_bytes=width)
     for how, where, width in (("ca", "L1 and below", 8), ("cg", "L2 and below", 8), ("shared", "shared memory", 4))
 )  # fmt: skip
 
@@ -316,6 +327,7 @@ def _mix(dtype: str, fmas: int) -> CudaRow:
         symbol=f"mix_{symbol}_{fmas}",
         says=f"{fmas} multiply-adds in {dtype} for each element read, {instructions * flop / 1024:g} FLOP a byte",
         measures="intensity",
+        roles=("intensity",),
         targets=TARGETS[1:] if dtype == "bf16" else TARGETS,
         layout="stream",
         threads=256,
@@ -344,6 +356,7 @@ def _mix_mma(dtype: str, mmas: int) -> CudaRow:
         symbol=f"mix_mma_{dtype}_{mmas}",
         says=f"{mmas} products by mma.sync in {dtype} for each 16-byte load, {8 * mmas} FLOP a byte",
         measures="intensity",
+        roles=("intensity",),
         targets=targets,
         layout="stream",
         threads=256,
@@ -374,8 +387,8 @@ _MIX = (
 
 
 def _launch(what: str, layout: str, threads: int, says: str) -> CudaRow:
-    return CudaRow(name=f"launch.{what}", family="launch", symbol=what, says=says, measures="cost", targets=TARGETS, layout=layout,
-                   threads=threads, limiter="none")  # fmt: skip
+    return CudaRow(name=f"launch.{what}", family="launch", symbol=what, says=says, measures="cost", roles=("cost",), targets=TARGETS,
+                   layout=layout, threads=threads, limiter="none")  # fmt: skip
 
 
 _LAUNCH = (

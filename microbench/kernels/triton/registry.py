@@ -111,6 +111,7 @@ def _sheet(name: str, measures: Measures, dtype: str, work: Work, reason: str | 
         measures=measures,
         backend="triton",
         device_kind="cuda",
+        roles=("intensity",) if measures == "intensity" else ("ceiling", "roof"),
         says=f"{what} in {dtype}, compiled by Triton",
         unit=_UNITS.get(what),
         dtype=dtype,

@@ -1,0 +1,197 @@
+"""Every instruction set and every machine gets the rows of a roofline: ceilings of each level, a sweep, intensities."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_backend import KIB, fake_device, fake_kernel
+
+from microbench.kernels import Kernel, cpu
+from microbench.measure.plan import BUDGETS, Resources, Selection, make_plan
+from microbench.measure.working_sets import Streams, WorkingSets, widest
+from microbench.records import Case, Device, MemoryLevel, Sheet, Work
+from microbench.storage import store
+
+MIB, GIB = 1024 * KIB, 1024 * 1024 * KIB
+X86 = {
+    "sse2": {"erms"},
+    "avx2": {"avx", "f16c", "fma", "avx2"},
+    "avx_vnni": {"avx_vnni"},
+    "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"},
+    "amx": {"amx_tile", "amx_int8", "amx_bf16"},
+}
+ARM = {"asimd": {"asimd"}, "bf16": {"asimdhp", "asimddp", "bf16"}}
+HERE = X86 if platform.machine() == "x86_64" else ARM
+WIDEST = {"avx2": "v256", "avx_vnni": "v256", "avx512": "v512", "amx": "v512", "asimd": "v128", "bf16": "v128"}
+ACCESSES = ("read", "write", "copy", "triad")
+
+
+def sheets_of(isa: str) -> list[Sheet]:
+    """The sheets of this build on a machine that has the instruction set and those below it, and nothing else."""
+    names = list(HERE)
+    flags = set().union(*(HERE[name] for name in names[: names.index(isa) + 1]))
+    return [
+        replace(each, unavailable=None if flags.issuperset(each.needs) else "needs another machine")
+        for each in cpu.sheets()
+    ]
+
+
+def machine(*capacities: int) -> Device:
+    caches = zip(("L1", "L2", "L3"), capacities, strict=False)
+    return fake_device(
+        levels=(*(MemoryLevel(name=name, capacity_bytes=size) for name, size in caches), MemoryLevel(name="DRAM"))
+    )
+
+
+# Caches, threads and free memory.
+MACHINES: dict[str, tuple[Device, Resources]] = {
+    "one level": (machine(64 * KIB), Resources(threads=2, memory_bytes=GIB)),
+    "two levels": (machine(32 * KIB, 512 * KIB), Resources(threads=4, memory_bytes=8 * GIB)),
+    "three levels": (machine(48 * KIB, 2 * MIB, 36 * MIB), Resources(threads=2, memory_bytes=16 * GIB)),
+    "one core": (machine(32 * KIB, MIB, 8 * MIB), Resources(threads=1, memory_bytes=2 * GIB)),
+    "256 threads": (machine(32 * KIB, MIB, 384 * MIB), Resources(threads=256, memory_bytes=512 * GIB)),
+    "little memory": (machine(32 * KIB, 256 * KIB, 4 * MIB), Resources(threads=8, memory_bytes=400 * MIB)),
+} | {
+    path.parent.name: (store.load(path).device, Resources(threads=2, memory_bytes=16 * GIB))
+    for path in sorted(Path(__file__).parents[2].glob("results/*/*.json"))
+    if store.load(path).device.kind == "cpu"
+}
+
+
+def kernels_of(sheets: list[Sheet]) -> dict[str, Kernel]:
+    made = fake_kernel("fake.f32")
+    return {each.name: replace(made, sheet=each) for each in sheets}
+
+
+def planned(
+    kernels: Mapping[str, Kernel], where: str, budget: str, patch: pytest.MonkeyPatch
+) -> tuple[tuple[Case, ...], WorkingSets, int]:
+    device, resources = MACHINES[where]
+    patch.setattr(Resources, "here", lambda: resources)
+    cases = make_plan(device, kernels, Selection(), BUDGETS[budget]).cases
+    return cases, WorkingSets.of(device, resources.memory_bytes, resources.threads), resources.threads
+
+
+def levels_of(case: Case, sets: WorkingSets) -> set[str]:
+    """The levels whose ceiling a case may be."""
+    if case.params.get("cold"):
+        return {"DRAM"}
+    return {level for level, sizes in sets.levels.items() if case.params.get("working_set") in sizes}
+
+
+@pytest.mark.parametrize("budget", ["quick", "default"])
+@pytest.mark.parametrize("where", MACHINES)
+@pytest.mark.parametrize("isa", [isa for isa in HERE if isa != "sse2"])
+def test_every_instruction_set_gets_every_row_on_every_machine(
+    isa: str, where: str, budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets = {each.name: each for each in sheets_of(isa)}
+    cases, sets, threads = planned(kernels_of(list(sheets.values())), where, budget, monkeypatch)
+    wide = [case for case in cases if WIDEST[isa] in sheets[case.kernel].variant]
+    rows = {
+        (sheets[case.kernel].access, level, case.threads)
+        for case in wide
+        if sheets[case.kernel].takes("ceiling")
+        for level in levels_of(case, sets)
+    }
+    wanted = {(access, level, team) for access in ACCESSES for level in (*sets.levels, "DRAM") for team in (1, threads)}
+    assert rows >= wanted
+    sizes = {
+        name: {case.params["working_set"] for case in cases if case.kernel == name and case.threads == 1}
+        for name in ("chase", f"read.f32.{WIDEST[isa]}")
+    }
+    assert all(len(each) >= 10 for each in sizes.values())
+    assert max(sizes[f"read.f32.{WIDEST[isa]}"]) >= min(sets.largest, 256 * MIB) // 2  # type: ignore[type-var,operator]
+    mixed = {
+        (sheets[case.kernel].dtype, level)
+        for case in wide
+        if sheets[case.kernel].takes("intensity") and case.threads == threads
+        for level in levels_of(case, sets)
+    }
+    assert mixed >= {(dtype, level) for dtype in ("f32", "f64") for level in (*list(sets.levels)[:1], "DRAM")}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="sse2 is a set of x86")
+@pytest.mark.parametrize("budget", ["quick", "default"])
+def test_without_avx_a_run_has_latencies_costs_and_string_copies_only(
+    budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, _, _ = planned(kernels_of(sheets_of("sse2")), "three levels", budget, monkeypatch)
+    assert {case.kernel.partition(".")[0] for case in cases} == {"chase", "first_touch", "cost", "copy", "write"}
+    assert {case.kernel for case in cases if case.kernel.startswith(("copy", "write"))} == {
+        "copy.i8.rep",
+        "write.i8.rep",
+    }
+
+
+def test_the_instruction_sets_tried_here_are_those_of_the_build() -> None:
+    command = [sys.executable, "-c", "from microbench.hardware import extensions; extensions.cpu().features()"]
+    said = subprocess.run(
+        command, env={**os.environ, "MICROBENCH_ISA": "none"}, capture_output=True, text=True, check=False
+    )
+    known = said.stderr.rpartition("known here: ")[2].strip().split(", ")
+    assert known == list(X86) if platform.machine() == "x86_64" else known
+
+
+def moves(name: str, **facts: object) -> Sheet:
+    memory = {
+        "measures": "memory",
+        "backend": "native",
+        "device_kind": "cpu",
+        "says": "",
+        "access": "read",
+        "dtype": "f32",
+        "work": Work(bytes_read=1024),
+        "params": ("working_set", "pages", "cold"),
+    }
+    return Sheet(**{"name": name, **memory, **facts})  # type: ignore[arg-type]
+
+
+def test_the_widest_kernel_of_a_family_is_sought_among_those_that_take_the_role() -> None:
+    narrow = moves("read.f32.v128", family="read", access_bytes=16, roles=("ceiling", "sweep"))
+    wide = moves("read.f32.v256", family="read", access_bytes=32, roles=("ceiling",))
+    other = moves("copy.f32.v128", family="copy", access_bytes=16, access="copy", roles=("ceiling",))
+    alone = moves("copy.i8.rep", access_bytes=64, access="copy", roles=("ceiling",))
+    streams = Streams(widest=widest([narrow, wide, other, alone]), quick=True)
+    assert [each.name for each in (narrow, wide, other, alone) if streams.wide(each, "ceiling")] == [
+        "read.f32.v256",
+        "copy.f32.v128",
+        "copy.i8.rep",
+    ]
+    assert streams.wide(narrow, "sweep")
+    assert not streams.wide(wide, "sweep")
+
+
+@pytest.mark.parametrize("budget", ["quick", "default"])
+@pytest.mark.parametrize("roles", [("ceiling",), ("ceiling", "roof"), ("dram_ceiling",)])
+def test_a_second_read_kernel_adds_its_own_ceilings_and_moves_no_other_case(
+    roles: tuple[str, ...], budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets = sheets_of(list(HERE)[1])
+    before, sets, _ = planned(kernels_of(sheets), "three levels", budget, monkeypatch)
+    ddot = moves("ddot.f64.v256", dtype="f64", access_bytes=32, unit="vector", roles=roles)
+    after, _, _ = planned(kernels_of([*sheets, ddot]), "three levels", budget, monkeypatch)
+    own = [case for case in after if case.kernel == ddot.name]
+    assert {case.key for case in after} - {case.key for case in own} == {case.key for case in before}
+    reached = {level for case in own for level in levels_of(case, sets)}
+    assert reached == ({"DRAM"} if roles == ("dram_ceiling",) else {"L1", "L2", "L3", "DRAM"})
+    assert {case.params["working_set"] for case in own} <= {
+        sets.cold,
+        *(each for sizes in sets.levels.values() for each in sizes),
+    }
+
+
+def test_a_second_kernel_of_latencies_is_measured_at_the_levels_and_sweeps_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hop = moves("hop", measures="latency", dtype=None, roles=("latency",), params=("working_set",))
+    cases, sets, _ = planned(kernels_of([*sheets_of(list(HERE)[1]), hop]), "three levels", "default", monkeypatch)
+    assert {level for case in cases if case.kernel == "hop" for level in levels_of(case, sets)} == {"L1", "L2", "L3"}
+    assert len([case for case in cases if case.kernel == "hop"]) == 3
