@@ -102,7 +102,8 @@ def _planes(s: Any) -> tuple[Any, Any]:
 def _batch_norm_backward(s: Any) -> Tally:
     """Gradient, input, weight, mean and invstd of each channel; gradients of input, weight and bias."""
     size = s.n * s.c * s.h * s.w
-    return Tally(flop=14 * size, read=2 * size + 3 * s.c, written=size + 2 * s.c)
+    # Statistics of the batch depend on the input, stored ones do not.
+    return Tally(flop=(6 + 8 * s.train) * size, read=2 * size + 3 * s.c, written=size + 2 * s.c)
 
 
 def _batch_norm_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:

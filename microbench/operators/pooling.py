@@ -35,7 +35,8 @@ def _max_backward(s: Any) -> Tally:
 
 
 def _avg_backward(s: Any) -> Tally:
-    return Tally(flop=_out(s) * s.kh * s.kw, read=_out(s), written=s.n * s.c * s.h * s.w)
+    """Each gradient is divided once and added to every element of its window."""
+    return Tally(flop=_out(s) * (s.kh * s.kw + 1), read=_out(s), written=s.n * s.c * s.h * s.w)
 
 
 def _call(name: str) -> TorchCall:

@@ -54,7 +54,7 @@ def lstm_cell(s: Any) -> Tally:
     """One step of an LSTM: two products, two biases, three sigmoids, two tanh, the new cell and hidden state."""
     weights = _weights(s)
     return Tally(
-        flop=2 * s.b * weights + 18 * s.b * s.hidden,
+        flop=2 * s.b * weights + 22 * s.b * s.hidden,
         read=s.b * (s.input + 2 * s.hidden) + weights + 8 * s.hidden,
         written=2 * s.b * s.hidden,
         parameters=weights + 8 * s.hidden,
@@ -97,7 +97,7 @@ def lstm(s: Any) -> Tally:
     """A layer of LSTM over a sequence, as libraries run it in one call: the steps of a cell, weights read once."""
     weights = _weights(s)
     return Tally(
-        flop=s.steps * (2 * s.b * weights + 18 * s.b * s.hidden),
+        flop=s.steps * (2 * s.b * weights + 22 * s.b * s.hidden),
         read=s.steps * s.b * s.input + 2 * s.b * s.hidden + weights + 8 * s.hidden,
         written=s.steps * s.b * s.hidden + 2 * s.b * s.hidden,
         parameters=weights + 8 * s.hidden,

@@ -8,15 +8,21 @@ from typing import Any
 from microbench.operators.aten import Call, aten
 from microbench.operators.core import Op
 from microbench.operators.draws import draw, rows
-from microbench.operators.registry import Operator, Tally, TorchCall, add, rows_and_cols, short_rows
+from microbench.operators.registry import Operator, Rule, Tally, TorchCall, add, rows_and_cols, short_rows
 
 
 def _forward(s: Any) -> Tally:
     return Tally(flop=s.rows * s.cols, read=s.rows * s.cols, written=s.rows)
 
 
-def _backward(s: Any) -> Tally:
-    return Tally(read=s.rows, written=s.rows * s.cols)
+def _sum_backward(s: Any) -> Tally:
+    """The gradient is handed on as a view of one number a row: nothing runs."""
+    return Tally(flop=0 * s.rows)
+
+
+def _mean_backward(s: Any) -> Tally:
+    """Each element gets its share of the gradient of its row."""
+    return Tally(flop=s.rows * s.cols, read=s.rows, written=s.rows * s.cols)
 
 
 def _call(name: str) -> TorchCall:
@@ -29,7 +35,7 @@ def _call(name: str) -> TorchCall:
 _AS_MEAN = "aten's reductions are all taken for mean, which divides as well"
 
 
-def _add(name: str, without: dict[str, str]) -> None:
+def _add(name: str, backward: Rule, without: dict[str, str]) -> None:
     add(
         Operator(
             name=name,
@@ -38,7 +44,7 @@ def _add(name: str, without: dict[str, str]) -> None:
             says=f"{name} of each row",
             example={"rows": 6, "cols": 5},
             forward=_forward,
-            backward=_backward,
+            backward=backward,
             call=_call(name),
             widths=("rows",),
             rows=rows_and_cols,
@@ -48,8 +54,8 @@ def _add(name: str, without: dict[str, str]) -> None:
     )
 
 
-_add("sum", {"aten": _AS_MEAN, "aten backward": _AS_MEAN})
-_add("mean", {})
+_add("sum", _sum_backward, {"aten": _AS_MEAN, "aten backward": _AS_MEAN})
+_add("mean", _mean_backward, {})
 draw("sum", "mean", name="reduction", count=64)(rows)
 
 
