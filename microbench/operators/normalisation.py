@@ -167,8 +167,46 @@ def _batch_norm_sizes(s: Sizes) -> dict[str, Any]:
     return image(s) | {"c": s.log(1, 512), "train": s.pick(0, 0, 1)}
 
 
-# Until it has a row of its own.
-@aten("native_group_norm", gives="layer_norm")
+def _group_norm_backward(s: Any) -> Tally:
+    """Gradient, input, weight, mean and rstd of each group; gradients of input, weight and bias."""
+    size = s.n * s.c * s.h * s.w
+    return Tally(flop=14 * size, read=2 * size + 2 * s.n * s.groups + s.c, written=size + 2 * s.c)
+
+
+def _group_norm_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
+    norm = torch.nn.functional.group_norm
+    return (t(s.n, s.c, s.h, s.w), t(s.c), t(s.c)), lambda x, w, b: norm(x, s.groups, w, b)
+
+
+@operator(
+    "group_norm",
+    "n c h w groups",
+    "normalisation",
+    example={"n": 2, "c": 6, "h": 4, "w": 5, "groups": 3},
+    defaults={"w": "h"},
+    check=lambda s: ((s.c % s.groups != 0, "groups must divide c"),),
+    backward=_group_norm_backward,
+    call=_group_norm_call,
+    widths=("c",),
+    rows=lambda s: (s.n * s.groups, s.c // s.groups * s.h * s.w),
+)
+def group_norm(s: Any) -> Tally:
+    """Normalisation of groups of channels of each image, with a weight and a bias for each channel."""
+    size = s.n * s.c * s.h * s.w
+    return Tally(flop=7 * size, read=size + 2 * s.c, written=size, parameters=2 * s.c)
+
+
+@aten("native_group_norm", gives="group_norm")
 def _seen_group_norm(call: Call) -> list[Op]:
-    x = call.args[0]
-    return [call.op("layer_norm", **rows_of(x, max(1, x.numel() // (x.shape[0] * call.args[6]))))]
+    return [call.op("group_norm", groups=call.args[6], **_planes_of(call.args[0]))]
+
+
+@aten("native_group_norm_backward", gives="group_norm", direction="backward")
+def _seen_group_norm_backward(call: Call) -> list[Op]:
+    return [call.op("group_norm", "backward", groups=call.args[8], **_planes_of(call.args[1]))]
+
+
+@draw("group_norm", count=44)
+def _group_norm_sizes(s: Sizes) -> dict[str, Any]:
+    groups = s.pick(1, 8, 16, 32)
+    return image(s) | {"c": groups * s.log(1, 512 // groups), "groups": groups}

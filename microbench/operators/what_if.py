@@ -113,6 +113,14 @@ def _times(params: Mapping[str, int], factor: float, keys: tuple[str, ...]) -> S
     return {key: max(1, round(factor * value)) if key in keys and value else value for key, value in params.items()}
 
 
+def _whole_groups(shape: Shape, widths: tuple[str, ...]) -> Shape:
+    """Channels in as many groups as before, each of whole channels."""
+    groups = shape.get("groups", 1)
+    if groups == 1:
+        return shape
+    return shape | {key: max(groups, round(shape[key] / groups) * groups) for key in widths}
+
+
 def _product(made: Op, factor: float, fixed: tuple[bool, bool]) -> Shape:
     """Widths of a product in the forward pass; ``fixed`` are its input and its output."""
     into, out = made.row.widths or ()
@@ -120,9 +128,8 @@ def _product(made: Op, factor: float, fixed: tuple[bool, bool]) -> Shape:
     groups = made.params.get("groups", 1)
     if groups > 1:
         if groups == made.params["c_in"]:
-            shape["groups"] = groups = shape["c_in"]
-        shape["c_in"], shape["c_out"] = (max(groups, round(shape[key] / groups) * groups) for key in ("c_in", "c_out"))
-    return shape
+            shape["groups"] = shape["c_in"]
+    return _whole_groups(shape, made.row.widths or ())
 
 
 def _outputs(made: Op) -> tuple[int, ...]:
@@ -178,7 +185,7 @@ def _step(step: Step, factor: float, known: _Known) -> Shape:
             stored[params["size"]] / params["size"] if params["size"] in stored else factor,
             made.row.widths or (),
         )
-    return _times(params, factor, made.row.widths or ())
+    return _whole_groups(_times(params, factor, made.row.widths or ()), made.row.widths or ())
 
 
 def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph:
