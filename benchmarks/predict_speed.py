@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from microbench.operators import op, table_of
-from microbench.operators.core import OPERATORS
+from microbench.operators import OPERATORS, op, table_of
 from microbench.operators.table import Batch, Table
 from microbench.predict.fit import fit
 from microbench.predict.fit_family import Nominal

@@ -1,10 +1,19 @@
-"""Work of operators from shapes alone: ``op`` for one, ``read_rows`` for a table of them."""
+"""Work of operators from shapes alone: ``op`` for one, ``read_rows`` for a table of them.
+
+Every file of this folder is imported here, so that a file of operators registers them by being there.
+"""
 
 from __future__ import annotations
 
-from microbench.operators import rules, windows
-from microbench.operators.core import OPERATORS, Op, Operator, Tally, op, parse
+from importlib import import_module
+from pkgutil import iter_modules
+
+from microbench.operators.core import Op, op, parse
+from microbench.operators.registry import OPERATORS, Operator, Tally
 from microbench.operators.table import Batch, Table, read_rows, table_of
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
 
 FAMILIES = tuple(dict.fromkeys(row.family for row in OPERATORS.values()))
 
@@ -19,7 +28,5 @@ __all__ = [
     "op",
     "parse",
     "read_rows",
-    "rules",
     "table_of",
-    "windows",
 ]

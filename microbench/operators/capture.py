@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from microbench.errors import MicrobenchError, UsageError
-from microbench.operators import Op, op
 from microbench.operators.aten import VIEWS, operators_of
+from microbench.operators.core import Op, op
 from microbench.records.dtypes import DTYPES
 from microbench.records.dtypes import dtype as find_dtype
 

@@ -1,20 +1,26 @@
-"""What an operator is: a name, its keys with defaults, and a rule that counts work from shapes alone.
-
-A rule is plain integer arithmetic on ``shape.key``, so that the same few lines count one operator exactly (Python
-integers) and a million of them at once (int64 arrays). Nothing here runs an operator.
-"""
+"""One operator with its shape: made by `op` or read by `parse`, checked, and its work counted by the rule of its row."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from microbench.errors import UsageError
+from microbench.operators.registry import (
+    LARGEST_COUNT,
+    OPERATORS,
+    Operator,
+    Shape,
+    bounds_sentence,
+    complete,
+    find,
+    largest_value,
+    least_value,
+    rule_of,
+)
 from microbench.records import Work
 from microbench.records.dtypes import DTYPES
 from microbench.records.dtypes import dtype as find_dtype
@@ -22,153 +28,6 @@ from microbench.records.dtypes import dtype as find_dtype
 Launch = Literal["eager", "graph", "kernel"]
 Cache = Literal["hot", "cold"]
 Direction = Literal["forward", "backward"]
-
-# Largest size of one dimension, and largest count of FLOP or bytes of one operator: beyond it int64 columns would wrap.
-LARGEST_SIZE = 2**48
-LARGEST_COUNT = 2**63 - 1
-INDEX_BYTES = 8
-
-# Keys that may be zero: all others are sizes, at least 1.
-_MAY_BE_ZERO = frozenset({"pad", "causal", "bias", "train", "flop", "reads", "writes"})
-_FLAGS = frozenset({"causal", "bias", "train"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """What a rule counts: FLOP, elements read and written, parameters, and bytes of indices (which have their own dtype)."""
-
-    flop: Any = 0
-    read: Any = 0
-    written: Any = 0
-    parameters: Any = 0
-    index_bytes: Any = 0
-
-
-Rule = Callable[[Any], Tally]
-Check = Callable[[Any], tuple[tuple[Any, str], ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operator:
-    """One row of the operator table.
-
-    Parameters
-    ----------
-    name, family
-        The operator and the family whose calibration it shares.
-    keys
-        Parameters in the order in which they are written.
-    defaults
-        Value of a missing key: a number, or the name of the key whose value it takes.
-    forward, backward
-        Rules that count the work; ``backward`` is ``None`` where nothing can be differentiated.
-    gemm
-        The operator as a batched matrix product ``(batch, m, n, k)``, where it is one.
-    rows
-        The operator as ``(rows, cols)``, where it works along rows.
-    check
-        What must hold between sizes: pairs of (fault, what is wrong).
-    """
-
-    name: str
-    family: str
-    keys: tuple[str, ...]
-    says: str
-    forward: Rule
-    backward: Rule | None = None
-    defaults: dict[str, int | str] = field(default_factory=dict)
-    gemm: Callable[[Any], tuple[Any, Any, Any, Any]] | None = None
-    rows: Callable[[Any], tuple[Any, Any]] | None = None
-    check: Check | None = None
-
-
-OPERATORS: dict[str, Operator] = {}
-
-
-def add(row: Operator) -> None:
-    """Put a row into the table; the row proves itself at import."""
-    if row.name in OPERATORS:
-        raise ValueError(f"two operators are named {row.name}")
-    unknown = [key for key in row.defaults if key not in row.keys]
-    if unknown:
-        raise ValueError(f"operator {row.name}: defaults for unknown keys {unknown}")
-    OPERATORS[row.name] = row
-
-
-def operator(name: str, keys: str, family: str, **facts: Any) -> Callable[[Rule], Rule]:
-    """Register the decorated function as the forward rule of an operator; its docstring says what it does."""
-
-    def register(rule: Rule) -> Rule:
-        says = (rule.__doc__ or name).strip().splitlines()[0]
-        add(Operator(name=name, family=family, keys=tuple(keys.split()), says=says, forward=rule, **facts))
-        return rule
-
-    return register
-
-
-def find(name: str) -> Operator:
-    """Look an operator up.
-
-    Raises
-    ------
-    UsageError
-        If there is none of that name; the nearest spellings are named.
-    """
-    row = OPERATORS.get(name)
-    if row is None:
-        near = difflib.get_close_matches(name, OPERATORS, n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "; 'microbench list operators' shows all."
-        raise UsageError(f"unknown operator {name[:60]!r}{hint}")
-    return row
-
-
-class Shape(dict[str, Any]):
-    """Sizes by name, read as attributes: ``shape.m``."""
-
-    __slots__ = ()
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-def complete(row: Operator, given: Mapping[str, Any]) -> Shape:
-    """Fill in defaults, in the order of ``row.keys``.
-
-    Raises
-    ------
-    UsageError
-        If a key is unknown or one without a default is missing.
-    """
-    unknown = [key for key in given if key not in row.keys]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0]), row.keys, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UsageError(f"{row.name} has no key {str(unknown[0])[:40]!r}; it takes {' '.join(row.keys)}{hint}")
-    shape = Shape()
-    for key in row.keys:
-        value = given.get(key, row.defaults.get(key))
-        if value is None:
-            raise UsageError(f"{row.name} needs {key}; it takes {' '.join(row.keys)}")
-        shape[key] = shape[value] if isinstance(value, str) else value
-    return shape
-
-
-def least_value(key: str) -> int:
-    """Smallest value that a key may have."""
-    return 0 if key in _MAY_BE_ZERO else 1
-
-
-def largest_value(key: str) -> int:
-    """Largest value that a key may have."""
-    return 1 if key in _FLAGS else LARGEST_SIZE
-
-
-def bounds_sentence(key: str) -> str:
-    """Say what a key's value must be."""
-    return "it is 0 or 1" if key in _FLAGS else f"it is a whole number from {least_value(key)} to 2^48"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,20 +136,6 @@ def whole(name: str, key: str, value: object) -> int:
     if not isinstance(number, int) or not least_value(key) <= number <= largest_value(key):
         raise UsageError(f"{name}: {key} is {str(value)[:40]}; {bounds_sentence(key)}")
     return number
-
-
-def rule_of(row: Operator, direction: str) -> Rule:
-    """Find the rule that counts the work of a pass.
-
-    Raises
-    ------
-    UsageError
-        If the operator has no backward pass.
-    """
-    rule = row.forward if direction == "forward" else row.backward
-    if rule is None:
-        raise UsageError(f"{row.name} has no backward pass; leave direction at forward")
-    return rule
 
 
 def work(made: Op) -> Work:

@@ -17,8 +17,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from microbench.errors import UsageError
-from microbench.operators import core
-from microbench.operators.core import Op, Operator, Shape
+from microbench.operators import core, registry
+from microbench.operators.core import Op
+from microbench.operators.registry import Operator, Shape
 from microbench.records.dtypes import DTYPES
 from microbench.records.dtypes import dtype as find_dtype
 
@@ -57,7 +58,7 @@ class Batch:
 
     def counts(self) -> dict[str, Ints]:
         """FLOP, bytes_read, bytes_written and parameters of each row."""
-        tally = core.rule_of(self.row, self.direction)(Shape(self.shape))
+        tally = registry.rule_of(self.row, self.direction)(Shape(self.shape))
         bits = DTYPES[self.dtype].bits
         size = len(self.index)
         return {
@@ -105,7 +106,7 @@ def table_of(operators: Iterable[Op], seconds: Sequence[float] | None = None) ->
     batches = []
     for (name, number_format, launch, cache, direction), places in groups.items():
         index = np.asarray(places, dtype=np.int64)
-        row = core.find(name)
+        row = registry.find(name)
         batches.append(
             Batch(
                 row=row,
@@ -231,7 +232,7 @@ def _group(frame: pd.DataFrame, *, need_seconds: bool) -> Table:
 
 def _head(values: list[str]) -> tuple[Operator, str, str, str, str]:
     name, number_format, launch, cache, direction = values
-    row = core.find(name)
+    row = registry.find(name)
     try:
         known = find_dtype(number_format).name
     except ValueError as error:
@@ -244,7 +245,7 @@ def _head(values: list[str]) -> tuple[Operator, str, str, str, str]:
             ("direction", direction, "forward"),
         )
     ]
-    core.rule_of(row, chosen[2])
+    registry.rule_of(row, chosen[2])
     return row, known, chosen[0], chosen[1], chosen[2]
 
 
@@ -302,7 +303,7 @@ def _one(row: Operator, text: str) -> Shape:
         if key in given:
             raise UsageError(f"{row.name}: {key[:40]} is given twice; give it once")
         given[key] = core.number(row.name, key, value)
-    shape = core.complete(row, given)
+    shape = registry.complete(row, given)
     for key, value in shape.items():
         shape[key] = core.whole(row.name, key, value)
     return shape
@@ -334,7 +335,7 @@ def _same_keys(row: Operator, params: npt.NDArray[Any], index: Ints) -> dict[str
     grid = numbers.reshape(len(index), len(keys))
     columns = {key: np.ascontiguousarray(grid[:, place]) for place, key in enumerate(keys)}
     try:
-        shape = core.complete(row, columns)
+        shape = registry.complete(row, columns)
     except UsageError:
         return None
     whole = {
@@ -342,7 +343,7 @@ def _same_keys(row: Operator, params: npt.NDArray[Any], index: Ints) -> dict[str
         for key, value in shape.items()
     }
     in_bounds = all(
-        bool(((column >= core.least_value(key)) & (column <= core.largest_value(key))).all())
+        bool(((column >= registry.least_value(key)) & (column <= registry.largest_value(key))).all())
         for key, column in whole.items()
     )
     return whole if in_bounds else None
@@ -358,11 +359,11 @@ def _sound(batch: Batch, faults: dict[int, str]) -> Batch:
                 faults[int(batch.index[place])] = f"{batch.row.name}: {says}"
             bad |= np.asarray(fault, dtype=bool)
         # In floating point nothing wraps: it tells which integer columns would.
-        tally = core.rule_of(batch.row, batch.direction)(
+        tally = registry.rule_of(batch.row, batch.direction)(
             Shape({key: column.astype(np.float64) for key, column in batch.shape.items()})
         )
         most = np.maximum(tally.flop, (tally.read + tally.written) * DTYPES[batch.dtype].bits + tally.index_bytes)
-        absurd = ~(np.broadcast_to(most, bad.shape) < core.LARGEST_COUNT / 2) & ~bad
+        absurd = ~(np.broadcast_to(most, bad.shape) < registry.LARGEST_COUNT / 2) & ~bad
     for place in np.flatnonzero(absurd):
         faults[int(batch.index[place])] = f"{batch.row.name} does more than 2^62 FLOP or bytes; ask for smaller sizes"
     return batch.take(~(bad | absurd)) if (bad | absurd).any() else batch

@@ -12,35 +12,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from microbench.errors import UsageError
-from microbench.operators import Op, op
+from microbench.operators.core import Op, op
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from microbench.operators.capture import Graph, Step
 
-CONVOLUTIONS = ("conv2d", "conv_transpose2d")
-PRODUCTS = (*CONVOLUTIONS, "linear", "matmul")
-# Operators that take their input from an index or a state: what follows them has no fixed input width.
-_SOURCES = ("embedding", "gather", "lstm", "lstm_cell")
-# Keys that are a width, or proportional to one.
-_WIDTHS: Mapping[str, tuple[str, ...]] = {
-    "layer_norm": ("cols",),
-    "rms_norm": ("cols",),
-    "embedding": ("cols",),
-    "gather": ("cols",),
-    "transpose": ("cols",),
-    "sum": ("rows",),
-    "mean": ("rows",),
-    "batch_norm": ("c",),
-    "max_pool2d": ("c",),
-    "avg_pool2d": ("c",),
-    "attention": ("head_dim",),
-    "lstm": ("input", "hidden"),
-    "lstm_cell": ("input", "hidden"),
-    "pointwise": ("size", "reads", "writes", "flop"),
-}
-_SCORES = ("softmax",)
+_PRODUCT_FAMILIES = ("convolution", "linear", "matmul")
 Shape = dict[str, int]
 
 
@@ -61,11 +40,15 @@ def scale_channels(graph: Graph, factor: float) -> Graph:
     """
     if not 1 / 64 <= factor <= 64:
         raise UsageError(f"widths cannot be multiplied by {factor}; give a factor from 0.015625 to 64, for example 0.5")
-    products = [place for place, step in enumerate(graph.steps) if step.phase == "forward" and step.op.name in PRODUCTS]
+    products = [
+        place
+        for place, step in enumerate(graph.steps)
+        if step.phase == "forward" and step.op.row.family in _PRODUCT_FAMILIES
+    ]
     if not products:
         raise UsageError(f"{graph.name} has no convolution and no linear layer; there are no channels to scale")
     first, last = products[0], products[-1]
-    fed = any(step.op.name in _SOURCES for step in graph.steps[:first])
+    fed = any(step.op.row.takes_index for step in graph.steps[:first])
     ends = {first: (not fed, first == last), last: (first == last and not fed, True)}
     changed: dict[int, Shape] = {
         place: _product(graph.steps[place].op, factor, ends.get(place, (False, False))) for place in products
@@ -94,11 +77,13 @@ def group(graph: Graph, groups: int) -> Graph:
     dense = [
         place
         for place, step in enumerate(graph.steps)
-        if step.op.name in CONVOLUTIONS and step.op.params["groups"] == 1
+        if step.op.row.family == "convolution" and step.op.params["groups"] == 1
         and groups > 1 and step.op.params["c_in"] % groups == 0 and step.op.params["c_out"] % groups == 0
     ]  # fmt: skip
     forward = [
-        place for place, step in enumerate(graph.steps) if step.phase == "forward" and step.op.name in CONVOLUTIONS
+        place
+        for place, step in enumerate(graph.steps)
+        if step.phase == "forward" and step.op.row.family == "convolution"
     ]
     entry = _key(graph.steps[forward[0]].op) if forward else None
     dense = [place for place in dense if _key(graph.steps[place].op) != entry]
@@ -113,7 +98,7 @@ def group(graph: Graph, groups: int) -> Graph:
     for place, step in enumerate(graph.steps):
         if step.phase == "optimiser" and step.op.params["size"] in stored:
             changed[place] = _times(
-                step.op.params, stored[step.op.params["size"]] / step.op.params["size"], _WIDTHS["pointwise"]
+                step.op.params, stored[step.op.params["size"]] / step.op.params["size"], step.op.row.widths or ()
             )
     return _changed(graph, changed, 1.0)
 
@@ -128,21 +113,28 @@ def _times(params: Mapping[str, int], factor: float, keys: tuple[str, ...]) -> S
     return {key: max(1, round(factor * value)) if key in keys and value else value for key, value in params.items()}
 
 
+def _whole_groups(shape: Shape, widths: tuple[str, ...]) -> Shape:
+    """Channels in as many groups as before, each of whole channels."""
+    groups = shape.get("groups", 1)
+    if groups == 1:
+        return shape
+    return shape | {key: max(groups, round(shape[key] / groups) * groups) for key in widths}
+
+
 def _product(made: Op, factor: float, fixed: tuple[bool, bool]) -> Shape:
     """Widths of a product in the forward pass; ``fixed`` are its input and its output."""
-    into, out = ("c_in", "c_out") if made.name in CONVOLUTIONS else ("k", "n")
+    into, out = made.row.widths or ()
     shape = _times(made.params, factor, tuple(key for key, stays in ((into, fixed[0]), (out, fixed[1])) if not stays))
     groups = made.params.get("groups", 1)
     if groups > 1:
         if groups == made.params["c_in"]:
-            shape["groups"] = groups = shape["c_in"]
-        shape["c_in"], shape["c_out"] = (max(groups, round(shape[key] / groups) * groups) for key in ("c_in", "c_out"))
-    return shape
+            shape["groups"] = shape["c_in"]
+    return _whole_groups(shape, made.row.widths or ())
 
 
 def _outputs(made: Op) -> tuple[int, ...]:
     """Elements of the model's output and of the bias that is added to it: gradients of these keep their size."""
-    if made.name in CONVOLUTIONS:
+    if made.row.family == "convolution":
         return (made.params["c_out"],)
     return made.params["n"], made.params["m"] * made.params["n"]
 
@@ -151,7 +143,7 @@ def _gradients(products: list[tuple[Op, Shape]]) -> dict[tuple[int, int, int], S
     """The two products of a linear layer's backward pass: that of its input, m x k from n, and that of its weights, n x k from m."""
     found: dict[tuple[int, int, int], Shape] = {}
     for made, shape in products:
-        if made.name in CONVOLUTIONS:
+        if made.row.family == "convolution":
             continue
         (m, n, k), (_, wide, deep) = ((each["m"], each["n"], each["k"]) for each in (made.params, shape))
         found[m, k, n] = {"m": m, "n": deep, "k": wide}
@@ -170,7 +162,7 @@ def _stored(made: Op) -> int:
     """Weights of a layer; a table of vectors is one too."""
     if made.name == "embedding":
         return made.params["rows"] * made.params["cols"]
-    return _weights(made.params) if made.name in PRODUCTS else 0
+    return _weights(made.params) if made.row.family in _PRODUCT_FAMILIES else 0
 
 
 _Known = tuple[dict[tuple[str, tuple[int, ...]], Shape], dict[tuple[int, int, int], Shape], dict[int, int]]
@@ -180,7 +172,7 @@ def _step(step: Step, factor: float, known: _Known) -> Shape:
     """Shape of any operator but the forward products."""
     made, (like, turned, stored) = step.op, known
     params = made.params
-    if made.name in CONVOLUTIONS or made.name == "linear":
+    if made.row.family == "convolution" or made.name == "linear":
         return {**like.get(_key(made), params), **({"bias": params["bias"]} if "bias" in params else {})}
     if made.name == "matmul":
         return turned.get((params["m"], params["n"], params["k"]), params)
@@ -191,9 +183,9 @@ def _step(step: Step, factor: float, known: _Known) -> Shape:
         return _times(
             params,
             stored[params["size"]] / params["size"] if params["size"] in stored else factor,
-            _WIDTHS["pointwise"],
+            made.row.widths or (),
         )
-    return params if made.name in _SCORES else _times(params, factor, _WIDTHS.get(made.name, ("size",)))
+    return _whole_groups(_times(params, factor, made.row.widths or ()), made.row.widths or ())
 
 
 def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph:

@@ -52,6 +52,31 @@ def test_training_adds_backward_and_one_optimiser_step_per_parameter() -> None:
     assert any(step.op.direction == "backward" for step in graph.steps)
 
 
+def test_a_group_norm_reads_one_weight_a_channel() -> None:
+    (step,) = capture(lambda: nn.GroupNorm(1, 64), ["1x64x56x56"]).steps
+    assert str(step.op) == "group_norm[n=1;c=64;h=3136;w=1;groups=1].f32"
+    assert (step.op.work.bytes_read, step.op.work.bytes_written) == (803_328, 802_816)
+    assert step.op.work.parameters == 128
+
+
+@pytest.mark.parametrize(
+    ("layer", "name"),
+    [
+        (lambda: nn.GroupNorm(4, 8), "group_norm"),
+        (lambda: nn.LayerNorm(6), "layer_norm"),
+        (lambda: nn.BatchNorm2d(8), "batch_norm"),
+        (lambda: nn.Softmax(1), "softmax"),
+        (lambda: nn.MaxPool2d(2), "max_pool2d"),
+        (lambda: nn.AvgPool2d(2), "avg_pool2d"),
+    ],
+)
+def test_a_layer_s_backward_pass_is_that_of_its_operator(layer: Any, name: str) -> None:
+    graph = capture(lambda: nn.Sequential(nn.Conv2d(8, 8, 1), layer()), ["2x8x6x6"], train=True)
+    passes = [step.op.direction for step in graph.steps if step.op.name == name]
+    assert passes == ["forward", "backward"]
+    assert not graph.unknown
+
+
 def test_a_dtype_turns_parameters_and_inputs() -> None:
     graph = capture(lambda: nn.Linear(8, 4), ["16x8:f32"], dtype="bf16")
     assert {step.op.dtype for step in graph.steps} == {"bf16"}

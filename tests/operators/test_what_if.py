@@ -54,6 +54,17 @@ def test_an_embedding_is_scaled_with_what_it_feeds() -> None:
     assert _shapes(scale_channels(wide, 0.5)) == _shapes(narrow)
 
 
+def test_normalised_groups_of_channels_are_scaled_with_their_convolutions() -> None:
+    def block(width: int) -> nn.Module:
+        norm = nn.GroupNorm(4, width)
+        return nn.Sequential(nn.Conv2d(3, width, 3), norm, nn.SiLU(), nn.Conv2d(width, 8, 3))
+
+    wide, narrow = (capture(lambda width=width: block(width), ["2x3x16x16"]) for width in (64, 32))
+    assert _shapes(scale_channels(wide, 0.5)) == _shapes(narrow)
+    slim = [step.op for step in scale_channels(wide, 0.1).steps if step.op.name == "group_norm"]
+    assert [(made.params["c"], made.params["groups"]) for made in slim] == [(8, 4)]
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_grouped_convolutions_are_those_of_the_grouped_model(train: bool) -> None:
     dense, grouped = (capture(lambda groups=groups: Net(32, groups), ["4x3x32x32"], train=train) for groups in (1, 4))

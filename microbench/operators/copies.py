@@ -1,0 +1,105 @@
+"""Data movement: copies, joins and transposed copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from microbench.operators.aten import same_size
+from microbench.operators.draws import Sizes, draw
+from microbench.operators.registry import Tally, operator, rows_and_cols
+
+Built = tuple[tuple[Any, ...], Callable[..., Any]]
+
+_ON = "autograd hands the gradient on, or slices of it"
+
+
+def _nothing(s: Any) -> Tally:
+    return Tally(flop=0 * s.size)
+
+
+def _copy_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
+    return (t(s.size),), torch.clone
+
+
+@operator(
+    "copy",
+    "size",
+    "data movement",
+    example={"size": 30},
+    backward=_nothing,
+    call=_copy_call,
+    widths=("size",),
+    rows=lambda s: (1, s.size),
+    without={"aten backward": _ON},
+)
+def copy(s: Any) -> Tally:
+    """Copy of a tensor."""
+    return Tally(flop=0 * s.size, read=s.size, written=s.size)
+
+
+same_size("clone", "copy_", "_to_copy", "contiguous", "copy", "constant_pad_nd", "roll", "flip", "repeat", "index_fill",
+          gives="copy")  # fmt: skip
+
+
+def _cat_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
+    return (t(s.size // 2), t(s.size - s.size // 2)), lambda *x: torch.cat(x)
+
+
+@operator(
+    "cat",
+    "size",
+    "data movement",
+    example={"size": 30},
+    backward=_nothing,
+    call=_cat_call,
+    widths=("size",),
+    rows=lambda s: (1, s.size),
+    without={"aten backward": _ON},
+)
+def cat(s: Any) -> Tally:
+    """Tensors joined into one of size elements."""
+    return copy(s)
+
+
+same_size("cat", "stack", gives="cat")
+
+
+@draw("copy", "cat", name="movement", count=40)
+def _sizes(s: Sizes) -> dict[str, Any]:
+    return {"size": s.log(64, 6_000_000)}
+
+
+def _turned_view(s: Any) -> Tally:
+    """The gradient is handed on as a view with rows and columns exchanged: nothing runs."""
+    return Tally(flop=0 * s.rows)
+
+
+def _transpose_call(_: Any, s: Any, t: Callable[..., Any]) -> Built:
+    return (t(s.rows, s.cols),), lambda x: x.t().contiguous()
+
+
+_AS_COPY = "aten turns by a view and copies it: a copy"
+
+
+@operator(
+    "transpose",
+    "rows cols",
+    "data movement",
+    example={"rows": 6, "cols": 5},
+    backward=_turned_view,
+    call=_transpose_call,
+    widths=("cols",),
+    rows=rows_and_cols,
+    without={"aten": _AS_COPY, "aten backward": _AS_COPY},
+)
+def transpose(s: Any) -> Tally:
+    """Transposed copy of a matrix."""
+    return Tally(flop=0 * s.rows, read=s.rows * s.cols, written=s.rows * s.cols)
+
+
+@draw("transpose", count=20)
+def _near_squares(s: Sizes) -> dict[str, Any]:
+    size = s.log(64, 6_000_000)
+    side = max(1, int(size**0.5))
+    return {"rows": side, "cols": max(1, size // side)}

@@ -1,0 +1,145 @@
+"""Matrix products: one, a batch of them, and a linear layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from microbench.operators.aten import Call, aten
+from microbench.operators.core import Op
+from microbench.operators.draws import Sizes, draw
+from microbench.operators.registry import Tally, operator
+
+# PyTorch multiplies very small matrices itself.
+_SMALL_PRODUCT = 400
+_TWO_PRODUCTS = "autograd calls two products"
+
+Built = tuple[tuple[Any, ...], Callable[..., Any]]
+
+
+def _vector(_: Any, gemm: Any) -> tuple[tuple[str, Any], ...]:
+    return (("vector", (gemm[:, 1] == 1) | (gemm[:, 2] == 1)),)
+
+
+def _product_backward(s: Any) -> Tally:
+    return Tally(flop=4 * s.m * s.n * s.k, read=s.m * s.n + s.m * s.k + s.k * s.n, written=s.m * s.k + s.k * s.n)
+
+
+def _matmul_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
+    return (t(s.m, s.k), t(s.k, s.n)), torch.mm
+
+
+@operator(
+    "matmul",
+    "m n k",
+    "matmul",
+    example={"m": 3, "n": 5, "k": 7},
+    backward=_product_backward,
+    call=_matmul_call,
+    widths=("k", "n"),
+    gemm=lambda s: (1, s.m, s.n, s.k),
+    variants=_vector,
+    without={"aten backward": _TWO_PRODUCTS},
+)
+def matmul(s: Any) -> Tally:
+    """C[m,n] = A[m,k] B[k,n]."""
+    return Tally(flop=2 * s.m * s.n * s.k, read=s.m * s.k + s.k * s.n, written=s.m * s.n)
+
+
+@aten("mm", "mv", "dot", "_int_mm", gives="matmul")
+def _mm(call: Call) -> list[Op]:
+    a, b = call.args[0], call.args[1]
+    m = a.shape[0] if a.dim() > 1 else 1
+    return [call.op("matmul", m=m, n=b.shape[1] if b.dim() > 1 else 1, k=a.shape[-1])]
+
+
+@draw("matmul", count=300)
+def _matmul_sizes(s: Sizes) -> dict[str, Any]:
+    return {key: s.log(1 if key == "m" else 4, 2048) for key in "mnk"}
+
+
+def _bmm_backward(s: Any) -> Tally:
+    one = _product_backward(s)
+    return Tally(flop=s.b * one.flop, read=s.b * one.read, written=s.b * one.written)
+
+
+def _bmm_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
+    return (t(s.b, s.m, s.k), t(s.b, s.k, s.n)), torch.bmm
+
+
+@operator(
+    "bmm",
+    "b m n k",
+    "bmm",
+    example={"b": 2, "m": 3, "n": 5, "k": 7},
+    backward=_bmm_backward,
+    call=_bmm_call,
+    widths=("k", "n"),
+    gemm=lambda s: (s.b, s.m, s.n, s.k),
+    variants=lambda s, gemm: (
+        *_vector(s, gemm),
+        ("small", gemm[:, 1] * gemm[:, 2] * gemm[:, 3] < _SMALL_PRODUCT),
+    ),
+    without={"aten backward": _TWO_PRODUCTS},
+)
+def bmm(s: Any) -> Tally:
+    """Multiply b independent pairs: C[m,n] = A[m,k] B[k,n]."""
+    return Tally(flop=2 * s.b * s.m * s.n * s.k, read=s.b * (s.m * s.k + s.k * s.n), written=s.b * s.m * s.n)
+
+
+@aten("bmm", "baddbmm", gives="bmm")
+def _bmm(call: Call) -> list[Op]:
+    a, b = [tensor for tensor in call.args if hasattr(tensor, "dim")][-2:]
+    return [call.op("bmm", b=a.shape[0], m=a.shape[1], n=b.shape[2], k=a.shape[2])]
+
+
+@draw("bmm", count=120)
+def _bmm_sizes(s: Sizes) -> dict[str, Any]:
+    return {"b": s.log(2, 96), **{key: s.log(1 if key == "m" else 4, 512) for key in "mnk"}}
+
+
+def _linear_backward(s: Any) -> Tally:
+    one = _product_backward(s)
+    return Tally(flop=one.flop + s.bias * s.m * s.n, read=one.read, written=one.written + s.bias * s.n)
+
+
+def _linear_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
+    return (t(s.m, s.k), t(s.n, s.k), *((t(s.n),) if s.bias else ())), torch.nn.functional.linear
+
+
+@operator(
+    "linear",
+    "m n k bias",
+    "linear",
+    example={"m": 3, "n": 5, "k": 7},
+    defaults={"bias": 1},
+    backward=_linear_backward,
+    call=_linear_call,
+    widths=("k", "n"),
+    gemm=lambda s: (1, s.m, s.n, s.k),
+    # A few rows times a transposed weight is a stream of the weight with a kernel of its own, like one row.
+    variants=lambda s, gemm: (*_vector(s, gemm), ("few", (gemm[:, 1] > 1) & (gemm[:, 1] <= 4))),
+    without={"aten backward": _TWO_PRODUCTS},
+)
+def linear(s: Any) -> Tally:
+    """Y[m,n] = X[m,k] W[n,k]^T + bias[n]; W and bias are parameters."""
+    weights = s.n * s.k + s.bias * s.n
+    return Tally(flop=2 * s.m * s.n * s.k, read=s.m * s.k + weights, written=s.m * s.n, parameters=weights)
+
+
+@aten("addmm", "addmv", gives="linear")
+def _addmm(call: Call) -> list[Op]:
+    a, b = call.args[1], call.args[2]
+    return [call.op("linear", m=a.shape[0], n=b.shape[1] if b.dim() > 1 else 1, k=a.shape[1])]
+
+
+@aten("linear", gives="linear")
+def _linear(call: Call) -> list[Op]:
+    x, w = call.args[0], call.args[1]
+    return [call.op("linear", m=math.prod(x.shape[:-1]), n=w.shape[0], k=w.shape[1], bias=call.arg(2) is not None)]
+
+
+@draw("linear", count=240)
+def _linear_sizes(s: Sizes) -> dict[str, Any]:
+    return {key: s.log(1 if key == "m" else 4, 3072) for key in "mnk"}
