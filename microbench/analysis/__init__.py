@@ -1,1 +1,1 @@
-"""From samples to numbers: levels, ceilings, rooflines, what cannot be, and comparison. Needs records only, no hardware."""
+"""From samples to numbers: levels, ceilings, rooflines, plausibility, comparison. Needs records only, no hardware."""

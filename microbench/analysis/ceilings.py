@@ -243,7 +243,7 @@ def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[C
 
 
 def _typical_of(inside: Sequence[_Series], level: LevelSeen) -> _Series:
-    """The case nearest to the plateau's height; on huge pages if any is, for with 4 KiB pages a chase times page walks."""
+    """The case nearest to the plateau's height, on huge pages where there are: small ones add page walks."""
     huge = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
     return min(huge, key=lambda one: abs(_best_load(one) - level.value))
 

@@ -1,4 +1,4 @@
-"""Whether one characterisation is slower than another, with the noise between runs counted and not only the noise within one.
+"""Whether one characterisation is slower than another, beyond the noise between runs.
 
 Two runs of one device differ: the clock settles elsewhere, a neighbour is busier, pages lie otherwise. Part of that
 hits all rows of a kind alike and cannot be seen from two files, so it is allowed for (`COMMON`); the part that hits
@@ -106,7 +106,7 @@ def spread(estimate: Estimate) -> float:
 
 
 def scatter(log_ratios: Sequence[float], group: str) -> float:
-    """Row-by-row noise between the two files: robust spread about the group's median, never below what is ever believed."""
+    """Row-by-row noise between two files: robust spread about the group's median, at least `LEAST` of the group."""
     if len(log_ratios) < _ENOUGH_ROWS:
         return LEAST[group] * math.sqrt(2)
     centre = median(log_ratios)
@@ -298,7 +298,7 @@ def _change(old: Ceiling | Cost, new: Ceiling | Cost, noise: float, rows: int, *
 
 
 def _doubt(row: Ceiling | Cost) -> float | None:
-    """How far an unsettled peak may lie off, as ln: the gap to the row's own typical rate; 0 where it settled, ``None`` where unknown."""
+    """How far a peak may lie off, as ln: the gap to its own typical rate; 0 where it converged, ``None`` if unknown."""
     if isinstance(row, Cost) or row.converged:
         return 0.0
     if row.rounds < AGREEING_ROUNDS:

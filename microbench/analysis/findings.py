@@ -1,4 +1,4 @@
-"""What the numbers of a run say about the run itself: wrong results, ceilings that did not settle, levels smaller than advertised."""
+"""What the numbers of a run say about the run: wrong results, ceilings not converged, levels below their size."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _loose(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
 
 
 def _levels(analysis: Analysis, *, gpu: bool) -> Iterator[Finding]:
-    """Where the last cache, which neighbours may share and a GPU may fill with copies, behaves smaller than it is advertised."""
+    """Where the last cache behaves smaller than advertised: neighbours share it, or a GPU fills it with copies."""
     why = "a divided L2 fills up with copies, one in each part" if gpu else "neighbours share it"
     last = max((level.advertised_bytes or 0 for level in analysis.levels), default=0)
     for level in analysis.levels:
@@ -110,7 +110,7 @@ def _levels(analysis: Analysis, *, gpu: bool) -> Iterator[Finding]:
 
 
 def _clocks(analysis: Analysis) -> Iterator[Finding]:
-    """Where turbo moved the clock between the ceilings of one frequency license, so that their rates are not of one moment."""
+    """Where turbo moved the clock between ceilings of one variant, so that their rates are not comparable."""
     clocks: dict[str, list[float]] = {}
     for ceiling in analysis.ceilings:
         if ceiling.measures == "compute" and ceiling.clock_hz and ceiling.backend == "native":

@@ -1,4 +1,4 @@
-"""Whether the last cache has a near and a far part, from latencies of single lines, and of sets beyond half of its size.
+"""Whether the last cache has a near and a far part, from latencies of single lines and of sets beyond half of it.
 
 A large chip splits its L2; a line then answers sooner where its home lies on the multiprocessor's own side. The plan
 chases single lines, each in an allocation of its own, with one warp. What they say is believed only where it cannot be
@@ -81,7 +81,7 @@ def halves(latencies: Sequence[float]) -> Halves:
 
 
 def rises_beyond_half(latencies: Mapping[int, float], capacity: int) -> tuple[float, float] | None:
-    """Latency of sets well below half of a cache, and the highest of sets between half and all of it, if the one is clearly longer.
+    """Latency of sets well below half of a cache, and the highest beyond half of it, where that is clearly longer.
 
     Parameters
     ----------

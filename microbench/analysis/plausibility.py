@@ -80,7 +80,7 @@ def _suspect(ceiling: Ceiling) -> str:
             "a cache answered a part of it, or the memory runs faster than the bus and clock that are known of this "
             "card"
         )
-    return "the port table or the clock reference clock is wrong for this chip"
+    return "the port table or the reference clock is wrong for this chip"
 
 
 def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:

@@ -39,7 +39,7 @@ def complaints(ceilings: Sequence[Ceiling], bounds: Sequence[Ceiling], device: D
 
 
 def backends_differ(ceilings: Iterable[Ceiling]) -> Iterable[Complaint]:
-    """Two independent measurements of one ceiling, by CUDA C++ and by Triton, that differ by more than `BACKENDS_AGREE`.
+    """One ceiling measured by CUDA C++ and by Triton, where the two differ by more than `BACKENDS_AGREE`.
 
     The fastest kernel of each backend stands for it: a slower shape of the same unit says nothing about the ceiling.
     """
@@ -65,19 +65,19 @@ def backends_differ(ceilings: Iterable[Ceiling]) -> Iterable[Complaint]:
 
 def _differ(thing: str, slow: Ceiling, fast: Ceiling) -> Complaint:
     says = (
-        f"{thing} by two compilers differs by {1 - slow.rate.value / fast.rate.value:.0%}: {_told(fast)}, "
-        f"{_told(slow)}; "
-        "the faster one is the ceiling"
+        f"{thing} by two compilers differs by {1 - slow.rate.value / fast.rate.value:.0%}: {_with_rate(fast)}, "
+        f"{_with_rate(slow)}; the faster one is the ceiling"
     )
     remedy = (
         "run again with --thorough; if it stays, update Triton, whose code for this chip is then behind"
         if slow.backend == "triton"
-        else f"run again with --thorough; if it stays, {slow.name} misses its ceiling on this chip: report it with this file"
+        else f"run again with --thorough; if it stays, {slow.name} misses its ceiling on this chip: "
+        "report it with this file"
     )
     return "backends-differ", says, remedy, (slow, fast)
 
 
-def _told(ceiling: Ceiling) -> str:
+def _with_rate(ceiling: Ceiling) -> str:
     unit = "byte/s" if ceiling.measures == "memory" else "OP/s" if (ceiling.dtype or "").startswith("i") else "FLOP/s"
     return f"{ceiling.backend} {rate(ceiling.rate.value, unit)} ({ceiling.name})"
 

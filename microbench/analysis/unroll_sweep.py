@@ -1,4 +1,4 @@
-"""Whether the sweep of memory kernels over independent accesses a thread was wide enough: its best must not lie at its edge.
+"""Whether the sweep over independent accesses a thread was wide enough: its best must not lie at its edge.
 
 Bytes in flight are blocks a multiprocessor x threads x accesses a thread x bytes of one. Blocks are swept from one to
 all that fit, which is everything there is; accesses a thread only as far as there are kernels, so that is the edge to
@@ -23,7 +23,7 @@ Key = tuple[str, int]
 
 
 def edges(samples: Sequence[Samples], cases: Mapping[str, Case], sheets: Mapping[str, Sheet]) -> list[Finding]:
-    """Name each access and working set whose fastest kernel is the one with most accesses in flight, by more than `GAIN`.
+    """Name each access and working set that is fastest, by more than `GAIN`, with the most accesses in flight.
 
     A kernel of another kind (bulk copies) that is as fast shows that the memory gives no more, and settles it.
     """

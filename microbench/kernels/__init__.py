@@ -28,7 +28,7 @@ class Prepared(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """A burst of samples, each followed by one of a reference clock: the nanoseconds of either, in turn, and the iterations each did.
+    """A burst of samples, each followed by one of a reference clock: nanoseconds and iterations of either.
 
     ``checked`` is false where any launch left a wrong result, ``switches`` counts involuntary context switches over the
     whole burst.
@@ -49,7 +49,10 @@ class Pairing(Prepared, Protocol):
     def pairs(
         self, iterations: int, reference_clock: Prepared | None, reference_iterations: int, count: int, limit_s: float
     ) -> Pairs:
-        """Take so many samples, each followed by one of the reference clock (on the same threads); two at least, none begun after the limit."""
+        """Take so many samples, each followed by one of the reference clock on the same threads.
+
+        Two at least, and none begins after the limit.
+        """
         ...
 
 

@@ -131,7 +131,7 @@ class _Job:
     def pairs(
         self, iterations: int, reference_clock: Prepared | None, reference_iterations: int, count: int, limit_s: float
     ) -> Pairs:
-        """Time ``count`` samples that alternate with the reference clock's, without letting the threads sleep in between.
+        """Time ``count`` samples that alternate with the reference clock's; the threads stay awake in between.
 
         At least two pairs are taken, and none begins when ``limit_s`` seconds have passed; only then is Ctrl-C heard.
 

@@ -1,4 +1,4 @@
-"""A shape whose matrix product is near the fastest: squares that double until they stop paying, then the best square's neighbours."""
+"""A shape whose matrix product is near the fastest: squares of doubling size, then the best square's neighbours."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The measuring loop: rounds spread over the run, blocks of one frequency license inside a round, bursts of short samples.
+"""The measuring loop: rounds spread over the run, blocks of one frequency license in a round, bursts of samples.
 
 1. Prepare every case once: memory, code, threads. Nothing of that is ever timed.
 2. Calibrate: the number of iterations that makes a sample long enough for the clock.
 3. In each round, visit the cases in blocks of one frequency license, narrow vectors to wide, in seeded order inside a
-   block. Warm up with the case's own instructions, then take samples, each followed by one of the reference clock loop that
-   tells the clock.
+   block. Warm up with the case's own instructions, then take samples, each followed by one of the reference clock.
 4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have
    converged.
 5. Stop when all have converged or the time is up. Why a burst ended is stored with its samples, whether a case
@@ -81,7 +80,7 @@ class _State:
 
 
 class Loop:
-    """One measurement of a plan. ``run`` may be called again for the cases that the gate wants measured once more.
+    """One measurement of a plan. ``run`` may be called again for cases that the plausibility check doubts.
 
     ``findings`` collects the cases that could not be measured; ``round`` is the number of the round that comes next.
     """
@@ -106,7 +105,10 @@ class Loop:
         self._held = tuple(samples)
 
     def run(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
-        """Measure until all have converged or ``deadline_s`` seconds after the start of the loop, but at least ``least`` rounds of each."""
+        """Measure until all have converged or the time is up, but at least ``least`` rounds of each.
+
+        ``deadline_s`` counts from the start of the loop.
+        """
         self._prepare(cases)
         states = [self._states[case.key] for case in cases if case.key in self._states]
         for _ in range(self.plan.budget.max_rounds):
@@ -183,7 +185,10 @@ class Loop:
         return converged([state.rounds[i] for i in counted], state.sheet)
 
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
-        """Blocks of one frequency license, narrow to wide, libraries last (their idle threads spin on); the seed decides inside a block."""
+        """Blocks of one frequency license, narrow to wide, libraries last: their idle threads spin on.
+
+        The seed decides inside a block.
+        """
         shuffled = list(due)
         self._random.shuffle(shuffled)
         shuffled.sort(
@@ -217,7 +222,7 @@ class Loop:
         self.watcher.progressed(state.case, self.round, highest)
 
     def _burst(self, state: _State, count: int, started_s: float) -> Samples:
-        """Take a burst; where reference clocks tell the clock, again if no window of it was quiet: the next round is seconds away."""
+        """Take a burst; with a reference clock, take it again if no window of it was quiet: the next round is far."""
         for _ in range(_BURSTS):
             samples = burst(state, count, self.round, started_s)
             if state.reference_clock is None or samples.checked is False or quiet_window(samples) is not None:

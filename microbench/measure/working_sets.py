@@ -26,7 +26,7 @@ _PREFETCH = (0, 1024)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkingSets:
-    """Sizes in bytes per thread: for each level's ceilings, for one cold pass through main memory, and for the sweep's end."""
+    """Bytes per thread: of each level's ceilings, of a cold pass through main memory, and of the sweep's end."""
 
     levels: dict[str, tuple[int, ...]]
     cold: int

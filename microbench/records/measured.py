@@ -230,11 +230,11 @@ class Timing:
 class Samples:
     """The raw timings of one case in one round (stored thinned, see ``thinning``; ``count`` is how many were taken).
 
-    ``reference_ns`` alternates with the first of ``ns`` sample by sample where the kernel has a reference clock. ``clock_hz``
-    has one entry a sample where the device stamps cycles. ``started_s`` counts from the start of the run. ``steal_s``
-    is what the host took from the CPUs of this process while the samples were taken, in steps of the kernel's tick
-    (``None``: it doesn't tell). ``stop`` says why no more were taken: the budget's number was reached, or samples this
-    long had used up their time.
+    ``reference_ns`` alternates with the first of ``ns`` sample by sample where the kernel has a reference clock.
+    ``clock_hz`` has one entry a sample where the device stamps cycles. ``started_s`` counts from the start of the run.
+    ``steal_s`` is what the host took from the CPUs of this process while the samples were taken, in steps of the
+    kernel's tick (``None``: unknown). ``stop`` says why no more were taken: the budget's number was reached, or samples
+    this long had used up their time.
     """
 
     case: str

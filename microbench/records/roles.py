@@ -11,7 +11,7 @@ Role = Literal["ceiling", "dram_ceiling", "roof", "sweep", "intensity", "latency
 # What each role asks for, and which measures can take it.
 ROLES: dict[Role, str] = {
     "ceiling": "its best rate is a ceiling: of a unit, of a link, or of each memory level",
-    "dram_ceiling": "its best rate is a ceiling of main memory only: it bypasses the caches, or a call costs more than they",
+    "dram_ceiling": "its best rate is a ceiling of main memory only, say because it bypasses the caches",
     "roof": "its ceilings bound the roofline",
     "sweep": "it visits every working set, and the memory levels are read off its curve",
     "intensity": "its rates are the points that the roofline is fitted to",

@@ -73,7 +73,7 @@ void configure(context& own, const parameters& given) {
   own.state = std::move(held);
 }
 
-// Spoils one line in the first iteration, in the last, and in some between. None of this is timed.
+// Poisons one line in the first iteration, in the last, and in some between. None of this is timed.
 void arm(context& own, std::uint64_t iterations) {
   auto& held = state_of(own);
   rest(held.pause_ns);

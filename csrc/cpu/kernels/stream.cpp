@@ -202,7 +202,7 @@ struct row {
       if (*each == nullptr) *each = what == op::write ? held.a : held.b;
   }
 
-  // Spoils one line in the first iteration, in the last, and in some between. None of this is timed.
+  // Poisons one line in the first iteration, in the last, and in some between. None of this is timed.
   static void arm(context& own, std::uint64_t iterations) {
     auto& held = state_of(own);
     rest(held.pause_ns);
