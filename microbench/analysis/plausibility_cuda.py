@@ -83,7 +83,7 @@ def _with_rate(ceiling: Ceiling) -> str:
 
 
 def _levels_out_of_order(ceilings: Iterable[Ceiling]) -> Iterable[Complaint]:
-    """DRAM < L2 < shared memory, by the fastest read of each: their kernels differ, so the common check has no pairs."""
+    """DRAM < L2 < shared memory, by the fastest read of each: different kernels, so the common check has no pairs."""
     best: dict[str, Ceiling] = {}
     for ceiling in ceilings:
         if (

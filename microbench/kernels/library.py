@@ -269,7 +269,7 @@ class Copy(_Timed):
 
     def __init__(self, device: Device, dtype: str, threads: int) -> None:
         super().__init__(device, dtype, threads)
-        self._tensors: tuple[Any, Any] | None = None
+        self.tensors: tuple[Any, Any] | None = None
 
     def allocate(self, params: Mapping[str, Value]) -> None:
         """Two tensors that fill the working set together."""
@@ -277,25 +277,25 @@ class Copy(_Timed):
         working_set = int(params.get("working_set", min(max(4 * last, 64 * COPIED_BYTES), 1024 * COPIED_BYTES)))
         lines = max(1, working_set // (2 * LINE) // self.threads) * self.threads
         source = self.torch.rand(lines * LINE // 4, device=self.place)
-        self._tensors = (source, self.torch.empty_like(source))
+        self.tensors = (source, self.torch.empty_like(source))
         self.timed(self._copy, 1)
 
     def _copy(self) -> object:
-        if self._tensors is None:
+        if self.tensors is None:
             raise CannotRun("this copy is closed")
-        return self._tensors[1].copy_(self._tensors[0])
+        return self.tensors[1].copy_(self.tensors[0])
 
     def run(self, iterations: int) -> Timing:
         """Time at least so many lines of a thread."""
-        if self._tensors is None:
+        if self.tensors is None:
             raise CannotRun("this copy is closed")
-        lines = self._tensors[0].numel() * 4 // (LINE * self.threads)
+        lines = self.tensors[0].numel() * 4 // (LINE * self.threads)
         times = max(1, -(-iterations // lines))
         return Timing(ns=self.timed(self._copy, times), iterations=lines * times)
 
     def close(self) -> None:
         """Let go of the tensors."""
-        self._tensors = None
+        self.tensors = None
 
 
 def operands(torch: Any, dtype: str, shape: Shape, place: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -317,11 +317,12 @@ def product(torch: Any, dtype: str, a: torch.Tensor, b: torch.Tensor) -> Callabl
     """Return a call that multiplies into a result made beforehand."""
     if dtype == "i8":
         out = torch.empty(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
-        return lambda: torch._int_mm(a, b, out=out)
+        return lambda: torch._int_mm(a, b, out=out)  # noqa: SLF001 - PyTorch has no public integer product
     if dtype == "f8e4m3":
         one = torch.ones((), device=a.device)
         columns = b.t().contiguous().t()  # the library takes the right operand column by column
-        return lambda: torch._scaled_mm(a, columns, one, one, out_dtype=torch.bfloat16)
+        scaled = torch._scaled_mm  # noqa: SLF001 - the only product of 8-bit floats
+        return lambda: scaled(a, columns, one, one, out_dtype=torch.bfloat16)
     out = torch.empty(a.shape[0], b.shape[1], dtype=a.dtype, device=a.device)
     if dtype not in ("f32", "tf32"):
         return lambda: torch.mm(a, b, out=out)
@@ -357,8 +358,8 @@ def check_copy(device: Device) -> str | None:
     """Copy a little and compare; ``None`` where it is right."""
     copy = Copy(device, "f32", 1)
     copy.allocate({"working_set": COPIED_BYTES})
-    assert copy._tensors is not None
-    source, target = copy._tensors
+    assert copy.tensors is not None
+    source, target = copy.tensors
     target.zero_()
     copy.run(1)
     return None if copy.torch.equal(source, target) else "the copy differs from what was copied"

@@ -92,7 +92,7 @@ class Loop:
         self.watcher = watcher
         self.findings: list[Finding] = []
         self.started = time.monotonic()
-        self._random = random.Random(plan.seed)
+        self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
         self._states: dict[str, _State] = {}
         self._shared: dict[tuple[str, int], Prepared] = {}
         self._frequency_license: str | None = None
