@@ -118,21 +118,13 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
     work = sheet.work.flop if measures == "compute" else sheet.work.bytes
     found = one.found(device)
     per_round = [work * each.rate for each, _ in found]
-    # What lasts is the middle, throttled samples included; the fastest moment of the fastest round is a peak.
     sustained = case.mode == "sustained"
-    clocks = [fastest.clock_hz for _, fastest in found]
-    told = [float(np.median(each.clock_hz)) for each in one.rounds if each.clock_hz]
-    clock = float(np.median(told)) if sustained and told else clocks[int(np.argmax(per_round))]
-    bound_by_ports = measures == "compute" or level == "L1"
-    nominal = (
-        nominal_rate(sheet, device, clock_hz=clock, threads=case.threads)
-        if clock and bound_by_ports
-        else bus_rate(device, level)
-    )
-    power = _power(one.rounds)
-    medians = one.medians(work)
+    clock = _clock(one, found[int(np.argmax(per_round))][1])
+    nominal = bus_rate(device, level)
+    if clock and (measures == "compute" or level == "L1"):  # what the ports of a core bound
+        nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads)
+    power, medians = _power(one.rounds), one.medians(work)
     rate = _typical(medians) if sustained else _peak(per_round, one, nominal)
-    value = rate.value
     return Ceiling(
         name=f"{sheet.name}.{level}" if measures == "memory" and not sheet.fixed_level else sheet.name,
         measures=measures,
@@ -152,15 +144,21 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
         operands=sheet.operands,
         rounds=len(one.rounds),
         converged=converged([each for each, _ in found], sheet),
-        quiet_share=_quiet_share(medians, value, measures),
+        quiet_share=_quiet_share(medians, rate.value, measures),
         nominal=nominal,
         advertised=advertised_rate(device, sheet, level),
         clock_hz=clock,
-        per_clock=_per_clock(value, clock, case, device),
+        per_clock=_per_clock(rate.value, clock, case, device),
         power_w=power,
-        energy_per_op_j=power / value if power and sustained and measures == "compute" else None,
+        energy_per_op_j=power / rate.value if power and sustained and measures == "compute" else None,
         throttled_share=_throttled(one.rounds),
     )
+
+
+def _clock(one: _Series, fastest: Best) -> float | None:
+    """The middle clock of what lasts, throttled samples included; of a peak the clock of its fastest sample."""
+    stamped = [float(np.median(each.clock_hz)) for each in one.rounds if each.clock_hz]
+    return float(np.median(stamped)) if one.case.mode == "sustained" and stamped else fastest.clock_hz
 
 
 def _quiet_share(medians: Sequence[float], value: float, measures: _Rates) -> float:
@@ -297,23 +295,24 @@ def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tupl
     within, beyond = risen
     says += (
         f"sets below half of its {capacity / 2**20:.3g} MiB take {within * 1e9:.0f} ns a load too, but sets beyond "
-        "half up to "
-        f"{beyond * 1e9:.0f} ns: so behaves a divided L2 that keeps copies of the far part's lines nearby while they "
-        "fit"
+        f"half up to {beyond * 1e9:.0f} ns: so behaves a divided L2 that keeps copies of the far part's lines nearby "
+        "while they fit"
     )
     remedy = (
         "data that every multiprocessor reads have half of L2; the latency of the far part alone is longer than what "
         "those sets take"
     )
+    size = next(size for size, one in sets.items() if _best_load(one) == beyond)
+    far = replace(_load_to_use(sets[size], "L2"), name="load_to_use.L2.beyond_half")
+    return [_near(found, series), far], [Finding(code="l2-copies", severity="info", says=says, remedy=remedy)]
+
+
+def _near(found: Halves, series: Sequence[_Series]) -> Cost:
     middle = found.near[len(found.near) // 2]
     basis = f"median of {len(found.near)} lines, each its best round; low and high: the fastest and slowest of them"
     near = Estimate(value=middle, low=found.near[0], high=found.near[-1], basis=basis)
     line = next(one for one in series if "line" in one.case.params and _best_load(one) == middle)
-    size = next(size for size, one in sets.items() if _best_load(one) == beyond)
-    return [
-        Cost(name="load_to_use.L2.near", level="L2", seconds=near, case=line.case.key),
-        replace(_load_to_use(sets[size], "L2"), name="load_to_use.L2.beyond_half"),
-    ], [Finding(code="l2-copies", severity="info", says=says, remedy=remedy)]
+    return Cost(name="load_to_use.L2.near", level="L2", seconds=near, case=line.case.key)
 
 
 def _load_to_use(one: _Series, level: str, name: str = "load_to_use") -> Cost:

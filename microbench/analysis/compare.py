@@ -131,17 +131,12 @@ def verdict(ratio: Estimate) -> Verdict:
 
 
 def compare(old: Characterisation, new: Characterisation) -> Comparison:
-    """Compare two characterisations row by row.
+    """Compare two characterisations row by row: rows in both, rows in one only, a summary per kind, and findings.
 
     Parameters
     ----------
     old, new
         The reference and what is held against it; of one device at two times, or of two devices.
-
-    Returns
-    -------
-    Comparison
-        Rows in both, rows in one only, a summary per kind, and what should be known about them.
 
     Raises
     ------
@@ -158,10 +153,7 @@ def compare(old: Characterisation, new: Characterisation) -> Comparison:
     logs = {key: _log_ratio(before[key], after[key]) for key in shared}
     by_group = {group: [key for key in shared if _group(before[key]) == group] for group in GROUPS}
     noise = {group: scatter([logs[key] for key in keys], group) for group, keys in by_group.items() if keys}
-    # What a run itself doubts (two threads slower than one, say) is no ground for a verdict.
-    flagged = {
-        finding.case for c in (old, new) for finding in c.findings if finding.case and finding.severity != "info"
-    }
+    flagged = _doubted(old) | _doubted(new)
     changes = [
         _change(before[key], after[key], noise[_group(before[key])], len(shared), flagged=flagged) for key in shared
     ]
@@ -176,6 +168,11 @@ def compare(old: Characterisation, new: Characterisation) -> Comparison:
         missing=tuple(_label(before[key]) for key in before if key not in after),
         findings=tuple(_findings(old, new, changes)),
     )
+
+
+def _doubted(run: Characterisation) -> set[str]:
+    """The cases that a run itself doubts (two threads slower than one, say), which are no ground for a verdict."""
+    return {finding.case for finding in run.findings if finding.case and finding.severity != "info"}
 
 
 def exceeded(comparison: Comparison, limits: Mapping[str, float]) -> tuple[Finding, ...]:

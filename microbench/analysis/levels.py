@@ -26,6 +26,8 @@ _FLAT = 1.25
 # A working set counts as on a plateau this far beyond its ends, since sweep points are a fraction of an octave apart.
 _SLACK = 1.19
 _LINE_BYTES = 64
+# Levels of one core: threads add up in those behind them, which are shared.
+_PRIVATE = ("L1", "L2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +90,8 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
     below = 0
     for name, capacity in _advertised(device):
         inside = [s for s in stretches[:-1] if below * _SLACK < _middle(points, s) <= capacity * _SLACK]
-        if name not in ("L1", "L2"):
-            # A shared last level is the fastest stretch beyond the level before it; what follows may be page walks or
-            # memory.
+        if name not in _PRIVATE:
+            # The fastest stretch beyond the level before it; what follows may be page walks or memory.
             inside = [
                 s
                 for s in inside
@@ -100,8 +101,8 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
                 # Just past the level before it a part still comes from there: a slope, where there is anything flatter.
                 inside = [s for s in inside if abs(speed[s[0]] - speed[s[1] - 1]) <= math.log(_FLAT)] or inside
         if inside:
-            # The longest stretch is the level; what lies between two levels is short or steep.
-            chosen = max(inside, key=(lambda s: height[s]) if name not in ("L1", "L2") else (lambda s: s[1] - s[0]))
+            # The longest stretch is a core's own level; what lies between two levels is short or steep.
+            chosen = max(inside, key=(lambda s: s[1] - s[0]) if name in _PRIVATE else (lambda s: height[s]))
             found.append(_level(name, seen_by, points, _extended(chosen, inside, height), capacity))
         below = capacity
     found.append(_level("DRAM", seen_by, points, last, None))
@@ -176,7 +177,7 @@ def level_of(working_set: int, threads: int, levels: Sequence[LevelSeen], device
     for level in stream:
         if working_set < level.low_bytes / _SLACK:
             continue
-        total = working_set if level.name in ("L1", "L2") else working_set * threads
+        total = working_set if level.name in _PRIVATE else working_set * threads
         if level.name == "DRAM" or total <= level.high_bytes * _SLACK:
             return None if _helped(working_set, level.name, device) else level.name
     return None
@@ -195,7 +196,7 @@ def _helped(working_set: int, level: str, device: Device) -> bool:
 def _level_by_advertised(working_set: int, threads: int, device: Device) -> str | None:
     advertised = _advertised(device)
     for name, capacity in advertised:
-        total = working_set if name in ("L1", "L2") else working_set * threads
+        total = working_set if name in _PRIVATE else working_set * threads
         if total <= capacity:
             return None if _helped(working_set, name, device) else name
     return "DRAM" if working_set >= 2 * max((capacity for _, capacity in advertised), default=0) else None

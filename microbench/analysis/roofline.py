@@ -221,14 +221,11 @@ def _fit(sheet: Sheet, shape: _Shape, curve: Mapping[tuple[str, float], float]) 
         smooth: NDArray[np.float64] = np.logaddexp(-sharpness * x[0], -sharpness * (x[1 + index] + log_intensity))
         return -smooth / sharpness
 
-    def misses(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return modelled(x) - log_rate
-
-    solved = least_squares(misses, start, bounds=(low, high), loss="soft_l1", f_scale=0.05)
-    residuals = log_rate - modelled(solved.x)
-    peak = math.exp(solved.x[0])
-    bandwidth = {name: math.exp(solved.x[1 + i]) for i, name in enumerate(names)}
-    fitted = np.exp(log_rate - residuals)
+    solved = least_squares(lambda x: modelled(x) - log_rate, start, bounds=(low, high), loss="soft_l1", f_scale=0.05)
+    log_fitted = modelled(solved.x)
+    residuals = log_rate - log_fitted
+    peak, *slopes = (math.exp(each) for each in solved.x[:-1])
+    bandwidth = dict(zip(names, slopes, strict=True))
     return RooflineFit(
         dtype=dtype,
         unit=sheet.unit,
@@ -238,7 +235,7 @@ def _fit(sheet: Sheet, shape: _Shape, curve: Mapping[tuple[str, float], float]) 
         ridge={name: peak / value for name, value in bandwidth.items()},
         points=tuple(
             RoofPoint(level=level, intensity=intensity, rate=rate, fitted=float(model))
-            for ((level, intensity), rate), model in zip(curve.items(), fitted, strict=True)
+            for ((level, intensity), rate), model in zip(curve.items(), np.exp(log_fitted), strict=True)
         ),
         sharpness=math.exp(solved.x[-1]),
         rms_log_residual=float(np.sqrt(np.mean(residuals**2))),
