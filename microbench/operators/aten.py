@@ -14,9 +14,9 @@ from microbench.records.dtypes import dtype as find_dtype
 
 # Names that only look at a tensor differently, or make one without writing it.
 _VIEWS = """view reshape _unsafe_view _reshape_alias t transpose permute expand slice select unsqueeze squeeze split
-split_with_sizes chunk unbind as_strided detach alias lift_fresh lift unfold narrow diagonal view_as_real view_as_complex empty
-empty_like new_empty empty_strided new_empty_strided empty_permuted flatten movedim swapaxes numpy_T sym_size sym_numel sym_stride
-prim_layout _local_scalar_dense item is_same_size device"""
+split_with_sizes chunk unbind as_strided detach alias lift_fresh lift unfold narrow diagonal view_as_real
+view_as_complex empty empty_like new_empty empty_strided new_empty_strided empty_permuted flatten movedim swapaxes
+numpy_T sym_size sym_numel sym_stride prim_layout _local_scalar_dense item is_same_size device"""
 VIEWS = frozenset(_VIEWS.split())
 
 

@@ -80,7 +80,7 @@ def _coordinates(s: Any, _: Any) -> list[Any]:
     coordinates=_coordinates,
 )
 def attention(s: Any) -> Tally:
-    """Scaled dot-product attention in one pass: the two products; scores are never stored and the softmax is not counted."""
+    """Scaled dot-product attention in one pass: the two products; no scores are stored, the softmax is not counted."""
     queries, keys_values = _tensors(s)
     return Tally(flop=4 * s.b * s.heads * _attended_pairs(s) * s.head_dim, read=queries + keys_values, written=queries)
 
@@ -98,14 +98,25 @@ def _seen_op(call: Call, q: Any, k: Any, direction: str) -> Op:
     return call.op("attention", direction, causal=bool(flags), **shape)
 
 
-@aten("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
-      "_scaled_dot_product_cudnn_attention", "_scaled_dot_product_attention_math", gives="attention")  # fmt: skip
+@aten(
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_attention_math",
+    gives="attention",
+)
 def _seen(call: Call) -> list[Op]:
     return [_seen_op(call, call.args[0], call.args[1], "forward")]
 
 
-@aten("_scaled_dot_product_flash_attention_for_cpu_backward", "_scaled_dot_product_flash_attention_backward",
-      "_scaled_dot_product_efficient_attention_backward", gives="attention", direction="backward")  # fmt: skip
+@aten(
+    "_scaled_dot_product_flash_attention_for_cpu_backward",
+    "_scaled_dot_product_flash_attention_backward",
+    "_scaled_dot_product_efficient_attention_backward",
+    gives="attention",
+    direction="backward",
+)
 def _seen_backward(call: Call) -> list[Op]:
     return [_seen_op(call, call.args[1], call.args[2], "backward")]
 

@@ -8,6 +8,7 @@ counted, never silently zero. The optimiser step is Adam's, one elementwise pass
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import importlib
 import logging
@@ -99,7 +100,7 @@ def load_model(spec: str) -> Callable[[], Any]:
     places, names = _literals(called) if bracket else ([], {})
     try:
         made = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's module may do anything at import
         raise UsageError(f"{spec[:80]} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
     if not callable(made):
         raise UsageError(f"{spec[:80]} is not callable; name a function or class that makes the model")
@@ -149,50 +150,69 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     CannotRun
         If torch is not installed.
     """
-    import copy
-
     from microbench.hardware.torch_import import import_torch
 
     import_torch()
     import torch
-    from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
-    listed = [inputs] if isinstance(inputs, str | torch.Tensor) else list(inputs)
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    recorder = _recorder(torch)
     try:
-        with fake, warnings.catch_warnings():
-            # Models warn of what is slow or doubtful when they run, and torch of looking at tensors without data:
-            # nothing runs here.
-            warnings.simplefilter("ignore")
-            if isinstance(model, torch.nn.Module):
-                with FakeCopyMode(fake):
-                    made = copy.deepcopy(model)
-            else:
-                made = model()
-            stored = getattr(torch, DTYPES[find_dtype(dtype).name].torch or "float32") if dtype else None
-            if stored is not None:
-                _turn(torch, made, stored)
-            arguments = [_argument(torch, fake, item, stored) for item in listed]
-            recorder = _recorder(torch)
-            _run(torch, made, arguments, (recorder, train))
+        made, arguments = _record(torch, (model, inputs, dtype), (recorder, train))
     except MicrobenchError:
         raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's model raises is one sentence
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
     return _graph(made, recorder, (name or type(made).__name__, arguments, train))
+
+
+def _record(torch: Any, given: tuple[Any, Any, str | None], how: tuple[Any, bool]) -> tuple[Any, list[Any]]:
+    """Run a model on fake tensors under the recorder; what ran, and its inputs."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    model, inputs, dtype = given
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, warnings.catch_warnings():
+        # Models warn of what is slow or doubtful when they run, and torch of looking at tensors without data: nothing
+        # runs here.
+        warnings.simplefilter("ignore")
+        stored = _stored(torch, dtype) if dtype else None
+        made = _fake_model(torch, fake, model, stored)
+        listed = [inputs] if isinstance(inputs, str | torch.Tensor) else inputs
+        arguments = [_argument(torch, fake, item, stored) for item in listed]
+        _run(torch, made, arguments, how)
+    return made, arguments
+
+
+def _stored(torch: Any, number_format: str) -> Any:
+    """Torch's dtype that stores a number format."""
+    return getattr(torch, DTYPES[find_dtype(number_format).name].torch or "float32")
+
+
+def _fake_model(torch: Any, fake: Any, model: Any, stored: Any) -> Any:
+    """A model on fake tensors: a copy, or what its maker makes, in the dtype ``stored`` where one is asked for."""
+    from torch._subclasses.fake_tensor import FakeCopyMode
+
+    if isinstance(model, torch.nn.Module):
+        with FakeCopyMode(fake):
+            made = copy.deepcopy(model)
+    else:
+        made = model()
+    if stored is not None:
+        _turn(torch, made, stored)
+    return made
 
 
 def _turn(torch: Any, made: Any, stored: Any) -> None:
     """Change the dtype of floating parameters and buffers in place; fake ones cannot be swapped by ``Module.to``."""
     for module in made.modules():
-        for name, tensor in module._parameters.items():
+        for name, tensor in module._parameters.items():  # noqa: SLF001 - the only way to replace one of any name
             if tensor is not None and tensor.is_floating_point():
-                module._parameters[name] = torch.nn.Parameter(
+                module._parameters[name] = torch.nn.Parameter(  # noqa: SLF001
                     tensor.detach().to(stored), requires_grad=tensor.requires_grad
                 )
-        for name, tensor in module._buffers.items():
+        for name, tensor in module._buffers.items():  # noqa: SLF001
             if tensor is not None and tensor.is_floating_point():
-                module._buffers[name] = tensor.to(stored)
+                module._buffers[name] = tensor.to(stored)  # noqa: SLF001
 
 
 def _reason(error: BaseException) -> str:
@@ -215,8 +235,7 @@ def _argument(torch: Any, fake: Any, item: Any, stored: Any) -> Any:
         made = item if hasattr(item, "fake_mode") else fake.from_tensor(item)
     else:
         sizes, number_format = parse_input(str(item))
-        kind = getattr(torch, DTYPES[number_format].torch or "float32")
-        made = torch.empty(sizes, dtype=kind)
+        made = torch.empty(sizes, dtype=_stored(torch, number_format))
     return made.to(stored) if stored is not None and made.is_floating_point() else made
 
 
@@ -272,7 +291,7 @@ class _Live:
 
     def saw(self, tensor: Any) -> None:
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage._cdata  # noqa: SLF001 - the only name a storage has
         if key not in self._sizes:
             self._sizes[key] = storage.nbytes()
             self.now += self._sizes[key]

@@ -1,4 +1,4 @@
-"""One operator with its shape: made by `op` or read by `parse`, checked, and its work counted by the rule of its row."""
+"""One operator with its shape: made by `op` or read by `parse`, checked, its work counted by the rule of its row."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from microbench.records.dtypes import dtype as find_dtype
 Launch = Literal["eager", "graph", "kernel"]
 Cache = Literal["hot", "cold"]
 Direction = Literal["forward", "backward"]
+# The first word of each is what is meant where nothing is said.
+_MODES = {"launch": ("eager", "graph", "kernel"), "cache": ("hot", "cold"), "direction": ("forward", "backward")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +87,7 @@ def op(name: str, /, dtype: str = "f32", **params: Any) -> Op:
         number_format = find_dtype(str(dtype)).name
     except ValueError as error:
         raise UsageError(str(error)) from None
-    modes = {
-        key: mode(key, params.pop(key, default))
-        for key, default in (("launch", "eager"), ("cache", "hot"), ("direction", "forward"))
-    }
+    modes = {key: mode(key, params.pop(key, words[0])) for key, words in _MODES.items()}
     label = str(params.pop("label", ""))
     shape = complete(row, params)
     for key, value in shape.items():
@@ -98,9 +97,6 @@ def op(name: str, /, dtype: str = "f32", **params: Any) -> Op:
     made = Op(name=row.name, dtype=number_format, params=dict(shape), label=label, **modes)
     work(made)
     return made
-
-
-_MODES = {"launch": ("eager", "graph", "kernel"), "cache": ("hot", "cold"), "direction": ("forward", "backward")}
 
 
 def mode(key: str, value: object) -> Any:

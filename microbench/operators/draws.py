@@ -33,7 +33,7 @@ Drawn = Callable[[Sizes], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """How to draw shapes for operators that are taken in turn; ``count`` is how many a calibration at full length has."""
+    """How to draw shapes for operators that take turns; ``count`` is how many a calibration of full length has."""
 
     name: str
     operators: tuple[str, ...]
@@ -45,7 +45,7 @@ DRAWS: dict[str, Draw] = {}
 
 
 def draw(*operators: str, count: int, name: str = "") -> Callable[[Drawn], Drawn]:
-    """Register the decorated function as what draws shapes for operators; ``name`` where that is not the first of them."""
+    """Register the decorated function as a draw for operators; its name is that of the first where none is given."""
 
     def register(shape: Drawn) -> Drawn:
         made = Draw(name=name or operators[0], operators=operators, count=count, shape=shape)

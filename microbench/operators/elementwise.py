@@ -1,4 +1,4 @@
-"""Operators on every element: arithmetic, activations, and `pointwise` for any other (fills, dropout, optimiser steps)."""
+"""Operators on every element: arithmetic, activations, and `pointwise` for any other (fills, dropout, optimisers)."""
 
 from __future__ import annotations
 
@@ -102,9 +102,11 @@ def pointwise(s: Any) -> Tally:
     return Tally(flop=s.flop, read=s.reads, written=s.writes)
 
 
-@aten("zeros", "zeros_like", "ones", "ones_like", "full", "full_like", "fill_", "zero_", "new_zeros", "new_ones", "new_full", "arange",
-      "fill", "scalar_tensor", "tril", "triu", "bernoulli_", "bernoulli", "rand", "randn", "rand_like", "normal_", "uniform_",
-      gives="pointwise")  # fmt: skip
+_FILLS = """zeros zeros_like ones ones_like full full_like fill_ zero_ new_zeros new_ones new_full arange fill
+scalar_tensor tril triu bernoulli_ bernoulli rand randn rand_like normal_ uniform_"""
+
+
+@aten(*_FILLS.split(), gives="pointwise")
 def _filled(call: Call) -> list[Op]:
     size = call.outputs[0].numel()
     return [call.op("pointwise", size=size, reads=0, writes=size, flop=0)]

@@ -1,4 +1,4 @@
-"""What the time of an operator depends on, as columns: work, the matrix product inside it, and coordinates for local correction."""
+"""What the time of an operator depends on, as columns: work, the product inside, coordinates for local correction."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Features:
 
 
 def describe(batch: Batch, footprint: float = 0.0) -> Features:
-    """Columns of the rows of a batch; ``footprint`` is what a whole model reads between two uses of one weight, in bytes."""
+    """Columns of the rows of a batch; ``footprint`` is the bytes that a model reads between two uses of one weight."""
     size = len(batch)
     counts = batch.counts()
     shape = Shape({key: column.astype(np.float64) for key, column in batch.shape.items()})
@@ -129,7 +129,7 @@ def _winograd(batch: Batch, shape: Any) -> Floats:
 
 
 def _codes(batch: Batch, product: Floats) -> npt.NDArray[np.object_]:
-    """The operator, the pass, and which of a library's separate kernels serves it: the names that factors and costs belong to."""
+    """The operator, the pass, and which of a library's separate kernels serves it: what factors and costs belong to."""
     code = np.full(len(batch), batch.row.name, dtype=object)
     if batch.row.variants is not None:
         for variant, which in batch.row.variants(Shape(batch.shape), product):

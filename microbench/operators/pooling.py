@@ -76,8 +76,16 @@ _add("avg_pool2d", _avg_backward)
 
 
 def _seen_shape(x: Any, window: Sequence[int], stride: Sequence[int], pad: Sequence[int]) -> dict[str, int]:
-    return {"n": prod(x.shape[:-3]), "c": x.shape[-3], "h": x.shape[-2], "w": x.shape[-1], "kh": window[0], "kw": window[-1],
-            "stride": max(stride or window), "pad": max(pad) if pad else 0}  # fmt: skip
+    return {
+        "n": prod(x.shape[:-3]),
+        "c": x.shape[-3],
+        "h": x.shape[-2],
+        "w": x.shape[-1],
+        "kh": window[0],
+        "kw": window[-1],
+        "stride": max(stride or window),
+        "pad": max(pad) if pad else 0,
+    }
 
 
 @aten("max_pool2d_with_indices", "max_pool2d", gives="max_pool2d")

@@ -59,8 +59,11 @@ _add("mean", _mean_backward, {})
 draw("sum", "mean", name="reduction", count=64)(rows)
 
 
-@aten("sum", "mean", "amax", "amin", "max", "min", "argmax", "argmin", "var", "std", "var_mean", "prod", "any", "all", "logsumexp", "norm",
-      "linalg_vector_norm", "_adaptive_avg_pool2d", "cumsum", "nll_loss_forward", "mse_loss", gives="mean")  # fmt: skip
+_REDUCTIONS = """sum mean amax amin max min argmax argmin var std var_mean prod any all logsumexp norm
+linalg_vector_norm _adaptive_avg_pool2d cumsum nll_loss_forward mse_loss"""
+
+
+@aten(*_REDUCTIONS.split(), gives="mean")
 def _seen(call: Call) -> list[Op]:
     read, written = call.inputs[0].numel(), max(1, call.outputs[0].numel())
     return [call.op("mean", rows=written, cols=max(1, read // written))]

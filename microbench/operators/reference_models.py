@@ -1,4 +1,4 @@
-"""Small real models that `validate` measures: fully connected, convolutional, depthwise, attention with and without a cache, recurrent."""
+"""Small real models that `validate` measures: fully connected, convolutional, attention with a cache or not, LSTM."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _FLAGS = frozenset({"causal", "bias", "train"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """What a rule counts: FLOP, elements read and written, parameters, and bytes of indices (which have their own dtype)."""
+    """What a rule counts: FLOP, elements read and written, parameters, and bytes of indices (of their own dtype)."""
 
     flop: Any = 0
     read: Any = 0
@@ -83,7 +83,7 @@ class Operator:
     call
         PyTorch's call: its inputs and a function of them. Torch is handed in, so that no file here imports it.
     widths
-        Keys that are a width of a model or proportional to one; of a product the width of its input, then of its output.
+        Keys that are a width of a model or proportional to one; of a product that of its input, then of its output.
     takes_index
         Whether the input is an index or a state, so that it fixes no input width of what follows.
     gemm

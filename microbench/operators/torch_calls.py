@@ -1,4 +1,4 @@
-"""PyTorch's operators, ready to be timed: what a model's author calls, with its allocation of the result and nothing else.
+"""PyTorch's operators, ready to be timed: what a model's author calls, with its allocation of the result, no more.
 
 A call makes a new output each time, because that is what eager code does. Inputs are random and stay where they are
 (hot), or one of several copies is taken in turn so that none is in a cache (cold). A backward pass is one call of

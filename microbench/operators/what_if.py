@@ -1,4 +1,4 @@
-"""What if the model were narrower, or its convolutions grouped: a captured model with the shapes of its operators changed.
+"""What if a model were narrower, or its convolutions grouped: a captured model with its operators' shapes changed.
 
 ``scale_channels`` multiplies every inner width (channels, features, head size); the model's input and the outputs of
 its last product stay as they are. ``group`` splits dense convolutions. Neither asks whether the changed model still
@@ -40,11 +40,8 @@ def scale_channels(graph: Graph, factor: float) -> Graph:
     """
     if not 1 / 64 <= factor <= 64:
         raise UsageError(f"widths cannot be multiplied by {factor}; give a factor from 0.015625 to 64, for example 0.5")
-    products = [
-        place
-        for place, step in enumerate(graph.steps)
-        if step.phase == "forward" and step.op.row.family in _PRODUCT_FAMILIES
-    ]
+    forward = [place for place, step in enumerate(graph.steps) if step.phase == "forward"]
+    products = [place for place in forward if graph.steps[place].op.row.family in _PRODUCT_FAMILIES]
     if not products:
         raise UsageError(f"{graph.name} has no convolution and no linear layer; there are no channels to scale")
     first, last = products[0], products[-1]
@@ -58,9 +55,9 @@ def scale_channels(graph: Graph, factor: float) -> Graph:
     stored = {_weights(graph.steps[place].op.params): _weights(changed[place]) for place in products}
     outputs = _outputs(graph.steps[last].op)
     for place, step in enumerate(graph.steps):
-        if place in changed or (step.phase == "forward" and not (-1 if fed else first) < place < last):
-            continue
-        if step.phase != "forward" and (step.op.params.get("size") or step.op.params.get("rows")) in outputs:
+        outside = step.phase == "forward" and not (-1 if fed else first) < place < last
+        of_output = (step.op.params.get("size") or step.op.params.get("rows")) in outputs
+        if place in changed or outside or (step.phase != "forward" and of_output):
             continue
         changed[place] = _step(step, factor, (like, turned, stored))
     return _changed(graph, changed, factor)
@@ -125,10 +122,8 @@ def _product(made: Op, factor: float, fixed: tuple[bool, bool]) -> Shape:
     """Widths of a product in the forward pass; ``fixed`` are its input and its output."""
     into, out = made.row.widths or ()
     shape = _times(made.params, factor, tuple(key for key, stays in ((into, fixed[0]), (out, fixed[1])) if not stays))
-    groups = made.params.get("groups", 1)
-    if groups > 1:
-        if groups == made.params["c_in"]:
-            shape["groups"] = shape["c_in"]
+    if made.params.get("groups", 1) > 1 and made.params["groups"] == made.params["c_in"]:
+        shape["groups"] = shape["c_in"]
     return _whole_groups(shape, made.row.widths or ())
 
 
@@ -140,7 +135,7 @@ def _outputs(made: Op) -> tuple[int, ...]:
 
 
 def _gradients(products: list[tuple[Op, Shape]]) -> dict[tuple[int, int, int], Shape]:
-    """The two products of a linear layer's backward pass: that of its input, m x k from n, and that of its weights, n x k from m."""
+    """The products of a linear layer's backward pass: for its input m x k from n, for its weights n x k from m."""
     found: dict[tuple[int, int, int], Shape] = {}
     for made, shape in products:
         if made.row.family == "convolution":

@@ -1,4 +1,4 @@
-"""The designed sweep that calibrates operators: small to large in FLOP and in bytes, round sizes and odd ones, per family.
+"""The sweep that calibrates operators: small to large in FLOP and in bytes, round sizes and odd ones, per family.
 
 The files of `operators` say how to draw the shapes of theirs; here they are drawn with a seed and kept where their work
 fits the limits, so that `validate` can draw fresh ones from the same population: an interval promises something about

@@ -7,7 +7,9 @@ import pytest
 
 from microbench.errors import UsageError
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from microbench.operators.capture import capture, load_model, parse_input
 

@@ -1,4 +1,4 @@
-"""FLOP of every rule, held against torch's own counter for products and against counted textbook formulas for all else."""
+"""FLOP of every rule, held against torch's own counter for products and counted textbook formulas for all else."""
 
 from __future__ import annotations
 

@@ -80,17 +80,9 @@ def test_a_wrong_expression_gives_one_sentence(expression: str, says: str) -> No
     assert "\n" not in str(refusal.value)
 
 
-def _smallest(name: str) -> dict[str, int]:
-    return {"matmul": {}}.get(name, {}) | {
-        key: 4
-        for key in OPERATORS[name].keys
-        if key not in ("pad", "causal", "bias", "train", "dilation", "stride", "groups")
-    }
-
-
 @pytest.mark.parametrize("name", sorted(OPERATORS))
 def test_columns_and_single_operators_count_alike(name: str) -> None:
-    one = op(name, **_smallest(name))
+    one = op(name, **OPERATORS[name].example)
     for direction in ("forward", "backward") if OPERATORS[name].backward else ("forward",):
         made = op(name, direction=direction, dtype="bf16", **one.params)
         counts = table_of([made, made]).batches[0].counts()
@@ -102,35 +94,6 @@ def test_columns_and_single_operators_count_alike(name: str) -> None:
             work.parameters,
         ]
         assert direction == "backward" or work.bytes > 0
-
-
-def test_flop_equal_those_of_the_flop_counter_of_torch() -> None:
-    torch = pytest.importorskip("torch")
-    from torch.utils.flop_counter import FlopCounterMode
-
-    x = torch.randn(2, 4, 9, 9, requires_grad=True)
-    conv = torch.nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2, bias=False)
-    turned = torch.nn.ConvTranspose2d(4, 8, 3, stride=2, groups=2, bias=False)
-    dense = torch.nn.Conv2d(4, 8, 3, padding=1, bias=False)
-    linear = torch.nn.Linear(7, 5, bias=False)
-    y = torch.randn(3, 7, requires_grad=True)
-    a, b = torch.randn(6, 3, 7, requires_grad=True), torch.randn(6, 7, 5, requires_grad=True)
-    cases = [
-        (lambda: conv(x), op("conv2d", n=2, c_in=4, c_out=8, h=9, kh=3, stride=2, pad=1, groups=2)),
-        (lambda: dense(x), op("conv2d", n=2, c_in=4, c_out=8, h=9, kh=3, pad=1)),
-        (lambda: turned(x), op("conv_transpose2d", n=2, c_in=4, c_out=8, h=9, kh=3, stride=2, groups=2)),
-        (lambda: linear(y), op("linear", m=3, n=5, k=7, bias=0)),
-        (lambda: torch.bmm(a, b), op("bmm", b=6, m=3, n=5, k=7)),
-    ]
-    for run, made in cases:
-        with FlopCounterMode(display=False) as counter:
-            out = run()
-        assert counter.get_total_flops() == made.work.flop, made
-        if made.params.get("groups", 1) > 1:
-            continue  # torch counts the weight's gradient of a grouped convolution as if it were dense
-        with FlopCounterMode(display=False) as counter:
-            out.sum().backward()
-        assert counter.get_total_flops() == op(made.name, direction="backward", **made.params).work.flop, made
 
 
 def test_a_table_keeps_right_rows_and_names_the_wrong_ones() -> None:

@@ -8,7 +8,9 @@ import pytest
 from microbench.errors import UsageError
 from microbench.operators import OPERATORS, op
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from microbench.operators.torch_calls import _cold_bytes, call_of
 

@@ -17,8 +17,9 @@ from microbench.operators import OPERATORS, Op, op
 from microbench.operators.aten import VIEWS
 from microbench.operators.registry import Shape
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
