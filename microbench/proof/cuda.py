@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from microbench.kernels.cuda import cubin as elf
 from microbench.kernels.cuda.rows import CudaRow, parameter_offsets
-from microbench.proof import cubin as elf
 from microbench.proof import sass
 from microbench.proof.architecture import ARCHITECTURES, PARTITIONS, cycles, resident_blocks
 

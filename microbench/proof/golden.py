@@ -18,8 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from microbench.errors import CannotRun
+from microbench.kernels.cuda import cubin as elf
 from microbench.kernels.cuda.rows import FAMILIES, CudaRow, rows_for
-from microbench.proof import cubin as elf
 from microbench.proof import cuda, sass
 from microbench.proof.architecture import nearest
 from microbench.records import Proof

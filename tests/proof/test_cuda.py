@@ -190,9 +190,10 @@ def test_the_golden_table_has_every_kernel_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_source_includes_nothing_and_names_its_targets(family: str) -> None:
-    text = toolchain.source(family)
-    assert "#include" not in text
+def test_a_source_includes_the_prelude_and_nothing_else_and_names_its_targets(family: str) -> None:
+    text = (toolchain.KERNELS / f"{family}.cu").read_text()
+    assert re.findall(r"#\s*include.*", text) == ['#include "prelude.cuh"']
+    assert "#include" not in toolchain.source(family)
     named = re.search(r"^// targets: (.*)$", text, re.MULTILINE)
     assert named is not None
     assert tuple(named[1].split()) == FAMILIES[family]
