@@ -2,8 +2,7 @@
 
 ``proof/sass.csv`` and ``proof/cubins.csv`` change only in a reviewed commit; ``python -m microbench.proof.golden
 FOLDER`` writes them from a folder of ``<family>.<target>.cubin``, and without a folder prints the table. At run time a
-cubin
-whose hash is listed is proven without a disassembler.
+cubin whose hash is listed is proven without a disassembler.
 """
 
 from __future__ import annotations
@@ -145,9 +144,10 @@ def examine_folder(folder: Path) -> list[tuple[CudaRow, cuda.Examined | None]]:
 
 def main(folder: Path) -> int:
     """Write both tables from the cubins of a folder; refuses to while any of them differs from its row."""
-    data = Path(__file__).parents[1] / "data"  # of the checkout, also where the package is installed in two places
+    data = Path(__file__).parent  # of the checkout, also where the package is installed in two places
     seen = examine_folder(folder)
     says = [sentence for row, found in seen for sentence in cuda.complaints(row, found)]
+    says += [sentence for row, found in seen if found for sentence in cuda.limited_as_claimed(row, found)]
     for sentence in says:
         sys.stderr.write(sentence + "\n")
     if says:

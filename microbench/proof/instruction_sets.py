@@ -1,4 +1,4 @@
-"""What a disassembled CPU instruction does: the loads and stores of its operands, and whether it is a sheet's multiply-add.
+"""What a disassembled CPU instruction does: its loads and stores, and whether it is a sheet's multiply-add.
 
 Operands are as binutils prints them: AT&T syntax for x86-64, where the destination comes last.
 """

@@ -1,14 +1,14 @@
-"""Whether a compiled CPU loop is the loop that its sheet describes: multiply-adds, loads and stores per iteration, counted in the binary.
+"""Whether a compiled CPU loop is the loop that its sheet describes.
 
-binutils disassembles the extension once. In the function of ``Sheet.symbol`` the main loop is found from control flow
-alone: a backward jump closes a loop, and of the loops that hold no other the one with the most counted instructions is
-the one that is timed. A prefetch moves no operand, and an address computation touches no memory; a memory operand of a
-multiply-add is a load as well.
+Multiply-adds, loads and stores per iteration are counted in the binary, which binutils disassembles once. In the
+function of ``Sheet.symbol`` the main loop is found from control flow alone: a backward jump closes a loop, and of the
+loops that hold no other the one with the most counted instructions is the one that is timed. A prefetch moves no
+operand, and an address computation touches no memory; a memory operand of a multiply-add is a load as well.
 
 Why a program's text and not a library: capstone knows none of the newer instructions. Its versions 5.0.9 and 6.0.0a11
-decode neither AMX tiles (``tdpbf16ps``, ``tileloadd``) nor AVX512-FP16 (``vfmadd231ph``), nor ``vdpbf16ps``, nor the VEX
-form of ``vpdpbusd``, and then read on inside the instruction; of aarch64 they know all that the kernels use. binutils
-2.40 knows every one. Ask capstone again when it has AMX: then "unproven: no objdump" can go.
+decode neither AMX tiles (``tdpbf16ps``, ``tileloadd``) nor AVX512-FP16 (``vfmadd231ph``), nor ``vdpbf16ps``, nor the
+VEX form of ``vpdpbusd``, and read on inside the instruction; of aarch64 they know all that the kernels use. binutils
+2.40 knows every one. When capstone has AMX, "unproven: no objdump" can go.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _complaint(
 
 
 def _family(symbol: str) -> str:
-    """Reduce a symbol to what it shares with the variants of its loop that a case may choose: streams side by side, prefetches."""
+    """Reduce a symbol to what its loop's variants share: a case may choose streams side by side, and prefetches."""
     return re.sub(r"Lj\d+E(Lb[01]E)Lb[01]E", r"Lj*E\1Lb*E", symbol)
 
 
@@ -209,7 +209,7 @@ def _reads(tool: str, machine: str) -> bool:
 
 
 def _asked(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run binutils apart from the terminal: in one narrower than 21 columns ``objdump -i`` never ends, and its Ctrl-C is for us.
+    """Run binutils apart from the terminal: its Ctrl-C is for us, and below 21 columns ``objdump -i`` never ends.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def _asked(*command: str) -> subprocess.CompletedProcess[str]:
     """
     plain = {**os.environ, "LC_ALL": "C", "COLUMNS": "80"}
     try:
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 - binutils on our own file
             command,
             capture_output=True,
             text=True,

@@ -45,7 +45,7 @@ def kept() -> Path:
 def compiled(
     source: str, target: str, form: str = "cubin", flags: tuple[str, ...] = FLAGS, *, advice: bool = True
 ) -> Path:
-    """The cubin (or PTX) of a source text for a target; fails with what the compiler said, its advice included if that counts."""
+    """The cubin (or PTX) of a source text for a target; fails with what the compiler said."""
     key = hashlib.sha256("\0".join((source, target, form, *flags, nvcc() or "", str(advice))).encode()).hexdigest()[:20]
     out = kept() / f"{key}.{form}"
     if not out.exists():

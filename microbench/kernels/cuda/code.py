@@ -42,7 +42,7 @@ def installed() -> Path:
 
 
 def row_target(device: Device) -> str | None:
-    """Return the target whose rows describe a device: one that it runs, or for a chip unknown here the newest generic one.
+    """Return the target whose rows describe a device: one that it runs; for an unknown chip the newest generic one.
 
     A generic target is one without features of a chip or family; an unknown newer chip has at least those.
     """

@@ -18,7 +18,7 @@ _PARAMETER, _REGISTERS, _FRAME = 0x17, 0x2F, 0x11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """One kernel's (offset, size) of each parameter in order, registers a thread, stack bytes and static shared bytes."""
+    """One kernel: (offset, size) of each parameter in order, registers a thread, stack bytes, static shared bytes."""
 
     parameters: tuple[tuple[int, int], ...]
     registers: int

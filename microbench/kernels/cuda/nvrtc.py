@@ -1,4 +1,7 @@
-"""Machine code compiled on the user's machine by NVRTC, where no shipped cubin fits: found by name, loaded by ctypes, kept per user."""
+"""Machine code compiled on the user's machine by NVRTC, where no shipped cubin fits.
+
+The library is found by its name and loaded by ctypes; what it compiled is kept per user.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +140,7 @@ class Compiler:
 
 
 def whole_text(source: Path) -> str:
-    """Return a source's text with each file that it includes in place of the line that names it: NVRTC has no folder to look in."""
+    """Return a source's text with each included file in place of its line: NVRTC has no folder to look in."""
     text = source.read_text(encoding="utf-8")
     return _INCLUDE.sub(lambda named: (source.parent / named[1]).read_text(encoding="utf-8"), text)
 
@@ -148,7 +151,7 @@ def cache_folder() -> Path:
 
 
 def compiled(compiler: Compiler, source: Path, target: str) -> bytes:
-    """Return the code of a source file for a target, from the cache where this very text was compiled by this very version before.
+    """Return the code of a source file for a target, from the cache where this version compiled this text before.
 
     A cache that cannot be written is no error.
     """

@@ -1,4 +1,4 @@
-"""Compiling on the user's machine: which NVRTC is taken, what is kept, and that its machine code passes the same proof."""
+"""Compiling on the user's machine: which NVRTC is taken, what is kept, and that its code passes the same proof."""
 
 from __future__ import annotations
 
