@@ -45,10 +45,11 @@ else()
 endif()
 
 file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu")
-install(FILES ${sources} DESTINATION microbench/cuda/src)
+set(prelude "${CMAKE_CURRENT_SOURCE_DIR}/kernels/prelude.cuh")
+install(FILES ${sources} ${prelude} DESTINATION microbench/cuda/src)
 if(sources AND NOT MICROBENCH_WHY_NO_CUBINS)
-  set(rows "${PROJECT_SOURCE_DIR}/microbench/kernels/cuda/rows.py")
-  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${rows}")
+  file(GLOB rows CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/microbench/kernels/cuda/row*.py")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${rows})
   execute_process(
     COMMAND "${Python_EXECUTABLE}" -B -c "from microbench.kernels.cuda.rows import FAMILIES as f; print(';'.join(f'{n}.{t}' for n in f for t in f[n]))"
     WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}" OUTPUT_VARIABLE wanted OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
@@ -61,7 +62,7 @@ if(sources AND NOT MICROBENCH_WHY_NO_CUBINS)
       OUTPUT "${cubin}"
       COMMAND "${MICROBENCH_NVCC}" -cubin "-arch=${CMAKE_MATCH_2}" -O3 -std=c++17 -Werror all-warnings
         -Xptxas -warn-spills,-warn-lmem-usage,-Werror -o "${cubin}" "${source}"
-      DEPENDS "${source}"
+      DEPENDS "${source}" "${prelude}"
       COMMENT "${CMAKE_MATCH_1} for ${CMAKE_MATCH_2}"
       VERBATIM)
     list(APPEND cubins "${cubin}")

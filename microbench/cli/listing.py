@@ -43,7 +43,7 @@ def kernels(spec: str, arch: str | None) -> list[Row]:
 
 
 def title(what: str, rows: Sequence[Row]) -> str:
-    """The heading of a listing: for kernels how many can run, and what unverified means; for no results how to get one."""
+    """Head a listing: kernels with how many can run and what unverified means, no results with how to get one."""
     if what == "results" and not rows:
         return "no results here; measure with 'microbench run', or name their folder with --out"
     if what != "kernels":

@@ -22,9 +22,15 @@ CPU_INSTEAD = "or measure the processor with 'microbench run --device cpu'"
 # Codes of cuInit that have a known cure.
 _NO_DEVICE, _STUB, _NOT_READY, _MISMATCH = 100, 34, 802, 803
 _CURES = {
-    _STUB: "the library path leads to the toolkit's stub instead of the driver's own libcuda.so.1; take lib64/stubs out of LD_LIBRARY_PATH",
+    _STUB: (
+        "the library path leads to the toolkit's stub instead of the driver's own libcuda.so.1; take lib64/stubs out "
+        "of LD_LIBRARY_PATH"
+    ),
     _NOT_READY: "the system is not ready; on NVSwitch machines start the fabric manager, then try again",
-    _MISMATCH: "the driver's libraries and its kernel module differ in version; reboot, or start the container on a matching host",
+    _MISMATCH: (
+        "the driver's libraries and its kernel module differ in version; reboot, or start the container on a matching "
+        "host"
+    ),
 }
 
 # CUdevice_attribute by the name used here.
@@ -265,7 +271,7 @@ def describe(index: int, found: dict[str, Any], sensors: dict[str, Value | None]
 
 
 def _bus_rate(found: dict[str, Any], sensors: dict[str, Value | None]) -> float | None:
-    """Byte/s of the memory bus; ``None`` where width or clock is unknown, and for a slice, whose share of the bus nobody tells."""
+    """Byte/s of the memory bus; ``None`` where width or clock is unknown, and for a MIG slice of unknown share."""
     clock = found["memory_clock_khz"] * 1e3 if found["memory_clock_khz"] else sensors.get("max_memory_clock_hz")
     if not found["bus_bits"] or not clock or sensors.get("mig_instance"):
         return None

@@ -1,4 +1,7 @@
-"""What NVML says about a GPU: power, temperature, clocks, throttling. Absent sensors are ``None``, an absent NVML is no error."""
+"""What NVML says about a GPU: power, temperature, clocks, throttling.
+
+Absent sensors are ``None``, an absent NVML is no error.
+"""
 
 from __future__ import annotations
 

@@ -61,22 +61,23 @@ def _plain(f64: int, f32: int, half2: int, bfloat2: int, i32: int = 64) -> dict[
 
 def _tensor(f16: int, f64: int, fp8: int = 0, fp4: int = 0, i8: int = 0) -> dict[str, int]:
     return {
-        "hmma.f16.f16": f16, "hmma.f16.f32": f16, "hmma.bf16.f32": f16, "hmma.tf32.f32": f16 // 2, "imma": i8 or 2 * f16, "dmma": f64,
-        "qmma": fp8, "omma": fp4,
+        "hmma.f16.f16": f16, "hmma.f16.f32": f16, "hmma.bf16.f32": f16, "hmma.tf32.f32": f16 // 2,
+        "imma": i8 or 2 * f16, "dmma": f64, "qmma": fp8, "omma": fp4,
     }  # fmt: skip
 
 
 ARCHITECTURES: dict[str, Architecture] = {
     row.target: row
     for row in (
-        Architecture(target="sm_75", flop_per_clock=_plain(2, 64, 128, 0) | _tensor(1024, 0), latency=_LATENCY | {"dfma": 48},
-                     l1_bytes=64, dram_bytes=10, threads=1024, blocks=16, shared_capacity=64 << 10),
+        Architecture(target="sm_75", flop_per_clock=_plain(2, 64, 128, 0) | _tensor(1024, 0),
+                     latency=_LATENCY | {"dfma": 48}, l1_bytes=64, dram_bytes=10, threads=1024, blocks=16,
+                     shared_capacity=64 << 10),
         Architecture(target="sm_80", flop_per_clock=_plain(32, 64, 256, 128) | _tensor(2048, 128), latency=_LATENCY,
                      dram_bytes=14, shared_capacity=164 << 10),
         Architecture(target="sm_86", flop_per_clock=_plain(2, 128, 128, 128) | _tensor(1024, 4), latency=_SLOW_F64,
                      dram_bytes=8, threads=1536, blocks=16, shared_capacity=100 << 10),
-        Architecture(target="sm_89", flop_per_clock=_plain(2, 128, 128, 128) | _tensor(1024, 4, 2048), latency=_SLOW_F64,
-                     dram_bytes=6, threads=1536, blocks=24, shared_capacity=100 << 10),
+        Architecture(target="sm_89", flop_per_clock=_plain(2, 128, 128, 128) | _tensor(1024, 4, 2048),
+                     latency=_SLOW_F64, dram_bytes=6, threads=1536, blocks=24, shared_capacity=100 << 10),
         Architecture(target="sm_90a", flop_per_clock=_plain(64, 128, 256, 256) | _tensor(4096, 256)
                      | {"hgmma": 4096, "hgmma.tf32": 2048, "qgmma": 8192, "igmma": 8192}, latency=_LATENCY,
                      dram_bytes=22, shared_capacity=228 << 10),
@@ -96,7 +97,7 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def nearest(target: str) -> str:
-    """The tabulated target whose SM a chip's is taken for: the newest of the same major version that is no newer, else the newest below.
+    """The tabulated target whose SM stands for a chip's: of the same major version if there is one, and no newer.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def cycles(target: str, instruction_class: str, flop: int) -> float:
 
 
 def resident_blocks(target: str, threads: int, registers: int, shared_bytes: int) -> int:
-    """How many blocks fit an SM: the least of the limits on threads, registers (8 a thread at a time), shared memory and blocks."""
+    """How many blocks fit an SM by threads, registers (8 a thread at a time), shared memory and blocks."""
     arch = ARCHITECTURES[target]
     by_registers = arch.registers // (-(-registers // 8) * 8 * threads)
     by_shared = arch.shared_capacity // (shared_bytes + 1024) if shared_bytes else arch.blocks

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from microbench.kernels.cuda import cubin as elf
 from microbench.kernels.cuda.rows import CudaRow, parameter_offsets
-from microbench.proof import cubin as elf
 from microbench.proof import sass
 from microbench.proof.architecture import ARCHITECTURES, PARTITIONS, cycles, resident_blocks
 
@@ -105,7 +105,7 @@ class Examined:
 
 
 def flop_of(opcode: str) -> int:
-    """FLOP (or OP) that one warp instruction does, from its mnemonic alone; a warpgroup instruction counts for all four warps.
+    """FLOP (or OP) of one warp instruction, from its mnemonic alone; a warpgroup's counts for all four warps.
 
     Examples
     --------
@@ -256,7 +256,7 @@ def math_cycles(row: CudaRow, target: str) -> float:
 
 
 def bounds(row: CudaRow, found: Examined, blocks: int | None = None) -> dict[str, float]:
-    """Lower bounds on the cycles that one SM needs for one iteration of all its resident blocks, by what would limit it.
+    """Lower bounds on the cycles that one SM needs for one iteration of all its resident blocks, by limiter.
 
     ``compute`` is the larger of issue slots and math pipe, ``shared`` the bytes through the shared-memory or L1 port,
     ``memory`` the bytes at the fastest rate of L2, ``latency`` one warp's dependent steps. The largest is the limiter.
@@ -287,22 +287,8 @@ def bounds(row: CudaRow, found: Examined, blocks: int | None = None) -> dict[str
     }
 
 
-def bytes_in_flight(row: CudaRow, found: Examined, blocks: int | None = None) -> int:
-    """Bytes that one SM has asked for at once: the loads of one trip (bulk: of the whole ring) of all blocks that fit."""
-    fit = resident_blocks(
-        found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes
-    )
-    each = row.shared_bytes if row.space == "bulk" else (found.loads or found.stores) * row.access_bytes * row.threads
-    return min(blocks or fit, fit) * each
-
-
-def needed_in_flight(target: str) -> float:
-    """Little's law: bytes a SM must have asked for to keep its share of DRAM busy, from the table's bandwidth and latency."""
-    return ARCHITECTURES[target].dram_bytes * ARCHITECTURES[target].dram_latency
-
-
 def operand_form(row: CudaRow) -> str:
-    """Which operands a tensor row fetches from shared memory: a key of `NARROW` where both come from there, empty where A does not."""
+    """A key of `NARROW` where a tensor row fetches both operands from shared memory, else empty."""
     shape = re.match(r"m(\d+)n(\d+)k", row.variant)
     if not row.operand_bytes or shape is None:
         return ""
@@ -311,7 +297,7 @@ def operand_form(row: CudaRow) -> str:
 
 
 def limited_as_claimed(row: CudaRow, found: Examined) -> list[str]:
-    """Whether the claimed limiter is the tightest bound, for compute loops by `MARGIN` or what `NARROW` says; a sentence where not."""
+    """A sentence for each bound too close to the claimed limiter: compute loops keep `MARGIN` or `NARROW`."""
     if row.limiter in ("none", "mixed"):
         return []
     cost = bounds(row, found)
@@ -322,8 +308,7 @@ def limited_as_claimed(row: CudaRow, found: Examined) -> list[str]:
     return [
         (
             f"{row.symbol} on {found.target}: {row.limiter} takes {cost[row.limiter]:.0f} cycles, {name} {value:.0f}: "
-            "not "
-            "the limiter"
+            "not the limiter"
         )
         for name, value in others.items()
         if cost[row.limiter] < margins[name] * value

@@ -1,9 +1,14 @@
-"""Whether a compiled CPU loop is the loop that its sheet describes: multiply-adds, loads and stores per iteration, counted in the binary.
+"""Whether a compiled CPU loop is the loop that its sheet describes.
 
-binutils disassembles the extension once. In the function of ``Sheet.symbol`` the main loop is found from control flow
-alone: a backward jump closes a loop, and of the loops that hold no other the one with the most counted instructions is
-the one that is timed. A prefetch moves no operand, and an address computation touches no memory; a memory operand of a
-multiply-add is a load as well.
+Multiply-adds, loads and stores per iteration are counted in the binary, which binutils disassembles once. In the
+function of ``Sheet.symbol`` the main loop is found from control flow alone: a backward jump closes a loop, and of the
+loops that hold no other the one with the most counted instructions is the one that is timed. A prefetch moves no
+operand, and an address computation touches no memory; a memory operand of a multiply-add is a load as well.
+
+Why a program's text and not a library: capstone knows none of the newer instructions. Its versions 5.0.9 and 6.0.0a11
+decode neither AMX tiles (``tdpbf16ps``, ``tileloadd``) nor AVX512-FP16 (``vfmadd231ph``), nor ``vdpbf16ps``, nor the
+VEX form of ``vpdpbusd``, and read on inside the instruction; of aarch64 they know all that the kernels use. binutils
+2.40 knows every one. When capstone has AMX, "unproven: no objdump" can go.
 """
 
 from __future__ import annotations
@@ -15,11 +20,10 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from microbench.proof.instruction_sets import ISAS, Instruction
 from microbench.records import Proof, Sheet
-from microbench.records.dtypes import DTYPES
 
 _HEADER = re.compile(r"[0-9a-f]+ <(?P<name>[^>]+)>:")
 _LINE = re.compile(
@@ -31,27 +35,7 @@ _ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
 _TIMEOUT_S = 120
 # A spilled counter in a loop of hundreds of loads costs nothing that a measurement could show; more would.
 _SPILLS = 0.02
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruction:
-    """One disassembled instruction; ``target`` is where a direct jump goes."""
-
-    address: int
-    code: str
-    mnemonic: str
-    operands: tuple[str, ...] = ()
-    target: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """Loads and stores of one instruction, and the bytes of each."""
-
-    loads: int = 0
-    stores: int = 0
-    size: int = 0
-    on_stack: bool = False
+_SPILLED = "; accumulators spilled to the stack: pass a pack, not an array"
 
 
 def read(listing: str, wanted: Callable[[str], bool] = bool) -> dict[str, list[Instruction]]:
@@ -105,150 +89,13 @@ def innermost_loops(instructions: Sequence[Instruction]) -> list[list[Instructio
     return [[each for each in instructions if low <= each.address <= high] for low, high in sorted(inner)]
 
 
-# --- x86-64
-# ----------------------------------------------------------------------------------------------------------------------
-
-_X86_VECTOR = {"zmm": 64, "ymm": 32, "xmm": 16}
-_X86_NO_MEMORY = ("lea", "nop", "prefetch", "clflush", "j", "call", "endbr", "ldtilecfg", "sttilecfg")
-_X86_READS_ONLY = ("cmp", "test", "vptest", "vucomi", "bt", "vcomi")
-
-
-def _x86_size(each: Instruction) -> int:
-    """Bytes that a memory operand moves, from the mnemonic or the widest register beside it."""
-    if each.mnemonic.startswith("tile"):
-        return 1024
-    scalar = re.fullmatch(
-        r"v?(?:mov|add|mul|sub|fn?m\w+|div)(?:.*)(?P<kind>s[sdh]|[lh]p[sd])|v?mov(?P<word>[dq])", each.mnemonic
-    )
-    if scalar:
-        return {"ss": 4, "sd": 8, "sh": 2, "d": 4, "q": 8}.get(scalar["kind"] or scalar["word"], 8)
-    text = " ".join(part for part in each.operands if "(" not in part)
-    for register, size in _X86_VECTOR.items():
-        if f"%{register}" in text:
-            return size
-    if re.search(r"%(r[a-ds]?[a-z0-9]*[a-z0-9])\b", text) and not re.search(r"%r\d+[dwb]\b", text):
-        return 8
-    return {"b": 1, "w": 2, "l": 4, "q": 8}.get(each.mnemonic[-1], 4)
-
-
-def x86_access(each: Instruction) -> Access:
-    """Loads and stores of an x86-64 instruction (AT&T syntax: the destination comes last)."""
-    memory = [
-        index
-        for index, part in enumerate(each.operands)
-        if "(" in part or re.fullmatch(r"(%[c-gs]s:)?0x[0-9a-f]+", part)
-    ]
-    if not memory or each.mnemonic.startswith(_X86_NO_MEMORY):
-        return Access()
-    size, on_stack = _x86_size(each), "(%rsp" in each.operands[memory[-1]]
-    into = memory[-1] == len(each.operands) - 1 and len(each.operands) > 1
-    if not into or each.mnemonic.startswith(_X86_READS_ONLY):
-        # A single memory operand is read (divq), or read and written back (incq).
-        return Access(
-            loads=1, stores=int(each.mnemonic.startswith(("inc", "dec", "neg", "not"))), size=size, on_stack=on_stack
-        )
-    moves = re.match(r"v?mov|tilestored|vextract|vcompress|vpscatter|vcvtps2ph|set", each.mnemonic)
-    return Access(loads=0 if moves else 1, stores=1, size=size, on_stack=on_stack)
-
-
-_X86_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
-    ("f64", "f64"): (r"vfmadd(132|213|231)pd", r"vfmadd(132|213|231)sd"),
-    ("f32", "f32"): (r"vfmadd(132|213|231)ps", r"vfmadd(132|213|231)ss"),
-    ("f16", "f16"): (r"vfmadd(132|213|231)ph", r"vfmadd(132|213|231)sh"),
-    ("bf16", "f32"): (r"vdpbf16ps|tdpbf16ps", ""),
-    ("f16", "f32"): (r"tdpfp16ps", ""),
-    ("i8", "i32"): (r"vpdpb[us][us]ds?|tdpb[us][us]d", ""),
-}
-
-
-def x86_math(sheet: Sheet) -> Callable[[Instruction], bool] | None:
-    """Tell a sheet's multiply-add from other instructions; ``None`` for a dtype that x86-64 has none for."""
-    spelling = _spelling(_X86_MATH, sheet)
-    if spelling is None:
-        return None
-    pattern = re.compile(spelling)
-    register = {16: "%xmm", 32: "%ymm", 64: "%zmm"}.get(_register_bytes(sheet), "")
-    prefix = "%tmm" if sheet.unit == "matrix" else "%xmm" if sheet.unit == "scalar" else register
-
-    def counts(each: Instruction) -> bool:
-        return (
-            pattern.fullmatch(each.mnemonic) is not None
-            and bool(each.operands)
-            and each.operands[-1].startswith(prefix)
-        )
-
-    return counts
-
-
-# --- aarch64
-# ----------------------------------------------------------------------------------------------------------------------
-
-_ARM_SIZES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
-_ARM_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
-    ("f64", "f64"): (r"fmla v\d+\.2d", r"fmadd d\d+"),
-    ("f32", "f32"): (r"fmla v\d+\.4s", r"fmadd s\d+"),
-    ("f16", "f16"): (r"fmla v\d+\.8h", r"fmadd h\d+"),
-    ("bf16", "f32"): (r"bfdot v\d+\.4s", ""),
-    ("i8", "i32"): (r"[su]dot v\d+\.4s", ""),
-}
-
-
-def arm_access(each: Instruction) -> Access:
-    """Loads and stores of an aarch64 instruction; a pair counts twice, a structure as many registers as it lists."""
-    kind = re.match(r"(?P<verb>ld|st)(?P<form>\d|n?p|u?r|apr|lr|xr|ar)", each.mnemonic)
-    if kind is None or each.mnemonic.startswith("prf") or not any("[" in part for part in each.operands):
-        return Access()
-    first = each.operands[0]
-    if first.startswith("{"):
-        low, high = re.findall(r"v(\d+)", first)[0], re.findall(r"v(\d+)", first)[-1]
-        count = (int(high) - int(low)) % 32 + 1 if "-" in first else len(re.findall(r"v\d+", first))
-        size = 8 if re.search(r"\.(8b|4h|2s|1d)", first) else 16
-    else:
-        count = 2 if kind["form"] in ("p", "np") else 1
-        size = _ARM_SIZES.get(first[:1], 8)
-    on_stack = any("[sp" in part for part in each.operands)
-    is_load = kind["verb"] == "ld"
-    return Access(loads=count if is_load else 0, stores=0 if is_load else count, size=size, on_stack=on_stack)
-
-
-def arm_math(sheet: Sheet) -> Callable[[Instruction], bool] | None:
-    """Tell a sheet's multiply-add from other instructions; ``None`` for a dtype that aarch64 has none for."""
-    spelling = _spelling(_ARM_MATH, sheet)
-    if spelling is None:
-        return None
-    pattern = re.compile(spelling)
-    return lambda each: bool(each.operands) and pattern.fullmatch(f"{each.mnemonic} {each.operands[0]}") is not None
-
-
-def _spelling(table: Mapping[tuple[str, str], tuple[str, str]], sheet: Sheet) -> str | None:
-    vector, scalar = table.get((sheet.dtype or "", sheet.accumulator or sheet.dtype or ""), ("", ""))
-    return (scalar if sheet.unit == "scalar" else vector) or None
-
-
-def _register_bytes(sheet: Sheet) -> int:
-    return int(sheet.lanes * DTYPES[sheet.accumulator or sheet.dtype or "f32"].bytes)
-
-
-# --- the proof
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Isa:
-    access: Callable[[Instruction], Access]
-    math: Callable[[Sheet], Callable[[Instruction], bool] | None]
-
-
-_ISAS = {"x86_64": _Isa(access=x86_access, math=x86_math), "aarch64": _Isa(access=arm_access, math=arm_math)}
-
-
 def count(loop: Iterable[Instruction], sheet: Sheet, machine: str) -> dict[str, int]:
     """Multiply-adds, loads and stores of one iteration.
 
     Where the sheet names the size of an access, operands of another size or on the stack are counted apart, as
     ``other``.
     """
-    isa = _ISAS[machine]
+    isa = ISAS[machine]
     is_math = isa.math(sheet)
     found: Counter[str] = Counter()
     for each in loop:
@@ -274,7 +121,7 @@ def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], mac
         )
     if not (sheet.math or sheet.loads or sheet.stores):
         return _unproven(sheet, "the sheet counts no instructions")
-    if sheet.math and _ISAS[machine].math(sheet) is None:
+    if sheet.math and ISAS[machine].math(sheet) is None:
         return _unproven(sheet, f"no {machine} multiply-add is known for {sheet.dtype}")
     digest = hashlib.sha256()
     found: dict[str, int] = {}
@@ -284,12 +131,13 @@ def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], mac
         found, loop = max(
             counted, key=lambda each: each[0]["math"] + each[0]["loads"] + each[0]["stores"], default=({}, [])
         )
+        on_stack = sum(_stack_accesses(each, machine) for each in loop)
         digest.update("".join(each.code for each in loop).encode())
         # Variants that prefetch or walk several streams compute more addresses; the sheet's own loop may not.
         spills = _SPILLS * sum(expected.values()) if name == sheet.symbol else float("inf")
         reason = _complaint(expected, found, loop, spills)
         if reason:
-            where = f"{reason} (in {name})"
+            where = f"{reason}{_SPILLED if on_stack else ''} (in {name})"
             return Proof(
                 status="failed",
                 source=sheet.source,
@@ -302,6 +150,11 @@ def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], mac
     return Proof(
         status="proven", source=sheet.source, tool=tool, expected=expected, found=found, hash=digest.hexdigest()[:16]
     )
+
+
+def _stack_accesses(each: Instruction, machine: str) -> int:
+    access = ISAS[machine].access(each)
+    return access.loads + access.stores if access.on_stack else 0
 
 
 def _complaint(
@@ -320,7 +173,7 @@ def _complaint(
 
 
 def _family(symbol: str) -> str:
-    """Reduce a symbol to what it shares with the variants of its loop that a case may choose: streams side by side, prefetches."""
+    """Reduce a symbol to what its loop's variants share: a case may choose streams side by side, and prefetches."""
     return re.sub(r"Lj\d+E(Lb[01]E)Lb[01]E", r"Lj*E\1Lb*E", symbol)
 
 
@@ -356,7 +209,7 @@ def _reads(tool: str, machine: str) -> bool:
 
 
 def _asked(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run binutils apart from the terminal: in one narrower than 21 columns ``objdump -i`` never ends, and its Ctrl-C is for us.
+    """Run binutils apart from the terminal: its Ctrl-C is for us, and below 21 columns ``objdump -i`` never ends.
 
     Raises
     ------
@@ -365,7 +218,7 @@ def _asked(*command: str) -> subprocess.CompletedProcess[str]:
     """
     plain = {**os.environ, "LC_ALL": "C", "COLUMNS": "80"}
     try:
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603 - binutils on our own file
             command,
             capture_output=True,
             text=True,

@@ -119,7 +119,8 @@ def disassemble(cubin: Path) -> dict[str, Function]:
         raise CannotRun(
             "no nvdisasm to read the machine code with; `pip install nvidia-cuda-nvdisasm==13.5.37` brings one"
         )
-    done = subprocess.run([str(tool), "-json", str(cubin)], capture_output=True, text=True, check=False)
+    command = [str(tool), "-json", str(cubin)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own tool and file
     if done.returncode:
         raise CannotRun(
             f"nvdisasm cannot read {cubin.name}: {done.stderr.strip().splitlines()[-1:]}; was it made by a newer "
@@ -227,7 +228,7 @@ def _dominates(above: dict[int, int], high: int, low: int) -> bool:
 
 
 def main_loop(function: Function, pattern: str) -> Loop | None:
-    """The loop with the most instructions of a class; the smallest such loop where an outer one holds no more of them."""
+    """The loop with the most instructions of a class; the smallest one where an outer loop holds no more of them."""
     wanted = re.compile(pattern)
     ranked = [
         (sum(bool(wanted.match(function.body[at].opcode)) for at in loop.body), -len(loop.body), -loop.header, loop)
@@ -238,7 +239,7 @@ def main_loop(function: Function, pattern: str) -> Loop | None:
 
 
 def opcode_counts(function: Function, loop: Loop) -> Counter[str]:
-    """How often each mnemonic stands in a loop; an HFMA2 of zeros is ptxas's way to move a constant and counts as a move."""
+    """How often each mnemonic stands in a loop; an HFMA2 of zeros, which ptxas moves constants by, counts as a move."""
     return Counter(_plain_name(function.body[at]) for at in loop.body)
 
 

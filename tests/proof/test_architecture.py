@@ -8,8 +8,16 @@ from microbench.hardware.tables.gpus import CHIPS
 from microbench.proof.architecture import ARCHITECTURES, cycles, nearest, resident_blocks
 
 VECTOR = {"f64": "dfma", "f32": "ffma", "f16": "hfma2", "bf16": "bfma2", "i32": "imad"}
-MMA = {("f16", "f16"): "hmma.f16.f16", ("f16", "f32"): "hmma.f16.f32", ("bf16", "f32"): "hmma.bf16.f32", ("tf32", "f32"): "hmma.tf32.f32",
-       ("i8", "i32"): "imma", ("f64", "f64"): "dmma", ("f8e4m3", "f32"): "qmma", ("f4e2m1", "f32"): "omma"}  # fmt: skip
+MMA = {
+    ("f16", "f16"): "hmma.f16.f16",
+    ("f16", "f32"): "hmma.f16.f32",
+    ("bf16", "f32"): "hmma.bf16.f32",
+    ("tf32", "f32"): "hmma.tf32.f32",
+    ("i8", "i32"): "imma",
+    ("f64", "f64"): "dmma",
+    ("f8e4m3", "f32"): "qmma",
+    ("f4e2m1", "f32"): "omma",
+}
 _LARGE = (("f16", "f32"), ("bf16", "f32"), ("tf32", "f32"), ("f8e4m3", "f32"), ("i8", "i32"), ("f64", "f64"))
 HOPPER = dict(zip(_LARGE, ("hgmma", "hgmma", "hgmma.tf32", "qgmma", "igmma", "dmma"), strict=True))
 BLACKWELL = dict(zip(_LARGE, ("utchmma", "utchmma", "utchmma.tf32", "utcqmma", "utcimma", "dmma"), strict=True))

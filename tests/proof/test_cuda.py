@@ -11,7 +11,7 @@ from ptx import toolchain
 
 from microbench.kernels.cuda.rows import FAMILIES, TARGETS, CudaRow, rows_for
 from microbench.proof import cuda, golden, sass
-from microbench.proof.architecture import ARCHITECTURES
+from microbench.proof.architecture import ARCHITECTURES, resident_blocks
 
 BUILDS = [(family, target) for family, targets in FAMILIES.items() for target in targets]
 ROWS = [(row, target) for target in TARGETS for row in rows_for(target) if row.limiter != "none"]
@@ -41,6 +41,20 @@ def examined(family: str, target: str) -> dict[str, cuda.Examined | None]:
 
 def label(value: object) -> str:
     return value.name if isinstance(value, CudaRow) else str(value)
+
+
+def bytes_in_flight(row: CudaRow, found: cuda.Examined, blocks: int | None = None) -> int:
+    """Bytes that one SM has asked for at once: the loads of a trip (bulk: of the whole ring) of all blocks that fit."""
+    fit = resident_blocks(
+        found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes
+    )
+    each = row.shared_bytes if row.space == "bulk" else (found.loads or found.stores) * row.access_bytes * row.threads
+    return min(blocks or fit, fit) * each
+
+
+def needed_in_flight(target: str) -> float:
+    """Little's law: bytes that a SM must have asked for to keep its share of DRAM busy."""
+    return ARCHITECTURES[target].dram_bytes * ARCHITECTURES[target].dram_latency
 
 
 @needs_nvdisasm
@@ -100,7 +114,7 @@ def test_a_mixed_kernel_is_bound_by_memory_at_its_lowest_intensity_and_by_arithm
         for row in (lowest, highest):
             found = examined("intensity", target)[row.symbol]
             assert found is not None
-            blocks = cuda.bytes_in_flight(row, found) // (row.loads * row.access_bytes * row.threads)
+            blocks = bytes_in_flight(row, found) // (row.loads * row.access_bytes * row.threads)
             dram = blocks * row.bytes_read / ARCHITECTURES[target].dram_bytes
             cycles[row] = (cuda.bounds(row, found)["compute"], dram)
             pipe = found.math * cuda.math_cycles(row, target)
@@ -118,8 +132,8 @@ def test_a_mixed_kernel_is_bound_by_memory_at_its_lowest_intensity_and_by_arithm
 def test_streams_hold_enough_bytes_in_flight_and_the_sweep_begins_below(access: str, target: str) -> None:
     rows = [row for row in rows_for(target) if row.family == "stream" and row.access == access]
     found = {row.variant: examined("stream", target)[row.symbol] for row in rows}
-    flights = {row.variant: cuda.bytes_in_flight(row, seen) for row in rows if (seen := found[row.variant]) is not None}
-    needed = cuda.needed_in_flight(target)
+    flights = {row.variant: bytes_in_flight(row, seen) for row in rows if (seen := found[row.variant]) is not None}
+    needed = needed_in_flight(target)
     assert max(flights[variant] for variant in ("u2", "u4")) >= 1.2 * needed, (
         "the best must not be the sweep's last step"
     )
@@ -127,7 +141,7 @@ def test_streams_hold_enough_bytes_in_flight_and_the_sweep_begins_below(access: 
     smallest = next(row for row in rows if row.variant == "u1")
     seen = found["u1"]
     assert seen is not None
-    assert cuda.bytes_in_flight(smallest, seen, blocks=1) < needed or target in ("sm_86", "sm_89", "sm_120f")
+    assert bytes_in_flight(smallest, seen, blocks=1) < needed or target in ("sm_86", "sm_89", "sm_120f")
 
 
 @needs_nvdisasm
@@ -190,9 +204,10 @@ def test_the_golden_table_has_every_kernel_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_source_includes_nothing_and_names_its_targets(family: str) -> None:
-    text = toolchain.source(family)
-    assert "#include" not in text
+def test_a_source_includes_the_prelude_and_nothing_else_and_names_its_targets(family: str) -> None:
+    text = (toolchain.KERNELS / f"{family}.cu").read_text()
+    assert re.findall(r"#\s*include.*", text) == ['#include "prelude.cuh"']
+    assert "#include" not in toolchain.source(family)
     named = re.search(r"^// targets: (.*)$", text, re.MULTILINE)
     assert named is not None
     assert tuple(named[1].split()) == FAMILIES[family]
@@ -201,11 +216,12 @@ def test_a_source_includes_nothing_and_names_its_targets(family: str) -> None:
 @pytest.mark.parametrize(
     ("opcode", "flop"),
     [
-        ("FFMA", 64), ("DFMA", 64), ("HFMA2.MMA", 128), ("HFMA2.BF16_V2", 128), ("IMAD", 64), ("IMAD.MOV.U32", 0), ("IDP.4A.S8.S8", 256),
+        ("FFMA", 64), ("DFMA", 64), ("HFMA2.MMA", 128), ("HFMA2.BF16_V2", 128), ("IMAD", 64), ("IMAD.MOV.U32", 0),
+        ("IDP.4A.S8.S8", 256),
         ("HMMA.16816.F32", 4096), ("HMMA.1688.F32.TF32", 2048), ("IMMA.16832.S8.S8", 8192), ("IMMA.8816.S8.S8", 2048),
         ("DMMA.884", 512), ("DMMA.8x8x4", 512), ("DMMA.16x8x16", 4096), ("QMMA.16832.F32.E4M3.E4M3", 8192),
-        ("OMMA.SF.16864.F32.E2M1.E2M1.UE4M3.4X", 16384), ("HGMMA.64x256x16.F32", 524288), ("IGMMA.64x256x32.S8.S8", 1048576),
-        ("IADD3", 0), ("LDG.E.128", 0),
+        ("OMMA.SF.16864.F32.E2M1.E2M1.UE4M3.4X", 16384), ("HGMMA.64x256x16.F32", 524288),
+        ("IGMMA.64x256x32.S8.S8", 1048576), ("IADD3", 0), ("LDG.E.128", 0),
     ],
 )  # fmt: skip
 def test_flop_come_from_the_mnemonic(opcode: str, flop: int) -> None:

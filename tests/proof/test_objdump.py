@@ -1,4 +1,4 @@
-"""The proof of CPU loops: known assembly, mutations that must be refused, the extension as built, and the kernels under clang."""
+"""The proof of CPU loops: known assembly, mutations that must be refused, the built extension, and clang's code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from microbench.proof import objdump, prove
+from microbench.proof import instruction_sets, objdump, prove
 from microbench.records import Sheet, Work
 
 SYMBOL = "loop"
@@ -136,7 +136,12 @@ def test_the_loop_of_the_sheet_is_proven(tmp_path: Path) -> None:
         ("a narrower load", "vmovups 64(%rsi,%rax), %zmm1", "vmovups 64(%rsi,%rax), %ymm1", "2 loads instead of 3"),
         ("an extra store", "    lea 64", "    vmovups %zmm6, 64(%rdi,%rax)\n    lea 64", "2 stores instead of 1"),
         ("a dropped store", "    vmovntps %zmm7, (%rdi,%rax)\n", "", "0 stores instead of 1"),
-        ("a spilled accumulator", "    lea 64", "    vmovaps %zmm6, -128(%rsp)\n    lea 64", "memory accesses beside"),
+        (
+            "a spilled accumulator",
+            "    lea 64",
+            "    vmovaps %zmm6, -128(%rsp)\n    lea 64",
+            "beside the 3 loads and 1 stores; accumulators spilled to the stack: pass a pack, not an array",
+        ),
         ("a reloaded counter", "    lea 64", "    addq $1, (%rbx)\n    lea 64", "memory accesses beside"),
         ("a call", "    lea 64", "    call loop\n    lea 64", "calls a function"),
         ("no loop at all", "jne 2b", "nop", "instead of"),
@@ -159,7 +164,25 @@ def test_every_deviation_from_the_sheet_is_refused(
 def test_a_spilled_result_in_a_compute_loop_is_refused(tmp_path: Path) -> None:
     source = "loop:\n1: vfmadd231pd %ymm0, %ymm1, %ymm2\n vmovapd %ymm2, -0x78(%rsp)\n sub $1, %rax\n jne 1b\n ret\n"
     status, reason = proof_of(tmp_path, source, dtype="f64", lanes=4, math=1, loads=0, stores=0, access_bytes=0)
-    assert (status, "1 stores instead of 0" in reason) == ("failed", True)
+    assert status == "failed"
+    assert "1 stores instead of 0; accumulators spilled to the stack: pass a pack, not an array" in reason
+
+
+@needs_binutils
+@x86_only
+def test_only_a_loop_that_touches_the_stack_is_said_to_spill(tmp_path: Path) -> None:
+    status, reason = proof_of(tmp_path, GOOD.replace("    lea 64", "    addq $1, (%rbx)\n    lea 64"))
+    assert status == "failed"
+    assert "spilled" not in reason
+
+
+def test_spilled_accumulators_of_aarch64_are_named_too() -> None:
+    listing = ARM.replace("\tprfm\tpldl1keep, [x1, #8]", "\tstr\tq4, [sp, #16]")
+    found = objdump.prove_loop(
+        sheet(lanes=4, math=2, loads=3, stores=2, access_bytes=16), objdump.read(listing), "aarch64", "objdump"
+    )
+    assert found.status == "failed"
+    assert "accumulators spilled to the stack" in (found.reason or "")
 
 
 @needs_binutils
@@ -238,7 +261,7 @@ def test_aarch64_loops_are_counted_alike(edit: Callable[[str], str], status: str
 )
 def test_aarch64_structure_loads_count_their_registers(text: str, loads: int, stores: int) -> None:
     (each,) = objdump.read(f"0000000000000000 <f>:\n   0:\t00000000 \t{text}\n")["f"]
-    access = objdump.arm_access(each)
+    access = instruction_sets.arm_access(each)
     assert (access.loads, access.stores) == (loads, stores)
 
 

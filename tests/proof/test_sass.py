@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from microbench.proof import sass
 from microbench.proof.sass import Function, Instruction
 
@@ -68,6 +70,33 @@ def test_a_register_that_is_reused_after_the_loop_saves_no_chain() -> None:
     made = function(*lines)
     _, live = sass.live_results(made, sass.loops(made)[0], r"FFMA$")
     assert live == set()
+
+
+def test_a_predicated_write_leaves_the_old_value_alive() -> None:
+    made = function(*SIMPLE[:6], "@P1 MOV R4,RZ", *SIMPLE[6:])
+    _, live = sass.live_results(made, sass.loops(made)[0], r"FFMA$")
+    assert live == {"R4", "R5"}
+
+
+@pytest.mark.parametrize("leaves", ["ATOMG.E.ADD PT,RZ,[R8.64],R4", "ATOMS.ADD RZ,[R8],R4", "RED.E.ADD [R8.64],R4"])
+def test_a_value_that_leaves_by_an_atomic_is_stored(leaves: str) -> None:
+    made = function(*SIMPLE[:6], leaves, *SIMPLE[7:])
+    _, live = sass.live_results(made, sass.loops(made)[0], r"FFMA$")
+    assert live == {"R4", "R5"}
+
+
+@pytest.mark.parametrize("register", ["R8", "R11", "R13", "R15", "R4", "R7"])
+def test_a_matrix_instruction_reads_four_registers_of_each_operand(register: str) -> None:
+    made = function(
+        "MOV R0,RZ",
+        f"FFMA {register},R20,R21,R22",
+        "@!P0 BRA 0x10",
+        "HMMA.16816.F32 R4,R8,R12,R4",
+        "STG.E [R24.64],R4",
+        "EXIT",
+    )
+    every, live = sass.live_results(made, sass.loops(made)[0], r"FFMA$")
+    assert every == live == {register}
 
 
 def test_the_main_loop_has_the_most_of_a_class_and_is_the_innermost_that_has() -> None:

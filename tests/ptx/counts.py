@@ -1,13 +1,14 @@
 """FLOP and bytes of every kernel by target, counted by the PTX machine: what the fake driver takes its rates from.
 
 ``python -m ptx.counts sm_90a ..`` (in ``tests/``) prints them as JSON; ``tests/data/ptx_counts.json`` keeps them for
-machines without nvcc.
+machines without nvcc, and ``python .ci/golden.py counts`` writes it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 
 from places import DATA
 from ptx import cases
@@ -33,7 +34,10 @@ def kept(target: str) -> dict[str, dict[str, int]]:
     return found
 
 
+def text(targets: Sequence[str] = TARGETS) -> str:
+    """The counts of several targets as they are kept."""
+    return json.dumps({target: counted(target) for target in targets}, indent=0, sort_keys=True) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(
-        json.dumps({target: counted(target) for target in sys.argv[1:] or TARGETS}, indent=0, sort_keys=True) + "\n"
-    )
+    sys.stdout.write(text(sys.argv[1:] or TARGETS))

@@ -14,6 +14,7 @@ from pathlib import Path
 from places import SOURCES
 
 import microbench
+from microbench.kernels.cuda import nvrtc
 
 KERNELS = SOURCES / "cuda" / "kernels"
 FLAGS = ("-O3", "-std=c++17", "-Werror", "all-warnings", "-Xptxas", "-warn-spills,-warn-lmem-usage,-Werror")
@@ -44,7 +45,7 @@ def kept() -> Path:
 def compiled(
     source: str, target: str, form: str = "cubin", flags: tuple[str, ...] = FLAGS, *, advice: bool = True
 ) -> Path:
-    """The cubin (or PTX) of a source text for a target; fails with what the compiler said, its advice included if that counts."""
+    """The cubin (or PTX) of a source text for a target; fails with what the compiler said."""
     key = hashlib.sha256("\0".join((source, target, form, *flags, nvcc() or "", str(advice))).encode()).hexdigest()[:20]
     out = kept() / f"{key}.{form}"
     if not out.exists():
@@ -66,8 +67,8 @@ def compiled(
 
 
 def source(family: str) -> str:
-    """The text of a family's source."""
-    return (KERNELS / f"{family}.cu").read_text()
+    """The text of a family's source, with what it includes."""
+    return nvrtc.whole_text(KERNELS / f"{family}.cu")
 
 
 def shipped(family: str, target: str) -> Path | None:

@@ -11,41 +11,11 @@
 // lane and block. Shared: in NODES offsets of 4 bytes, the first node is at 0; out the last offset reached, 4 bytes a
 // lane and block.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "prelude.cuh"
 
 constexpr int THREADS = 32;
 constexpr int STEPS = 16;
 constexpr int NODES = 4096;
-constexpr int STAMP_WORDS = 6;
-
-// Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    u64 ns, cycles;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-  }
-}
-
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
-  stamp(stamps, 1);
-  if (threadIdx.x == 0) {
-    u32 sm;
-    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-  }
-}
-
-__device__ __forceinline__ u32 address(const void* at) {
-  u32 found;
-  asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
-  return found;
-}
 
 struct through_l1 {
   static __device__ __forceinline__ u64 next(u64 at) {

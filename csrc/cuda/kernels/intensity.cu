@@ -17,38 +17,10 @@
 // elements. in2: a and b, one element each (16 bits: a pair of equal ones); for tensor cores both B fragments, 2 + 2
 // words a lane. out: one 16-byte element a thread and block, the sums.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "prelude.cuh"
 
 constexpr int THREADS = 256;
 constexpr int LOADS = 2;
-constexpr int STAMP_WORDS = 6;
-
-struct __align__(16) word4 {
-  u32 x, y, z, w;
-};
-
-// Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    u64 ns, cycles;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-  }
-}
-
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
-  stamp(stamps, 1);
-  if (threadIdx.x == 0) {
-    u32 sm;
-    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-  }
-}
 
 // Four elements (FP64: two) of a 16-byte word and how they turn: `ahead` is the first half of a turn, `back` the
 // second.

@@ -8,8 +8,7 @@
 // Layouts: empty, ticks "compute" (out, in, stamps, iterations); gate "gate" (out, flag, stamps, timeout_ns), out 1
 // released, 2 timed out.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "prelude.cuh"
 
 __device__ __forceinline__ u64 now() {
   u64 ns;

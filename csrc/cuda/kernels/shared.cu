@@ -13,47 +13,13 @@
 // its exclusive-or with the offset changes halves), then 2 * L1_LOADS * L1_THREADS elements. out: one element a thread
 // and block, the wrapping sums; write_shared: SLOTS of them, slot by slot.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "prelude.cuh"
 
 constexpr int THREADS = 256;
 constexpr int L1_THREADS = 128;
 constexpr int SLOTS = 4;
 constexpr int ACCESSES = 32;
 constexpr int L1_LOADS = 8;
-constexpr int STAMP_WORDS = 6;
-
-struct __align__(16) word4 {
-  u32 x, y, z, w;
-};
-
-// Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    u64 ns, cycles;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-  }
-}
-
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
-  stamp(stamps, 1);
-  if (threadIdx.x == 0) {
-    u32 sm;
-    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-  }
-}
-
-__device__ __forceinline__ u32 address(const void* at) {
-  u32 found;
-  asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
-  return found;
-}
 
 __device__ __forceinline__ void add(word4& sum, word4 v) {
   sum.x += v.x;

@@ -11,37 +11,9 @@
 // multiples of the tile (UNROLL * THREADS), step < count < 2^31. A block starts at (first + blockIdx * tile) % count
 // and goes on by step, wrapping.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "prelude.cuh"
 
 constexpr int THREADS = 256;
-constexpr int STAMP_WORDS = 6;
-
-struct __align__(16) word4 {
-  u32 x, y, z, w;
-};
-
-// Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    u64 ns, cycles;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-  }
-}
-
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
-  stamp(stamps, 1);
-  if (threadIdx.x == 0) {
-    u32 sm;
-    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-  }
-}
 
 __device__ __forceinline__ word4 load(const word4* at) {
   word4 v;
@@ -182,12 +154,6 @@ constexpr int BULK_THREADS = 32;
 constexpr int AHEAD = STAGES / 2;
 
 extern __shared__ __align__(128) unsigned char ring[];
-
-__device__ __forceinline__ u32 address(const void* at) {
-  u32 found;
-  asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
-  return found;
-}
 
 __device__ __forceinline__ void fetch(u32 stage, const word4* from, u32 barrier) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "n"(STAGE_BYTES) : "memory");

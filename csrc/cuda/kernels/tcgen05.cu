@@ -13,11 +13,9 @@
 // instruction word, unused), then the image of shared memory (TILES tiles of A, B, -B). out: 512 words a thread (row of
 // D) and block, column by column, first those of the accumulator of even steps.
 
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "prelude.cuh"
 
 constexpr int THREADS = 128;
-constexpr int STAMP_WORDS = 6;
 constexpr int STEPS = 32;
 constexpr int TILES = 4;
 constexpr int COLUMNS =
@@ -26,39 +24,7 @@ constexpr int A_BYTES = 128 * 32;
 constexpr int B_BYTES = 256 * 32;
 constexpr int IMAGE_BYTES = TILES * A_BYTES + 2 * B_BYTES;
 
-struct __align__(16) word4 {
-  u32 x, y, z, w;
-};
-
-// Six words a block: ns and cycles at the start, ns and cycles at the end, the SM, the iterations done.
-__device__ __forceinline__ void stamp(u64* stamps, int at) {
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    u64 ns, cycles;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns)::"memory");
-    asm volatile("mov.u64 %0, %%clock64;" : "=l"(cycles)::"memory");
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at] = ns;
-    stamps[blockIdx.x * STAMP_WORDS + 2 * at + 1] = cycles;
-  }
-}
-
-__device__ __forceinline__ void sign_off(u64* stamps, u32 iterations) {
-  stamp(stamps, 1);
-  if (threadIdx.x == 0) {
-    u32 sm;
-    asm volatile("mov.u32 %0, %%smid;" : "=r"(sm));
-    stamps[blockIdx.x * STAMP_WORDS + 4] = sm;
-    stamps[blockIdx.x * STAMP_WORDS + 5] = iterations;
-  }
-}
-
 extern __shared__ __align__(1024) unsigned char image[];
-
-__device__ __forceinline__ u32 address(const void* at) {
-  u32 found;
-  asm("{ .reg .u64 wide; cvta.to.shared.u64 wide, %1; cvt.u32.u64 %0, wide; }" : "=r"(found) : "l"(at));
-  return found;
-}
 
 // The image goes into shared memory as it is; the fence makes it visible to the asynchronous proxy that the tensor core
 // reads through.

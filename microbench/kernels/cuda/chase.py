@@ -38,7 +38,7 @@ class ChaseJob:
         self.order = cycle(nodes)
         self.place = 0
         held = stage.alloc(self.order.size * LINE_BYTES if line is None else APART_BYTES)
-        offset = 0 if line is None else random.Random(line).randrange(APART_BYTES // LINE_BYTES) * LINE_BYTES
+        offset = 0 if line is None else random.Random(line).randrange(APART_BYTES // LINE_BYTES) * LINE_BYTES  # noqa: S311 - a place, no secret
         self.base = held.address + offset
         words = np.zeros((self.order.size, LINE_BYTES // 8), dtype=np.uint64)
         words[:, 0] = np.uint64(self.base) + links(self.order).astype(np.uint64) * np.uint64(LINE_BYTES)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from microbench.errors import CannotRun
+from microbench.errors import CannotRun, UsageError
 from microbench.hardware import extensions
-from microbench.kernels.cuda import nvrtc
-from microbench.kernels.cuda.rows import FAMILIES, ROWS, TARGETS, CudaRow
+from microbench.kernels.cuda import cubin, nvrtc
+from microbench.kernels.cuda.rows import ROWS, TARGETS, CudaRow
 from microbench.records import Device
+
+PRELUDE = "prelude.cuh"  # what every source includes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ def installed() -> Path:
 
 
 def row_target(device: Device) -> str | None:
-    """Return the target whose rows describe a device: one that it runs, or for a chip unknown here the newest generic one.
+    """Return the target whose rows describe a device: one that it runs; for an unknown chip the newest generic one.
 
     A generic target is one without features of a chip or family; an unknown newer chip has at least those.
     """
@@ -72,6 +74,8 @@ class Library:
         self.folder = installed()
         self.target = row_target(device)
         self._codes: dict[str, Code] = {}
+        self._reasons: dict[str, str | None] = {}
+        self._symbols: dict[Path, tuple[str, ...]] = {}
 
     @classmethod
     def here(cls, device: Device) -> Library:
@@ -104,12 +108,28 @@ class Library:
                 f"only {', '.join(row.targets)} {'has' if len(row.targets) == 1 else 'have'} it, and this is "
                 f"{self.device.arch}"
             )
-        if self.cubins_loadable and self.shipped(row.family):
+        if self.cubins_loadable and (path := self.shipped(row.family)):
+            return self._lacking(row, path)
+        if row.family not in self._reasons:
+            self._reasons[row.family] = self._not_compiled(row.family)
+        return self._reasons[row.family]
+
+    def _lacking(self, row: CudaRow, path: Path) -> str | None:
+        """Say that the installed machine code has no such kernel: a build of older sources, or half a file."""
+        try:
+            if path not in self._symbols:
+                self._symbols[path] = cubin.symbols(path.read_bytes())
+        except (OSError, UsageError) as error:
+            return f"the installed {path.name} cannot be read ({error}); pip install . again"
+        if row.symbol in self._symbols[path]:
             return None
+        return f"the installed {path.name} has no {row.symbol}, it was built from older sources; pip install . again"
+
+    def _not_compiled(self, family: str) -> str | None:
         if nvrtc.usable(self.driver_version) is None:
-            return self._nowhere(row.family)
-        if not (self.folder / "src" / f"{row.family}.cu").is_file():
-            return f"the source of {row.family} is not installed; pip install . again"
+            return self._nowhere(family)
+        if not all((self.folder / "src" / name).is_file() for name in (f"{family}.cu", PRELUDE)):
+            return f"the source of {family} is not installed; pip install . again"
         return None
 
     def _without_cubin(self, family: str) -> str:
@@ -174,15 +194,4 @@ def rows_and_reasons(library: Library) -> list[tuple[CudaRow, str | None]]:
     here = [row for row in ROWS if library.target in row.targets]
     names = {row.name for row in here}
     others = {row.name: row for row in ROWS if row.name not in names}
-    reasons: dict[str, str | None] = {}
-    found: list[tuple[CudaRow, str | None]] = []
-    for row in here:
-        if row.family not in reasons:
-            reasons[row.family] = library.reason(row)
-        found.append((row, reasons[row.family]))
-    return [*found, *((row, library.reason(row)) for row in others.values())]
-
-
-def families_of(target: str) -> tuple[str, ...]:
-    """The families that exist for a target."""
-    return tuple(family for family, targets in FAMILIES.items() if target in targets)
+    return [(row, library.reason(row)) for row in (*here, *others.values())]

@@ -1,8 +1,8 @@
-"""One GPU at work: its context, loaded code, gate and sensors; and a kernel staged on it, launched and stamped.
+"""One GPU at work: its context, loaded code, queue gate and sensors; and a kernel staged on it, launched and stamped.
 
-A sample is one launch with its iterations inside, between two events with the queue held by the gate. Every block
-stamps its cycles and nanoseconds, which gives the clock it ran at, apart from the event's time. The longer of the two
-times counts.
+A sample is one launch with its iterations inside, between two events, with the queue held by a blocking kernel. Every
+block stamps its cycles and nanoseconds, which gives the clock it ran at, apart from the event's time. The longer of the
+two times counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SENSOR_PERIOD_S = 0.02  # NVML answers in about a millisecond and refreshes no f
 
 
 class DeviceSession:
-    """One GPU at work: its context, timer, loaded code, gate and sensors. Made when the first kernel is prepared."""
+    """One GPU at work: context, timer, loaded code, queue gate, sensors. Made when the first kernel is prepared."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -67,9 +67,9 @@ class DeviceSession:
         return nvml.Sensors(probe.raw(self.device.index)["uuid"])
 
     @cached_property
-    def gate(self) -> timing.GateKeeper:
-        """What holds the queue while launches are put into it."""
-        return timing.GateKeeper(self.cuda, self.context, self.timer, self.library, self.function)
+    def gate(self) -> timing.QueueGate:
+        """The blocking kernel that holds the queue while launches are put into it."""
+        return timing.QueueGate(self.cuda, self.context, self.timer, self.library, self.function)
 
     @contextlib.contextmanager
     def driving(self, subject: str) -> Iterator[None]:
@@ -138,7 +138,10 @@ class Stage:
         return buffer
 
     def launch(self, params: bytes) -> timing.Seen:
-        """Launch once and read the stamps. The first launch of all is not gated: loading code lazily would wait for the gate."""
+        """Launch once and read the stamps.
+
+        The very first launch does not wait behind the queue gate: loading code lazily would wait for it for ever.
+        """
         session = self.session
         launch = session.cuda.Launch(
             self.function, (self.blocks, 1, 1), (self.row.threads, 1, 1), self.row.shared_bytes, params

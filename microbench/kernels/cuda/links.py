@@ -1,4 +1,7 @@
-"""What lies between the host and a GPU: launch costs, copies over the bus, copies between GPUs. No kernel of ours does the work here."""
+"""What lies between the host and a GPU: launch costs, copies over the bus, copies between GPUs.
+
+No kernel of ours does the work here.
+"""
 
 from __future__ import annotations
 

@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from microbench.records.dtypes import DTYPES
 
 Array = NDArray[Any]
-SIGN_MASK = {"f16": 0x80008000, "bf16": 0x80008000, "tf32": 0x80000000, "f64": 1 << 63, "f8e4m3": 0x80808080, "f8e5m2": 0x80808080,
-             "f4e2m1": 0x88888888}  # fmt: skip
+SIGN_MASK = {
+    "f16": 0x80008000,
+    "bf16": 0x80008000,
+    "tf32": 0x80000000,
+    "f64": 1 << 63,
+    "f8e4m3": 0x80808080,
+    "f8e5m2": 0x80808080,
+    "f4e2m1": 0x88888888,
+}
 
 
 @cache

@@ -1,4 +1,7 @@
-"""Machine code compiled on the user's machine by NVRTC, where no shipped cubin fits: found by name, loaded by ctypes, kept per user."""
+"""Machine code compiled on the user's machine by NVRTC, where no shipped cubin fits.
+
+The library is found by its name and loaded by ctypes; what it compiled is kept per user.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from pathlib import Path
 from microbench.errors import CannotRun
 
 OPTIONS = ("--std=c++17",)
+_INCLUDE = re.compile(r'^#include "([^"]+)"$', re.MULTILINE)
 _NAMED = re.compile(r"libnvrtc\.so\.(\d+)(?:\.(\d+))?")
 _SYSTEM = ("/usr/local/cuda/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64")
 VIRTUAL = "compute_"  # a target of this kind gives PTX, from which the driver makes machine code
@@ -135,17 +139,23 @@ class Compiler:
         return next((line for line in lines if "error" in line), lines[0] if lines else "it did not say why")
 
 
+def whole_text(source: Path) -> str:
+    """Return a source's text with each included file in place of its line: NVRTC has no folder to look in."""
+    text = source.read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda named: (source.parent / named[1]).read_text(encoding="utf-8"), text)
+
+
 def cache_folder() -> Path:
     """Return where this user's compiled kernels are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "microbench" / "cubins"
 
 
 def compiled(compiler: Compiler, source: Path, target: str) -> bytes:
-    """Return the code of a source file for a target, from the cache where this very text was compiled by this very version before.
+    """Return the code of a source file for a target, from the cache where this version compiled this text before.
 
     A cache that cannot be written is no error.
     """
-    text = source.read_text(encoding="utf-8")
+    text = whole_text(source)
     key = hashlib.sha256("\0".join((text, target, compiler.version, *OPTIONS)).encode()).hexdigest()
     kept = cache_folder() / f"{source.stem}.{target}.{key[:24]}.cubin"
     try:

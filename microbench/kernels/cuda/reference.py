@@ -114,8 +114,13 @@ def plain(row: CudaRow, kind: Operands) -> Compute:
         values = np.asarray(to_values(found.view(np.uint64 if dtype == "f64" else np.uint32)), dtype=np.float64)
         return bool(np.isfinite(values).all() and np.unique(values).size > threads)
 
-    return Compute(inputs=inputs, out_bytes=inputs.size - 2 * inputs.size // (2 + 2 * pairs * threads), expected=expected,
-                   close_to=close_to, plausible=plausible)  # fmt: skip
+    return Compute(
+        inputs=inputs,
+        out_bytes=inputs.size - 2 * inputs.size // (2 + 2 * pairs * threads),
+        expected=expected,
+        close_to=close_to,
+        plausible=plausible,
+    )
 
 
 def _plain_start(dtype: str, kind: Operands, shape: tuple[int, int]) -> tuple[Any, Any, Array, Array]:
@@ -213,7 +218,7 @@ def read_sum(walk: Walk, block: int, threads: int, source: NDArray[np.uint32]) -
 
 
 def last_stages(walk: Walk, block: int, stages: int, source: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Return what a ring of stages holds after a bulk read: stage s the last tile whose iteration is s modulo the ring."""
+    """Return what a ring of stages holds after a bulk read: stage s the last tile of iteration s modulo the ring."""
     visited = walk.visited(block)
     last = [visited[at + (visited.size - 1 - at) // stages * stages] for at in range(stages)]
     offsets = np.arange(walk.tile, dtype=np.int64)

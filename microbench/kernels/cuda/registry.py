@@ -1,4 +1,7 @@
-"""The CUDA C++ kernels: rows become kernels, and compute rows are carried out here; streams, chases and links in their own modules."""
+"""The CUDA C++ kernels: rows become kernels, and those of layout "compute" are carried out here.
+
+Streams, chases and links have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def kernel_of(session: DeviceSession, row: CudaRow, sheet: Sheet, prepare: Carri
 
 
 def sheet_of(row: CudaRow, library: Library, kind: Operands, reason: str | None) -> Sheet:
-    """Turn a row into the facts that are stored with a run. Random operands are a kernel of their own, with the same machine code."""
+    """Turn a row into the facts that are stored with a run.
+
+    Random operands are a kernel of their own, with the same machine code.
+    """
     legacy = library.target in row.legacy
     notes = ["the legacy path of this chip"] if legacy else []
     notes += ["a slow unit of this chip"] if library.target in row.slow else []
@@ -208,7 +214,10 @@ class ComputeJob:
             return timing_of(stage.session, seen, per_block * stage.blocks, right, settled=self._settle is not None)
 
     def _settled(self, per_block: int, settle: timing.SteadyStateWarmup) -> int:
-        """Run until clock and power are steady, by launches so long that the card does not rest between them; iterations of such a one."""
+        """Run until clock and power are steady, and return the iterations of one launch.
+
+        Launches are so long that the card does not rest between them.
+        """
         session = self.stage.session
         while self._long < MOST_ITERATIONS // 2:
             self._long = max(self._long, per_block)
@@ -222,7 +231,7 @@ class ComputeJob:
         return self._long
 
     def _right(self, iterations: int) -> bool:
-        """All blocks the first time, then another one each time: reading everything back after each sample would cool the device.
+        """Compare all blocks the first time, then another one each time: reading all back would cool the device.
 
         A launch that was wrong once, even one that only calibrated, condemns those after it.
         """

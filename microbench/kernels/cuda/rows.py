@@ -1,5 +1,7 @@
 """The CUDA C++ kernels as data: one frozen row a kernel, and the targets that each exists for.
 
+Those of the tensor cores stand in `rows_tensor`.
+
 Nothing here touches a device. The host packs arguments by `LAYOUTS`, the proof compares the shipped machine code with
 the counts, the tests' PTX interpreter counts FLOP and bytes on its own and compares them with `CudaRow.flop` and the
 byte fields.
@@ -10,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from microbench.kernels.cuda.row import LAYOUTS, STAMP_WORDS, TARGETS, CudaRow, Parameter, parameter_offsets
+from microbench.kernels.cuda.rows_tensor import MMA, TCGEN05, WGMMA, legacy
 from microbench.records import Access
 
 __all__ = [
@@ -38,6 +41,7 @@ def _plain(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaR
         roles=("ceiling", "roof"),
         layout="compute",
         threads=256,
+        limiter="compute",
         blocks_per_sm=4,
         math=math,
         math_count=2 * pairs * turns,
@@ -50,14 +54,14 @@ def _plain(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaR
 
 
 _PLAIN = (
-    _plain("fma.f64", "fma_f64", "dfma", 64, of="FP64 multiply-add", dtype="f64", limiter="compute", unit="scalar", slow=_SLOW_F64),
-    _plain("fma.f32", "fma_f32", "ffma", 64, of="FP32 multiply-add", dtype="f32", limiter="compute", unit="scalar"),
-    _plain("fma.f16.half2", "fma_f16x2", "hfma2", 128, of="packed FP16 multiply-add", dtype="f16", limiter="compute", unit="vector",
+    _plain("fma.f64", "fma_f64", "dfma", 64, of="FP64 multiply-add", dtype="f64", unit="scalar", slow=_SLOW_F64),
+    _plain("fma.f32", "fma_f32", "ffma", 64, of="FP32 multiply-add", dtype="f32", unit="scalar"),
+    _plain("fma.f16.half2", "fma_f16x2", "hfma2", 128, of="packed FP16 multiply-add", dtype="f16", unit="vector",
            variant="half2", turns=47),
-    _plain("fma.bf16.bf16x2", "fma_bf16x2", "bfma2", 128, of="packed BF16 multiply-add", dtype="bf16", limiter="compute", unit="vector",
+    _plain("fma.bf16.bf16x2", "fma_bf16x2", "bfma2", 128, of="packed BF16 multiply-add", dtype="bf16", unit="vector",
            variant="bf16x2", turns=47, targets=TARGETS[1:]),
-    _plain("mad.i32", "mad_i32", "imad", 64, of="INT32 multiply-add", dtype="i32", limiter="compute", unit="scalar"),
-    _plain("dp4a.i8.i32", "dp4a_i8", "idp4a", 256, of="four-way INT8 dot product", dtype="i8", accumulator="i32", limiter="compute",
+    _plain("mad.i32", "mad_i32", "imad", 64, of="INT32 multiply-add", dtype="i32", unit="scalar"),
+    _plain("dp4a.i8.i32", "dp4a_i8", "idp4a", 256, of="four-way INT8 dot product", dtype="i8", accumulator="i32",
            unit="vector"),
 )  # fmt: skip
 
@@ -127,139 +131,6 @@ def _bulk(what: Access, loads: int, stores: int) -> CudaRow:
 _BULK = (_bulk("read", 1, 0), _bulk("write", 0, 1), _bulk("copy", 1, 1))
 
 
-def _legacy(targets: tuple[str, ...]) -> tuple[str, ...]:
-    """Targets on which another instruction than mma.sync feeds the tensor cores."""
-    return tuple(target for target in targets if target in ("sm_90a", "sm_100a", "sm_103a"))
-
-
-def _mma(name: str, symbol: str, math: str, flop: int, **fields: Any) -> CudaRow:
-    dtype, accumulator, shape = name.split(".")
-    chains = fields.pop("chains", 8)
-    targets = fields.pop("targets", TARGETS[1:])
-    return CudaRow(
-        name=f"mma.{name}",
-        family="mma",
-        symbol=f"mma_{symbol}_{shape}",
-        says=f"tensor cores by mma.sync {shape}, {dtype} into {accumulator}",
-        measures="compute",
-        roles=("ceiling", "roof"),
-        layout="compute",
-        threads=256,
-        limiter="compute",
-        unit="matrix",
-        dtype=dtype,
-        accumulator=accumulator,
-        variant=shape,
-        blocks_per_sm=2,
-        math=math,
-        math_count=8 * chains,
-        flop_per_math=flop,
-        chains=chains,
-        operands=("exact", "random"),
-        targets=targets,
-        legacy=fields.pop("legacy", _legacy(targets)),
-        **fields,
-    )
-
-
-_SLOW_DMMA = ("sm_86", "sm_89", "sm_103a", "sm_120f")
-_FP8 = ("sm_89", "sm_120f")
-_MMA = (
-    _mma("f16.f16.m16n8k8", "f16_f16", "hmma.f16.f16", 2048, targets=("sm_75",)),
-    _mma("f16.f32.m16n8k8", "f16_f32", "hmma.f16.f32", 2048, targets=("sm_75",)),
-    _mma("i8.i32.m8n8k16", "i8", "imma", 2048, targets=("sm_75",)),
-    _mma("f16.f16.m16n8k16", "f16_f16", "hmma.f16.f16", 4096),
-    _mma("f16.f32.m16n8k16", "f16_f32", "hmma.f16.f32", 4096),
-    _mma("bf16.f32.m16n8k16", "bf16_f32", "hmma.bf16.f32", 4096),
-    _mma("tf32.f32.m16n8k8", "tf32_f32", "hmma.tf32.f32", 2048),
-    # tcgen05 has INT8 on sm_100a alone: what is left of it on sm_103a goes through mma.sync.
-    _mma("i8.i32.m16n8k32", "i8", "imma", 8192, slow=("sm_103a",), legacy=("sm_90a", "sm_100a")),
-    # Neither wgmma nor tcgen05 has FP64: mma.sync is its own path everywhere, on Hopper in the larger shape.
-    _mma("f64.f64.m8n8k4", "f64", "dmma", 512, slow=_SLOW_DMMA, legacy=("sm_90a",)),
-    _mma("f64.f64.m16n8k16", "f64", "dmma", 4096, targets=("sm_90a",), chains=4, legacy=()),
-    _mma("f8e4m3.f32.m16n8k32", "e4m3_f32", "qmma", 8192, targets=_FP8),
-    _mma("f8e5m2.f32.m16n8k32", "e5m2_f32", "qmma", 8192, targets=_FP8),
-    _mma("f8e4m3.f16.m16n8k32", "e4m3_f16", "qmma", 8192, targets=_FP8),
-    _mma("f4e2m1.f32.m16n8k64", "e2m1_f32", "omma", 16384, targets=("sm_120f",)),
-)
-
-
-def _wgmma(dtype: str, k: int, math: str, form: str) -> CudaRow:
-    accumulator = "i32" if dtype == "i8" else "f32"
-    shape = f"m64n256k{k}"
-    return CudaRow(
-        name=f"wgmma.{dtype}.{accumulator}.{shape}.{form}",
-        family="wgmma",
-        symbol=f"wgmma_{dtype.removeprefix('f8')}_{shape}_{form}",
-        says=(
-            f"tensor cores by wgmma {shape}, {dtype} into {accumulator}, A from "
-            f"{'shared memory' if form == 'ss' else 'registers'}"
-        ),
-        measures="compute",
-        roles=("ceiling", "roof"),
-        targets=("sm_90a",),
-        layout="compute",
-        threads=128,
-        limiter="compute",
-        unit="matrix",
-        dtype=dtype,
-        accumulator=accumulator,
-        variant=f"{shape}.{form}",
-        blocks_per_sm=2,
-        shared_bytes=4 * 64 * 32 + 2 * 256 * 32,
-        math=math,
-        math_count=8,
-        flop_per_math=2 * 64 * 256 * k,
-        issuers=1,
-        operand_bytes=256 * 32 + (64 * 32 if form == "ss" else 0),
-        operands=("exact", "random"),
-    )
-
-
-# dtype, K of one instruction (always 32 bytes), the class on Hopper and on Blackwell
-_TENSOR = (
-    ("f16", 16, "hgmma", "utchmma"),
-    ("bf16", 16, "hgmma", "utchmma"),
-    ("tf32", 8, "hgmma.tf32", "utchmma.tf32"),
-    ("f8e4m3", 32, "qgmma", "utcqmma"),
-    ("f8e5m2", 32, "qgmma", "utcqmma"),
-    ("i8", 32, "igmma", "utcimma"),
-)
-_WGMMA = tuple(_wgmma(dtype, k, math, form) for dtype, k, math, _ in _TENSOR for form in ("ss", "rs"))
-
-
-def _tcgen05(dtype: str, k: int, math: str) -> CudaRow:
-    accumulator = "i32" if dtype == "i8" else "f32"
-    shape = f"m128n256k{k}"
-    return CudaRow(
-        name=f"tcgen05.{dtype}.{accumulator}.{shape}",
-        family="tcgen05",
-        symbol=f"tcgen05_{dtype.removeprefix('f8')}_{shape}",
-        says=f"tensor cores by tcgen05.mma {shape}, {dtype} into {accumulator}, both operands from shared memory",
-        measures="compute",
-        roles=("ceiling", "roof"),
-        targets=("sm_100a",) if dtype == "i8" else ("sm_100a", "sm_103a"),
-        layout="compute",
-        threads=128,
-        limiter="compute",
-        unit="matrix",
-        dtype=dtype,
-        accumulator=accumulator,
-        variant=shape,
-        shared_bytes=4 * 128 * 32 + 2 * 256 * 32,
-        math=math,
-        math_count=32,
-        flop_per_math=2 * 128 * 256 * k,
-        issuers=1,
-        chains=2,
-        operand_bytes=256 * 32 + 128 * 32,
-        operands=("exact", "random"),
-    )
-
-
-_TCGEN05 = tuple(_tcgen05(dtype, k, math) for dtype, k, _, math in _TENSOR)
-
-
 def _near(name: str, symbol: str, says: str, **fields: Any) -> CudaRow:
     return CudaRow(
         name=name,
@@ -275,8 +146,19 @@ def _near(name: str, symbol: str, says: str, **fields: Any) -> CudaRow:
 
 def _port(name: str, says: str, **fields: Any) -> CudaRow:
     access, _, level = name.split(".")
-    return _near(name, f"{access}_{level}", says, family="shared", measures="memory", roles=("ceiling", "roof"),
-                 limiter="shared", access=access, variant=level, access_bytes=16, **fields)  # fmt: skip
+    return _near(
+        name,
+        f"{access}_{level}",
+        says,
+        family="shared",
+        measures="memory",
+        roles=("ceiling", "roof"),
+        limiter="shared",
+        access=access,
+        variant=level,
+        access_bytes=16,
+        **fields,
+    )
 
 
 _SHARED = (
@@ -305,11 +187,22 @@ _SHARED = (
     ),
 )
 _CHASE = tuple(
-    _near(f"chase.i32.{how}", f"chase_{how}", f"dependent loads through {where}, 16 a trip", family="chase", measures="latency", threads=32,
-          roles=("latency",) if how == "shared" else ("latency", "sweep"), limiter="latency", variant=how,
-          space="shared" if how == "shared" else "global", loads=16, access_bytes=width)
+    _near(
+        f"chase.i32.{how}",
+        f"chase_{how}",
+        f"dependent loads through {where}, 16 a trip",
+        family="chase",
+        measures="latency",
+        roles=("latency",) if how == "shared" else ("latency", "sweep"),
+        threads=32,
+        limiter="latency",
+        variant=how,
+        space="shared" if how == "shared" else "global",
+        loads=16,
+        access_bytes=width,
+    )
     for how, where, width in (("ca", "L1 and below", 8), ("cg", "L2 and below", 8), ("shared", "shared memory", 4))
-)  # fmt: skip
+)
 
 
 def _mix(dtype: str, fmas: int) -> CudaRow:
@@ -375,7 +268,7 @@ def _mix_mma(dtype: str, mmas: int) -> CudaRow:
         access_bytes=16,
         tile=512,
         operands=("exact",),
-        legacy=_legacy(targets),
+        legacy=legacy(targets),
     )
 
 
@@ -387,8 +280,18 @@ _MIX = (
 
 
 def _launch(what: str, layout: str, threads: int, says: str) -> CudaRow:
-    return CudaRow(name=f"launch.{what}", family="launch", symbol=what, says=says, measures="cost", roles=("cost",), targets=TARGETS,
-                   layout=layout, threads=threads, limiter="none")  # fmt: skip
+    return CudaRow(
+        name=f"launch.{what}",
+        family="launch",
+        symbol=what,
+        says=says,
+        measures="cost",
+        roles=("cost",),
+        targets=TARGETS,
+        layout=layout,
+        threads=threads,
+        limiter="none",
+    )
 
 
 _LAUNCH = (
@@ -397,7 +300,7 @@ _LAUNCH = (
     _launch("ticks", "compute", 32, "writes down the nanosecond timer, one reading an iteration"),
 )
 
-ROWS: tuple[CudaRow, ...] = (*_PLAIN, *_STREAM, *_BULK, *_MMA, *_WGMMA, *_TCGEN05, *_SHARED, *_CHASE, *_MIX, *_LAUNCH)
+ROWS: tuple[CudaRow, ...] = (*_PLAIN, *_STREAM, *_BULK, *MMA, *WGMMA, *TCGEN05, *_SHARED, *_CHASE, *_MIX, *_LAUNCH)
 
 # Which source exists for which target: a family's file is compiled exactly for the targets of its rows.
 FAMILIES: dict[str, tuple[str, ...]] = {

@@ -1,4 +1,4 @@
-"""Operands and results of the kernels near one SM: shared memory, L1, pointer chases; and of the mixed-intensity streams."""
+"""Operands and results of the kernels within one SM (shared memory, L1, pointer chases) and of mixed intensity."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def chase_shared(row: CudaRow, kind: str) -> Compute:
 
 
 def mixed(dtype: str, elements: NDArray[np.uint32], fmas: int) -> NDArray[np.uint32]:
-    """Bits of 16-byte elements (n, 4) after the turns of the mixed-intensity kernel with a = 1, b = -1, whose sums a block leaves.
+    """Bits of 16-byte elements (n, 4) after the turns of the mixed-intensity kernel with a = 1, b = -1.
+
+    A block leaves their sums.
 
     Each step adds two numbers of the format and rounds once. FP64 has 53 bits, more than twice those of the others and
     two, so that rounding to it in between changes nothing (Figueroa, When is double rounding innocuous, 1995).
@@ -126,7 +128,7 @@ def turns(dtype: str) -> NDArray[np.uint32]:
 
 
 def _tiles(dtype: str) -> list[NDArray[np.float64]]:
-    """Two matrices B (16 x 8) of small integers, with which the tensor cores' mixed-intensity kernel multiplies in turn."""
+    """Two matrices B (16 x 8) of small integers, by which the mixed-intensity kernel of the tensor cores multiplies."""
     return [operand(dtype, "exact", (16, 8), 60 + chain) for chain in range(2)]
 
 

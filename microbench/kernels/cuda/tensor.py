@@ -59,7 +59,10 @@ def shape_of(row: CudaRow) -> tuple[int, int, int]:
 
 
 def fragment_a(dtype: str, tile: Array) -> Array:
-    """Registers of A (M x K values) per lane: (registers, 32). Lane = 4 x group + place; registers alternate rows g and g + 8."""
+    """Registers of A (M x K values) per lane: (registers, 32).
+
+    Lane = 4 x group + place; registers alternate rows g and g + 8.
+    """
     rows, depth = tile.shape
     e = per_word(dtype)
     halves = rows // 8
@@ -114,14 +117,20 @@ def tcgen05_descriptor(address: int = 0) -> int:
 
 
 def tcgen05_word(dtype: str, m: int, n: int) -> int:
-    """Instruction word: accumulator's format at bit 4, A's at 7, B's at 10, N / 8 at 17, M / 16 at 24; dense, K-major, no negation."""
+    """Instruction word, dense, K-major, without negation.
+
+    The accumulator's format stands at bit 4, A's at 7, B's at 10, N / 8 at 17, M / 16 at 24.
+    """
     accumulator = 2 if dtype == "i8" else 1
     operand = {"f16": 0, "bf16": 1, "tf32": 2, "f8e4m3": 0, "f8e5m2": 1, "i8": 1}[dtype]
     return accumulator << 4 | operand << 7 | operand << 10 | (n >> 3) << 17 | (m >> 4) << 24
 
 
 def operand(dtype: str, kind: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
-    """Values of one operand as the format holds them: small integers that differ by row, column and k, or random in [-1, 1]."""
+    """Values of one operand as the format holds them.
+
+    Small integers that differ by row, column and k, or random in [-1, 1].
+    """
     random = np.random.default_rng((_RANDOM_SEED, seed))
     if kind == "exact":
         return random.integers(-2, 3, size=shape).astype(np.float64)
@@ -134,7 +143,10 @@ def operand(dtype: str, kind: str, shape: tuple[int, ...], seed: int) -> NDArray
 def _work(
     row: CudaRow, kind: str, inputs: Bytes, outs: tuple[Array, Array, Array], arrange: Callable[[Array], Bytes]
 ) -> Compute:
-    """Join inputs with results: start, what an even trip adds and what an odd trip adds, as matrices that `arrange` lays out."""
+    """Join inputs with results.
+
+    Those are the start, what an even trip adds and what an odd trip adds, as matrices that `arrange` lays out.
+    """
     start, even, odd = outs
     assert row.dtype is not None
     assert row.accumulator is not None

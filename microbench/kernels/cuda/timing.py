@@ -1,4 +1,4 @@
-"""What the blocks stamped, the gate that holds the queue, and waiting until clock and power are steady."""
+"""What the blocks stamped, the blocking kernel that holds the queue, and running until clock and power are steady."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PROFILERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """One launch: its time in ns, the clock its blocks saw, and the step of the device's nanosecond timer (``None``: unknown)."""
+    """One launch: its time in ns, the clock its blocks saw, the step of the nanosecond timer (``None``: unknown)."""
 
     ns: int
     clock_hz: float | None
@@ -95,12 +95,11 @@ def clock(stamps: NDArray[np.uint64], step_ns: int | None) -> float | None:
     return middle
 
 
-class GateKeeper:
-    """Makes the gate, or says why launches go without it.
+class QueueGate:
+    """A blocking kernel at the head of the queue, or why launches go without it.
 
-    The gate is a kernel that waits for a word of host memory, so that a queue is full before its first launch starts.
-    It is off under CUDA_LAUNCH_BLOCKING and under profilers, where every launch waits and so would wait for the gate
-    for ever.
+    It waits for a word of host memory, so that the queue is full before its first launch starts. It is off under
+    CUDA_LAUNCH_BLOCKING and under profilers, where every launch waits and so would wait for the gate for ever.
     """
 
     def __init__(
@@ -166,7 +165,10 @@ class SteadyStateWarmup:
     def until_steady(
         self, launch: Callable[[], Seen], power: Callable[[], float | None], begin: Callable[[], None]
     ) -> None:
-        """Launch until two windows agree, or the time is up; ``begin`` is called before the first launch, for power to be counted anew."""
+        """Launch until two windows agree, or the time is up.
+
+        ``begin`` is called before the first launch, for power to be counted anew.
+        """
         started = self.now()
         if started - self._last < self.idle_s:
             self._last = started

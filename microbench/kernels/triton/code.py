@@ -1,7 +1,7 @@
-"""The Triton kernels themselves. This module imports Triton, so it is imported where a kernel is prepared and nowhere else.
+"""The Triton kernels themselves.
 
-A program is a block. Loops count `iterations` whose number the compiler does not know; operands come from memory, so it
-folds nothing.
+This module imports Triton, so it is imported where a kernel is prepared and nowhere else. A program is a block. Loops
+count `iterations` whose number the compiler does not know; operands come from memory, so it folds nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def dot(
     PRECISION: tl.constexpr,
     SUMS: tl.constexpr,
 ):
-    """Add two products in turn, of A and of -A, so that exact operands stay exact; one product more at the end is what is left."""
+    """Add products of A and of -A in turn, so that exact operands stay exact; one product more at the end is left."""
     row, column, depth = tl.arange(0, M), tl.arange(0, N), tl.arange(0, K)
     left = row[:, None] * K + depth[None, :]
     first = tl.load(a + left)

@@ -1,4 +1,4 @@
-"""Every function of the driver's table fails in turn, with every error that its documentation names, at the first and at later calls.
+"""Every function of the driver's table fails in turn, with every documented error, at the first and at later calls.
 
 ``tests/data/driver_errors.json`` has the errors by function. It must name exactly the functions of the product's table,
 so that a new one cannot be forgotten, and whatever the vendor's header documents wherever one is installed.

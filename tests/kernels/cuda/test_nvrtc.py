@@ -1,4 +1,4 @@
-"""Compiling on the user's machine: which NVRTC is taken, what is kept, and that its machine code passes the same proof."""
+"""Compiling on the user's machine: which NVRTC is taken, what is kept, and that its code passes the same proof."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_every_source_compiles_with_an_empty_include_path_and_passes_the_same_pr
         if target not in targets:
             continue
         path = tmp_path / f"{family}.{target}.cubin"
-        path.write_bytes(compiler.image((KERNELS / f"{family}.cu").read_text(), f"{family}.cu", target))
+        path.write_bytes(compiler.image(nvrtc.whole_text(KERNELS / f"{family}.cu"), f"{family}.cu", target))
         rows = tuple(row for row in rows_for(target) if row.family == family and row.limiter != "none")
         if not rows:
             continue

@@ -27,7 +27,8 @@ for name, kernel in kernels.registry(device).items():
     first = prepared.run(1)
     timings = [prepared.run(round(first.iterations * 3e6 / first.ns)) for _ in range(2)]
     best = max(timings, key=lambda t: t.iterations / t.ns)
-    found[name] = {"rate": work * best.iterations / best.ns * 1e9, "checked": all(t.checked for t in timings), "clock": best.clock_hz,
+    rate, checked = work * best.iterations / best.ns * 1e9, all(t.checked for t in timings)
+    found[name] = {"rate": rate, "checked": checked, "clock": best.clock_hz,
                    "throttled": best.throttled, "power": best.power_w, "wrong": finding and finding.says}
     prepared.close()
 print(json.dumps(found))
@@ -217,7 +218,8 @@ for name in NAMES:
     try:
         prepared = kernel.prepare(device, {"size": 1 << 24} if kernel.sheet.params else {}, 1)
         timing = prepared.run(1000)
-        found[name] = [kernel.sheet.work.bytes * timing.iterations / timing.ns * 1e9, timing.ns / timing.iterations, timing.checked]
+        each_ns = timing.ns / timing.iterations
+        found[name] = [kernel.sheet.work.bytes / each_ns * 1e9, each_ns, timing.checked]
         prepared.close()
     except CannotRun as error:
         found[name] = str(error)

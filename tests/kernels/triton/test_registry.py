@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: values in the interpreter, machine code ahead of time, each in a process of its own."""
+"""The Triton kernels without a GPU, each in a process: values in the interpreter, machine code ahead of time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from microbench.kernels.triton import registry as own
+from microbench.kernels.triton import jobs as own
+from microbench.kernels.triton import registry
 from microbench.records import Device
 
 pytestmark = pytest.mark.skipif(
@@ -36,11 +37,12 @@ def squeezed(tensor, scope):
     patch(tensor, scope)
     scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
 interpreter._patch_lang_tensor = squeezed
-from microbench.kernels.triton import registry as own
+from microbench.kernels.triton import jobs as own, registry
 from microbench.records import Device
 device = Device(id="1" * 16, kind="cuda", name="invented", arch="sm_90a", units_by_kind={"sm": 1})
 own.PROGRAMS.update(dot=1, fma=2, stream=2, mix=2, mix_dot=2)
-jobs = {f"dot.{each.dtype}": own.DotJob(device, each, "cpu") for each in own.DOTS if each.dtype in ("f16", "tf32", "i8", "f64")}
+dots = [each for each in registry.DOTS if each.dtype in ("f16", "tf32", "i8", "f64")]
+jobs = {f"dot.{each.dtype}": own.DotJob(device, each, "cpu") for each in dots}
 jobs["fma"] = own.FmaJob(device, "cpu")
 jobs |= {access: own.StreamJob(device, access, 5 * 4096 * 4 * 2, "cpu") for access in own.ARRAYS}
 jobs |= {f"mix.{fmas}": own.MixJob(device, fmas, 5 * 4096 * 8, "cpu") for fmas in (1, 4)}
@@ -50,7 +52,8 @@ for name, job in jobs.items():
     job.launch(3)
     found[name] = [job.right(3), None]
     job["out"].view(-1)[0] += 1
-    found[name][1] = job.right(3) if name in ("fma", "read", "write", "copy", "triad") or name[:3] in ("dot", "mix") else None
+    streams = ("fma", "read", "write", "copy", "triad")
+    found[name][1] = job.right(3) if name in streams or name[:3] in ("dot", "mix") else None
 print(json.dumps(found))
 """
 
@@ -82,11 +85,11 @@ import json, sys
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 import triton
-from microbench.kernels.triton import registry as own, code
+from microbench.kernels.triton import jobs as own, code, registry
 target, what = int(sys.argv[1]), sys.argv[2]
 pointer = {"f16": "*fp16", "bf16": "*bf16", "tf32": "*fp32", "f8e4m3": "*fp8e4nv", "i8": "*i8", "f64": "*fp64"}
 if what in pointer:
-    each = next(each for each in own.DOTS if each.dtype == what)
+    each = next(each for each in registry.DOTS if each.dtype == what)
     m, n, k = each.shape
     sums = {"f64": "*fp64", "i8": "*i32"}.get(what, "*fp32")
     fixed = {"M": m, "N": n, "K": k, "PRECISION": each.precision, "SUMS": code.SUMS.get(what, code.tl.float32)}
@@ -101,9 +104,11 @@ elif what == "fma":
     function, signature, warps = code.fma, {"out": "*fp32", "a": "*fp32", "iterations": "i32"}, 4
 else:
     fixed = {"KIND": own.KINDS[what], "BLOCK": own.BLOCK}
-    function, signature, warps = code.stream, {"out": "*fp32", "one": "*fp32", "two": "*fp32", "blocks": "i32", "iterations": "i32"}, 8
+    function, warps = code.stream, 8
+    signature = {"out": "*fp32", "one": "*fp32", "two": "*fp32", "blocks": "i32", "iterations": "i32"}
 aligned = {(i,): [["tt.divisibility", 16]] for i, kind in enumerate(signature.values()) if kind.startswith("*")}
-source = ASTSource(fn=function, signature=signature | dict.fromkeys(fixed, "constexpr"), constexprs=fixed, attrs=aligned)
+signature |= dict.fromkeys(fixed, "constexpr")
+source = ASTSource(fn=function, signature=signature, constexprs=fixed, attrs=aligned)
 made = triton.compile(source, target=GPUTarget("cuda", target, 32), options={"num_warps": warps, "num_stages": 1})
 print(json.dumps(made.asm["ptx"]))
 """
@@ -116,9 +121,9 @@ OWN_PATH = {
 
 
 @pytest.mark.parametrize("target", [80, 90, 100])
-@pytest.mark.parametrize("dtype", [each.dtype for each in own.DOTS])
+@pytest.mark.parametrize("dtype", [each.dtype for each in registry.DOTS])
 def test_a_dot_is_matrix_instructions_of_its_target(target: int, dtype: str, tmp_path: Path) -> None:
-    each = next(each for each in own.DOTS if each.dtype == dtype)
+    each = next(each for each in registry.DOTS if each.dtype == dtype)
     if target not in each.targets:
         pytest.skip(f"{dtype} is not offered on sm_{target}")
     ptx = str(
@@ -178,9 +183,9 @@ def test_the_vector_loop_holds_every_multiply_add(tmp_path: Path) -> None:
 
 
 def test_formats_without_matrix_instructions_are_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "no_torch", lambda _: None)
+    monkeypatch.setattr(registry, "no_torch", lambda _: None)
     ampere = Device(id="1" * 16, kind="cuda", name="invented", arch="sm_80", features=("sm_80",))
-    sheets = {kernel.sheet.name: kernel.sheet for kernel in own.kernels(ampere)}
+    sheets = {kernel.sheet.name: kernel.sheet for kernel in registry.kernels(ampere)}
     assert sheets["dot.bf16.f32.triton"].unavailable is None
     assert "no matrix instruction for f8e4m3 on sm_80" in (sheets["dot.f8e4m3.f32.triton"].unavailable or "")
 
@@ -218,7 +223,8 @@ def test_no_count_is_compiled_into_a_kernel() -> None:
 import json
 from microbench.kernels.triton import code
 kernels = [code.dot, code.fma, code.stream, code.mix, code.mix_dot]
-print(json.dumps([[p.name for p in kernel.params if not p.is_constexpr and not p.do_not_specialize] for kernel in kernels]))
+specialised = lambda kernel: [p.name for p in kernel.params if not p.is_constexpr and not p.do_not_specialize]
+print(json.dumps([specialised(kernel) for kernel in kernels]))
 """
     specialised = in_a_process(code, 120)
     assert isinstance(specialised, list)

@@ -1,4 +1,4 @@
-"""What a cubin says about its kernels besides their code: parameters, registers, stack, from the ELF notes.
+"""What a cubin says about its kernels besides their code: names, parameters, registers, stack, from the ELF notes.
 
 The attribute numbers and the packing of a parameter record are those of the CUDA toolkit's own note format; the driver
 checks nothing of this at launch, so the proof does.
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from microbench.errors import UsageError
 
+_CODE = ".text."  # begins the name of a kernel's section
 _VALUE_FOLLOWS = 4
 _PARAMETER, _REGISTERS, _FRAME = 0x17, 0x2F, 0x11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """One kernel's (offset, size) of each parameter in order, registers a thread, stack bytes and static shared bytes."""
+    """One kernel: (offset, size) of each parameter in order, registers a thread, stack bytes, static shared bytes."""
 
     parameters: tuple[tuple[int, int], ...]
     registers: int
@@ -32,6 +33,21 @@ class _Section:
     link: int
     data: bytes
     size: int
+
+
+def symbols(cubin: bytes) -> tuple[str, ...]:
+    """Names of the kernels in a cubin.
+
+    Raises
+    ------
+    UsageError
+        If the bytes are no 64-bit little-endian ELF file.
+    """
+    try:
+        names = [section.name for section in _sections(cubin)]
+    except (struct.error, ValueError, IndexError) as error:
+        raise UsageError(f"this cubin is cut off ({error})") from error
+    return tuple(name.removeprefix(_CODE) for name in names if name.startswith(_CODE))
 
 
 def resources(cubin: bytes) -> dict[str, Resources]:
@@ -52,7 +68,7 @@ def resources(cubin: bytes) -> dict[str, Resources]:
             index, count = struct.unpack_from("<II", value)
             (registers if number == _REGISTERS else stack)[symbols[index]] = count
     found = {}
-    for name in (section.name.removeprefix(".text.") for section in sections if section.name.startswith(".text.")):
+    for name in (section.name.removeprefix(_CODE) for section in sections if section.name.startswith(_CODE)):
         parameters = []
         for number, value in _attributes(by_name[f".nv.info.{name}"].data if f".nv.info.{name}" in by_name else b""):
             if number == _PARAMETER:
