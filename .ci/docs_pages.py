@@ -96,13 +96,14 @@ def _records_in(hint: Any) -> Iterator[type[Any]]:
 def _section(record: type[Any]) -> str:
     stored = _stored_names(record)
     intro, said = _told(record)
-    rows = ["| key | type | unit | default | |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| key | type | default | |", "| --- | --- | --- | --- |"]
     for field, hint in zip(fields(record), _hints(record).values(), strict=True):
         key = stored.get(field.name, field.name)
         means = said.get(field.name, "")
         if key != field.name:
             means = f"`{field.name}` in Python. {means}"
-        cells = (f"`{key}`", _type(hint), _unit(record, field.name), _default(field), means)
+        unit = _unit(record, field.name)
+        cells = (f"`{key}`", f"{_type(hint)}, in {unit}" if unit else _type(hint), _default(field), means)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return f"## {record.__name__}\n\n{intro}\n\n" + "\n".join(rows)
 
@@ -178,7 +179,7 @@ def _default(field: Field[Any]) -> str:
     if field.default_factory is MISSING:
         return "required"
     made = field.default_factory()
-    return "`{}`" if made == {} else "as the record's"
+    return "`{}`" if made == {} else "its defaults"
 
 
 def commands() -> str:
