@@ -1,0 +1,90 @@
+"""Which samples make the curve that memory levels are read from, and what a level says of the time between two uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_backend import KIB, fake_device
+
+from microbench.analysis.ceilings import analyse
+from microbench.analysis.levels import SweepPoint, find_levels
+from microbench.measure.working_sets import sweep_sizes
+from microbench.records import Budget, Case, LevelSeen, Plan, Samples, Sheet, Work
+
+MIB = 1024 * KIB
+LOADS = 8
+CHASE = Sheet(name="chase", measures="latency", backend="native", device_kind="cpu", says="", loads=LOADS)
+READ = Sheet(
+    name="read.f32.v512",
+    measures="memory",
+    backend="native",
+    device_kind="cpu",
+    says="",
+    access="read",
+    work=Work(bytes_read=64),
+)
+SIZES = sweep_sizes(256 * MIB, 3)
+
+
+def latency(size: int) -> float:
+    return 1e-9 if size <= 32 * KIB else 4e-9 if size <= MIB else 25e-9 if size <= 8 * MIB else 100e-9
+
+
+Curve = tuple[Sheet, list[tuple[dict[str, Any], float]]]
+
+
+def seen(*curves: Curve, threads: int = 1) -> dict[str, LevelSeen]:
+    """Levels that the analysis reads from curves of (parameters, seconds an iteration), a round each."""
+    rows = [
+        (Case(kernel=sheet.name, params=params, threads=threads), seconds)
+        for sheet, curve in curves
+        for params, seconds in curve
+    ]
+    samples = [
+        Samples(case=case.key, round=0, started_s=0.0, iterations=10**6, ns=(round(seconds * 1e15),), count=1)
+        for case, seconds in rows
+    ]
+    plan = Plan(cases=tuple({case.key: case for case, _ in rows}.values()), budget=Budget())
+    found = analyse(samples, plan, {CHASE.name: CHASE, READ.name: READ}, fake_device()).levels
+    return {level.name: level for level in found}
+
+
+def chase(sizes: list[int], factor: float = 1.0, **params: Any) -> Curve:
+    return CHASE, [({"working_set": size, **params}, LOADS * latency(size) * factor) for size in sizes]
+
+
+def test_of_two_curves_by_pointer_chase_the_one_in_huge_pages_tells_the_levels() -> None:
+    # The curve in small pages has more points, and each pays for a page walk.
+    found = seen(chase(SIZES, 3.0, pages="4k"), chase(SIZES[::2], pages="huge"))
+    assert found["DRAM"].value == pytest.approx(100e-9)
+    assert found["L1"].value == pytest.approx(1e-9)
+
+
+def test_a_few_points_in_huge_pages_are_no_curve_beside_a_whole_one_in_small_pages() -> None:
+    found = seen(chase(SIZES, pages="4k"), chase(SIZES[::8], 0.5, pages="huge"))
+    assert found["DRAM"].value == pytest.approx(100e-9)
+
+
+def test_of_several_rounds_the_fastest_makes_the_curve() -> None:
+    found = seen(chase(SIZES, 2.0, pages="huge"), chase(SIZES, pages="huge"), chase(SIZES, 1.5, pages="huge"))
+    assert found["L2"].value == pytest.approx(4e-9)
+
+
+def test_a_pointer_chase_meets_a_line_again_after_as_many_loads_as_there_are_lines() -> None:
+    points = [SweepPoint(size_bytes=size, value=latency(size)) for size in SIZES]
+    for level in find_levels(points, fake_device(), "chase"):
+        assert level.reuse_s == pytest.approx(level.high_bytes / 64 * level.value)
+
+
+def test_a_stream_is_read_from_one_thread_and_one_stream_through_a_warm_cache() -> None:
+    def rate(size: int) -> float:
+        return 64 / (300e9 if size <= 32 * KIB else 100e9 if size <= MIB else 25e9 if size <= 8 * MIB else 10e9)
+
+    def read(**params: Any) -> Curve:
+        return READ, [({"working_set": size, "pages": "huge", **params}, rate(size)) for size in SIZES]
+
+    assert list(seen(read())) == ["L1", "L2", "L3", "DRAM"]
+    assert seen(read(streams=4)) == {}
+    assert seen(read(cold=1)) == {}
+    assert seen(read(), threads=2) == {}
