@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,7 +43,14 @@ def seen(*curves: Curve, threads: int = 1) -> dict[str, LevelSeen]:
         for params, seconds in curve
     ]
     samples = [
-        Samples(case=case.key, round=0, started_s=0.0, iterations=10**6, ns=(round(seconds * 1e15),), count=1)
+        Samples(
+            case=case.key,
+            round=0,
+            started_s=0.0,
+            iterations=10**6,
+            ns=(round(seconds * 3e15), round(seconds * 1e15)),
+            count=2,
+        )
         for case, seconds in rows
     ]
     plan = Plan(cases=tuple({case.key: case for case, _ in rows}.values()), budget=Budget())
@@ -77,14 +85,51 @@ def test_a_pointer_chase_meets_a_line_again_after_as_many_loads_as_there_are_lin
         assert level.reuse_s == pytest.approx(level.high_bytes / 64 * level.value)
 
 
+def rate(size: int) -> float:
+    return 300e9 if size <= 32 * KIB else 100e9 if size <= MIB else 25e9 if size <= 8 * MIB else 10e9
+
+
+def read(sheet: Sheet = READ, sizes: list[int] = SIZES, **params: Any) -> Curve:
+    return sheet, [({"working_set": size, "pages": "huge", **params}, 64 / rate(size)) for size in sizes]
+
+
 def test_a_stream_is_read_from_one_thread_and_one_stream_through_a_warm_cache() -> None:
-    def rate(size: int) -> float:
-        return 64 / (300e9 if size <= 32 * KIB else 100e9 if size <= MIB else 25e9 if size <= 8 * MIB else 10e9)
-
-    def read(**params: Any) -> Curve:
-        return READ, [({"working_set": size, "pages": "huge", **params}, rate(size)) for size in SIZES]
-
     assert list(seen(read())) == ["L1", "L2", "L3", "DRAM"]
     assert seen(read(streams=4)) == {}
     assert seen(read(cold=1)) == {}
     assert seen(read(), threads=2) == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(READ, name="write.f32.v512", access="write", work=Work(bytes_written=640)),
+        replace(READ, name="intensity.f32.v512", measures="intensity", work=Work(bytes_read=640, flop=1)),
+    ],
+)
+def test_writes_and_arithmetic_tell_no_levels_though_they_have_more_points(other: Sheet) -> None:
+    assert seen(read(sizes=SIZES[::2]), read(other))["DRAM"].value == pytest.approx(10e9)
+    assert seen(read(other)) == {}
+
+
+def test_five_points_are_no_sweep() -> None:
+    assert seen(read(sizes=SIZES[:5])) == {}
+    assert list(seen(read(sizes=SIZES[:6]))) == ["DRAM"]
+
+
+def stream(*steps: tuple[int, float]) -> dict[str, LevelSeen]:
+    """Levels of a stream that runs at each rate up to the size beside it."""
+    points = [SweepPoint(size_bytes=size, value=next(rate for upto, rate in steps if size <= upto)) for size in SIZES]
+    return {level.name: level for level in find_levels(points, fake_device(), "stream")}
+
+
+@pytest.mark.parametrize(("half", "ends"), [(88e9, MIB), (87.5e9, MIB), (80e9, 320 * KIB)])
+def test_a_level_goes_on_where_its_rate_sinks_by_less_than_an_eighth(half: float, ends: int) -> None:
+    found = stream((32 * KIB, 300e9), (320 * KIB, 100e9), (MIB, half), (8 * MIB, 25e9), (256 * MIB, 10e9))
+    assert 0.7 * ends < found["L2"].high_bytes <= ends
+
+
+@pytest.mark.parametrize(("rate", "named"), [(11.5e9, False), (12.5e9, True)])
+def test_a_last_level_is_a_fifth_faster_than_main_memory(rate: float, named: bool) -> None:
+    found = stream((32 * KIB, 300e9), (MIB, 100e9), (16 * MIB, rate), (256 * MIB, 10e9))
+    assert ("L3" in found) is named

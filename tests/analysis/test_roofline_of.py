@@ -44,6 +44,25 @@ def test_roofs_are_of_one_number_of_threads_though_another_is_higher() -> None:
     assert (of(*rows).peak("f32"), of(*rows, threads=1).peak("f32")) == (100e9, 150e9)
 
 
+def test_of_two_ceilings_the_higher_is_the_roof_in_whatever_order_they_come() -> None:
+    rows = (row("fma.f32.v128", 50e9, **FMA), row("fma.f32.v256", 100e9, **FMA), row("fma.f32.scalar", 20e9, **FMA))
+    assert of(*rows).peak("f32") == of(*reversed(rows)).peak("f32") == 100e9
+
+
+def test_what_memory_streams_in_a_dtype_is_no_peak_and_a_link_no_memory() -> None:
+    rows = (
+        row("fma.f32", 100e9, **FMA),
+        row("read.f32.l1", 400e9, measures="memory", level="L1", access="read", dtype="f32"),
+        row("copy.host", 20e9, measures="link", level="host", access="copy"),
+    )
+    assert of(*rows).peak("f32") == 100e9
+    assert of(*rows).bandwidth("L1") == 400e9
+    with pytest.raises(UsageError, match="it has L1 read"):
+        of(*rows).bandwidth("host", "copy")
+
+
 def test_a_characterisation_without_ceilings_has_no_roof() -> None:
     with pytest.raises(UsageError, match="it has none"):
         of().peak("f32")
+    with pytest.raises(UsageError, match="it has none"):
+        of().bandwidth()
