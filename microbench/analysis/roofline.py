@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,15 @@ _SHARPNESS = (1.0, 40.0)
 _MIN_POINTS = 4
 # A legacy path that ends within this of the chip's own peak misleads nobody.
 _ALIKE = 0.03
-# The loop (first word of its name), dtype, vector variant and threads of the points that one roofline is fitted to.
-_Shape = tuple[str, str, str, int]
+
+
+class _Shape(NamedTuple):
+    """What the points of one roofline have in common."""
+
+    loop: str  # first word of the kernels' names
+    dtype: str
+    variant: str
+    threads: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +174,7 @@ def fit_rooflines(
             continue
         rate = sheet.work.flop * case.threads * sample.iterations * 1e9 / min(sample.ns)
         # Loops of one name read alike and differ in multiply-adds alone, so their points lie on one curve.
-        shape = (sheet.name.partition(".")[0], sheet.dtype, sheet.variant.split(".")[0], case.threads)
+        shape = _Shape(sheet.name.partition(".")[0], sheet.dtype, sheet.variant.split(".")[0], case.threads)
         at = (level, sheet.work.intensity)
         points[shape][at] = max(points[shape].get(at, 0.0), rate)
         through[shape] = sheet
@@ -206,7 +213,6 @@ def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> li
 
 
 def _fit(sheet: Sheet, shape: _Shape, curve: Mapping[tuple[str, float], float]) -> RooflineFit:
-    _, dtype, variant, threads = shape
     names = sorted({level for level, _ in curve})
     index = np.array([names.index(level) for level, _ in curve])
     log_intensity = np.log([intensity for _, intensity in curve])
@@ -221,15 +227,18 @@ def _fit(sheet: Sheet, shape: _Shape, curve: Mapping[tuple[str, float], float]) 
         smooth: NDArray[np.float64] = np.logaddexp(-sharpness * x[0], -sharpness * (x[1 + index] + log_intensity))
         return -smooth / sharpness
 
-    solved = least_squares(lambda x: modelled(x) - log_rate, start, bounds=(low, high), loss="soft_l1", f_scale=0.05)
+    def misses(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return modelled(x) - log_rate
+
+    solved = least_squares(misses, start, bounds=(low, high), loss="soft_l1", f_scale=0.05)
     log_fitted = modelled(solved.x)
     residuals = log_rate - log_fitted
     peak, *slopes = (math.exp(each) for each in solved.x[:-1])
     bandwidth = dict(zip(names, slopes, strict=True))
     return RooflineFit(
-        dtype=dtype,
+        dtype=shape.dtype,
         unit=sheet.unit,
-        threads=threads,
+        threads=shape.threads,
         peak=peak,
         bandwidth=bandwidth,
         ridge={name: peak / value for name, value in bandwidth.items()},
@@ -240,6 +249,6 @@ def _fit(sheet: Sheet, shape: _Shape, curve: Mapping[tuple[str, float], float]) 
         sharpness=math.exp(solved.x[-1]),
         rms_log_residual=float(np.sqrt(np.mean(residuals**2))),
         worst_log_residual=float(residuals[np.argmax(np.abs(residuals))]),
-        variant=variant,
+        variant=shape.variant,
         legacy="legacy" in sheet.variant.split("."),
     )
