@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from microbench.analysis import plausibility_cuda
-from microbench.analysis.roofline import roofs
+from microbench.analysis.roofs import roofs
 from microbench.hardware.clock import above_nominal
 from microbench.records import Ceiling, Device, Finding, Sheet
 

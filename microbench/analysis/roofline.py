@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from microbench.analysis.levels import level_of_case
+from microbench.analysis.roofs import roofs
 from microbench.errors import UsageError
 from microbench.records import (
     Case,
@@ -131,12 +132,6 @@ class Roofline:
 
         def plot(self, ax: Any) -> Any:
             """Draw the roofline on matplotlib axes and return them."""
-
-
-def roofs(ceilings: Iterable[Ceiling], sheets: Iterable[Sheet]) -> list[Ceiling]:
-    """The ceilings of kernels that take the role `roof`; one without a sheet counts (others' rows have none)."""
-    beside = {sheet.name for sheet in sheets if not sheet.takes("roof")}
-    return [ceiling for ceiling in ceilings if ceiling.kernel not in beside]
 
 
 def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling) -> None:

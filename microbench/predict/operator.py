@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from microbench.analysis.roofs import roofs as bounding
 from microbench.errors import UsageError
 from microbench.operators import Op, Table
 from microbench.operators.features import describe
@@ -97,7 +98,8 @@ def roofs(calibration: Characterisation, dtype: str) -> Roofs:
     UsageError
         If the calibration has no compute ceiling of that dtype or no memory ceiling.
     """
-    peak = _best([row for row in calibration.ceilings if row.measures == "compute" and row.dtype == dtype])
+    bounds = bounding(calibration.ceilings, calibration.sheets)
+    peak = _best([row for row in bounds if row.measures == "compute" and row.dtype == dtype])
     if peak is None:
         known = sorted({str(row.dtype) for row in calibration.ceilings if row.measures == "compute"})
         raise UsageError(
@@ -120,8 +122,9 @@ def roofs(calibration: Characterisation, dtype: str) -> Roofs:
 
 def memory_levels(calibration: Characterisation) -> Levels:
     """The levels that have a memory ceiling; none where the calibration has no such ceiling."""
+    bounds = bounding(calibration.ceilings, calibration.sheets)
     found = [
-        (level, _best([row for row in calibration.ceilings if row.measures == "memory" and row.level == level]))
+        (level, _best([row for row in bounds if row.measures == "memory" and row.level == level]))
         for level in ("L1", "L2", "L3", "DRAM")
     ]
     levels = [(level, row) for level, row in found if row is not None]

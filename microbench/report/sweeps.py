@@ -101,7 +101,7 @@ def streams(characterisation: Characterisation) -> tuple[Curve, ...]:
         if ceiling.measures == "memory" and ceiling.access in (None, "read")
     }
     for key, (kernel, threads) in _sampled(characterisation, sheets, "memory").items():
-        if kernel.access == "read" and key not in rates and kernel.work.bytes:
+        if kernel.takes("sweep") and key not in rates and kernel.work.bytes:
             rates[key] = threads * kernel.work.bytes / _best_ns(characterisation, key) * 1e9
     curves = _curves(
         {key: rate for key, rate in rates.items() if (case := parse_case(key)) and _reads(case.kernel, sheets)}
@@ -127,7 +127,7 @@ def chases(characterisation: Characterisation) -> tuple[Curve, ...]:
 
 def _reads(kernel: str, sheets: dict[str, Sheet]) -> bool:
     sheet = sheets.get(kernel)
-    return sheet.access == "read" if sheet else kernel.startswith("read")
+    return sheet.takes("sweep") if sheet else kernel.startswith("read")
 
 
 def _sampled(

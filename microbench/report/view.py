@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from microbench.analysis.roofs import roofs
 from microbench.records import LEVELS, Ceiling, Characterisation, Cost, Estimate, Finding, Sheet, units
 from microbench.records.dtypes import DTYPES
 from microbench.report.sweeps import is_sweep_point, parse_case, plural
@@ -215,11 +216,11 @@ def headline_threads(characterisation: Characterisation) -> int | None:
 
 
 def headline(characterisation: Characterisation, measures: str) -> tuple[Ceiling, ...]:
-    """The headline ceilings: peaks and library rates at the headline thread count, of the whole device on a GPU."""
+    """The headline ceilings: roofs and library rates at the headline thread count, of the whole device on a GPU."""
     threads = headline_threads(characterisation)
     chosen = (
         ceiling
-        for ceiling in table_ceilings(characterisation)
+        for ceiling in roofs(table_ceilings(characterisation), characterisation.sheets)
         if ceiling.measures == measures and ceiling.mode != "sustained"
     )
     return tuple(ceiling for ceiling in chosen if _threads(characterisation, ceiling) == threads)
