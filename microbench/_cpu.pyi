@@ -4,19 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import final
 
 def kernels() -> list[dict[str, object]]:
-    """Every registered kernel as keyword arguments of `records.Sheet` (`work` as a mapping); cpuid and MICROBENCH_ISA set `unavailable`."""
+    """Every registered kernel as keyword arguments of `records.Sheet`, `work` as a mapping.
+
+    cpuid and MICROBENCH_ISA set `unavailable`.
+    """
 
 def features() -> dict[str, object]:
     """vendor, brand, family, model, stepping, flags (list of words), isa_cap, tsc_hz (None if unknown)."""
 
 def topology() -> dict[str, object]:
-    """cpus (those this process may use), caches (level, type, capacity_bytes, line_bytes, ways, shared_by) by cpuid or sysfs."""
+    """cpus (those this process may use), caches by cpuid or sysfs.
+
+    A cache has level, type, capacity_bytes, line_bytes, ways, shared_by.
+    """
 
 def build_info() -> dict[str, object]:
     """compiler, version, optimised, sanitisers, architecture."""
 
 def memory() -> list[dict[str, object]]:
-    """Every working set that open jobs hold: role, cpu, pages (as asked for), bytes, huge_bytes (on 2 MiB pages, as got)."""
+    """Every working set of open jobs: role, cpu, pages (as asked for), bytes, huge_bytes (on 2 MiB pages, as got)."""
 
 @final
 class Job:
@@ -28,8 +34,11 @@ class Job:
     def pairs(
         self, iterations: int, reference_clock: Job | None, reference_iterations: int, count: int, limit_s: float
     ) -> tuple[tuple[int, ...], tuple[int, ...], int, int, bool | None, int]:
-        """Samples that alternate with the reference clock's, the threads awake throughout: ns, reference clock's ns, iterations done by either, whether
-        every result was right, involuntary switches. Two pairs at least; no more once the limit has passed. Releases the GIL."""
+        """Samples that alternate with the reference clock's, the threads awake throughout.
+
+        ns, the reference clock's ns, iterations done by either, whether every result was right, involuntary switches.
+        Two pairs at least; no more once the limit has passed. Releases the GIL.
+        """
 
     def close(self) -> None: ...
 
