@@ -218,6 +218,16 @@ def test_a_rule_along_rows_counts_the_operations_of_its_formula_for_each_element
         assert work[1] - work[0] == many[place] - few[place], direction
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("key", sorted(ROWS))
+def test_twice_as_many_rows_cost_twice_as_much(key: str, direction: str) -> None:
+    name = key.partition(" ")[0]
+    shape = op(name, **OPERATORS[name].example).params
+    once = op(name, direction=direction, **shape).work.flop
+    for more in {"n", "c", "rows"} & set(shape):
+        assert op(name, direction=direction, **shape | {more: 2 * shape[more]}).work.flop == 2 * once, more
+
+
 @pytest.mark.parametrize("name", ["max_pool2d", "avg_pool2d"])
 def test_a_window_is_counted_whole(name: str) -> None:
     forward, backward = _row_counts(name, 9)
@@ -283,7 +293,7 @@ def _unit_counts() -> tuple[int, int]:
     sums, state = gates[None].requires_grad_(), c.clone().requires_grad_()
     weights = (torch.eye(4).double(), torch.zeros(4, 1).double(), torch.zeros(4).double(), biases)
     wanted = torch.lstm_cell(sums, (h, state), *weights)
-    (found, forward) = _count(counted.lstm_unit, _numbers(gates), _numbers(biases), Number(c.item()))
+    found, forward = _count(counted.lstm_unit, _numbers(gates), _numbers(biases), Number(c.item()))
     torch.testing.assert_close(_floats(found), torch.stack(wanted).detach().flatten())
     whole = (gates + biases).tolist()
     i, f, o = (1 / (1 + pow(2.718281828459045, -whole[place])) for place in (0, 1, 3))

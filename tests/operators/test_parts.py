@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pkgutil import iter_modules
 
 import numpy as np
 import pytest
 
+from microbench import operators
 from microbench.operators import OPERATORS, Operator, Tally, op, registry, table_of
 from microbench.operators.aten import ATEN
 from microbench.operators.draws import DRAWS, Sizes
@@ -98,6 +102,22 @@ def test_coordinates_and_code_of_an_example_are_sound(name: str) -> None:
         assert np.isfinite(features.coordinates).all()
         assert features.family == row.family
         assert features.code[0].startswith(name)
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_torch_has_an_aten_operator_of_the_name(name: str, direction: str) -> None:
+    torch = pytest.importorskip("torch")
+    names = [key for key, seen in ATEN.items() if name in seen.operators and seen.direction == direction]
+    assert not names or any(hasattr(torch.ops.aten, key) for key in names), f"torch has none of {names}"
+
+
+def test_every_file_of_the_folder_is_imported_without_torch() -> None:
+    asked = "import sys, microbench.operators; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    imported = said.stdout.split()
+    assert {f"microbench.operators.{each.name}" for each in iter_modules(operators.__path__)} <= set(imported)
+    assert "torch" not in imported
 
 
 def test_two_operators_of_one_name_are_refused() -> None:
