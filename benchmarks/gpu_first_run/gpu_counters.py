@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpu_rows import Row, command_output, failure, rows, say
 
-from microbench.kernels import Kernel
-from microbench.records import Device
+if TYPE_CHECKING:  # the facts are written before the project is installed
+    from microbench.kernels import Kernel
+    from microbench.records import Device
 
 PROGRAM = Path(__file__).resolve().with_name("gpu_first.py")
 # Kernels whose sheets are compared with the hardware's own counters, and their working set in terms of the last cache:

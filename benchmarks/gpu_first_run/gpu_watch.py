@@ -22,11 +22,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from gpu_rows import Row, rows, say
 
-from microbench.kernels import Kernel
-from microbench.records import Device, Sheet, Timing
+if TYPE_CHECKING:  # the facts are written before the project is installed
+    from microbench.kernels import Kernel
+    from microbench.records import Device, Sheet, Timing
 
 PROGRAM = Path(__file__).resolve().with_name("gpu_first.py")
 CUDA_GROUPS = ("plain", "stream", "mma", "wgmma", "tcgen05", "shared", "chase", "intensity", "links")

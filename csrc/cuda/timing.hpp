@@ -24,11 +24,11 @@ struct Launch {
   std::vector<std::byte> params;
 };
 
-// The gate: a kernel that spins on `flag` until the host writes 1 there. It gives up by itself after the time in its
-// parameters, because a host that dies with the gate closed would leave the device hanging. What it must not be used
-// for: a kernel that never ran before (lazy loading waits for the device and so for the gate), CUDA_LAUNCH_BLOCKING and
-// profilers (each launch waits), and more launches than the queue takes (the launch call itself would wait):
-// `most_held`.
+// The queue gate: a kernel that spins on `flag` until the host writes 1 there. It gives up by itself after the time in
+// its parameters, because a host that dies with the gate closed would leave the device hanging. What it must not be
+// used for: a kernel that never ran before (lazy loading waits for the device and so for the gate),
+// CUDA_LAUNCH_BLOCKING and profilers (each launch waits), and more launches than the queue takes (the launch call
+// itself would wait): `most_held`.
 struct Gate {
   Launch launch;
   volatile std::uint32_t* flag = nullptr;  // pinned, mapped

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from microbench.records import Characterisation, Estimate
+from microbench.storage import store
 
 BASIS = "third best round .. nominal at the clock seen"
 KIB, MIB = 1024, 1024 * 1024
@@ -18,4 +19,4 @@ def estimate(value: float, *, below: float = 0.003, above: float = 0.001) -> Est
 
 def write(name: str, made: Characterisation) -> None:
     """Write a file beside this one; it is kept, so that tests read what a user would."""
-    Path(__file__).with_name(name).write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
+    Path(__file__).with_name(name).write_bytes(msgspec.json.format(store.dumps(made), indent=1) + b"\n")

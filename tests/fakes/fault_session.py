@@ -33,14 +33,14 @@ def live() -> dict[str, int]:
     return {kind: int(count) for kind, count in (word.split("=") for word in text.value.decode().split())}
 
 
-def timers(station: DeviceSession) -> None:
+def timers(session: DeviceSession) -> None:
     """What the kernels above do not reach: graphs, copies, pinned memory."""
     row = next(row for row in ROWS if row.name == "fma.f32")
-    context, timer, cuda = station.context, station.timer, station.cuda
+    context, timer, cuda = session.context, session.timer, session.cuda
     memory, pinned = context.alloc(1 << 16), context.pinned(1 << 12)
     memory.fill(0)
     where = {"out": memory.address, "in": memory.address, "stamps": memory.address}
-    launch = cuda.Launch(station.function(row), (1, 1, 1), (256, 1, 1), 0, packed("compute", iterations=1, **where))
+    launch = cuda.Launch(session.function(row), (1, 1, 1), (256, 1, 1), 0, packed("compute", iterations=1, **where))
     timer.replay(launch, 4, 2)
     timer.round_trip(launch)
     timer.round_trip(launch, 2)
@@ -50,7 +50,7 @@ def timers(station: DeviceSession) -> None:
     timer.copies([to_device, to_host], 2)
     timer.host_copy(to_device)
     timer.host_copy(to_host)
-    station.function(row).attribute(4)
+    session.function(row).attribute(4)
     memory.close()
     pinned.close()
 
@@ -82,9 +82,9 @@ def session() -> list[str]:
                     assert job.run(1).checked
             except MicrobenchError as error:
                 said.append(f"{type(error).__name__}: {error}")
-        station = DeviceSession(device)
-        with station.driving("timers"):
-            timers(station)
+        session = DeviceSession(device)
+        with session.driving("timers"):
+            timers(session)
     except ContextLost as error:
         said.append(f"ContextLost: {error}")
     except MicrobenchError as error:

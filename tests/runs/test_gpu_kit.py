@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -87,6 +89,12 @@ def test_a_module_or_attribute_that_moved_is_named(tmp_path: Path) -> None:
     (module, attribute) = missing(tmp_path / "program.py")
     assert "microbench.gone" in module
     assert attribute == "timing.Seen.lost: no lost"
+
+
+def test_the_facts_are_told_before_the_project_is_installed() -> None:
+    code = f"import sys; sys.modules['microbench'] = None; sys.path.insert(0, {str(KIT)!r}); import gpu_first"
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_kernels_that_the_kit_names_exist_on_hopper(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 // What every file of kernels begins with: types, the stamps of a block, an address in shared memory.
 //
-// It includes nothing, as those files include nothing but this: nvcc finds it beside them, NVRTC gets it in place of the
-// line that names it, each file once. A block stamps before its loop and signs off behind it, so that the host has each block's own time
-// and clock and not only the launch's.
+// It includes nothing, as those files include nothing but this: nvcc finds it beside them, NVRTC gets it in place of
+// the line that names it, each file once. A block stamps before its loop and signs off behind it, so that the host has
+// each block's own time and clock and not only the launch's.
 typedef unsigned int u32;
 typedef unsigned long long u64;
 

@@ -30,7 +30,7 @@ GRAPH_NODES = 64
 LAUNCHES = {
     "enqueue": "host time of one launch call",
     "period": "device time from one launch to the next, launched one by one",
-    "held": "device time from one launch to the next, queued beforehand behind the gate",
+    "held": "device time from one launch to the next, queued beforehand behind the queue gate",
     "graph": f"device time from one launch to the next in a graph of {GRAPH_NODES}",
     "round_trip": "host time from a launch to the end of the wait for it",
 }
@@ -129,7 +129,7 @@ class LaunchJob:
         )
         session.timer.launches(self._launch, 1)
         if how == "held" and session.gate.closed() is None:
-            raise CannotRun(f"launch.held needs the gate, which is off: {session.gate.off}")
+            raise CannotRun(f"launch.held needs the queue gate, which is off: {session.gate.off}")
 
     def run(self, iterations: int) -> Timing:
         """Launch at least so many times."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LEAST_STEPS = 100  # of the device's nanosecond timer, for the clock to be read from a span to 1 %
 CLOCKS_AGREE = 0.01  # two multiprocessors of one chip share a clock; a larger difference is a stamp gone wrong
-MOST_HELD = 512  # launches that a closed gate may hold: a full queue would make the host wait for the gate
+MOST_HELD = 512  # launches that a closed gate may hold: the host would wait for the gate at a full queue
 GATE_TIMEOUT_NS = 2_000_000_000
 _BLOCKING = ("CUDA_LAUNCH_BLOCKING",)
 _PROFILERS = (
