@@ -90,7 +90,7 @@ def _followed(arguments: Sequence[str]) -> int:
 
     It has a process group of its own, so that a Ctrl-C from the terminal reaches it once, through us, and not twice.
     """
-    with subprocess.Popen(arguments, process_group=0) as child:
+    with subprocess.Popen(arguments, process_group=0) as child:  # noqa: S603 - our own command line again
         while True:
             try:
                 code = child.wait()

@@ -95,7 +95,7 @@ def installed(target: str = "eager") -> Iterator[None]:
     modules = (estimation, runtime_estimator, utils, scheduler)
     places = [(module, name) for module in modules for name in replaced if hasattr(module, name)]
     before = [getattr(module, name) for module, name in places]
-    table: dict[str, Any] = known._device_mapping
+    table: dict[str, Any] = known._device_mapping  # noqa: SLF001 - the table has no public way in
     mine = dict.fromkeys(
         (NAME, NAME.upper())
     )  # torch 2.13 looks names up in capitals, torch 2.11 as the driver spells them

@@ -129,5 +129,5 @@ def picture(name: plots.PlotName, characterisation: Characterisation) -> Picture
     if wide is None or narrow is None:
         return None
     # Safe: matplotlib escapes the text it is given.
-    drawn = [Markup(style.inline(drawing, _LABELS[name])) for drawing in (wide, narrow)]
+    drawn = [Markup(style.inline(drawing, _LABELS[name])) for drawing in (wide, narrow)]  # noqa: S704
     return Picture(wide=drawn[0], narrow=drawn[1], caption=plots.caption(name, characterisation)[1])

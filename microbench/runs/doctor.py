@@ -205,7 +205,7 @@ def _broken(name: str) -> str | None:
     """Why a module cannot be imported, tried in a process of its own; ``None`` where it can, or where nobody knows."""
     command = [sys.executable, "-P", "-c", f"import {name}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=60)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return None
     last = done.stderr.strip().splitlines()[-1:] or [f"it ended with {done.returncode}"]
@@ -221,7 +221,7 @@ def _requirements(name: str) -> list[str]:
 
 def _first_line(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return command[0].rpartition("/")[2]
     return (done.stdout or done.stderr).strip().partition("\n")[0] or command[0].rpartition("/")[2]

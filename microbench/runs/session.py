@@ -352,7 +352,7 @@ def _save(
     return Outcome(characterisation=characterisation, path=path, interrupted=interrupted, journal=kept)
 
 
-def run(
+def run(  # noqa: PLR0913 - the command line's options under the same names
     device: str = "auto",
     *,
     quick: bool = False,

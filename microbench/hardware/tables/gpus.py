@@ -1,4 +1,7 @@
-"""GPUs by name (gpus.csv) and what an SM of each chip does per clock; advertised rates must agree with the product of the terms."""
+"""GPUs by name (gpus.csv), and what an SM of each chip does per clock.
+
+Advertised rates must agree with the product of SMs, FLOP per clock and clock, or the table is refused.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,11 @@ def _vector(f32: float, f64: float, f16: float | None, bf16: float | None, i32: 
 
 
 def _matrix(f16: float, f32_accumulator: float | None = None, **others: float) -> Iterator[Rate]:
-    """Matrix rates: ``f16`` with an f16 accumulator, ``f32_accumulator`` with f32 (bf16 has no other); 8-bit floats follow f16."""
+    """Matrix rates of a chip, in FLOP or OP per clock and SM.
+
+    ``f16`` is the rate with an f16 accumulator, ``f32_accumulator`` that with an f32 one (the same if omitted), which
+    is also bf16's. 8-bit floats, where ``f8`` is set, run at twice the rates of f16.
+    """
     wide = f16 if f32_accumulator is None else f32_accumulator
     yield Rate(unit="matrix", dtype="f16", flop=f16, accumulator="f16")
     yield Rate(unit="matrix", dtype="f16", flop=wide, accumulator="f32")
