@@ -144,8 +144,8 @@ def behaviour(mode: Mode, python: Path, wheel: Path) -> str:
         subprocess.run([python, "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent).stdout
     )
     found = (
-        f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in "
-        "the golden table"
+        f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in the "
+        "golden table"
     )
     return f"{found}; doctor: {said}"
 

@@ -162,9 +162,8 @@ def shares_table(rows: Sequence[Row]) -> str:
     """Share of the limit by row, and the loss of the lengthened loop, each beside its target."""
     lines = [
         (
-            "| row | threads | best share | third best | target | met | loss of the lengthened loop, % (median, "
-            "range) | "
-            "target, % | met |"
+            "| row | threads | best share | third best | target | met | loss of the lengthened loop, % (median, range) "
+            "| target, % | met |"
         ),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -178,8 +177,8 @@ def shares_table(rows: Sequence[Row]) -> str:
             middle = statistics.median(row.losses)
             within = LOSS_TARGET[0] <= middle <= LOSS_TARGET[1]
             loss = (
-                f"{middle:.2f} ({min(row.losses):.2f} .. {max(row.losses):.2f}) | {LOSS_TARGET[0]} .. "
-                f"{LOSS_TARGET[1]} | {_met(within)}"
+                f"{middle:.2f} ({min(row.losses):.2f} .. {max(row.losses):.2f}) | {LOSS_TARGET[0]} .. {LOSS_TARGET[1]} "
+                f"| {_met(within)}"
             )
         lines.append(f"| {row.name} | {row.threads} | {share} | {target} | {met} | {loss} |")
     return "\n".join(lines) + "\n"
@@ -189,9 +188,8 @@ def returns_table(returns: Sequence[Return]) -> str:
     """The 256-bit rows before and after: rates follow the turbo clock of the moment, shares do not."""
     lines = [
         (
-            "| row | threads | before, G/s | after, G/s | change, % | share before | share after | change per clock, "
-            "% | "
-            "target, % | met |"
+            "| row | threads | before, G/s | after, G/s | change, % | share before | share after | change per clock, % "
+            "| target, % | met |"
         ),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]

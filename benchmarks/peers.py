@@ -211,9 +211,8 @@ def ratios_table(rows: Sequence[dict[str, str | float]]) -> str:
     ]
     lines += [
         f"| {row['point']} | {row['ratio']:.3f} | {row['low']:.3f} .. {row['high']:.3f} | "
-        f"{'yes' if float(row['high']) >= 1 else 'no'} "
-        f"| {float(row['ours_per_s']) / 1e9:.1f} | {float(row['rival_per_s']) / 1e9:.1f} | {row['ours']} | "
-        f"{row['rival']} |"
+        f"{'yes' if float(row['high']) >= 1 else 'no'} | {float(row['ours_per_s']) / 1e9:.1f} | "
+        f"{float(row['rival_per_s']) / 1e9:.1f} | {row['ours']} | {row['rival']} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"

@@ -17,7 +17,7 @@ from microbench.hardware import probe
 from microbench.records import Characterisation, Finding, Row, units
 from microbench.report import terminal
 from microbench.report.progress import progress
-from microbench.runs.recorder import go_on
+from microbench.runs.recorder import resume_hint
 from microbench.runs.session import Outcome, Request, carry_out, plan_for
 from microbench.runs.signals import Interrupted
 from microbench.storage import store
@@ -59,7 +59,7 @@ def run_once(request: Request, json_path: str | None, csv_path: str | None) -> b
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the result is in {outcome.path}, and 'microbench report' shows it") from None
     if outcome.journal is not None:
-        sys.stderr.write(f"microbench: interrupted; {go_on(outcome.journal)}\n")
+        sys.stderr.write(f"microbench: interrupted; {resume_hint(outcome.journal)}\n")
     return outcome.interrupted
 
 

@@ -42,8 +42,8 @@ def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
     found = sorted(out.glob("*/*.json"), key=lambda each: each.stem, reverse=True)
     if not found:
         raise CannotRun(
-            f"there is no characterisation below {out}/; measure with 'microbench run', or name one with "
-            "--calibration FILE"
+            f"there is no characterisation below {out}/; measure with 'microbench run', or name one with --calibration "
+            "FILE"
         )
     return store.load(found[0])
 

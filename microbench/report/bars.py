@@ -22,8 +22,7 @@ def caption(characterisation: Characterisation) -> tuple[str, str]:
         f"Compute ceilings beside nominal, {where}",
         (
             "Bar: best round over nominal at the clock seen; line: typical; pale: not converged; open: library over "
-            "that "
-            "of the fastest unit."
+            "that of the fastest unit."
         ),
     )
 

@@ -96,8 +96,7 @@ def _show_rows(comparison: Comparison, out: Console) -> None:
             Text(
                 (
                     f"{plural(left, 'row')} not shown {'are' if left > 1 else 'is'} the same within noise; --format "
-                    "json "
-                    "has all"
+                    "json has all"
                 ),
                 style="dim",
             )
@@ -158,8 +157,8 @@ def summary(comparison: Comparison) -> list[str]:
     """Sentences on each kind of row, and what stands in one file only."""
     lines = [
         f"{group.name}: {group.verdict}, median {100 * (group.ratio.value - 1):+.1f} % (between "
-        f"{100 * (group.ratio.low - 1):+.1f} and "
-        f"{100 * (group.ratio.high - 1):+.1f} %) over {group.rows} rows, which scatter by {100 * group.scatter:.1f} %"
+        f"{100 * (group.ratio.low - 1):+.1f} and {100 * (group.ratio.high - 1):+.1f} %) over {group.rows} rows, which "
+        f"scatter by {100 * group.scatter:.1f} %"
         for group in comparison.groups
     ]
     return [*lines, *_only_in_one(comparison)]

@@ -56,10 +56,9 @@ def explained(characterisation: Characterisation) -> str:
     shares = sorted({fit.confidence for fit in characterisation.fits.operators})
     held = " or ".join(f"{100 * share:g} %" for share in shares)
     return (
-        "Fixed cost and roofs are those that the family's own timings approach. "
-        f"The interval of a prediction is meant to hold {held} of fresh shapes, and widens from shapes beside those "
-        "timed to shapes "
-        "far off; 'microbench validate' tests it."
+        "Fixed cost and roofs are those that the family's own timings approach. The interval of a prediction is meant "
+        f"to hold {held} of fresh shapes, and widens from shapes beside those timed to shapes far off; 'microbench "
+        "validate' tests it."
     )
 
 

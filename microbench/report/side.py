@@ -19,18 +19,14 @@ SAYS = {
     "cuda": (
         "Burst: a hand-written loop on exact operands. Sustained: random operands after power and heat settle. "
         "Library: the best matrix product a user can get, and its share of the burst. Nominal: computed at the clock "
-        "seen. "
-        "Advertised: printed by the maker. Published: the highest that others measured, of bursts where there are "
-        "any; the share is ours "
-        "over theirs, and below 100 % is good for a latency. Plain and tensor are the cores, in brackets the format "
-        "of the sums."
+        "seen. Advertised: printed by the maker. Published: the highest that others measured, of bursts where there "
+        "are any; the share is ours over theirs, and below 100 % is good for a latency. Plain and tensor are the "
+        "cores, in brackets the format of the sums."
     ),
     "cpu": (
         "Burst: a hand-written loop on exact operands. Library: the best matrix product a user can get, whatever unit "
-        "it ran on, and its "
-        "share of the burst; it stands beside the fastest unit of its dtype. Nominal: computed at the clock seen. In "
-        "brackets: the format "
-        "of the sums."
+        "it ran on, and its share of the burst; it stands beside the fastest unit of its dtype. Nominal: computed at "
+        "the clock seen. In brackets: the format of the sums."
     ),
 }
 _HEADINGS = {

@@ -252,7 +252,7 @@ def repeat_error(rounds: Rounds) -> float:
 def _repeated(rounds: Rounds) -> Finding:
     error = repeat_error(rounds)
     says = (
-        f"{len(rounds.operators)} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager; "
-        f"two halves of the rounds differ by {100 * error:.1f} % in the mean."
+        f"{len(rounds.operators)} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager; two "
+        f"halves of the rounds differ by {100 * error:.1f} % in the mean."
     )
     return Finding(code="operators-calibrated", severity="info" if error < 0.08 else "warning", says=says)
