@@ -1,4 +1,4 @@
-"""The few figures that consumers of a calibration read, drawn from a characterisation: rates by dtype, bandwidth, capacity, fixed cost.
+"""The figures of a characterisation that other tools read: rates by dtype, bandwidth, capacity, fixed cost.
 
 A consumer divides FLOP by one rate and bytes by another. The rate to hand over is the one a user's program reaches, so
 a library ceiling wins over a sustained one and that over a burst; the peak is kept beside it, so that a consumer with

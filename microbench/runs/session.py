@@ -177,7 +177,7 @@ def _interrupted_before_saving(recorder: Recorder) -> str:
 
 
 def _nothing_measured(journal: Journal | None, findings: Sequence[Finding], interrupted: bool) -> None:
-    """Refuse to store a file without a single sample, for the first reason found, which may have caused the others."""
+    """Refuse to store a file without a sample; the sentence gives the first reason, the likely cause of the others."""
     if journal is not None:
         journal.discard()
     if interrupted:
@@ -190,7 +190,7 @@ def _nothing_measured(journal: Journal | None, findings: Sequence[Finding], inte
 def _with_operators(
     request: Request, job: Job, made: Characterisation, pending: signals.Held, progress: Progress
 ) -> Characterisation:
-    """Add the calibration of operators, where PyTorch is usable and the run covers a whole default or thorough budget."""
+    """Calibrate operators too, where PyTorch is usable and the run covers a whole default or thorough budget."""
     libraries = any(
         kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in job.kernels.values()
     )
@@ -308,7 +308,7 @@ def _interrupted(journal: Journal | None) -> Finding:
 
 
 def _save(request: Request, characterisation: Characterisation, journal: Journal | None, interrupted: bool) -> Outcome:
-    """Write the characterisation, to the temporary folder where ``out`` fails, and remove the journal of a whole run."""
+    """Write the file, into the temporary folder where ``out`` fails, and remove the journal of a run that ended."""
     if interrupted:
         characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(journal)))
     out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)

@@ -1,4 +1,4 @@
-"""Where results go: folders, names, files that are never overwritten, and one lock a device against two runs at once."""
+"""Where results go: folders, names, files that are never overwritten; and a lock that keeps two runs off one device."""
 
 from __future__ import annotations
 
