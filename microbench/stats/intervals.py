@@ -79,18 +79,6 @@ def median_interval(values: Sequence[float], confidence: float = 0.9) -> tuple[f
     return middle, ranked[k - 1], ranked[n - k], max(reached, 0.0)
 
 
-def noise(values: Sequence[float]) -> float:
-    """Interquartile range over median.
-
-    Examples
-    --------
-    >>> noise([1.0, 1.0, 1.0, 1.0])
-    0.0
-    """
-    low, middle, high = np.percentile(np.asarray(values, dtype=float), (25, 50, 75))
-    return float((high - low) / middle)
-
-
 def evenly_spaced(values: Sequence[int], keep: int) -> tuple[int, ...]:
     """At most ``keep`` of the values, evenly spaced, first and last included, in order.
 
