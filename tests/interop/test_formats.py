@@ -89,6 +89,10 @@ def test_every_module_that_registers_a_format_is_one_that_is_imported() -> None:
     assert files == registered
 
 
+def test_every_format_that_is_written_and_read_has_its_expected_figures_here() -> None:
+    assert set(EXPECTED) == set(formats()) & set(readers())
+
+
 def test_a_second_writer_or_reader_of_a_format_is_refused() -> None:
     formats()
     with pytest.raises(ValueError, match="two functions write the format 'genz'"):

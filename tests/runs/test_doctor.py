@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import json
 import re
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -149,10 +150,30 @@ def test_an_unknown_device_is_refused() -> None:
         examine("tpu")
 
 
+NEW_CHECK = """
+from microbench.runs.doctor import Context, check, finding
+
+
+@check()
+def throw_away(_: Context):
+    yield finding("throw-away", "info", "found by its file")
+"""
+
+
+def test_a_check_in_a_new_file_of_the_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "throw_away.py").write_text(NEW_CHECK)
+    before = {function.__name__ for _, function in doctor.checks()}
+    monkeypatch.setattr(doctor, "CHECKS", list(doctor.CHECKS))
+    monkeypatch.setattr(doctor, "__path__", [*doctor.__path__, str(tmp_path)])
+    assert {function.__name__ for _, function in doctor.checks()} - before == {"throw_away"}
+    sys.modules.pop("microbench.runs.doctor.throw_away")
+
+
 def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(_: doctor.Context) -> list[Finding]:
         raise OSError("device on fire")
 
+    doctor.checks()
     monkeypatch.setattr(doctor, "CHECKS", [("any", broken), ("any", machine.output_folder)])
     first, second = examine("cpu", Machine(tmp_path), tmp_path)
     assert "device on fire" in first.says
