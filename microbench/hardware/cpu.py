@@ -22,7 +22,7 @@ from microbench.hardware import extensions
 from microbench.hardware.nominal import revealed
 from microbench.records import Device, MemoryLevel
 
-# Devices are told apart without naming them: the salt keeps the hash from being looked up in a table of machines.
+# The hash distinguishes devices without naming them: the salt keeps it from being looked up in a table of machines.
 _SALT = b"microbench device 1"
 _SYS = Path("/sys/devices/system/cpu")
 _LEVELS = {1: "L1", 2: "L2", 3: "L3"}
