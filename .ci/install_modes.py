@@ -1,8 +1,8 @@
-"""Build a wheel in every way that the CUDA option knows, install each into a virtual environment, and look at what it can do.
+"""Build a wheel in every mode of the CUDA option, install each into a virtual environment, and check what it can do.
 
 ``python .ci/install_modes.py [FOLDER]`` needs the network (or a filled cache) for the environment's packages and for
 the mode that takes nvcc from the index; the modes with nvcc on the path are left out where there is none. It prints one
-line a mode and fails at the first thing that is not as it must be.
+line a mode and fails at the first difference from what the mode must give.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import tempfile
 import venv
 import zipfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 NVCC = shutil.which("nvcc")
-# Where CMake looks for nvcc without being told: folders to hide it in.
+# Folders in which CMake finds nvcc by itself: the modes without nvcc hide them.
 HIDDEN = ";".join(
     dict.fromkeys(filter(None, ("/usr/local/bin", "/usr/local/cuda/bin", str(Path(NVCC).parent) if NVCC else None)))
 )
@@ -32,13 +33,14 @@ import hashlib, json
 from microbench.kernels.cuda.code import installed
 from microbench.proof import golden
 known = golden.hashes()
-print(json.dumps([hashlib.sha256(path.read_bytes()).hexdigest() in known for path in sorted(installed().glob("*.cubin"))]))
+cubins = sorted(installed().glob("*.cubin"))
+print(json.dumps([hashlib.sha256(path.read_bytes()).hexdigest() in known for path in cubins]))
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """One way to build: environment, whether nvcc can be seen, and what must come of it."""
+    """One way to build: environment, whether nvcc is visible, and what the wheel must have or the build must say."""
 
     name: str
     environment: dict[str, str]
@@ -106,25 +108,22 @@ def contents(mode: Mode, wheel: Path) -> str:
     return f"{wheel.stat().st_size / 1e6:.2f} MB, {len(cubins)} cubins, {len(sources)} sources"
 
 
+def json_rows(mode: Mode, python: Path, folder: Path, *arguments: str) -> list[dict[str, str]]:
+    """The rows that a command of the installed product prints as JSON."""
+    command = [str(python), "-m", "microbench", *arguments, "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    demand(done.stdout.strip(), f"{mode.name}: {' '.join(arguments)} said nothing: {done.stderr[-500:]}")
+    found = json.loads(done.stdout)
+    rows: list[dict[str, str]] = (
+        found if isinstance(found, list) else next(value for value in found.values() if isinstance(value, list))
+    )
+    return rows
+
+
 def behaviour(mode: Mode, python: Path, wheel: Path) -> str:
     """Install a wheel alone, and ask the product where its kernels' code comes from."""
     subprocess.run([python, "-m", "pip", "install", "-q", "--force-reinstall", "--no-deps", str(wheel)], check=True)
-
-    def ask(*arguments: str) -> list[dict[str, str]]:
-        done = subprocess.run(
-            [python, "-m", "microbench", *arguments, "--json", "-"],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=wheel.parent,
-        )
-        demand(done.stdout.strip(), f"{mode.name}: {' '.join(arguments)} said nothing: {done.stderr[-500:]}")
-        found = json.loads(done.stdout)
-        rows: list[dict[str, str]] = (
-            found if isinstance(found, list) else next(value for value in found.values() if isinstance(value, list))
-        )
-        return rows
-
+    ask = partial(json_rows, mode, python, wheel.parent)
     rows = ask("list", "kernels", "--device", "cuda:0", "--arch", "sm_90a")
     from_cubin = [row for row in rows if str(row["source"]).startswith("cubin ")]
     missing = [row for row in rows if "wgmma" in row["kernel"] and str(row["available"]).startswith("no:")]
@@ -144,8 +143,8 @@ def behaviour(mode: Mode, python: Path, wheel: Path) -> str:
         subprocess.run([python, "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent).stdout
     )
     found = (
-        f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in "
-        "the golden table"
+        f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in the "
+        "golden table"
     )
     return f"{found}; doctor: {said}"
 

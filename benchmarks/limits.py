@@ -1,6 +1,6 @@
-"""How near our compute rows come to what the ports allow, and whether the measuring would notice if they did not.
+"""How near our compute rows come to what the ports allow, and whether the measurement would notice if they did not.
 
-Three tables: the share of lanes x ports x 2 x reference clock clock that each row reaches; what a loop loses that is
+Three tables: the share of lanes x ports x 2 x reference clock that each row reaches; what a loop loses that is
 lengthened by a twentieth on purpose; and a 256-bit row before and after a block of 512-bit arithmetic, which leaves the
 core at a lower clock for a while.
 """
@@ -29,7 +29,7 @@ WIDE_BLOCK_S = 50e-3
 SHARE_TARGET = {True: 0.99, False: 0.98}  # one thread, several
 LOSS_TARGET = (4.5, 5.5)
 RETURN_TARGET = 1.0
-# Above this a share cannot be: the reference clocks were held up while the row was not.
+# No share can be above this unless the reference clock loop was disturbed and the row was not.
 PLAUSIBLE = {True: 1.005, False: 1.01}
 
 
@@ -54,7 +54,7 @@ class Return:
 
 
 class Bench:
-    """Our kernels on this device, sampled each in turn with its clock reference clock."""
+    """Our kernels on this device, each sampled in turn with its reference clock."""
 
     def __init__(self, device: Device, kernels: Mapping[str, Kernel]) -> None:
         self.device, self.kernels = device, kernels
@@ -68,34 +68,37 @@ class Bench:
             if sheet.measures == "compute" and sheet.unavailable is None and sheet.reference_clock
         ]
 
-    def together(
+    def interleaved(
         self, sheet: Sheet, threads: int, variants: Sequence[Mapping[str, Value]]
     ) -> list[tuple[float, float | None]]:
-        """Rate per thread and share of the limit of each variant, the best of its bursts, which take turns to meet the same clocks."""
+        """Rate per thread and share of the limit of each variant, the best of its bursts.
+
+        The variants' bursts alternate, so that all of them meet the same clocks.
+        """
         assert sheet.reference_clock is not None
         clock = self.kernels[sheet.reference_clock]
         jobs = [_paired(self.kernels[sheet.name].prepare(self.device, params, threads)) for params in variants]
         reference_clock = clock.prepare(self.device, {}, threads)
-        seen: list[list[tuple[float, float | None]]] = [[] for _ in jobs]
+        bursts: list[list[tuple[float, float | None]]] = [[] for _ in jobs]
         try:
             warm_up(jobs[0], WARM_UP_S)
             counts = [calibrate(job.run, SAMPLE_S) for job in jobs]
-            ticks = calibrate(reference_clock.run, SAMPLE_S)
+            clock_count = calibrate(reference_clock.run, SAMPLE_S)
             for _ in range(BURSTS):
-                for job, count, found in zip(jobs, counts, seen, strict=True):
-                    taken = job.pairs(count, reference_clock, ticks, PAIRS, math.inf)
+                for job, count, found in zip(jobs, counts, bursts, strict=True):
+                    taken = job.pairs(count, reference_clock, clock_count, PAIRS, math.inf)
                     if taken.checked is False:
                         raise SystemExit(f"{sheet.name} left a wrong result")
-                    found.append(self._rated(sheet, clock.sheet, threads, _samples(taken)))
+                    found.append(self._rate_and_share(sheet, clock.sheet, threads, _samples(taken)))
         finally:
             for each in (*jobs, reference_clock):
                 each.close()
         return [
             (max(rate for rate, _ in found), max((share for _, share in found if share), default=None))
-            for found in seen
+            for found in bursts
         ]
 
-    def _rated(self, sheet: Sheet, clock: Sheet, threads: int, samples: Samples) -> tuple[float, float | None]:
+    def _rate_and_share(self, sheet: Sheet, clock: Sheet, threads: int, samples: Samples) -> tuple[float, float | None]:
         found = best(samples, clock)
         rate = sheet.work.flop * samples.iterations / found.ns * 1e9
         if found.clock_hz is None:
@@ -106,17 +109,17 @@ class Bench:
 
     def around(self, narrow: Sheet, wide: Sheet, threads: int) -> Iterator[tuple[float, float | None]]:
         """Rate and share of the narrow row, then again after a block of the wide one."""
-        yield self.together(narrow, threads, [{}])[0]
+        yield self.interleaved(narrow, threads, [{}])[0]
         job = self.kernels[wide.name].prepare(self.device, {}, threads)
         try:
             warm_up(job, WIDE_BLOCK_S)
         finally:
             job.close()
-        yield self.together(narrow, threads, [{}])[0]
+        yield self.interleaved(narrow, threads, [{}])[0]
 
 
 def warm_up(job: Prepared, seconds: float) -> None:
-    """Run for so long, in pieces of a sample."""
+    """Run a job for so many seconds, one sample at a time."""
     count, until = calibrate(job.run, SAMPLE_S), time.monotonic() + seconds
     while time.monotonic() < until:
         job.run(count)
@@ -141,12 +144,12 @@ def _samples(taken: Pairs) -> Samples:
 
 
 def sample(bench: Bench, rows: Mapping[tuple[str, int], Row], returns: Mapping[tuple[str, int], Return]) -> None:
-    """One round over everything."""
+    """Sample every row once, plain and lengthened, and every 256-bit row around a 512-bit block."""
     sheets = {sheet.name: sheet for sheet in bench.rows()}
     for row in rows.values():
         sheet = sheets[row.name]
         variants: list[Mapping[str, Value]] = [{}, {"lengthen": 5}] if "lengthen" in sheet.params else [{}]
-        shares = [share for _, share in bench.together(sheet, row.threads, variants)]
+        shares = [share for _, share in bench.interleaved(sheet, row.threads, variants)]
         if shares[0] is not None:
             row.shares.append(shares[0])
         if len(shares) > 1 and shares[0] is not None and shares[1] is not None:
@@ -162,9 +165,8 @@ def shares_table(rows: Sequence[Row]) -> str:
     """Share of the limit by row, and the loss of the lengthened loop, each beside its target."""
     lines = [
         (
-            "| row | threads | best share | third best | target | met | loss of the lengthened loop, % (median, "
-            "range) | "
-            "target, % | met |"
+            "| row | threads | best share | third best | target | met | loss of the lengthened loop, % (median, range) "
+            "| target, % | met |"
         ),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -178,8 +180,8 @@ def shares_table(rows: Sequence[Row]) -> str:
             middle = statistics.median(row.losses)
             within = LOSS_TARGET[0] <= middle <= LOSS_TARGET[1]
             loss = (
-                f"{middle:.2f} ({min(row.losses):.2f} .. {max(row.losses):.2f}) | {LOSS_TARGET[0]} .. "
-                f"{LOSS_TARGET[1]} | {_met(within)}"
+                f"{middle:.2f} ({min(row.losses):.2f} .. {max(row.losses):.2f}) | {LOSS_TARGET[0]} .. {LOSS_TARGET[1]} "
+                f"| {_met(within)}"
             )
         lines.append(f"| {row.name} | {row.threads} | {share} | {target} | {met} | {loss} |")
     return "\n".join(lines) + "\n"
@@ -189,9 +191,8 @@ def returns_table(returns: Sequence[Return]) -> str:
     """The 256-bit rows before and after: rates follow the turbo clock of the moment, shares do not."""
     lines = [
         (
-            "| row | threads | before, G/s | after, G/s | change, % | share before | share after | change per clock, "
-            "% | "
-            "target, % | met |"
+            "| row | threads | before, G/s | after, G/s | change, % | share before | share after | change per clock, % "
+            "| target, % | met |"
         ),
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -202,7 +203,7 @@ def returns_table(returns: Sequence[Return]) -> str:
         ]
         raw = 100 * (rates[1] / rates[0] - 1)
         per_clock = 100 * (shares[1] / shares[0] - 1) if shares[0] and shares[1] else None
-        told = (
+        share_cells = (
             f"{shares[0]:.4f} | {shares[1]:.4f} | {per_clock:+.2f}"
             if per_clock is not None
             else "unknown | unknown | unknown"
@@ -215,7 +216,7 @@ def returns_table(returns: Sequence[Return]) -> str:
             else "no"
         )
         lines.append(
-            f"| {each.name} | {each.threads} | {rates[0]:.2f} | {rates[1]:.2f} | {raw:+.2f} | {told} | "
+            f"| {each.name} | {each.threads} | {rates[0]:.2f} | {rates[1]:.2f} | {raw:+.2f} | {share_cells} | "
             f"{RETURN_TARGET:g} | {met} |"
         )
     return "\n".join(lines) + "\n"
@@ -226,7 +227,7 @@ def _met(yes: bool) -> str:
 
 
 def planned(bench: Bench, threads: Sequence[int]) -> tuple[dict[tuple[str, int], Row], dict[tuple[str, int], Return]]:
-    """Empty rows for everything that can be looked at here."""
+    """Empty rows of all compute kernels that can run here, and of all pairs of a 256-bit and a 512-bit row."""
     sheets = bench.rows()
     names = {sheet.name for sheet in sheets}
     narrow = [

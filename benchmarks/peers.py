@@ -34,7 +34,7 @@ from microbench.records import Device, Value
 
 SAMPLE_NS = 1_000_000
 SAMPLES = 25
-# Variants that later rounds still measure: those that were this good in the first.
+# Variants that later rounds still measure: the fastest of the first.
 FINALISTS = 3
 STARTED = time.monotonic()
 LEVELS = ("L1", "L2", "DRAM", "compute", "limits")
@@ -63,16 +63,16 @@ def variants(kernels: dict[str, Kernel], point: Point) -> Iterator[tuple[str, Ma
             or sheet.unit != "vector"
         ):
             continue
-        past = sheet.variant.endswith("_nt")
-        if past and point.level != "DRAM":
+        non_temporal = sheet.variant.endswith("_nt")
+        if non_temporal and point.level != "DRAM":
             continue
         yield from (
             (name, {"working_set": point.bytes_per_thread, **params})
-            for params in _params(point, sheet.access_bytes, past)
+            for params in _params(point, sheet.access_bytes, non_temporal)
         )
 
 
-def _params(point: Point, width: int, past: bool) -> Iterator[Mapping[str, Value]]:
+def _params(point: Point, width: int, non_temporal: bool) -> Iterator[Mapping[str, Value]]:
     yield {"pages": "huge"}
     if point.level == "L1" or width < 32:
         return
@@ -83,9 +83,9 @@ def _params(point: Point, width: int, past: bool) -> Iterator[Mapping[str, Value
         yield {"pages": "4k"}
         for distance in distances:
             yield {"pages": "4k", "prefetch": distance}
-    elif past or point.op in ("read", "write"):
+    elif non_temporal or point.op in ("read", "write"):
         yield from ({"pages": pages, "streams": streams} for streams in (4, 8, 16) for pages in ("huge", "4k"))
-    if past:
+    if non_temporal:
         yield {"pages": "4k"}
 
 
@@ -154,16 +154,16 @@ def points(device: Device, wanted: argparse.Namespace) -> list[Point]:
 def compare(
     points_wanted: Sequence[Point], ours: Ours, rivals: Sequence[Measure], rounds: int
 ) -> Iterator[dict[str, str | float]]:
-    """Interleave, then one row per point and the best of its rivals.
+    """Measure both sides interleaved, then yield one row per point with the best of its rivals.
 
-    Turbo may move while a rival runs for a quarter of a second, so where the clock counts we look again after each; the
-    best counts.
+    Turbo may move while a rival runs for a quarter of a second, so where the clock counts ours is measured again after
+    each rival; the best counts.
     """
     rates: dict[Point, dict[bool, Rates]] = defaultdict(lambda: {True: defaultdict(dict), False: defaultdict(dict)})
 
-    def look(measure: Measure, point: Point, turn: int) -> bool:
-        so_far = max((rate for rounds_of in rates[point][True].values() for rate in rounds_of.values()), default=1e9)
-        found = list(measure(point, so_far))
+    def sample(measure: Measure, point: Point, turn: int) -> bool:
+        our_best = max((rate for rounds_of in rates[point][True].values() for rate in rounds_of.values()), default=1e9)
+        found = list(measure(point, our_best))
         for label, rate in found:
             seen = rates[point][measure is ours][label]
             seen[turn] = max(seen.get(turn, 0.0), rate)
@@ -172,61 +172,64 @@ def compare(
     with contextlib.suppress(KeyboardInterrupt):  # what was measured until then still counts
         for turn in range(rounds):
             for point in points_wanted:
-                look(ours, point, turn)
+                sample(ours, point, turn)
                 for rival in rivals:
-                    if look(rival, point, turn) and point.level != "DRAM":
-                        look(ours, point, turn)
+                    if sample(rival, point, turn) and point.level != "DRAM":
+                        sample(ours, point, turn)
                 print(
                     f"{time.monotonic() - STARTED:.0f} s, round {turn + 1} of {rounds}: {point.name}", file=sys.stderr
                 )
     for point, seen in rates.items():
-        if not seen[True] or not seen[False]:
-            continue
-        our_label, our_rounds = _best(seen[True])
-        label, rival_rounds = _best(seen[False])
-        yield {
-            "point": point.name,
-            "bytes_per_thread": point.bytes_per_thread,
-            "ours": our_label,
-            "ours_per_s": our_rounds[0],
-            "rival": label,
-            "rival_per_s": rival_rounds[0],
-            "ratio": our_rounds[0] / rival_rounds[0],
-            "low": our_rounds[min(2, len(our_rounds) - 1)] / rival_rounds[0],
-            "high": our_rounds[0] / rival_rounds[min(2, len(rival_rounds) - 1)],
-            "rounds": len(our_rounds),
-        }
+        if seen[True] and seen[False]:
+            yield _row(point, _best(seen[True]), _best(seen[False]))
+
+
+def _row(point: Point, ours: tuple[str, list[float]], rival: tuple[str, list[float]]) -> dict[str, str | float]:
+    """Best round over best round; the interval takes the third best of either side."""
+    (our_label, our_rounds), (label, rival_rounds) = ours, rival
+    return {
+        "point": point.name,
+        "bytes_per_thread": point.bytes_per_thread,
+        "ours": our_label,
+        "ours_per_s": our_rounds[0],
+        "rival": label,
+        "rival_per_s": rival_rounds[0],
+        "ratio": our_rounds[0] / rival_rounds[0],
+        "low": our_rounds[min(2, len(our_rounds) - 1)] / rival_rounds[0],
+        "high": our_rounds[0] / rival_rounds[min(2, len(rival_rounds) - 1)],
+        "rounds": len(our_rounds),
+    }
 
 
 def _best(side: Rates) -> tuple[str, list[float]]:
+    """The label with the highest rate, and its rates by round, highest first."""
     label = max(side, key=lambda each: max(side[each].values()))
     return label, sorted(side[label].values(), reverse=True)
 
 
 def ratios_table(rows: Sequence[dict[str, str | float]]) -> str:
-    """Ratios first: absolute rates belong to one machine at one hour."""
+    """The rows as Markdown, the ratio first: absolute rates belong to one machine at one hour."""
     lines = [
         "| point | ratio | interval | at least a tie | ours, G/s | best rival, G/s | our variant | rival |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [
         f"| {row['point']} | {row['ratio']:.3f} | {row['low']:.3f} .. {row['high']:.3f} | "
-        f"{'yes' if float(row['high']) >= 1 else 'no'} "
-        f"| {float(row['ours_per_s']) / 1e9:.1f} | {float(row['rival_per_s']) / 1e9:.1f} | {row['ours']} | "
-        f"{row['rival']} |"
+        f"{'yes' if float(row['high']) >= 1 else 'no'} | {float(row['ours_per_s']) / 1e9:.1f} | "
+        f"{float(row['rival_per_s']) / 1e9:.1f} | {row['ours']} | {row['rival']} |"
         for row in rows
     ]
     return "\n".join(lines) + "\n"
 
 
-def look_at_limits(bench: limits.Bench, threads: Sequence[int], rounds: int) -> str:
+def limits_tables(bench: limits.Bench, threads: Sequence[int], rounds: int) -> str:
     """Sample the compute rows against their limits and return the two tables."""
     rows, returns = limits.planned(bench, threads)
     with contextlib.suppress(KeyboardInterrupt):
         for turn in range(rounds):
             limits.sample(bench, rows, returns)
             print(f"round {turn + 1} of {rounds}: limits", file=sys.stderr)
-    text = "\n## Compute rows beside lanes x ports x 2 x the reference clock's clock\n\n" + limits.shares_table(
+    text = "\n## Compute rows beside lanes x ports x 2 x the reference clock\n\n" + limits.shares_table(
         list(rows.values())
     )
     if returns:
@@ -237,7 +240,7 @@ def look_at_limits(bench: limits.Bench, threads: Sequence[int], rounds: int) -> 
 
 
 def page(device: Device, rows: Sequence[dict[str, str | float]], limits_text: str, rounds: int) -> str:
-    """The whole answer as Markdown."""
+    """All results as Markdown."""
     text = (
         f"# Beside other benchmarks, and beside the limit\n\n{device.name} ({device.arch}), "
         f"{device.units_by_kind.get('core', 1)} cores; "
@@ -274,7 +277,7 @@ def main() -> int:
     kernels = {name: kernel for name, kernel in registry(device).items() if kernel.sheet.backend == "native"}
     limits_text = ""
     if "limits" in wanted.level:
-        limits_text = look_at_limits(limits.Bench(device, kernels), wanted.threads, wanted.rounds)
+        limits_text = limits_tables(limits.Bench(device, kernels), wanted.threads, wanted.rounds)
     with tempfile.TemporaryDirectory() as folder:
         asked = points(device, wanted)
         rivals = here(device, Path(folder), wanted.threads, wanted.without) if asked else []

@@ -2,7 +2,7 @@
 
 For each table and each of five fixed seeds, so many rows are drawn for calibration; every row whose whole shape (n and
 k, or heads and batch, ...) occurs among them is left out of the test. Nominal figures of the device are the prior, as a
-user would give them; ``--without-nominal`` leaves them out. With ``--hold-out devices`` what no datasheet tells is
+user would give them; ``--without-nominal`` leaves them out. With ``--hold-out devices`` what no datasheet states is
 learnt from the sets of the other chips, and only the rows drawn come from the device that is graded; with ``--hold-out
 sizes`` a fit to the small shapes of a device is asked for its large ones. Printed per set: mean and median absolute
 percentage error of the datasheet roofline and of the fit, coverage and half-width of the 90 % interval.
@@ -181,7 +181,7 @@ LEARNT_ROWS = 150
 
 
 def learnt(sets: list[Rows], chip: str, family: str) -> Shapes:
-    """Means and spreads (ln) of the parameters that no datasheet tells, from all sets of a family but those of one chip."""
+    """Means and spreads (ln) of the parameters that no datasheet states, from a family's sets of all other chips."""
     seen: dict[str, list[float]] = {}
     for rows in sets:
         if rows.chip == chip or rows.features.family != family or family not in PRODUCTS:
@@ -191,7 +191,7 @@ def learnt(sets: list[Rows], chip: str, family: str) -> Shapes:
         for name in (*TILED, *WINOGRAD, "sharpness"):
             if name in made.terms:
                 seen.setdefault(name, []).append(math.log(made.terms[name]))
-    # One set says where a parameter lies, and nothing of how far others lie from it.
+    # One set gives a parameter's value, but not how far others lie from it.
     return {name: (float(np.mean(values)), max(float(np.std(values)), LEAST_SPREAD)) for name, values in seen.items()}
 
 
@@ -200,16 +200,16 @@ def grade(rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, S
     order = np.random.default_rng(seed).permutation(len(rows.seconds))
     taken, rest = order[:calibrated], order[calibrated:]
     seen = {rows.shape[place] for place in taken}
-    # Where shapes are few, leaving out every seen one would leave nothing.
-    whole = len(set(rows.shape)) > 2 * calibrated
-    test = np.array([place for place in rest if not whole or rows.shape[place] not in seen])[:MOST_TESTED]
+    # Where shapes are few, leaving out every shape that was drawn would leave nothing.
+    unseen_only = len(set(rows.shape)) > 2 * calibrated
+    test = np.array([place for place in rest if not unseen_only or rows.shape[place] not in seen])[:MOST_TESTED]
     return measures(fit_family(rows.features.take(taken), rows.seconds[taken], rows.dtype, *given), rows, test)
 
 
 def grade_larger(
     small: Rows, rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, Shapes]
 ) -> list[float]:
-    """The same of a fit to rows of another set of the device: small shapes, asked for large ones."""
+    """Errors on large shapes of a fit to small ones, from another set of the same device."""
     taken = np.random.default_rng(seed).permutation(len(small.seconds))[:calibrated]
     made = fit_family(small.features.take(taken), small.seconds[taken], small.dtype, *given)
     return measures(made, rows, np.random.default_rng(seed).permutation(len(rows.seconds))[:MOST_TESTED])
@@ -233,6 +233,25 @@ def measures(made: OperatorFit, rows: Rows, test: np.ndarray) -> list[float]:
 COLUMNS = ("datasheet_percent", "mean_error_percent", "median_error_percent", "coverage_percent", "half_width")
 
 
+def grade_sets(sets: list[Rows], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Grade each set of a group with each number of calibration rows: means over the seeds."""
+    known = lru_cache(maxsize=None)(partial(learnt, sets))
+    by_name = {rows.name: rows for rows in sets}
+    for rows in sets:
+        smaller = by_name.get(rows.name.replace(" test", " train"))
+        if options.hold_out == "sizes" and (smaller is None or smaller is rows):
+            continue
+        shapes = known(rows.chip, rows.features.family) if options.hold_out == "devices" else {}
+        for calibrated in options.rows:
+            if len(rows.seconds) < 3 * calibrated:
+                continue
+            prior = None if options.without_nominal else rows.nominal
+            errors_of = partial(grade_larger, smaller) if smaller and options.hold_out == "sizes" else grade
+            draws = np.array([errors_of(rows, calibrated, seed, (prior, shapes)) for seed in SEEDS])
+            mean = dict(zip(COLUMNS, np.round(draws.mean(axis=0), 2).tolist(), strict=True))
+            yield {"group": rows.group, "set": rows.name, "rows": calibrated, "tested": len(rows.seconds), **mean}
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -246,30 +265,14 @@ def main() -> None:
     sources = {"gemm": gemm, "memory": memory, "convolution": convolution, "attention": attention}
     table: list[dict[str, Any]] = []
     for name in options.groups:
-        sets = list(sources[name](options.data))
-        known = lru_cache(maxsize=None)(partial(learnt, sets))
-        small = {rows.name: rows for rows in sets}
-        for rows in sets:
-            smaller = small.get(rows.name.replace(" test", " train"))
-            if options.hold_out == "sizes" and (smaller is None or smaller is rows):
-                continue
-            shapes = known(rows.chip, rows.features.family) if options.hold_out == "devices" else {}
-            for calibrated in options.rows:
-                if len(rows.seconds) < 3 * calibrated:
-                    continue
-                prior = None if options.without_nominal else rows.nominal
-                ask = partial(grade_larger, smaller) if smaller and options.hold_out == "sizes" else grade
-                draws = np.array([ask(rows, calibrated, seed, (prior, shapes)) for seed in SEEDS])
-                mean = dict(zip(COLUMNS, np.round(draws.mean(axis=0), 2).tolist(), strict=True))
-                table.append(
-                    {"group": rows.group, "set": rows.name, "rows": calibrated, "tested": len(rows.seconds), **mean}
-                )
-                sys.stdout.write(
-                    f"{rows.group:12} {rows.name:45} {calibrated:4} "
-                    + "  ".join(f"{key[:9]} {value:6}" for key, value in mean.items())
-                    + "\n"
-                )
-                sys.stdout.flush()
+        for row in grade_sets(list(sources[name](options.data)), options):
+            table.append(row)
+            sys.stdout.write(
+                f"{row['group']:12} {row['set']:45} {row['rows']:4} "
+                + "  ".join(f"{key[:9]} {row[key]:6}" for key in COLUMNS)
+                + "\n"
+            )
+            sys.stdout.flush()
     frame = pd.DataFrame(table)
     means = frame.groupby(["group", "rows"], sort=False)[list(COLUMNS)].mean().round(2).reset_index()
     sys.stdout.write(f"\nmeans over sets\n{means.to_string(index=False)}\n")

@@ -1,11 +1,11 @@
-"""How well `microbench run --quick` repeats: fresh processes in a row, and one run beside a process that spins on a core for half of it.
+"""How well `microbench run --quick` repeats: fresh processes in a row, and one run beside a process that spins.
 
 Usage: python benchmarks/repeatability.py [--runs 10] [--spin] [--out DIR] [--markdown PATH]
 
 Prints, per ceiling, how many runs converged and the spread (highest over lowest, less one) over those; with --spin,
-every compute ceiling of a disturbed run against the quiet ones, and the finding that names the disturbance. Where turbo
-moves the clock from run to run, rates move with it; the columns per clock (each run's round that did most in a cycle)
-tell what the measurement itself adds.
+every compute ceiling of a run beside a process that spins on a core for half of it, against the quiet ones, and the
+finding that names the disturbance. Where turbo moves the clock from run to run, rates move with it; the columns per
+clock (each run's round that did most in a cycle) show what the measurement itself adds.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def table(runs: list[Characterisation]) -> Iterator[tuple[Key, list[tuple[Charac
 
 
 def spread(values: list[float]) -> float:
-    """Highest over lowest, less one; nothing spreads where there are fewer than two."""
+    """Highest over lowest, less one; 0 for fewer than two values."""
     return max(values) / min(values) - 1 if len(values) > 1 else 0.0
 
 
 def most_per_clock(run: Characterisation, ceiling: Ceiling) -> float | None:
-    """The most that a round of the ceiling's case did in a cycle of the clock it ran at; ``None`` where nothing tells the clock."""
+    """The highest rate per clock of the rounds of a ceiling's case; ``None`` where their clock is unknown."""
     assert run.plan is not None
     case = next(case for case in run.plan.cases if case.key == ceiling.case)
     sheets = {sheet.name: sheet for sheet in run.sheets}
@@ -98,34 +98,35 @@ def repeatability(runs: list[Characterisation]) -> list[str]:
         "met per clock",
     )
     rows = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for (name, threads), found in table(runs):
-        ceilings = [ceiling for _, ceiling in found]
-        level = ceilings[0].level
-        if level not in (None, "L2", "DRAM"):
-            continue
-        good = [(run, ceiling) for run, ceiling in found if ceiling.converged]
-        flagged = len(found) - len(good)
-        target = TARGET[ceilings[0].measures, min(2, threads)]
-        flags = level is not None or flagged <= FLAGGED_AT_MOST
-        rates = spread([ceiling.rate.value for _, ceiling in good])
-        clocked = [most for run, ceiling in good if (most := most_per_clock(run, ceiling))]
-        per_clock = spread(clocked) if level != "DRAM" and clocked else None
-        cells = [
-            name,
-            threads,
-            len(found),
-            flagged,
-            f"{rates:.2%}",
-            f"{spread([ceiling.rate.value for ceiling in ceilings]):.2%}",
-        ]
-        cells += [
-            "" if per_clock is None else f"{per_clock:.2%}",
-            f"{target:.0%}",
-            "yes" if rates <= target and flags else "no",
-        ]
-        cells += ["" if per_clock is None else "yes" if per_clock <= target and flags else "no"]
-        rows.append(f"| {' | '.join(map(str, cells))} |")
+    for key, found in table(runs):
+        if found[0][1].level in (None, "L2", "DRAM"):
+            rows.append(f"| {' | '.join(map(str, _cells(key, found)))} |")
     return rows
+
+
+def _cells(key: Key, found: list[tuple[Characterisation, Ceiling]]) -> list[str | int]:
+    name, threads = key
+    level = found[0][1].level
+    converged = [(run, ceiling) for run, ceiling in found if ceiling.converged]
+    flagged = len(found) - len(converged)
+    target = TARGET[found[0][1].measures, min(2, threads)]
+    few_flagged = level is not None or flagged <= FLAGGED_AT_MOST
+    rates = spread([ceiling.rate.value for _, ceiling in converged])
+    of_all = spread([ceiling.rate.value for _, ceiling in found])
+    clocked = [most for run, ceiling in converged if (most := most_per_clock(run, ceiling))]
+    per_clock = spread(clocked) if level != "DRAM" and clocked else None
+    return [
+        name,
+        threads,
+        len(found),
+        flagged,
+        f"{rates:.2%}",
+        f"{of_all:.2%}",
+        "" if per_clock is None else f"{per_clock:.2%}",
+        f"{target:.0%}",
+        "yes" if rates <= target and few_flagged else "no",
+        "" if per_clock is None else "yes" if per_clock <= target and few_flagged else "no",
+    ]
 
 
 def disturbed(quiet: list[Characterisation], beside: Characterisation) -> list[str]:

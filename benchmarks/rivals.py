@@ -30,16 +30,13 @@ CARM_WIDTH = {"v512": "x86_avx512", "v256": "x86_avx2", "v128": "x86_sse"}
 CARM_GAP_BYTES = "16384"
 LIKWID_OP = {"read": "load", "write": "store", "copy": "copy", "triad": "stream"}
 LIKWID_PEAK = {"f32": "peakflops_sp", "f64": "peakflops"}
-LIKWID_WIDTH = {
-    "v512": "_avx512_fma",
-    "v256": "_avx_fma",
-    "v128": "_sse",
-}  # its SSE loop multiplies and adds: there is no FMA in SSE
+# Its SSE loop multiplies and adds: there is no FMA in SSE.
+LIKWID_WIDTH = {"v512": "_avx512_fma", "v256": "_avx_fma", "v128": "_sse"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One thing that both sides can do: an operation at a level, or a compute row."""
+    """What both sides measure: an operation at a memory level, or a compute row."""
 
     level: str
     op: str
@@ -48,7 +45,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Level, operation and threads, as tables print them."""
         return f"{self.level} {self.op} {self.threads}T"
 
 
@@ -127,7 +124,7 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Built:
-    """A benchmark program that carm made: what a repetition of each of its loops does (bytes or FLOP, all threads), by name."""
+    """A benchmark program that carm built; ``amount`` is bytes or FLOP of one repetition of each loop, all threads."""
 
     program: Path
     amount: dict[str, float]
@@ -159,7 +156,7 @@ class Carm:
         self.fresh: dict[str, dict[str, float]] = {}
 
     def __call__(self, point: Point, rate: float) -> Iterator[tuple[str, float]]:
-        """What its program says of this point; the program runs again when a point is asked for a second time."""
+        """What its program printed for this point; the program runs again when a point is asked for a second time."""
         del rate
         words = self._words(point)
         if words is None:
@@ -219,7 +216,7 @@ def output(command: Sequence[str], **environment: str) -> str:
 
 
 def here(device: Device, folder: Path, threads: Sequence[int], without: Sequence[str]) -> list[Measure]:
-    """The rivals that can be asked; what is missing is said in a line."""
+    """The rivals that are installed; a line on stderr names each that is missing."""
     needs: dict[str, tuple[str, Callable[[], Measure]]] = {
         "likwid": ("likwid-bench", lambda: Likwid(device)),
         "carm": ("carm", lambda: Carm(device, folder, threads)),

@@ -17,13 +17,14 @@ from microbench.hardware import probe
 from microbench.records import Characterisation, Finding, Row, units
 from microbench.report import terminal
 from microbench.report.progress import progress
-from microbench.runs.recorder import go_on
+from microbench.report.sweeps import plural
+from microbench.runs.recorder import resume_hint
 from microbench.runs.session import Outcome, Request, carry_out, plan_for
 from microbench.runs.signals import Interrupted
 from microbench.storage import store
 from microbench.storage.files import write_new
 
-# An examination says "fine" where a run would say "info".
+# `doctor` prints "fine" where a run would print "info".
 _SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
 
 
@@ -46,7 +47,7 @@ def dry_run(request: Request, json_path: str | None, csv_path: str | None) -> No
 
 def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
     """Measure, show, leave JSON, PNG and HTML; tell whether the run was interrupted."""
-    check_places(json_path, csv_path)
+    check_outputs(json_path, csv_path)
     try:
         outcome = carry_out(request, progress())
     except KeyboardInterrupt as stop:
@@ -54,16 +55,16 @@ def run_once(request: Request, json_path: str | None, csv_path: str | None) -> b
     try:
         try:
             _show(outcome.characterisation, json_path, csv_path)
-        finally:  # a reader of the table that has had enough, or an output that is full, costs no file
-            _leave(outcome)
+        finally:  # a closed pipe or a full disk behind stdout costs no file
+            _write_reports(outcome)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; the result is in {outcome.path}, and 'microbench report' shows it") from None
     if outcome.journal is not None:
-        sys.stderr.write(f"microbench: interrupted; {go_on(outcome.journal)}\n")
+        sys.stderr.write(f"microbench: interrupted; {resume_hint(outcome.journal)}\n")
     return outcome.interrupted
 
 
-def check_places(json_path: str | None, csv_path: str | None, *others: Path | None) -> None:
+def check_outputs(json_path: str | None, csv_path: str | None, *others: Path | None) -> None:
     """Make sure that data can be written where the user wants it: before measuring, not after.
 
     Raises
@@ -76,21 +77,21 @@ def check_places(json_path: str | None, csv_path: str | None, *others: Path | No
 
 
 def repeat(times: int) -> int:
-    """Run the same command line so many times, each in a fresh process: noise between processes is not noise within one."""
+    """Run the same command line several times, each in a fresh process: runs differ more than rounds within one."""
     arguments = [sys.executable, "-P", "-m", "microbench", *without_repeat(sys.argv[1:])]
     for _ in range(times):
-        code = _followed(arguments)
+        code = _run_child(arguments)
         if code:
             return code
     return 0
 
 
-def _followed(arguments: Sequence[str]) -> int:
-    """Run a command to its end, and hand on to it each signal that should end us; it knows best how to stop.
+def _run_child(arguments: Sequence[str]) -> int:
+    """Run a command to its end, and pass on to it each signal that should end this process.
 
     It has a process group of its own, so that a Ctrl-C from the terminal reaches it once, through us, and not twice.
     """
-    with subprocess.Popen(arguments, process_group=0) as child:
+    with subprocess.Popen(arguments, process_group=0) as child:  # noqa: S603 - our own command line again
         while True:
             try:
                 code = child.wait()
@@ -127,8 +128,8 @@ def _show(characterisation: Characterisation, json_path: str | None, csv_path: s
         terminal.show(characterisation)
 
 
-def _leave(outcome: Outcome) -> None:
-    """Pictures and page beside the JSON; their names on stderr."""
+def _write_reports(outcome: Outcome) -> None:
+    """Write the picture and the page beside the JSON, and name all files on stderr."""
     if outcome.path is None:
         return
     written = [outcome.path]
@@ -141,29 +142,28 @@ def _leave(outcome: Outcome) -> None:
 
 
 def compare(old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> int:
-    """Say what became slower; 1 where a limit was exceeded."""
-    from microbench.analysis.compare import compare as hold
-    from microbench.analysis.compare import exceeded, parse_limits
-    from microbench.report import comparison as shown
+    """Print what became slower; 1 where a limit was exceeded."""
+    from microbench.analysis import compare as analysis
+    from microbench.report import comparison
 
-    limits = parse_limits(fail_if)
-    result = hold(store.load(old), store.load(new))
-    failed = exceeded(result, limits)
+    limits = analysis.parse_limits(fail_if)
+    result = analysis.compare(store.load(old), store.load(new))
+    failed = analysis.exceeded(result, limits)
     if form == "json":
-        sys.stdout.write(shown.as_json(result, failed))
+        sys.stdout.write(comparison.as_json(result, failed))
     elif form == "github":
-        sys.stdout.write(shown.as_github(result, failed))
+        sys.stdout.write(comparison.as_github(result, failed))
     else:
         from microbench.report.terminal import console
 
-        shown.show(result, console())
+        comparison.show(result, console())
         for finding in (*result.findings, *failed):
-            sys.stderr.write(_told(finding))
+            sys.stderr.write(_finding_line(finding))
     return 1 if failed else 0
 
 
 def export(file: Path, to: str, output: str) -> None:
-    """Write a characterisation in another tool's format, and say on stderr what it had to assume."""
+    """Write a characterisation in another tool's format, and on stderr what the writer had to assume."""
     from microbench.interop import render
 
     exported = render(store.load(file), to)
@@ -172,7 +172,7 @@ def export(file: Path, to: str, output: str) -> None:
     else:
         write_new(Path(output), exported.text.encode())
     for finding in exported.findings:
-        sys.stderr.write(_told(finding))
+        sys.stderr.write(_finding_line(finding))
 
 
 def audit(file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> int:
@@ -195,14 +195,14 @@ def audit(file: Path, against: str | None, json_path: str | None, csv_path: str 
     ]
     findings = [each.finding for each in checked if each.finding]
     faults = sum(finding.severity == "error" for finding in findings)
-    held = sum(each.reference is not None for each in checked)
-    emit(rows, f"{file.name}: {_count(held, 'number')} checked, {_count(faults, 'fault')}", json_path, csv_path)
+    compared = sum(each.reference is not None for each in checked)
+    emit(rows, f"{file.name}: {plural(compared, 'number')} checked, {plural(faults, 'fault')}", json_path, csv_path)
     for finding in findings:
-        sys.stderr.write(_told(finding))
+        sys.stderr.write(_finding_line(finding))
     return 1 if faults else 0
 
 
-def _told(finding: Finding) -> str:
+def _finding_line(finding: Finding) -> str:
     return f"{finding.severity}: {finding.says}{f'; {finding.remedy}' if finding.remedy else ''}\n"
 
 
@@ -217,7 +217,7 @@ def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
     ]
     faults = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
-    emit(rows, f"{device}: {_count(faults, 'fault')}, {_count(warnings, 'warning')}", json_path, csv_path)
+    emit(rows, f"{device}: {plural(faults, 'fault')}, {plural(warnings, 'warning')}", json_path, csv_path)
     return 1 if faults else 0
 
 
@@ -255,31 +255,27 @@ def report(file: Path, targets: dict[str, Path | None]) -> None:
     reports.write(characterisation, **wanted)
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def validate(options: dict[str, Any]) -> None:
     """Measure fresh shapes and real models, grade the predictions, show and write what came out."""
-    from microbench.cli.predict import told
+    from microbench.cli.predict import print_findings
     from microbench.hardware.torch_import import import_torch
-    from microbench.report.progress import telling
-    from microbench.runs import validate as graded
+    from microbench.report.progress import shown_progress
+    from microbench.runs import validate as runs
 
     import_torch()
     calibration = store.load(options["calibration"]) if options["calibration"] else None
     started = time.monotonic()
     limit_s = options["time_limit"] or 60.0
-    with telling(progress(), limit_s) as so_far:
-        found = graded.validate(probe(options["device"]), calibration, options["seed"], limit_s, so_far)
+    with shown_progress(progress(), limit_s) as on_progress:
+        found = runs.validate(probe(options["device"]), calibration, options["seed"], limit_s, on_progress)
     if options["png"] is not None:
         from microbench.report.calibration import draw_calibration
 
-        kinds = [graded.kind_of(op) for op in found.rows.operators]
+        kinds = [runs.kind_of(op) for op in found.rows.operators]
         draw_calibration(found.rows.measured, found.rows.predicted, kinds, options["png"])
     title = f"eager, {found.rounds} rounds, {time.monotonic() - started:.0f} s"
-    emit(graded.error_rows(found), f"predicted against measured: {title}", options["json_path"], options["csv_path"])
+    emit(runs.error_rows(found), f"predicted against measured: {title}", options["json_path"], options["csv_path"])
     if "-" not in (options["json_path"], options["csv_path"]):
-        emit(graded.model_rows(found.models), "whole models")
-        emit(graded.worst_rows(found), "largest errors")
-    told(found.findings)
+        emit(runs.model_rows(found.models), "whole models")
+        emit(runs.worst_rows(found), "largest errors")
+    print_findings(found.findings)

@@ -1,11 +1,8 @@
-"""The command line: arguments in, data on stdout, everything else on stderr. Each command is a few lines over a function elsewhere."""
+"""The command line: options and arguments of every command; what the commands do is elsewhere."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,20 +10,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich_click as click
 from click.core import ParameterSource
-from click.exceptions import Exit
 
 from microbench import __version__
+from microbench.cli import exits
 from microbench.cli.examples import EXAMPLES
-from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.errors import UsageError
 from microbench.runs import signals
 
 if TYPE_CHECKING:
     from microbench.runs.session import Request
 
-INTERRUPTED = 130
-
 Command = Callable[..., Any]
-# Whether a file can be read is for its reader to say, in a sentence with a remedy.
+# click does not check that a file can be read: the reader does, with a sentence that names a remedy.
 PATH = click.Path(path_type=Path, readable=False)
 
 
@@ -46,14 +41,14 @@ def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[st
 
 
 def device_option(default: str = "auto") -> Command:
-    """--device, spelt and explained the same everywhere."""
+    """The option --device, the same for every command."""
     return click.option(
         "--device", default=default, show_default=True, metavar="auto|cpu|cuda:N", help="What to look at."
     )
 
 
 def data_options(command: Command) -> Command:
-    """--json and --csv, wherever there is data; ``-`` takes the table's place on stdout."""
+    """The options --json and --csv of every command that prints rows; ``-`` is stdout, in place of the table."""
     command = click.option("--csv", "csv_path", metavar="PATH|-", help="Write the rows as CSV.")(command)
     return click.option("--json", "json_path", metavar="PATH|-", help="Write the data as JSON.")(command)
 
@@ -101,18 +96,18 @@ def run(context: click.Context, /, **options: Any) -> None:
     """Measure this machine: ceilings, costs, memory levels, roofline."""
     from microbench.cli.commands import dry_run, repeat, run_once
 
-    _check_alone(context)
+    _check_exclusive(context)
     request = _request(options)
     if options["dry_run"]:
         dry_run(request, options["json_path"], options["csv_path"])
         return
     if options["repeat"] > 1:
         context.exit(repeat(options["repeat"]))
-    context.exit(INTERRUPTED if run_once(request, options["json_path"], options["csv_path"]) else 0)
+    context.exit(exits.INTERRUPTED if run_once(request, options["json_path"], options["csv_path"]) else 0)
 
 
-# What an option decides by itself, and those that would have no effect beside it.
-_ALONE = {
+# For an option: what it does, and the options that would have no effect beside it.
+_EXCLUDES = {
     "resume": (
         "goes on with the plan of the interrupted run",
         ("device", "quick", "thorough", "only", "dtype", "level", "time_limit", "repeat", "seed", "dry_run"),
@@ -121,10 +116,10 @@ _ALONE = {
 }
 
 
-def _check_alone(context: click.Context) -> None:
+def _check_exclusive(context: click.Context) -> None:
     """Refuse options that contradict each other: silence would let the user believe in both."""
     given = [name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    for name, (does, others) in _ALONE.items():
+    for name, (does, others) in _EXCLUDES.items():
         beside = [other for other in others if other in given]
         if name in given and beside and (name != "repeat" or context.params["repeat"] > 1):
             says = f"--{beside[0].removesuffix('_path').replace('_', '-')}"
@@ -288,19 +283,17 @@ def predict(**options: Any) -> None:
     """Predict how long operators, tables of them or whole models take, and what limits them."""
     from microbench.cli import predict
 
-    asked = [name for name in ("expressions", "ops", "model") if options[name]]
-    if len(asked) != 1:
+    subjects = [name for name in ("expressions", "ops", "model") if options[name]]
+    if len(subjects) != 1:
         raise UsageError("give one of --op EXPR, --ops FILE.csv and --model MODULE:CALLABLE")
-    alone = [
+    of_models = [
         name
         for name in ("inputs", "train", "dtype", "scale_channels", "groups")
         if options[name] not in (None, False, ())
     ]
-    if alone and not options["model"]:
-        raise UsageError(
-            f"--{alone[0].removesuffix('s' if alone[0] == 'inputs' else '').replace('_', '-')} is about a --model; "
-            "leave it out"
-        )
+    if of_models and not options["model"]:
+        spelling = "input" if of_models[0] == "inputs" else of_models[0].replace("_", "-")
+        raise UsageError(f"--{spelling} is about a --model; leave it out")
     paths = (options["json_path"], options["csv_path"])
     if options["expressions"]:
         predict.predict_op(options["expressions"], options["calibration"], paths)
@@ -337,115 +330,15 @@ def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: f
 @data_options
 def validate(**options: Any) -> None:
     """Measure fresh shapes and real models now, and hold the predictions against them."""
-    from microbench.cli.commands import check_places
+    from microbench.cli.commands import check_outputs
     from microbench.cli.commands import validate as grade
 
-    check_places(options["json_path"], options["csv_path"], options["png"])
+    check_outputs(options["json_path"], options["csv_path"], options["png"])
     grade(options)
 
 
 def main() -> NoReturn:
     """Run the command line; every refusal is one sentence and an exit code."""
     signals.listen()
-    _open_streams()
-    code = _carry_out()
-    try:
-        sys.stdout.flush()
-        signals.ignore()
-    except BrokenPipeError:
-        code = _unread(code)
-    except OSError as error:
-        code = _unwritten(error)
-    except KeyboardInterrupt:  # the reader is slow, and we need not wait for it
-        code = _unread(INTERRUPTED)
-    sys.exit(code)
-
-
-def _carry_out() -> int:
-    try:
-        code = cli(standalone_mode=False)
-    except MicrobenchError as error:
-        _say(str(error))
-        code = error.exit_code
-    except Exit as stop:
-        code = stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort) as stop:
-        heard = stop.__context__ if isinstance(stop, click.Abort) else stop  # click makes the one of the other
-        _say(str(heard or "") or "interrupted")
-        code = INTERRUPTED
-    except BrokenPipeError:
-        code = _unread(0)
-    except SystemExit as stop:
-        if not isinstance(stop.__context__, BrokenPipeError):  # rich exits by itself when its reader has gone
-            raise
-        code = _unread(0)
-    except (OSError, MemoryError, ImportError) as error:
-        code = _refused(error)
-    return code if isinstance(code, int) else 0
-
-
-# What writing to an output may fail with, which has no name to tell.
-_OUTPUT_FAULTS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
-
-
-def _refused(error: OSError | MemoryError | ImportError) -> int:
-    """What the machine denied us: no fault of this program, so a sentence and no traceback (but with ``--verbose``)."""
-    logging.getLogger(__name__).info("", exc_info=error)
-    if isinstance(error, MemoryError):
-        says = (
-            "there is not enough memory (a limit of this process, or of the machine); free some, raise the limit, or "
-            "ask for less"
-        )
-    elif isinstance(error, ImportError):
-        says = (
-            f"a package that this needs cannot be imported: {error}; install it again, 'microbench doctor' says which "
-            "are here"
-        )
-        if "failed to map" in str(error) or "cannot allocate" in str(error).lower():
-            says = (
-                f"there is not enough memory to load {error.path or 'a library'} ({error}); raise the limit of this "
-                "process (ulimit -v)"
-            )
-    elif error.errno in _OUTPUT_FAULTS and not error.filename:
-        return _unwritten(error)
-    else:
-        where = f"{error.filename}: " if error.filename else ""
-        remedy = "'microbench doctor' tells what is wrong with this machine"
-        if str(error.filename).startswith("/proc"):
-            remedy = "mount /proc (a container or chroot may lack it), nothing can be measured without it"
-        says = f"the system refused: {where}{error.strerror or error}; {remedy}"
-    _say(says)
-    return CannotRun.exit_code
-
-
-def _open_streams() -> None:
-    """Make sure that there is something to print to, and that no character of a table can break an old locale."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None:  # started with the stream closed
-            null = os.open(os.devnull, os.O_WRONLY)
-            if null != descriptor:
-                os.dup2(null, descriptor)
-            setattr(sys, name, os.fdopen(descriptor, "w"))
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-
-
-def _unread(code: int) -> int:
-    """Whoever read our output has had enough: that is no fault, and there is nobody left to tell."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
-
-
-def _unwritten(error: OSError) -> int:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    _say(f"the output cannot be written: {error.strerror}; send it elsewhere or make room")
-    return CannotRun.exit_code
-
-
-def _say(sentence: str) -> None:
-    with contextlib.suppress(OSError):  # a terminal that was closed
-        click.echo(f"microbench: {' '.join(sentence.splitlines())}", err=True)
+    exits.open_streams()
+    sys.exit(exits.flush_output(exits.run_command(lambda: cli(standalone_mode=False))))

@@ -1,4 +1,4 @@
-"""Rows on their way out: a table for people, CSV or JSON for programs. ``-`` as a path means stdout, in the table's place."""
+"""Output of rows: a table for people, CSV or JSON for programs; the path ``-`` is stdout, in place of the table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def emit(
     *,
     shown: Sequence[Row] | None = None,
 ) -> None:
-    """Print rows as a table, and write them where the user asked; ``shown`` are the rows for people, where those differ.
+    """Print rows as a table, and write them where the user asked; ``shown`` are the table's rows if they differ.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def emit(
 
 
 def check_stdout(json_path: str | None, csv_path: str | None) -> None:
-    """Refuse two formats on one stream.
+    """Refuse JSON and CSV that both go to stdout.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def as_csv(rows: Sequence[Row]) -> str:
 def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
     """Print rows as a table; columns that are empty throughout are left out.
 
-    Where there is no room, a few rows are printed as columns, and of many what is the same in every row stands below
-    the table.
+    Where the table is wider than the terminal, a few rows are printed as columns; of many rows, columns with the same
+    value in every row leave the table and are named below it.
     """
     if not rows:
         sys.stdout.write(f"{title}\n")
@@ -95,17 +95,17 @@ def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
     ]
     wide = _natural_width(rows, columns) > out.width
     if wide and len(rows) <= _FEW_ROWS:
-        out.print(_turned(rows, columns, title))
+        out.print(_transposed(rows, columns, title))
         return
     same = _same_throughout(rows, columns) if wide else {}
     shown = [name for name in columns if name not in same]
-    # A name is not broken unless it would leave too little to what is said of it.
-    whole = bool(shown) and _natural_width(rows, shown[:1]) <= _WIDEST_NAME * out.width
+    # The first column, the names, is not broken over lines unless it would take too much of the width.
+    unbroken = bool(shown) and _natural_width(rows, shown[:1]) <= _WIDEST_NAME * out.width
     table = _table(title)
     for name in shown:
         numbers = all(isinstance(row.get(name), (int, float, type(None))) for row in rows)
         justify: Literal["left", "right"] = "right" if numbers else "left"
-        table.add_column(_heading(name), justify=justify, overflow="fold", no_wrap=whole and name == shown[0])
+        table.add_column(_heading(name), justify=justify, overflow="fold", no_wrap=unbroken and name == shown[0])
     for row in rows:
         table.add_row(*(Text(_cell(name, row.get(name)), style=_STYLES.get(str(row.get(name)), "")) for name in shown))
     out.print(table)
@@ -115,8 +115,8 @@ def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
         )
 
 
-def _turned(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:
-    """Rows as columns."""
+def _transposed(rows: Sequence[Row], columns: Sequence[str], title: str) -> Table:
+    """A table with a column for each row, and a row for each column."""
     table = _table(title)
     table.add_column(_heading(columns[0]), no_wrap=True)
     for row in rows:
@@ -140,13 +140,13 @@ def _table(title: str) -> Table:
 
 
 def _natural_width(rows: Sequence[Row], columns: Sequence[str]) -> int:
-    """Columns of text that the table would like to have."""
+    """Characters across that the table needs if no cell is broken over lines."""
     widest = [max(len(_heading(name)), *(len(_cell(name, row.get(name))) for row in rows)) for name in columns]
     return sum(widest) + 2 * (len(widest) - 1)
 
 
 def _same_throughout(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, str]:
-    """What columns other than the first say in every row."""
+    """Columns other than the first that hold one and the same text in every row, with that text."""
     texts = {name: {_cell(name, row.get(name)) for row in rows} for name in columns[1:]}
     return {name: found.pop() for name, found in texts.items() if len(found) == 1}
 

@@ -42,14 +42,14 @@ def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
     found = sorted(out.glob("*/*.json"), key=lambda each: each.stem, reverse=True)
     if not found:
         raise CannotRun(
-            f"there is no characterisation below {out}/; measure with 'microbench run', or name one with "
-            "--calibration FILE"
+            f"there is no characterisation below {out}/; measure with 'microbench run', or name one with --calibration "
+            "FILE"
         )
     return store.load(found[0])
 
 
-def told(findings: Sequence[Finding]) -> None:
-    """Say findings on stderr, one line each."""
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print findings on stderr, one line each, at most twenty."""
     for finding in findings[:20]:
         remedy = f" {finding.remedy.rstrip('.')}." if finding.remedy else ""
         sys.stderr.write(f"{finding.severity}: {finding.says}{remedy}\n")
@@ -65,7 +65,7 @@ def predict_op(expressions: Sequence[str], calibration: Path | None, paths: tupl
     held = calibration_of(calibration)
     table = table_of(made)
     columns = predict_table(table, held)
-    told(columns.findings)
+    print_findings(columns.findings)
     found = predictions(table, columns, [str(each) for each in made])
     rows: list[Row] = [
         {
@@ -89,7 +89,7 @@ def predict_op(expressions: Sequence[str], calibration: Path | None, paths: tupl
 
 
 def _facts(row: Prediction) -> list[Row]:
-    """What a person wants to know of one predicted operator: one fact a row."""
+    """One predicted operator as a table for people: one fact a row."""
     work, time = row.work, row.seconds
     terms = ", ".join(f"{name} {units.seconds(value)}" for name, value in row.terms.items())
     facts: list[tuple[str, str]] = [
@@ -140,7 +140,7 @@ def predict_ops(path: Path, calibration: Path | None, paths: tuple[str | None, s
     text, findings = predict_rows(table, held)
     for place, says in sorted(table.faults.items())[:20]:
         sys.stderr.write(f"error: row {place + 1}: {says}\n")
-    told(findings)
+    print_findings(findings)
     json_path, csv_path = paths
     if json_path is not None:
         import pandas as pd
@@ -173,7 +173,7 @@ def predict_model_spec(
     make = load_model(spec)
     graph = _captured(make, inputs, how, spec.partition(":")[2])
     found = predict_model(graph, held)
-    told((*_assumed(how), *found.findings))
+    print_findings((*_assumed(how), *found.findings))
     rows = step_rows(found)
     emit(rows, f"{spec}: largest operators", *paths, shown=_largest(rows))
     if "-" in paths:
@@ -185,7 +185,7 @@ def predict_model_spec(
 
 
 def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str = "") -> Graph:
-    """The model as it is, or as it would be with other widths or groups."""
+    """Capture the model as it is, or as it would be with other widths or groups (what-if)."""
     from microbench.operators.capture import capture
     from microbench.operators.what_if import group, scale_channels
 
@@ -196,7 +196,7 @@ def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str =
 
 
 def _assumed(how: dict[str, Any]) -> list[Finding]:
-    """What a what-if takes for granted."""
+    """What the what-if options take for granted, as findings."""
     from microbench.records import Finding
 
     said = {
@@ -259,7 +259,7 @@ def step_rows(found: ModelTime) -> list[Row]:
 
 
 def _bound(columns: Columns, place: int, intensity: float | None, ridge: float | None) -> str:
-    """Cost where the fixed cost is most of it, else the side of this device's ridge point."""
+    """What bounds an operator: its fixed cost, or the side of the device's ridge point that its intensity lies on."""
     if str(columns.limiter[place]) == "cost" or intensity is None:
         return "cost"
     if ridge is None:
@@ -268,7 +268,7 @@ def _bound(columns: Columns, place: int, intensity: float | None, ridge: float |
 
 
 def _largest(rows: Sequence[Row]) -> list[Row]:
-    """The operators that take longest, alike ones together."""
+    """The operators that take longest; equal ones are one row, with their number."""
     alike: dict[tuple[Cell, Cell], list[Row]] = {}
     for row in rows:
         alike.setdefault((row["phase"], row["op"]), []).append(row)
@@ -296,7 +296,7 @@ def _largest(rows: Sequence[Row]) -> list[Row]:
 
 
 def summary(found: ModelTime) -> list[Row]:
-    """What is known of the whole model: one fact a row."""
+    """The whole model: one fact a row."""
     graph, latency = found.graph, found.latency
     share = "{:.1%}".format
     facts: list[tuple[str, str]] = [
@@ -335,10 +335,10 @@ def fit_file(rows: Path, nominal: Any, output: Path) -> None:
     made = fit(rows, nominal, name=rows.stem)
     if str(output) == "-":
         sys.stdout.write(store.dumps(made).decode() + "\n")
-        told(made.findings)
+        print_findings(made.findings)
         return
     write_new(output, store.dumps(made))
-    told(made.findings)
+    print_findings(made.findings)
     listed: list[Row] = [
         {
             "family": row.family,

@@ -1,11 +1,11 @@
-"""The core clock while a sample ran, told by the samples of the reference clock around it.
+"""The core clock while a sample ran, from the samples of the reference clock loop around it.
 
-A reference clock loop's dependent chain takes a known number of cycles, so its time is the clock. It alternates with the
-samples, which are some 50 us each: interference comes and goes faster than a millisecond, turbo moves the clock in
+A reference clock loop's dependent chain takes a known number of cycles, so its time is the clock. It alternates with
+the samples, which are some 50 us each: interference comes and goes faster than a millisecond, turbo moves the clock in
 steps of some 100 MHz, and both make a single reading wrong. So a sample counts towards a peak only inside a window of
-consecutive pairs whose two fastest samples agree and whose two fastest reference clocks agree: noise is one-sided, so two
-that agree at the fast end ran undisturbed, and, because they alternate, at the same clock. A round without such a
-window tells nothing about a peak, unless no round has one.
+consecutive pairs whose two fastest samples agree and whose two fastest reference clocks agree: noise is one-sided, so
+two that agree at the fast end ran undisturbed, and, because they alternate, at the same clock. A round without such a
+window says nothing about a peak, unless no round has one.
 """
 
 from __future__ import annotations
@@ -39,14 +39,16 @@ _AGREE = 0.003
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The fastest trustworthy sample of a burst: its duration, and the clock it ran at where something tells it."""
+    """The fastest trustworthy sample of a burst: its duration, and the clock it ran at (``None``: unknown)."""
 
     ns: int
     clock_hz: float | None
 
 
 def best(samples: Samples, reference_clock: Sheet | None) -> Best:
-    """The fastest sample of a quiet window and the clock there; the fastest of all, its clock unknown, where no window is quiet.
+    """The fastest sample of a burst's quiet window, with the core clock there.
+
+    Where no window is quiet, it is the fastest sample of all, and its clock is unknown.
 
     Examples
     --------
@@ -69,7 +71,7 @@ def best(samples: Samples, reference_clock: Sheet | None) -> Best:
 
 
 def quiet_window(samples: Samples) -> range | None:
-    """The indices of the quiet window with the fastest sample; ``None`` where no window is quiet, or there are no pairs."""
+    """Indices of the quiet window with the fastest sample; ``None`` where no window is quiet or there are no pairs."""
     pairs = min(len(samples.ns), len(samples.reference_ns))
     if pairs < 2:
         return None
@@ -115,9 +117,10 @@ def bound(sheet: Sheet, case: Case, device: Device) -> Bound | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One round of one case: its best rate, the clock it ran at, and its share of what the ports can do then (``None``: unknown).
+    """One round of one case, as convergence and ceilings see it.
 
-    Rates are iterations a second, over all threads.
+    ``rate`` is the best of the round in iterations a second, over all threads; ``clock_hz`` the core clock it ran at;
+    ``share`` the rate over what the ports can do at that clock. ``None`` is unknown.
     """
 
     rate: float
@@ -128,7 +131,7 @@ class Round:
 def evaluate_round(
     samples: Samples, case: Case, device: Device, sheet: Sheet, reference_clock: Sheet | None
 ) -> tuple[Round, Best]:
-    """A round as convergence and ceilings see it, and its fastest trustworthy sample."""
+    """Rate, clock and share of nominal of one round, beside its fastest trustworthy sample."""
     fastest = best(samples, reference_clock)
     rate = case.threads * samples.iterations * 1e9 / fastest.ns
     share = None
@@ -151,16 +154,19 @@ def comparable(rounds: Sequence[Round]) -> list[float]:
 
 
 def above_nominal(threads: int) -> float:
-    """The share above which a rate cannot be: clock readings of one thread agree to 0.5 %, several threads also start apart."""
+    """The share of nominal that no rate can exceed, but for the error of the clock.
+
+    Clock readings of one thread agree to 0.5 %; several threads also start at slightly different times.
+    """
     return 1.005 if threads == 1 else 1.01
 
 
 def select_rounds(rounds: Sequence[Round], threads: int, timed_clock: bool) -> list[int]:
     """Indices of the rounds that count towards a peak.
 
-    Where reference clocks tell the clock (``timed_clock``), a round of unknown clock does not count; nor does one above
-    nominal, whose reference clocks were disturbed alike, as long as most rounds are plausible. If most are above, the tables
-    are wrong, and the gate says so.
+    Where a reference clock loop gives the clock (``timed_clock``), a round of unknown clock does not count; nor does
+    one above nominal, whose reference clocks were disturbed alike, as long as most rounds are plausible. If most are
+    above, the tables are wrong, and the plausibility check says so.
     """
     everything = list(range(len(rounds)))
     known = [i for i in everything if rounds[i].share is not None or rounds[i].clock_hz is not None]
@@ -172,7 +178,7 @@ def select_rounds(rounds: Sequence[Round], threads: int, timed_clock: bool) -> l
 
 
 def converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
-    """Whether the rounds that count tell a peak: when the loop may stop, and what a ceiling says of itself.
+    """Whether the rounds that count establish a peak: then the loop may stop, and the ceiling is stored as converged.
 
     Three of them agree, per clock where turbo moves the rate, and a compute kernel's fastest is within 1.5 % of what
     the ports can do, on a GPU within 5 % of its units. A library's loop has no clock of its own, so its rounds are held

@@ -1,7 +1,7 @@
-"""The processor this process runs on: cpuid says what it can do, the system what it says about its caches, neither is believed.
+"""The processor that this process runs on, as cpuid and the system describe it.
 
-Every source may be missing (a container without /sys, a virtual machine without counters); what is not known is
-``None``.
+Both are hints: virtual machines misreport caches and clocks. Every source may be missing (a container without /sys, a
+virtual machine without counters); what is not known is ``None``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from microbench.hardware import extensions
 from microbench.hardware.nominal import revealed
 from microbench.records import Device, MemoryLevel
 
-# Devices are told apart without naming them: the salt keeps the hash from being looked up in a table of machines.
+# The hash distinguishes devices without naming them: the salt keeps it from being looked up in a table of machines.
 _SALT = b"microbench device 1"
 _SYS = Path("/sys/devices/system/cpu")
 _LEVELS = {1: "L1", 2: "L2", 3: "L3"}
@@ -55,7 +55,7 @@ def probe(sys: Path = _SYS) -> Device:
 
 
 def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path = _SYS) -> Device:
-    """Put together what cpuid (``features``), the native module's view of the caches (``topology``) and the system say."""
+    """Merge what cpuid (``features``), the native module's cache table (``topology``) and the system say."""
     allowed = sorted(os.sched_getaffinity(0))
     name = str(features.get("brand") or "").strip() or f"{platform.machine()} processor"
     flags = tuple(str(flag) for flag in features.get("flags") or ())
@@ -83,10 +83,10 @@ def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path
 
 
 def _microarchitecture() -> str:
-    """Microarchitecture by archspec; ``unknown`` rather than a failure, since the port table copes."""
+    """Microarchitecture by archspec; ``unknown`` rather than a failure: nominal rates are then unknown too."""
     try:
         return str(archspec.cpu.host().name)
-    except Exception:
+    except Exception:  # noqa: BLE001 - it parses /proc/cpuinfo, which may hold or lack anything
         return "unknown"
 
 
@@ -119,7 +119,7 @@ def _sysfs_caches(sys: Path, cpu: int) -> Iterator[tuple[int, dict[str, int | No
 
 
 def _cores(sys: Path, allowed: list[int]) -> int:
-    """Physical cores among the CPUs we may use, as the system tells it (a virtual machine may not know)."""
+    """Physical cores among the CPUs we may use, by the system's list of siblings (a virtual machine may have none)."""
     siblings = {
         tuple(_cpus(_text(sys / f"cpu{cpu}" / "topology" / "thread_siblings_list"))) or (cpu,) for cpu in allowed
     }

@@ -1,4 +1,4 @@
-"""What the numbers are measured under: one small function per fact, each tolerant of a machine that does not tell.
+"""The conditions that numbers are measured under: one small function per fact, ``None`` where a machine hides it.
 
 No host name, user, path, serial or other identity is read. A fact that is bad for measuring becomes a finding with a
 remedy; nothing is changed.
@@ -21,7 +21,7 @@ Judge = Callable[[Value, Machine], Finding | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fact:
-    """One row: how the fact is called, its unit (empty for words), where it comes from, and when it is bad for measuring."""
+    """A fact of the environment: its name, unit (empty for words), reader, and the check that it is fit to measure."""
 
     name: str
     unit: str
@@ -57,7 +57,7 @@ def kernel(machine: Machine) -> Value | None:
 
 
 @fact()
-def python(machine: Machine) -> Value | None:
+def python(machine: Machine) -> Value | None:  # noqa: ARG001
     """Version of the interpreter."""
     return platform.python_version()
 
@@ -76,7 +76,7 @@ def _build(key: str) -> Value | None:
 
 
 @fact()
-def compiler(machine: Machine) -> Value | None:
+def compiler(machine: Machine) -> Value | None:  # noqa: ARG001
     """Compiler of the native module, with its version."""
     words = [str(word) for word in (_build("compiler"), _build("version")) if word]
     return " ".join(words) or None
@@ -92,7 +92,7 @@ def _slow_build(value: Value, _: Machine) -> Finding | None:
 
 
 @fact(judge=_slow_build)
-def optimised(machine: Machine) -> Value | None:
+def optimised(machine: Machine) -> Value | None:  # noqa: ARG001
     """Whether the native module was built with optimisation."""
     return _build("optimised")
 
@@ -108,7 +108,7 @@ def _sanitised(value: Value, _: Machine) -> Finding | None:
 
 
 @fact(judge=_sanitised)
-def sanitisers(machine: Machine) -> Value | None:
+def sanitisers(machine: Machine) -> Value | None:  # noqa: ARG001
     """Sanitisers compiled into the native module."""
     return _build("sanitisers")
 
@@ -339,7 +339,7 @@ def clocksource(machine: Machine) -> Value | None:
 
 
 def environment_facts(machine: Machine | None = None) -> dict[str, Value | None]:
-    """Every fact by name; ``None`` where this machine does not tell.
+    """Every fact by name; ``None`` where this machine hides it.
 
     Examples
     --------
@@ -351,7 +351,7 @@ def environment_facts(machine: Machine | None = None) -> dict[str, Value | None]
 
 
 def environment_findings(machine: Machine | None = None, facts: dict[str, Value | None] | None = None) -> list[Finding]:
-    """What of it is bad for measuring, with remedies."""
+    """The facts that are bad for measuring, as findings with remedies."""
     machine = machine or Machine()
     known = environment_facts(machine) if facts is None else facts
     judged: Iterable[Finding | None] = (

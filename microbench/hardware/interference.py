@@ -1,4 +1,4 @@
-"""What else happened on the CPUs while a run measured: time stolen by the host, other processes, involuntary switches."""
+"""What else ran on the CPUs during a run: time stolen by the host, other processes, involuntary switches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ def cpu_time(machine: Machine | None = None) -> CpuTime | None:
 
 
 class Steal:
-    """Seconds that the host ran somebody else while our CPUs wanted to run; `lap` gives those since the last call (``None``: unknown)."""
+    """Stolen time: seconds that the host ran other guests while our CPUs were ready to run.
+
+    `lap` gives the seconds since its last call; ``None`` is unknown.
+    """
 
     def __init__(self, machine: Machine | None = None) -> None:
         self._machine = machine or Machine()
@@ -84,7 +87,7 @@ def _own_s() -> float:
 
 
 def _processes(machine: Machine) -> dict[int, tuple[str, float]]:
-    """Command name and CPU seconds of every process that is visible, but for our own family."""
+    """Command name and CPU seconds of every visible process but this one and its parent."""
     ours = {os.getpid(), os.getppid()}
     found: dict[int, tuple[str, float]] = {}
     try:
@@ -107,7 +110,7 @@ class Disturbance:
     def __init__(self, machine: Machine | None = None) -> None:
         self._machine = machine or Machine()
         self._cpus = max(1, len(allowed(self._machine)))
-        self._standing = environment_findings(self._machine)
+        self._environment = environment_findings(self._machine)
         self._steal = Steal(self._machine)
         self._switches = Switches()
         self._processes = _processes(self._machine)
@@ -117,8 +120,8 @@ class Disturbance:
         self._facts: dict[str, Value | None] | None = None
         self._busiest: str | None = None
 
-    def _taken(self) -> Mapping[str, Value | None]:
-        """Read the counters once, at the first question after the run."""
+    def _read_once(self) -> Mapping[str, Value | None]:
+        """Read the counters at the first call, which ends the interval that they cover."""
         if self._facts is None:
             elapsed = max(time.monotonic() - self._started, 1e-3)
             now = cpu_time(self._machine)
@@ -148,12 +151,12 @@ class Disturbance:
 
     def facts(self) -> dict[str, Value | None]:
         """Seconds and shares of the run, by name; a share is of all allowed CPUs."""
-        return dict(self._taken())
+        return dict(self._read_once())
 
     def findings(self) -> list[Finding]:
         """What was bad about the environment from the start, and what disturbed the run."""
-        facts = self._taken()
-        return [*self._standing, *_disturbances(facts, self._cpus, self._busiest)]
+        facts = self._read_once()
+        return [*self._environment, *_disturbances(facts, self._cpus, self._busiest)]
 
 
 def _disturbances(facts: Mapping[str, Value | None], cpus: int, busiest: str | None) -> list[Finding]:

@@ -16,8 +16,8 @@ from microbench.hardware.tables.ports import PORTS, Ports
 from microbench.records import Device, Sheet
 from microbench.records.units import digits, prefixed
 
-# A hypervisor may report an older model than the chip is; an instruction set that the model never had gives it away.
-_GIVEN_AWAY = (("amx_fp16", "graniterapids"), ("amx_tile", "sapphirerapids"), ("avx512_fp16", "sapphirerapids"))
+# A hypervisor may report an older model than the chip is; an instruction set that the model never had reveals it.
+_REVEALED_BY = (("amx_fp16", "graniterapids"), ("amx_tile", "sapphirerapids"), ("avx512_fp16", "sapphirerapids"))
 _INTEL_BEFORE = ("skylake_avx512", "cascadelake", "cannonlake", "icelake", "x86_64_v4")
 _WIDTH_BITS = {"scalar": 0, "v128": 128, "v256": 256, "v512": 512}
 
@@ -61,7 +61,9 @@ class NominalDevice:
 
 
 def revealed(arch: str, features: Sequence[str]) -> str:
-    """Correct a microarchitecture that a hypervisor understates: an instruction set the older one never had gives the newer away.
+    """Correct a microarchitecture that a hypervisor understates.
+
+    An instruction set that the older microarchitecture never had reveals the newer one.
 
     Examples
     --------
@@ -69,7 +71,7 @@ def revealed(arch: str, features: Sequence[str]) -> str:
     'sapphirerapids'
     """
     if arch in _INTEL_BEFORE:
-        return next((newer for flag, newer in _GIVEN_AWAY if flag in features), arch)
+        return next((newer for flag, newer in _REVEALED_BY if flag in features), arch)
     return "graniterapids" if arch == "sapphirerapids" and "amx_fp16" in features else arch
 
 
@@ -85,7 +87,7 @@ def ports_of(device: Device) -> Ports | None:
 
 
 def per_cycle(sheet: Sheet, device: Device) -> float | None:
-    """FLOP (compute) or bytes (memory) that one core or SM can do in one cycle of a sheet's loop; ``None`` where unknown.
+    """FLOP (compute) or bytes (memory) that one core or SM can do per cycle of a sheet's loop; ``None`` if unknown.
 
     A compute loop is bound by its multiply-adds alone: lanes x FLOP per lane x instructions per cycle. A memory loop is
     bound by its loads or its stores, whichever take longer.
@@ -109,7 +111,9 @@ def per_cycle(sheet: Sheet, device: Device) -> float | None:
 
 
 def nominal_rate(sheet: Sheet, device: Device, *, clock_hz: float, threads: int) -> float | None:
-    """FLOP/s, OP/s or byte/s that the ports allow at a clock; ``None`` where the port table does not know the loop or the chip.
+    """FLOP/s, OP/s or byte/s that the ports allow at a clock.
+
+    ``None`` where the port table has no row for the chip or no count for the loop's instructions.
 
     Parameters
     ----------
@@ -137,8 +141,8 @@ def _per_cycle_cuda(sheet: Sheet, device: Device) -> float | None:
     return chip.flop_per_clock(unit, sheet.dtype, sheet.accumulator)
 
 
-def _whole(device: Device) -> gpus.Gpu | None:
-    """The table's row for a GPU; ``None`` for a CPU, an unknown card, and a slice of one, which has its own share of everything."""
+def _whole_gpu(device: Device) -> gpus.Gpu | None:
+    """The table's row for a GPU; ``None`` for a CPU, an unknown card, and a MIG slice, whose figures are its own."""
     row = gpus.find(device.name) if device.kind == "cuda" else None
     return row if row is not None and device.units_by_kind.get("sm") == row.sms else None
 
@@ -146,7 +150,7 @@ def _whole(device: Device) -> gpus.Gpu | None:
 def bus_rate(device: Device, level: str | None) -> float | None:
     """Bytes per second that a GPU's memory bus moves, width x pin rate; ``None`` for other levels and slices of a card.
 
-    The table's row comes first, then what the driver tells of a card that the table lacks.
+    The table's row comes first, then what the driver reports of a card that the table lacks.
     """
     if level != "DRAM" or device.kind != "cuda":
         return None
@@ -157,13 +161,13 @@ def bus_rate(device: Device, level: str | None) -> float | None:
 
 
 def _table_bus_rate(device: Device) -> float | None:
-    row = _whole(device)
+    row = _whole_gpu(device)
     return row.memory_bandwidth if row else None
 
 
 def advertised_rate(device: Device, sheet: Sheet, level: str | None) -> float | None:
-    """What the data sheet of a known GPU prints for what a kernel measures: FLOP/s dense, or byte/s; ``None`` where it prints nothing."""
-    row = _whole(device)
+    """The data sheet's figure for what a kernel measures: dense FLOP/s, or byte/s; ``None`` where it prints none."""
+    row = _whole_gpu(device)
     if row is None or sheet.measures != "compute":
         return _table_bus_rate(device) if level == "DRAM" else None
     kind = "matrix" if sheet.unit == "matrix" else "vector"

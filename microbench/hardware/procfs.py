@@ -1,4 +1,4 @@
-"""The pseudo files in which a Linux system tells of itself, read without trust.
+"""The pseudo files in which a Linux system describes itself (/proc, /sys), read without trust.
 
 `Machine` takes the root of the file system, so that recorded machines can be examined like the one at hand.
 """

@@ -1,4 +1,4 @@
-"""PyTorch, imported at the last moment: it takes seconds, may be absent, and a broken installation fails in any way it likes."""
+"""PyTorch, imported at the last moment: it takes seconds, may be absent, and may be broken in any way."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Hand a calibration to the tools that people already use: one file per format, a writer and a reader each.
+"""Other tools' files: a characterisation written for them, and their declared numbers read; one file per format.
 
 A writer turns a characterisation into the text that the consumer reads, in the consumer's own fields and units. A
-reader takes the same fields back as SI numbers, which is what `audit` needs and what the round-trip tests use.
+reader takes the same fields back as SI numbers, which is what `audit` needs and what the round-trip tests use. A format
+is found by its file: every module of this folder is imported unless its name begins with an underscore.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from microbench.errors import UsageError
@@ -40,7 +42,7 @@ Reader = Callable[[Any], list[Declared] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """One consumer: who reads it, which file of its source was checked for fields and units."""
+    """One format: what it is, and which release of its reader was checked for fields and units."""
 
     name: str
     says: str
@@ -51,25 +53,20 @@ class Format:
 
 FORMATS: dict[str, Format] = {}
 READERS: dict[str, Reader] = {}
-_MODULES = (
-    "pytorch",
-    "pytorch_trace",
-    "aiconfigurator",
-    "calculon",
-    "llm_analysis",
-    "llm_viewer",
-    "genz",
-    "onnx_tool",
-    "servcalc",
-    "astra_sim",
-    "own_table",
-)
 
 
 def writes(name: str, *, says: str, suffix: str, checked: str) -> Callable[[Writer], Writer]:
-    """Register the writer of a format."""
+    """Register the writer of a format.
+
+    Raises
+    ------
+    ValueError
+        If another function writes a format of that name.
+    """
 
     def register(function: Writer) -> Writer:
+        if name in FORMATS:
+            raise ValueError(f"two functions write the format {name!r}")
         FORMATS[name] = Format(name=name, says=says, suffix=suffix, checked=checked, write=function)
         return function
 
@@ -77,9 +74,17 @@ def writes(name: str, *, says: str, suffix: str, checked: str) -> Callable[[Writ
 
 
 def reads(name: str) -> Callable[[Reader], Reader]:
-    """Register the reader of a format; it returns ``None`` for a document that is not of its format."""
+    """Register the reader of a format; it returns ``None`` for a document that is not of its format.
+
+    Raises
+    ------
+    ValueError
+        If another function reads a format of that name.
+    """
 
     def register(function: Reader) -> Reader:
+        if name in READERS:
+            raise ValueError(f"two functions read the format {name!r}")
         READERS[name] = function
         return function
 
@@ -88,8 +93,9 @@ def reads(name: str) -> Callable[[Reader], Reader]:
 
 def formats() -> dict[str, Format]:
     """All formats by name."""
-    for module in _MODULES:
-        import_module(f"microbench.interop.{module}")
+    for module in iter_modules(__path__):
+        if not module.name.startswith("_"):
+            import_module(f"{__name__}.{module.name}")
     return FORMATS
 
 

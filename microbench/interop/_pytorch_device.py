@@ -41,15 +41,16 @@ def device_info(scale: float = 1.0) -> Any:
 
 
 def eager_scale() -> float:
-    """Ask this torch what it makes of a peak of 1 TFLOP/s: 1 where time is FLOP over peak, 2/3 where it halves FLOP and takes 3/4."""
+    """The factor by which this torch's estimator shortens compute times, measured on a peak of 1 TFLOP/s.
+
+    It is 1 where time is FLOP over peak, and 2/3 where FLOP are halved and 3/4 of the peak is taken.
+    """
     import torch
     from torch.utils import _runtime_estimation
 
     estimation: Any = _runtime_estimation  # the stubs do not export the names that are replaced here
-    left, right = (
-        torch.empty(1000, 500_000, device="meta"),
-        torch.empty(500_000, 1000, device="meta"),
-    )  # 1e12 FLOP as matrices
+    # As matrices, 1e12 FLOP.
+    left, right = torch.empty(1000, 500_000, device="meta"), torch.empty(500_000, 1000, device="meta")
     out = torch.empty(1000, 1000, device="meta")
     asked = estimation.get_device_tflops
     estimation.get_device_tflops = lambda _dtype: 1.0
@@ -95,20 +96,19 @@ def installed(target: str = "eager") -> Iterator[None]:
     modules = (estimation, runtime_estimator, utils, scheduler)
     places = [(module, name) for module in modules for name in replaced if hasattr(module, name)]
     before = [getattr(module, name) for module, name in places]
-    table: dict[str, Any] = known._device_mapping
-    mine = dict.fromkeys(
-        (NAME, NAME.upper())
-    )  # torch 2.13 looks names up in capitals, torch 2.11 as the driver spells them
-    entries = {key: table[key] for key in mine if key in table}
+    table: dict[str, Any] = known._device_mapping  # noqa: SLF001 - the table has no public way in
+    # torch 2.13 looks names up in capitals, torch 2.11 as the driver spells them.
+    keys = dict.fromkeys((NAME, NAME.upper()))
+    entries = {key: table[key] for key in keys if key in table}
     try:
-        table.update(dict.fromkeys(mine, device_info(scale)))
+        table.update(dict.fromkeys(keys, device_info(scale)))
         for module, name in places:
             setattr(module, name, replaced[name])
         yield
     finally:
         for (module, name), value in zip(places, before, strict=True):
             setattr(module, name, value)
-        for key in mine:
+        for key in keys:
             table.pop(key, None)
         table.update(entries)
 
@@ -139,7 +139,7 @@ def estimate_op_runtime(snode: Any) -> float:
 
 
 def custom_runtime_estimation(node: Any, override_size: int | None = None) -> float | None:
-    """Milliseconds of an FX node; ``None`` (torch's own estimate) for views, collectives and what has no tensor result."""
+    """Milliseconds of an FX node; ``None`` (torch estimates it) for views, collectives and nodes without tensors."""
     import torch
     from torch.utils._pytree import tree_leaves, tree_map
     from torch.utils.flop_counter import flop_registry

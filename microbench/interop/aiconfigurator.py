@@ -33,17 +33,9 @@ _KEYS = {"bf16": "bfloat16_tc_flops", "i8": "int8_tc_flops", "f8e4m3": "fp8_tc_f
 
 @writes("aiconfigurator", says="aiconfigurator systems YAML", suffix=".yaml", checked="aiconfigurator-core 0.12.0")
 def write(request: Request) -> Exported:
-    """Write the measured device; the node's links are measured where there is a host link and said to be assumed where not."""
+    """Write the measured device; links that were not measured are assumed, and a finding says so."""
     c, to = request.characterisation, request.to
-    rates = compute(c)
-    if "bf16" not in rates and "f16" in rates:
-        rates["bf16"] = rates["f16"]  # tensor units run both at one rate; consumers of this file ask for bf16 only
-    if "bf16" not in rates:
-        raise UsageError(
-            f"{to} needs a compute ceiling of bf16 or f16, and this characterisation has "
-            f"{', '.join(rates) or 'none'}; "
-        
-                         "measure it with `microbench run --dtype bf16`")  # fmt: skip
+    rates = _rates(request)
     memory, capacity = need_bandwidth(c, to, "read", "copy", "triad"), need_capacity(c, to)
     latency, findings = fixed_cost(c, "graph", "kernel", "eager"), []
     if latency is None:
@@ -78,6 +70,19 @@ def write(request: Request) -> Exported:
     return Exported(text="\n".join(lines) + "\n", findings=(*findings, *node_findings))
 
 
+def _rates(request: Request) -> dict[str, Rate]:
+    """Rates by dtype, bf16 among them."""
+    rates = compute(request.characterisation)
+    if "bf16" not in rates and "f16" in rates:
+        rates["bf16"] = rates["f16"]  # tensor units run both at one rate; consumers of this file ask for bf16 only
+    if "bf16" not in rates:
+        raise UsageError(
+            f"{request.to} needs a compute ceiling of bf16 or f16, and this characterisation has "
+            f"{', '.join(rates) or 'none'}; measure it with `microbench run --dtype bf16`"
+        )
+    return rates
+
+
 def slug(name: str) -> str:
     """A device name as a file name: lower case, words joined by ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "device"
@@ -102,7 +107,7 @@ def _node(request: Request) -> tuple[list[str], list[Finding]]:
             to, "links between nodes are not measured; one device a node is written", "set the node section by hand"
         )
     ]
-    # A single device never asks for a link; the keys must be there all the same, so the slowest thing known stands in.
+    # A single device uses no link, but the keys must be there: a link that was measured stands in for the others.
     rate = _digits(link.value) if link else "1"
     pcie = _digits(host.value) if host else "1"
     note = plain(link.source) if link else "not measured; unused with one GPU per node"

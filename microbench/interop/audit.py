@@ -1,4 +1,4 @@
-"""Declared hardware numbers held against what is known: a data sheet entered in the wrong unit, with sparsity, or from another card.
+"""Declared hardware numbers compared with what is known: wrong units, sparsity counted in, another card's figures.
 
 Predictors carry tables of peaks and bandwidths that somebody typed in. Each declared number is compared with the
 nominal table or with a characterisation, and where it does not fit, with the mistakes that people make: a factor of
@@ -36,7 +36,7 @@ Key = tuple[Quantity, str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A value that a declared number is held against; it fits where declared / value lies between ``low`` and ``high``."""
+    """A value to compare a declared number with; it fits if declared / value lies between ``low`` and ``high``."""
 
     value: float
     source: str
@@ -50,7 +50,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """All that is known of one device, several values where products share the name."""
+    """What is known of one device: several values of a quantity where several products share its name."""
 
     name: str
     known: Mapping[Key, tuple[Known, ...]]
@@ -130,7 +130,7 @@ def nominal_reference(gpu: gpus.Gpu) -> dict[Key, list[Known]]:
 
 
 def measured_reference(c: Characterisation) -> Reference:
-    """Ceilings as lower bounds of the truth; a nominal or advertised rate stands beside them where the file has one."""
+    """What a measured device says of declared figures: a ceiling bounds the true peak from below."""
     found: dict[Key, list[Known]] = {}
     for dtype, rate in compute(c).items():
         rows = [row for row in c.ceilings if row.measures == "compute" and row.dtype == dtype]
@@ -155,7 +155,9 @@ def measured_reference(c: Characterisation) -> Reference:
 
 
 def words(name: str) -> frozenset[str]:
-    """Split a name into what tells cards apart, spelt alike: ``A100_80G`` and ``A100-SXM4-80GB`` share ``a100`` and ``80gb``.
+    """Split a name into the words that distinguish cards, in one spelling.
+
+    ``A100_80G`` and ``A100-SXM4-80GB`` share ``a100`` and ``80gb``.
 
     Examples
     --------
@@ -171,9 +173,12 @@ _SHAPE = re.compile(r"\d+gb|sxm|pcie|hbm\d*e?")
 
 
 def candidates(name: str, capacity: float | None) -> list[gpus.Gpu]:
-    """GPUs that a declared name can mean, none where it names something else; a capacity, declared or named, tells versions apart."""
-    mine = words(name)
-    sizes = [int(word[:-2]) * 1e9 for word in mine if re.fullmatch(r"\d{1,4}gb", word)]
+    """GPUs that a declared name can mean, none where it names something else.
+
+    The memory capacity, declared or in the name, chooses between versions of a card.
+    """
+    declared = words(name)
+    sizes = [int(word[:-2]) * 1e9 for word in declared if re.fullmatch(r"\d{1,4}gb", word)]
     capacity = capacity or (sizes[0] if sizes else None)
 
     def holds(gpu: gpus.Gpu) -> bool:
@@ -182,14 +187,15 @@ def candidates(name: str, capacity: float | None) -> list[gpus.Gpu]:
     exact = gpus.find(name)
     if exact is not None and holds(exact):
         return [exact]
-    # Only what says size or socket may be left over: a laptop card is not the card that it is named after, nor a Ti the
-    # plain one.
-    spelt = {gpu.name: {words(spelling) for spelling in (gpu.name, *gpu.aliases)} for gpu in gpus.GPUS}
+    spellings = {gpu.name: {words(spelling) for spelling in (gpu.name, *gpu.aliases)} for gpu in gpus.GPUS}
 
-    def alike(each: frozenset[str]) -> bool:
-        return bool(mine) and (mine <= each or each <= mine) and all(_SHAPE.fullmatch(word) for word in mine ^ each)
+    def matches(known: frozenset[str]) -> bool:
+        # Names may differ by words of size and socket only: a laptop card is not the card that it is named after, nor a
+        # Ti the plain one.
+        contained = bool(declared) and (declared <= known or known <= declared)
+        return contained and all(_SHAPE.fullmatch(word) for word in declared ^ known)
 
-    found = [gpu for gpu in gpus.GPUS if any(alike(each) for each in spelt[gpu.name])]
+    found = [gpu for gpu in gpus.GPUS if any(matches(known) for known in spellings[gpu.name])]
     return [gpu for gpu in found if holds(gpu)] or ([exact] if exact else found)
 
 
@@ -205,7 +211,7 @@ def _nominal(name: str, capacity: float | None) -> Reference | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """One declared number, what it was held against, and what is wrong with it (``None``: nothing)."""
+    """One declared number, the value it was compared with, and what is wrong with it (``None``: nothing)."""
 
     declared: Declared
     reference: Known | None
@@ -294,33 +300,39 @@ def _checked(row: Declared, reference: Reference) -> Checked:
     for each in known:
         if each.fits(row.value):
             return Checked(declared=row, reference=each)
-    nearest = min(known, key=lambda each: abs(_log2(row.value / each.value)))
+    nearest = min(known, key=lambda each: _distance(row.value / each.value))
     return Checked(declared=row, reference=nearest, finding=_explain(row, known, nearest, reference))
 
 
-def _log2(ratio: float) -> float:
+def _distance(ratio: float) -> float:
+    """How far a ratio is from 1, the same for x and 1 / x."""
     return ratio - 1 if ratio >= 1 else 1 / ratio - 1
 
 
 def _explain(row: Declared, known: Sequence[Known], nearest: Known, reference: Reference) -> Finding:
-    told = f"{row.where} is {row.stated}, but {nearest.source} is {_quantity(row, nearest.value)}"
+    compared = f"{row.where} is {row.stated}, but {nearest.source} is {_quantity(row, nearest.value)}"
     for mistake in _MISTAKES:
         if row.quantity in mistake.quantities and any(
             each.fits(row.value / mistake.factor, mistake.slack) for each in known
         ):
-            return Finding(code=mistake.code, severity="error", says=f"{told}: {mistake.says}", remedy=mistake.remedy)
+            return Finding(
+                code=mistake.code, severity="error", says=f"{compared}: {mistake.says}", remedy=mistake.remedy
+            )
     ratio = row.value / nearest.value
     # Within a few percent an older edition of the sheet is likelier than another card.
     other = None if reference.measured or abs(ratio - 1) < _OTHER else _other_product(row)
     if other is not None:
         remedy = f"look up {reference.name} itself"
         return Finding(
-            code="declared-other-product", severity="error", says=f"{told}: it is the figure of {other}", remedy=remedy
+            code="declared-other-product",
+            severity="error",
+            says=f"{compared}: it is the figure of {other}",
+            remedy=remedy,
         )
     for factor, pair in _BINARY if row.quantity == "bandwidth" else ():
         for ratio in (factor, 1 / factor):
             if any(abs(row.value / each.value / ratio - 1) < 0.015 for each in known):
-                says = f"{told}: {pair} are mixed up"
+                says = f"{compared}: {pair} are mixed up"
                 return Finding(
                     code="declared-unit",
                     severity="warning",
@@ -333,7 +345,7 @@ def _explain(row: Declared, known: Sequence[Known], nearest: Known, reference: R
     return Finding(
         code="declared-off",
         severity=severity,
-        says=f"{told}: {bound}",
+        says=f"{compared}: {bound}",
         remedy="look the figure up again, and note its source",
     )
 
@@ -346,7 +358,7 @@ def _other_product(row: Declared) -> str | None:
             abs(row.value / each.value - 1) < 0.01 for each in nominal_reference(gpu).get((row.quantity, row.dtype), [])
         )
     ]
-    # Of several cards with that figure the one of the likest name was probably copied from.
+    # Of several cards with that figure, the one of the most similar name was probably copied from.
     return max(same, key=lambda gpu: len(words(gpu.name) & words(row.device))).name if same else None
 
 
@@ -357,8 +369,8 @@ def _quantity(row: Declared, value: float) -> str:
     return prefixed(value, unit)
 
 
-# What a predictor's table of tensor rates is asked for; the consumer falls back to a guess where one is absent.
-_ASKED = ("f32", "f16", "bf16", "f8e4m3", "i8")
+# Dtypes that PyTorch looks up in its table; where one is absent it guesses.
+_LOOKED_UP = ("f32", "f16", "bf16", "f8e4m3", "i8")
 
 
 def _missing(rows: Sequence[Declared], reference: Reference, form: str) -> Iterable[Checked]:
@@ -368,10 +380,10 @@ def _missing(rows: Sequence[Declared], reference: Reference, form: str) -> Itera
             yield _absent(rows[0], f"{device} declares no {quantity}", "error")
     if form == "pytorch":
         has = {row.dtype for row in rows}
-        gone = [dtype for dtype in _ASKED if dtype not in has and ("compute", dtype) in reference.known]
-        if gone:
+        absent = [dtype for dtype in _LOOKED_UP if dtype not in has and ("compute", dtype) in reference.known]
+        if absent:
             yield _absent(
-                rows[0], f"{device} has no entry for {', '.join(gone)}, which {reference.name} can do", "warning"
+                rows[0], f"{device} has no entry for {', '.join(absent)}, which {reference.name} can do", "warning"
             )
 
 

@@ -37,9 +37,10 @@ _MB_STEPS = tuple(4.0**power for power in range(7, -7, -1))
 
 
 def curve(rate: Rate, cost_s: float | None, steps: tuple[float, ...], unit: float) -> list[list[float | int]]:
-    """Efficiency by size, in descending steps down to 0: ``size / (peak x (cost + size / rate))`` at the geometric middle of each step.
+    """Efficiency by size, in descending steps down to 0.
 
-    Without a fixed cost the efficiency does not depend on the size and the curve is one row.
+    Each step holds ``size / (peak x (cost + size / rate))`` at its geometric middle. Without a fixed cost the
+    efficiency does not depend on the size and the curve is one row.
     """
     if not cost_s:
         return [[0, tidy(rate.efficiency)]]
@@ -61,31 +62,15 @@ def curve(rate: Rate, cost_s: float | None, steps: tuple[float, ...], unit: floa
     checked="calculon-ai/calculon 345f8934",
 )
 def write(request: Request) -> Exported:
-    """Write matrix and vector engines by dtype, the device memory and, where measured, the host memory behind the link."""
+    """Write matrix and vector engines by dtype, the device memory and, where it was measured, the link to the host."""
     c, to = request.characterisation, request.to
     cost = fixed_cost(c, "graph", "kernel", "eager")
-    matrix = {dtype: rate for dtype, rate in compute(c).items() if dtype in _NAMES}
-    if not matrix:
-        raise UsageError(
-            f"{to} needs a compute ceiling of {', '.join(_NAMES)}; measure one with `microbench run --dtype bf16`"
-        )
-    vector = {dtype: rate for dtype, rate in compute(c, "vector").items() if dtype in _NAMES}
-    memory, findings = need_bandwidth(c, to, "copy", "triad", "read"), []
+    matrix, vector, findings = _engines(request)
+    memory = need_bandwidth(c, to, "copy", "triad", "read")
     if cost is None:
         findings.append(
             unmeasured(
                 to, "no fixed cost per operator is known, so efficiencies do not depend on size", "run without --only"
-            )
-        )
-    for dtype in matrix.keys() - vector.keys():
-        # calculon asks one engine or the other by dtype; elementwise work in a dtype without vector rate is bound by
-        # memory anyway.
-        vector[dtype] = vector.get("f32") or matrix[dtype]
-        findings.append(
-            unmeasured(
-                to,
-                f"no vector rate of {dtype}; that of f32 or of the matrix unit stands in",
-                f"run --dtype {dtype},f32",
             )
         )
     host, host_findings = _host(request)
@@ -95,7 +80,7 @@ def write(request: Request) -> Exported:
         "mem1": _memory(memory, need_capacity(c, to), cost),
         "mem2": host,
         "processing_mode": "roofline",
-        "networks": [_alone()],
+        "networks": [_no_network()],
     }
     findings.append(
         unmeasured(
@@ -103,6 +88,24 @@ def write(request: Request) -> Exported:
         )
     )
     return Exported(text=pretty(document), findings=(*findings, *host_findings))
+
+
+def _engines(request: Request) -> tuple[dict[str, Rate], dict[str, Rate], list[Finding]]:
+    """Rates of the matrix and of the vector engine by dtype, the same dtypes in both."""
+    c, to, findings = request.characterisation, request.to, []
+    matrix = {dtype: rate for dtype, rate in compute(c).items() if dtype in _NAMES}
+    if not matrix:
+        raise UsageError(
+            f"{to} needs a compute ceiling of {', '.join(_NAMES)}; measure one with `microbench run --dtype bf16`"
+        )
+    vector = {dtype: rate for dtype, rate in compute(c, "vector").items() if dtype in _NAMES}
+    for dtype in [dtype for dtype in matrix if dtype not in vector]:
+        # calculon asks one engine or the other by dtype; elementwise work in a dtype without vector rate is bound by
+        # memory anyway.
+        vector[dtype] = vector.get("f32") or matrix[dtype]
+        says = f"no vector rate of {dtype}; that of f32 or of the matrix unit stands in"
+        findings.append(unmeasured(to, says, f"run --dtype {dtype},f32"))
+    return matrix, vector, findings
 
 
 def _engine(rate: Rate, cost: float | None) -> dict[str, Any]:
@@ -134,8 +137,8 @@ def _host(request: Request) -> tuple[dict[str, Any], list[Finding]]:
     ]
 
 
-def _alone() -> dict[str, Any]:
-    """A network tier of a single processor: nothing travels, and every key that calculon asks for is there."""
+def _no_network() -> dict[str, Any]:
+    """A network tier of a single processor: nothing is sent, but calculon demands every key."""
     operations = {"p2p": [1, None], "reduce_scatter": [1, -1], "all_gather": [1, -1], "all_reduce": [2, -1]}
     rest = {"latency": 0, "ops": operations, "must_be_filled": False, "processor_usage": 0}
     return {"bandwidth": 1, "efficiency": 1, "size": 1, **rest}

@@ -1,4 +1,4 @@
-"""Declared hardware numbers, as files of other tools state them: parsed without running anything, turned into SI with their place kept."""
+"""Hardware numbers that files of other tools declare: parsed without running code, turned into SI, their place kept."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def table(value: object, where: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One number of a format: its key, what it declares, and how much of the SI unit one of the format's units is."""
+    """One number of a format: its key, the quantity, and ``scale``, the format's unit in SI."""
 
     key: str
     quantity: Quantity

@@ -1,4 +1,4 @@
-"""The few figures that consumers of a calibration read, drawn from a characterisation: rates by dtype, bandwidth, capacity, fixed cost.
+"""The figures of a characterisation that other tools read: rates by dtype, bandwidth, capacity, fixed cost.
 
 A consumer divides FLOP by one rate and bytes by another. The rate to hand over is the one a user's program reaches, so
 a library ceiling wins over a sustained one and that over a burst; the peak is kept beside it, so that a consumer with
@@ -139,8 +139,8 @@ def need_compute(c: Characterisation, to: str, *dtypes: str) -> tuple[str, Rate]
     wanted = " or ".join(dtypes) or "any"
     raise UsageError(
         f"{to} needs a compute ceiling of {wanted} over the whole device, and this characterisation has "
-        f"{', '.join(rates) or 'none'}; "
-        f"measure it with `microbench run --dtype {dtypes[0] if dtypes else 'f32'}` or export to another format"
+        f"{', '.join(rates) or 'none'}; measure it with `microbench run --dtype {dtypes[0] if dtypes else 'f32'}` or "
+        "export to another format"
     )
 
 
@@ -155,9 +155,8 @@ def need_bandwidth(c: Characterisation, to: str, *accesses: str) -> Rate:
     rate = bandwidth(c, *accesses)
     if rate is None:
         raise UsageError(
-            f"{to} needs a DRAM ceiling ({' or '.join(accesses)}) over the whole device, and this characterisation "
-            "has none; "
-            "measure it with `microbench run --level DRAM`"
+            f"{to} needs a DRAM ceiling ({' or '.join(accesses)}) over the whole device, and this characterisation has "
+            "none; measure it with `microbench run --level DRAM`"
         )
     return rate
 
@@ -173,8 +172,7 @@ def need_capacity(c: Characterisation, to: str) -> int:
     if c.device.memory_bytes is None:
         raise UsageError(
             f"{to} needs the memory capacity, and this characterisation does not say it; run `microbench run` on the "
-            "device itself, "
-            "or add device.memory_bytes to a file that `fit` wrote"
+            "device itself, or add device.memory_bytes to a file that `fit` wrote"
         )
     return c.device.memory_bytes
 

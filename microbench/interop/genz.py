@@ -26,13 +26,10 @@ def write(request: Request) -> Exported:
     dtype, rate = need_compute(c, to, "bf16", "f16")
     memory, capacity = need_bandwidth(c, to, "read", "copy", "triad"), need_capacity(c, to)
     between = link(c)
-    findings = []
-    if between is None:
-        findings.append(
-            unmeasured(
-                to, "no link was measured; 1 stands for ICN and one device never asks", "set ICN and ICN_LL by hand"
-            )
-        )
+    no_link = unmeasured(
+        to, "no link was measured; 1 stands for ICN and one device never asks", "set ICN and ICN_LL by hand"
+    )
+    findings = [] if between else [no_link]
     lines = [
         f'"""{plain(c.device.name)}, measured by microbench.',
         "",
@@ -40,7 +37,10 @@ def write(request: Request) -> Exported:
             f"Flops in TFLOP/s of dense {dtype}; Memory_BW and ICN in GiB/s and Memory_size in GiB, which is how GenZ "
             "reads its GB."
         ),
-        'Use get_inference_system(system_name=system_configs[NAME], ceff=COMPUTE_EFFICIENCY, meff=MEMORY_EFFICIENCY)."""',
+        (
+            "Use get_inference_system(system_name=system_configs[NAME], ceff=COMPUTE_EFFICIENCY, "
+            'meff=MEMORY_EFFICIENCY)."""'
+        ),
         "",
         f"NAME = {c.device.name!r}",
         f"COMPUTE_EFFICIENCY = {tidy(rate.efficiency)}  # {plain(rate.source)}",

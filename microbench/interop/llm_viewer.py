@@ -14,6 +14,7 @@ from microbench.interop import Exported, Request, reads, writes
 from microbench.interop.aiconfigurator import slug
 from microbench.interop.declared import Declared, Field, devices_of
 from microbench.interop.figures import compute, need_bandwidth, need_compute, plain, tidy, unmeasured
+from microbench.records import Characterisation
 
 _DTYPES = {"FP16": "f16", "INT8": "i8"}
 
@@ -36,14 +37,7 @@ def write(request: Request) -> Exported:
                 "run --dtype i8",
             )
         )
-    buffer = next(
-        (
-            level.capacity_bytes
-            for name in ("L2", "L3", "L1")
-            if (level := c.device.level(name)) and level.capacity_bytes
-        ),
-        None,
-    )
+    buffer = _cache_bytes(c)
     if buffer is None:
         findings.append(
             unmeasured(
@@ -51,8 +45,9 @@ def write(request: Request) -> Exported:
             )
         )
     entry["onchip_buffer"] = buffer or 2**20
+    units = f"byte/s, OP/s (dense {dtype}), bytes"
     lines = [
-        f'"""{plain(c.device.name)}, measured by microbench: byte/s, OP/s (dense {dtype}), bytes. For hardwares/hardware_params.py."""',
+        f'"""{plain(c.device.name)}, measured by microbench: {units}. For hardwares/hardware_params.py."""',
         "",
         "hardware_params = {",
         f'    "{slug(c.device.name)}": {{',
@@ -61,6 +56,12 @@ def write(request: Request) -> Exported:
         "}",
     ]
     return Exported(text="\n".join(lines) + "\n", findings=tuple(findings))
+
+
+def _cache_bytes(c: Characterisation) -> int | None:
+    """The capacity of the cache that stands for the on-chip buffer: L2 where one is known."""
+    levels = (c.device.level(name) for name in ("L2", "L3", "L1"))
+    return next((level.capacity_bytes for level in levels if level and level.capacity_bytes), None)
 
 
 _FIELDS = (

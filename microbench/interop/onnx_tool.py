@@ -28,8 +28,9 @@ def write(request: Request) -> Exported:
     entry["Bandwidth"] = tidy(memory.value / 1e9)
     if link:
         entry["LinkBandwidth"] = tidy(link.value / 1e9)
+    use = "Pass Devices[NAME] to profile(Device=...)."
     lines = [
-        f'"""{plain(c.device.name)}, measured by microbench: GFLOP/s and GB/s. Pass Devices[NAME] to profile(Device=...)."""',
+        f'"""{plain(c.device.name)}, measured by microbench: GFLOP/s and GB/s. {use}"""',
         "",
         f"NAME = {c.device.name!r}",
         "Devices = {",

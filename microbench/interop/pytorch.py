@@ -1,4 +1,4 @@
-"""PyTorch: one importable file with the device's figures, the eager estimator's context and the two estimation callables.
+"""PyTorch: an importable file of the device's figures, with what its eager and inductor estimators call.
 
 Fields and units were checked in the released wheels torch 2.13.0 and 2.11.0: ``_inductor/analysis/device_info.py``
 (``DeviceInfo``: TFLOP/s by dtype, GB/s, GB; ``tops_sparsity_factor``, which 2.11 has not, divides every dtype),

@@ -109,8 +109,7 @@ def write(request: Request) -> Exported:
     if not events:
         raise UsageError(
             f"{request.to} needs measured operator shapes ({', '.join(_OPERATORS)}), and this characterisation has "
-            "none; "
-            "run `microbench run` with the torch extra installed, or use --to pytorch, which needs ceilings only"
+            "none; run `microbench run` with the torch extra installed, or use --to pytorch, which needs ceilings only"
         )
     return Exported(text=pretty({"schemaVersion": 1, "traceEvents": events}))
 

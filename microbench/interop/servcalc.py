@@ -26,7 +26,7 @@ from microbench.interop.figures import (
 
 @writes("servcalc", says="servcalc GpuSpec and measured Calibration", suffix=".py", checked="servcalc 0.1.0")
 def write(request: Request) -> Exported:
-    """Write the peaks as the spec and what is reached of them as the curves; one row each, since it holds for any number of tokens."""
+    """Write the peaks as the spec, and the shares reached as the curves, of one row for any number of tokens."""
     c, to = request.characterisation, request.to
     dtype, rate = need_compute(c, to, "bf16", "f16")
     memory, capacity = need_bandwidth(c, to, "read", "copy", "triad"), need_capacity(c, to)

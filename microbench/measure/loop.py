@@ -24,7 +24,7 @@ from microbench.hardware.clock import SHAPES, Round, bound, converged, evaluate_
 from microbench.hardware.interference import Steal
 from microbench.kernels import Kernel, Pairing, Prepared
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
-from microbench.stats.intervals import thin
+from microbench.stats.intervals import evenly_spaced
 
 log = logging.getLogger(__name__)
 
@@ -288,9 +288,9 @@ def _pairs(state: _State, count: int) -> Samples:
         round=0,
         started_s=0.0,
         iterations=took.iterations,
-        ns=thin(took.ns, KEEP_SAMPLES),
+        ns=evenly_spaced(took.ns, KEEP_SAMPLES),
         count=len(took.ns),
-        reference_ns=thin(took.reference_ns, KEEP_SAMPLES),
+        reference_ns=evenly_spaced(took.reference_ns, KEEP_SAMPLES),
         reference_iterations=took.reference_iterations,
         switches=took.switches,
         checked=took.checked,
@@ -310,7 +310,7 @@ def _one_by_one(state: _State, count: int) -> Samples:
         started_s=0.0,
         # A kernel may round up to what it can do; every sample of a burst then does the same number.
         iterations=taken[-1].iterations,
-        ns=thin([timing.ns for timing in taken], KEEP_SAMPLES),
+        ns=evenly_spaced([timing.ns for timing in taken], KEEP_SAMPLES),
         count=len(taken),
         clock_hz=tuple(timing.clock_hz for timing in taken if timing.clock_hz is not None)[:KEEP_SAMPLES],
         power_w=tuple(timing.power_w for timing in taken if timing.power_w is not None)[:KEEP_SAMPLES],

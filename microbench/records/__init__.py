@@ -1,7 +1,7 @@
 """Every record of the project: plain, frozen values that refuse what cannot be.
 
-Stored in SI: seconds, bytes, FLOP, hertz, watts. ``None`` means unknown. ``store`` turns them into JSON; nothing else
-does. The measuring half makes what is in `measured`, the analysing half what is in `analysed` and `fitted`; a
+Stored in SI: seconds, bytes, FLOP, hertz, watts. ``None`` means unknown. Only `microbench.storage` turns them into
+JSON. The measuring half makes what is in `measured`, the analysing half what is in `analysed` and `fitted`; a
 characterisation holds both.
 """
 
@@ -79,7 +79,11 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A doubt, a warning or a doctor's word: what was seen, and what to do about it. Nothing is changed for the user."""
+    """What was noticed while measuring, analysing or examining a machine, and what the user can do about it.
+
+    ``code`` names the kind of finding, ``says`` is the sentence, ``remedy`` what to do. No setting of the machine is
+    changed.
+    """
 
     code: str
     severity: Severity
@@ -97,7 +101,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the numbers were measured under: one entry a fact, e.g. ``kernel``, ``transparent_hugepage``, ``compiler``."""
+    """The conditions of a run: when, how long, which version, and one fact an entry (``kernel``, ``compiler`` ...)."""
 
     started: str
     seconds: float
@@ -107,7 +111,10 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Characterisation:
-    """One device, measured: the file that everything downstream reads. ``device`` lacks measured facts in a file from ``fit``."""
+    """All that is known of one device: the file that reports, comparisons, predictions and exports read.
+
+    A file that `microbench fit` wrote has no environment, plan, samples or measured facts of the device.
+    """
 
     schema: str
     device: Device

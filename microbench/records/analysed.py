@@ -1,4 +1,4 @@
-"""What is distilled from samples: ceilings with their proof, costs, the memory levels seen."""
+"""What analysis makes of samples: ceilings with their proof, costs, the memory levels seen."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class RooflineFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorFit:
-    """What calibration learnt about one operator family and dtype.
+    """The fit of one operator family and dtype.
 
     ``cost_s`` is the fixed cost per launch mode (eager, graph, kernel), ``terms`` the physical parameters by name and
     ``form`` the formula that they belong to. ``points`` are the calibration rows that the local correction
@@ -96,7 +96,11 @@ class OperatorFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorTiming:
-    """One operator as it was timed: a row of the operator CSV (``params`` like ``m=8;n=8;k=8``), ``seconds`` the envelope of ``rounds``."""
+    """One timed operator: a row of the operator CSV.
+
+    ``params`` is written as in the CSV (``m=8;n=8;k=8``). ``seconds`` is the envelope of ``rounds`` where the cache was
+    hot, their median where it was cold.
+    """
 
     op: str
     dtype: str
@@ -112,11 +116,12 @@ class OperatorTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
-    """Everything fitted: levels found, rooflines, operator families; and the operator timings that the families were fitted to.
+    """Everything fitted: memory levels, rooflines, operator families, and the timings that the families were fitted to.
 
-    ``reuse`` says what lies between a hot and a cold operator: after ``half_bytes`` of other operators half of the
-    difference is paid, how steeply says ``power``, and ``cold_bytes`` lay between two calls when cold operators were
-    timed. ``models`` has ln(measured / predicted) of whole models that were timed in the same rounds.
+    ``reuse`` describes how a hot operator's time becomes a cold one's with the bytes that other operators touch between
+    two calls: at ``half_bytes`` half of the difference is paid, ``power`` is the steepness there, and ``cold_bytes``
+    were touched where cold operators were timed. ``models`` has ln(measured / predicted) of whole models that were
+    timed in the same rounds.
     """
 
     levels: tuple[LevelSeen, ...] = ()

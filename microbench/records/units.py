@@ -1,4 +1,7 @@
-"""Prefixes, on the way to a person and back. Everything else in the project is plain SI."""
+"""Numbers with units and prefixes, written for people and read from the command line.
+
+Everything else in the project is plain SI.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"), (1e-12, "ps"))
 _DURATION = re.compile(r"(?P<value>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>ms|s|min|m|h)?")
 _DURATION_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
-_SIZE = re.compile(r"(?P<value>\d+(?:\.\d*)?)\s*(?P<unit>[kmgt]i?b?|b)?", re.IGNORECASE)
 
 
 def digits(value: float, significant: int = 4) -> str:
@@ -93,26 +95,8 @@ def parse_seconds(text: str) -> float:
     return value
 
 
-def parse_size(text: str) -> int:
-    """Read a capacity such as ``32KiB``, ``1.5MiB`` or ``64``; a bare number is bytes, kB is 1000 B.
-
-    Raises
-    ------
-    ValueError
-        If the text is no positive capacity.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match:
-        unit = (match["unit"] or "b").lower()
-        power = "bkmgt".index(unit[0])
-        value = float(match["value"]) * ((1024 if "i" in unit else 1000) ** power)
-        if value >= 1:
-            return int(value)
-    raise ValueError(f"{text!r} is not a positive size; write for example 32KiB, 8MiB or 4096")
-
-
 def like(value: float, reference: float, significant: int = 4) -> str:
-    """Format a number with the prefix that ``reference`` would get, and leave prefix and unit away.
+    """Format a number scaled by the prefix that ``reference`` would get, without writing prefix and unit.
 
     The ends of an interval are printed this way beside the value that carries the unit.
 
@@ -126,7 +110,7 @@ def like(value: float, reference: float, significant: int = 4) -> str:
 
 
 def like_seconds(value: float, reference: float, significant: int = 3) -> str:
-    """Format a duration in the unit that ``reference`` would get, and leave the unit away.
+    """Format a duration in the unit that ``reference`` would get, without writing the unit.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What every record is made of: the words it may hold, how it refuses what cannot be, estimates and work."""
+"""The parts of records: the words a field may hold, checks of fields, estimates with intervals, work."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def one_of(record: object, name: str, allowed: tuple[str, ...] | Mapping[str, An
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A distilled number with its interval.
+    """A number with its interval.
 
     ``basis`` says how low and high came about where they are no confidence interval ("third best round .. nominal");
     ``confidence`` is the coverage asked for where they are one.

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 from microbench.records import Ceiling, Characterisation, units
 from microbench.report import style, view
 
-# Far above nominal is a fault that the text beside the bar tells, and the axis stays readable.
+# Per cent of nominal at which a bar ends: what is far above nominal is a fault that the text beside the bar shows.
 _FARTHEST = 300.0
 
 
@@ -22,8 +22,7 @@ def caption(characterisation: Characterisation) -> tuple[str, str]:
         f"Compute ceilings beside nominal, {where}",
         (
             "Bar: best round over nominal at the clock seen; line: typical; pale: not converged; open: library over "
-            "that "
-            "of the fastest unit."
+            "that of the fastest unit."
         ),
     )
 
@@ -38,17 +37,17 @@ def draw(characterisation: Characterisation, layout: style.Layout) -> Figure | N
         if row.ceiling.measures == "compute"
         and (characterisation.device.kind == "cuda" or row.ceiling.threads == headline)
     ]
-    wholes = [_whole(row.ceiling, rows) for row in rows]
-    if not any(wholes):
+    nominals = [_nominal(row.ceiling, rows) for row in rows]
+    if not any(nominals):
         return None
     height = 0.5 + layout.top + 0.22 * len(rows)
     made = style.figure(layout.width, height)
     ax = made.add_axes((0.22, 0.5 / height, 0.63 if layout.narrow else 0.58, 0.22 * len(rows) / height))
     style.dress(ax)
-    for index, (row, whole) in enumerate(zip(rows, wholes, strict=True)):
-        _bar(ax, (index, whole), row, layout)
+    for index, (row, nominal) in enumerate(zip(rows, nominals, strict=True)):
+        _bar(ax, (index, nominal), row, layout)
     ax.axvline(100, color=style.INK, linewidth=1.2, zorder=5)
-    ax.set_xlim(0, max([110.0, *(1.08 * share for share in _shares(rows, wholes))]))
+    ax.set_xlim(0, max([110.0, *(1.08 * share for share in _shares(rows, nominals))]))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     style.name_rows(ax, [row.title for row in rows], style.SMALL - layout.narrow)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -57,18 +56,18 @@ def draw(characterisation: Characterisation, layout: style.Layout) -> Figure | N
     return made
 
 
-def _whole(ceiling: Ceiling, rows: Iterable[view.Row]) -> float | None:
-    """What a bar is a share of: its own nominal; a library's is that of the fastest unit that can make its dtype."""
+def _nominal(ceiling: Ceiling, rows: Iterable[view.Row]) -> float | None:
+    """The nominal rate that a bar is a share of; for a library that of the fastest unit with its dtype."""
     if ceiling.mode != "library":
         return ceiling.nominal
     others = [row.ceiling.nominal for row in rows if row.ceiling.dtype == ceiling.dtype and row.ceiling.mode == "peak"]
     return max((nominal for nominal in others if nominal), default=None)
 
 
-def _shares(rows: Sequence[view.Row], wholes: Sequence[float | None]) -> Iterable[float]:
-    for row, whole in zip(rows, wholes, strict=True):
-        if whole:
-            yield _per_cent(row.ceiling.rate.value, whole)
+def _shares(rows: Sequence[view.Row], nominals: Sequence[float | None]) -> Iterable[float]:
+    for row, nominal in zip(rows, nominals, strict=True):
+        if nominal:
+            yield _per_cent(row.ceiling.rate.value, nominal)
 
 
 def _per_cent(value: float, nominal: float) -> float:
@@ -76,15 +75,14 @@ def _per_cent(value: float, nominal: float) -> float:
 
 
 def _bar(ax: Axes, place: tuple[int, float | None], row: view.Row, layout: style.Layout) -> None:
-    index, whole = place
+    index, nominal = place
     ceiling = row.ceiling
     text = row.rate if layout.narrow else f"{row.rate}, nominal unknown"
-    if whole:
-        _filled(ax, index, ceiling, whole)
-        share = f"{100 * ceiling.rate.value / whole:.1f} %"
-        text = (
-            share if layout.narrow else f"{units.like(ceiling.rate.value, whole)} of {view.rate_text(ceiling, whole)}"
-        )
+    if nominal:
+        _filled(ax, index, ceiling, nominal)
+        share = f"{100 * ceiling.rate.value / nominal:.1f} %"
+        rate = units.like(ceiling.rate.value, nominal)
+        text = share if layout.narrow else f"{rate} of {view.rate_text(ceiling, nominal)}"
     ax.annotate(
         text,
         (1, index),
@@ -97,12 +95,12 @@ def _bar(ax: Axes, place: tuple[int, float | None], row: view.Row, layout: style
     )
 
 
-def _filled(ax: Axes, index: int, ceiling: Ceiling, whole: float) -> None:
+def _filled(ax: Axes, index: int, ceiling: Ceiling, nominal: float) -> None:
     colour = style.DTYPE_COLOURS.get(ceiling.dtype or "", style.INK)
     made_by_library = ceiling.mode == "library"
     ax.barh(
         index,
-        _per_cent(ceiling.rate.value, whole),
+        _per_cent(ceiling.rate.value, nominal),
         height=0.62,
         color=style.PAPER if made_by_library else colour,
         edgecolor=colour,
@@ -111,7 +109,7 @@ def _filled(ax: Axes, index: int, ceiling: Ceiling, whole: float) -> None:
         zorder=3,
     )
     if ceiling.typical:
-        at = _per_cent(ceiling.typical.value, whole)
+        at = _per_cent(ceiling.typical.value, nominal)
         ax.plot(
             [at, at],
             [index - 0.31, index + 0.31],

@@ -47,18 +47,18 @@ def figure(measured: Any, predicted: Any, families: Sequence[str]) -> Any:
     height = inches + 1.45
     made = style.figure(12.0, height)
     bottom, tall = 0.6 / height, inches / height
-    together = made.add_axes((0.065, bottom, 0.36, tall))
-    apart = made.add_axes((0.6, bottom, 0.25, tall))
+    all_operators = made.add_axes((0.065, bottom, 0.36, tall))
+    by_family = made.add_axes((0.6, bottom, 0.25, tall))
     ratio = predicted / measured
-    _scatter(together, measured, predicted)
-    _strips(apart, ratio, (names, np.asarray(families, dtype=object)))
+    _scatter(all_operators, measured, predicted)
+    _strips(by_family, ratio, (names, np.asarray(families, dtype=object)))
     error = np.median(np.abs(ratio - 1))
     inside = np.mean((ratio <= WITHIN) & (ratio >= 1 / WITHIN))
     says = (
         f"{plural(len(ratio), 'operator')}: median error {100 * error:.1f} %, {100 * inside:.0f} % within a factor of "
         f"{WITHIN:g} (shaded)"
     )
-    style.heading(together, "Predicted against measured time", says)
+    style.heading(all_operators, "Predicted against measured time", says)
     return made
 
 

@@ -1,4 +1,4 @@
-"""A comparison on its way out: rows for a table, one JSON object, or annotations that a GitHub job shows beside the change."""
+"""Output of a comparison: rows for a table, one JSON object, or annotations of a GitHub job."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rows(comparison: Comparison) -> list[Row]:
 
 
 def show(comparison: Comparison, out: Console) -> None:
-    """Print the verdict on each kind of row, then the rows that changed; without any, those that differ most."""
+    """Print the verdict on each kind of row, then the rows that changed, or where none did, those that differ most."""
     out.print(Text(heading(comparison), style="bold"))
     out.print()
     table = _table()
@@ -96,8 +96,7 @@ def _show_rows(comparison: Comparison, out: Console) -> None:
             Text(
                 (
                     f"{plural(left, 'row')} not shown {'are' if left > 1 else 'is'} the same within noise; --format "
-                    "json "
-                    "has all"
+                    "json has all"
                 ),
                 style="dim",
             )
@@ -105,7 +104,7 @@ def _show_rows(comparison: Comparison, out: Console) -> None:
 
 
 def heading(comparison: Comparison) -> str:
-    """New against old, with moments as people write them and the device once if it is one.
+    """What is compared: new against old, each with its device and moment; one device is named once.
 
     Examples
     --------
@@ -122,7 +121,7 @@ def heading(comparison: Comparison) -> str:
 
 
 def readable(change: Change) -> tuple[str, ...]:
-    """A row with units and prefixes: name, old and new, change of speed, its interval, verdict."""
+    """A row of the table for people: name, old and new, change of speed, its interval, verdict."""
     new = _quantity(change, change.new)
     like = units.like_seconds if change.group == "cost" else units.like
     both = f"{like(change.old, change.new)}, {new}"
@@ -155,11 +154,11 @@ def _quantity(change: Change, value: float) -> str:
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """Sentences on each kind of row, and what stands in one file only."""
+    """A sentence on each kind of row, and on the rows that only one of the files has."""
     lines = [
         f"{group.name}: {group.verdict}, median {100 * (group.ratio.value - 1):+.1f} % (between "
-        f"{100 * (group.ratio.low - 1):+.1f} and "
-        f"{100 * (group.ratio.high - 1):+.1f} %) over {group.rows} rows, which scatter by {100 * group.scatter:.1f} %"
+        f"{100 * (group.ratio.low - 1):+.1f} and {100 * (group.ratio.high - 1):+.1f} %) over {group.rows} rows, which "
+        f"scatter by {100 * group.scatter:.1f} %"
         for group in comparison.groups
     ]
     return [*lines, *_only_in_one(comparison)]
@@ -181,19 +180,19 @@ def as_json(comparison: Comparison, failed: Sequence[Finding]) -> str:
 
 
 def as_github(comparison: Comparison, failed: Sequence[Finding]) -> str:
-    """Workflow commands (``::error title=...::message``) for what failed or is doubtful, then the summary as a notice."""
+    """GitHub workflow commands: what failed or is doubtful as errors and warnings, then the summary as a notice."""
     lines = [
-        f"::{_LEVELS[each.severity]} title=microbench {each.code}::{_escaped(each)}"
+        f"::{_LEVELS[each.severity]} title=microbench {each.code}::{_message(each)}"
         for each in (*failed, *comparison.findings)
     ]
-    told = "; ".join([f"{comparison.old} against {comparison.new}", *summary(comparison)])
-    return "\n".join([*lines, f"::notice title=microbench compare::{_percent(told)}"]) + "\n"
+    message = "; ".join([f"{comparison.old} against {comparison.new}", *summary(comparison)])
+    return "\n".join([*lines, f"::notice title=microbench compare::{_escape(message)}"]) + "\n"
 
 
-def _escaped(finding: Finding) -> str:
-    return _percent(f"{finding.says}. {finding.remedy}" if finding.remedy else finding.says)
+def _message(finding: Finding) -> str:
+    return _escape(f"{finding.says}. {finding.remedy}" if finding.remedy else finding.says)
 
 
-def _percent(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape as workflow commands demand: a bare % or line break would end or change the message."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,4 +1,4 @@
-"""What was fitted, as rows: one a calibrated operator family, one a roofline and memory level."""
+"""Fits as rows of tables: a row for each calibrated operator family, and for each roofline and memory level."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from microbench.report import view
 from microbench.report.side import unit_words
 from microbench.report.sweeps import plural
 
-# Wider than this (ln), an interval is a factor and no percentage.
+# Half intervals above this, in ln, are written as a factor and not as a percentage.
 _DOUBLE = math.log(2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitRow:
-    """What calibration learnt about one operator family: the rates it approaches, its fixed cost, how wide its intervals are."""
+    """The fit of one operator family as text: fixed cost, the rates it approaches, how wide its intervals are."""
 
     family: str
     dtype: str
@@ -47,19 +47,18 @@ HEADING = (
 
 
 def cells(row: FitRow) -> tuple[str, ...]:
-    """A row below `HEADING`."""
+    """The cells of a row, in the order of `HEADING`."""
     return (row.family, row.dtype, row.rows, row.cost, row.compute, row.memory, row.near, row.far)
 
 
 def explained(characterisation: Characterisation) -> str:
-    """What the table of families says, in two sentences."""
+    """What the columns of the table of families mean, in two sentences."""
     shares = sorted({fit.confidence for fit in characterisation.fits.operators})
     held = " or ".join(f"{100 * share:g} %" for share in shares)
     return (
-        "Fixed cost and roofs are those that the family's own timings approach. "
-        f"The interval of a prediction is meant to hold {held} of fresh shapes, and widens from shapes beside those "
-        "timed to shapes "
-        "far off; 'microbench validate' tests it."
+        "Fixed cost and roofs are those that the family's own timings approach. The interval of a prediction is meant "
+        f"to hold {held} of fresh shapes, and widens from shapes beside those timed to shapes far off; 'microbench "
+        "validate' tests it."
     )
 
 
@@ -79,7 +78,10 @@ def _fit(fit: OperatorFit) -> FitRow:
 
 
 def _widths(fit: OperatorFit) -> tuple[str, str]:
-    """Half of the interval beside shapes that were timed and far from all of them: conformal quantile times the spread expected there."""
+    """Half of the interval beside the timed shapes, and far from all of them.
+
+    Either is the conformal quantile times the spread that is expected there.
+    """
     noise, amplitude = fit.correction.get("noise"), fit.correction.get("amplitude", 0.0)
     if fit.quantile is None or noise is None:
         return "none", "none"
@@ -96,7 +98,7 @@ def _span(ends: tuple[float, float], spread: float) -> str:
 
 
 def width_text(width: float) -> str:
-    """Half of an interval in ln as people say it.
+    """Half of an interval in ln as a percentage, or as a factor where it is wide.
 
     Examples
     --------

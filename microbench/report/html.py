@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from microbench.records import Characterisation, units
-from microbench.report import fits, page, plots, roofplot, side, style, summary, view, words
+from microbench.report import fits, page, plots, roofline_scene, side, style, summary, view, words
 
 _LABELS: dict[plots.PlotName, str] = {
     "roofline": "Roofline: measured compute and bandwidth ceilings over arithmetic intensity",
@@ -50,8 +50,8 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "schema": characterisation.schema,
         "lines": summary.lines(characterisation),
         "pictures": {name: picture(name, characterisation) for name in _LABELS},
-        "no_roofline": roofplot.missing(characterisation),
-        "ridges": roofplot.ridge_rows(characterisation),
+        "no_roofline": roofline_scene.missing(characterisation),
+        "ridges": roofline_scene.ridge_rows(characterisation),
         "rooflines": fits.roofline_rows(characterisation),
         "levels": _levels(characterisation),
         "costs": _costs(characterisation),
@@ -73,7 +73,7 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
 
 
 def _side(characterisation: Characterisation) -> dict[str, Any]:
-    """The rows side by side without the columns that nobody knows anything about, and their sources."""
+    """The table of rates side by side without its empty columns, and the sources of the published ones."""
     rows = side.side_rows(characterisation)
     shown = side.columns(rows, without=("sources",))
     return {
@@ -108,7 +108,7 @@ def _costs(characterisation: Characterisation) -> list[tuple[str, ...]]:
 
 
 def _best_first(group: view.Group) -> tuple[str, tuple[view.Row, ...], tuple[view.Row, ...]]:
-    """A group's title, its best variants, and the slower ones, which the page folds away."""
+    """A group's title, its best variants, and the slower ones, which the page folds."""
     best = view.best_variants(group).rows
     return group.title, best, tuple(row for row in group.rows if row not in best)
 
@@ -129,5 +129,5 @@ def picture(name: plots.PlotName, characterisation: Characterisation) -> Picture
     if wide is None or narrow is None:
         return None
     # Safe: matplotlib escapes the text it is given.
-    drawn = [Markup(style.inline(drawing, _LABELS[name])) for drawing in (wide, narrow)]
+    drawn = [Markup(style.inline(drawing, _LABELS[name])) for drawing in (wide, narrow)]  # noqa: S704
     return Picture(wide=drawn[0], narrow=drawn[1], caption=plots.caption(name, characterisation)[1])

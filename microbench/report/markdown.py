@@ -31,7 +31,7 @@ def render(characterisation: Characterisation) -> str:
 
 
 def escape(text: str) -> str:
-    """Keep what a device or a finding calls itself from becoming markup."""
+    """Escape Markdown: names of devices and sentences of findings stay plain text."""
     for character in "\\`*_[]<>|#":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())

@@ -26,7 +26,7 @@ METHOD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodRow:
-    """Where one ceiling's value, interval, nominal and proof come from."""
+    """How one ceiling's value, interval, nominal and proof came about, as text."""
 
     title: str
     says: str
@@ -81,7 +81,7 @@ def _proof(proof: Proof) -> str:
 
 
 def device_facts(characterisation: Characterisation) -> tuple[tuple[str, str], ...]:
-    """What the device says about itself, one fact a line."""
+    """The facts of the device, one a row: name, units, clocks, memory, power limit."""
     device = characterisation.device
     facts = [
         ("device", f"{device.name}, {device.kind}, {device.arch}"),
@@ -97,7 +97,7 @@ def device_facts(characterisation: Characterisation) -> tuple[tuple[str, str], .
 
 
 def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, str], ...]:
-    """What it was measured under, one fact a line; unknown facts are ``–``."""
+    """The conditions that it was measured under, one fact a row; unknown facts are ``–``."""
     environment = characterisation.environment
     if environment is None:
         return ()
@@ -119,7 +119,7 @@ def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, st
 
 
 def _fact(name: str, value: float | str | bool | None) -> tuple[str, str]:
-    """A fact by words, with the unit that its suffix or the table of facts gives it."""
+    """The name of a fact in words, and its value with the unit that its suffix or the table of facts gives."""
     stem, _, suffix = name.rpartition("_")
     known = {fact.name: fact.unit for fact in FACTS}.get(name, "")
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from microbench.records import Characterisation, LevelSeen, units
-from microbench.report import bars, roofplot, style, view
+from microbench.records import Characterisation, Cost, LevelSeen, units
+from microbench.report import bars, roofline_scene, roofplot, style, view
 from microbench.report.sweeps import Curve, chases, names, streams
 
 PlotName = Literal["roofline", "working-set", "latency", "compute"]
@@ -28,9 +28,9 @@ def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
 
 
 def caption(name: PlotName, characterisation: Characterisation) -> tuple[str, str]:
-    """Title and subtitle of a picture, which stand in it or, on a page, beside it."""
+    """Title and subtitle of a picture; on a page they stand beside it."""
     if name == "roofline":
-        return roofplot.caption(characterisation)
+        return roofline_scene.caption(characterisation)
     if name == "compute":
         return bars.caption(characterisation)
     return _WORKING_SET_OF_GPU if name == "working-set" and characterisation.device.kind == "cuda" else _CAPTIONS[name]
@@ -107,7 +107,7 @@ def _working_set(characterisation: Characterisation, layout: style.Layout) -> Fi
 
 
 def _distinct(curves: Sequence[Curve], *, by_threads: bool) -> list[Curve]:
-    """At most so many curves: the best of each thread count, or of each set of parameters."""
+    """At most three curves: the best of each thread count, or of each set of parameters."""
     chosen: dict[object, Curve] = {}
     for curve in curves:
         chosen.setdefault(curve.threads if by_threads else tuple(sorted(curve.params.items())), curve)
@@ -136,7 +136,7 @@ def _panel(ax: Axes, by: str, curves: Sequence[Curve], common: str) -> None:
 
 
 def _name_in_corner(ax: Axes, by: str, labels: Sequence[tuple[float, str, str, bool]]) -> None:
-    """Name the curves in the corner that they leave free, one above another, highest on top."""
+    """Write the names of the curves into the corner that they leave free, highest on top."""
     x, ha = _FREE_CORNER[by]
     for rank, (_, text, colour, _) in enumerate(sorted(labels), start=1):
         place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": ha, "va": "bottom"}
@@ -144,7 +144,7 @@ def _name_in_corner(ax: Axes, by: str, labels: Sequence[tuple[float, str, str, b
 
 
 def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
-    """Sizes along the bottom, one label every so many powers of two."""
+    """Label sizes along the bottom, one every ``step`` powers of two."""
     ax.set_xlim(min(sizes) / 1.25, max(sizes) * 1.25)
     low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
     ax.xaxis.set_major_locator(
@@ -155,7 +155,7 @@ def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
 
 
 def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: float) -> None:
-    """Shade the levels found with their names and heights, and mark what is advertised."""
+    """Shade the memory levels found, each labelled with its name and what is seen there."""
     left, right = ax.get_xlim()
     found = sorted(
         (level for level in characterisation.fits.levels if level.seen_by == by), key=lambda level: level.low_bytes
@@ -181,13 +181,12 @@ def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: floa
 
 
 def _mark_advertised(ax: Axes, characterisation: Characterisation) -> None:
-    """Dashed lines at the advertised capacities, labelled above the axes; labels that would meet become one.
+    """Draw dashed lines at the advertised capacities, labelled above the axes; labels that would overlap become one.
 
-    No stream or chase comes to rest in a GPU's shared memory by itself, so that its capacity says nothing about these
-    curves.
+    Streams and chases do not pass through a GPU's shared memory, so its capacity says nothing about these curves.
     """
     left, right = ax.get_xlim()
-    before: Text | None = None
+    previous: Text | None = None
     for advertised in sorted(characterisation.device.levels, key=lambda level: level.capacity_bytes or 0):
         capacity = advertised.capacity_bytes or 0
         if left < capacity < right and advertised.name != "shared":
@@ -203,11 +202,11 @@ def _mark_advertised(ax: Axes, characterisation: Characterisation) -> None:
                 ha="center",
                 va="bottom",
             )
-            if before is not None and label.get_window_extent().overlaps(before.get_window_extent()):
-                before.set_text(f"{before.get_text()}, {label.get_text()}")
+            if previous is not None and label.get_window_extent().overlaps(previous.get_window_extent()):
+                previous.set_text(f"{previous.get_text()}, {label.get_text()}")
                 label.remove()
             else:
-                before = label
+                previous = label
 
 
 def _level_label(level: LevelSeen) -> str:
@@ -223,37 +222,12 @@ def _latency(characterisation: Characterisation, layout: style.Layout) -> Figure
     made = style.figure(layout.width, height)
     ax = made.add_axes((0.18, 0.5 / height, 0.62 if layout.narrow else 0.72, 0.3 * len(costs) / height))
     style.dress(ax)
-    rows = range(len(costs))
-    values = [cost.seconds.value for cost in costs]
-    left = 10.0 ** math.floor(math.log10(min(values)) - 0.1)
-    for row, cost in zip(rows, costs, strict=True):
-        colour = style.BLUE if cost.level else style.OCHRE
-        ax.plot([left, cost.seconds.value], [row, row], color=colour, linewidth=1.6, alpha=0.45, zorder=2)
-        ax.plot(
-            [max(cost.seconds.low, left), cost.seconds.high],
-            [row, row],
-            color=colour,
-            linewidth=4.5,
-            alpha=0.45,
-            zorder=3,
-            solid_capstyle="round",
-        )
-        ax.plot(cost.seconds.value, row, "o", color=colour, markersize=6, zorder=4)
-        ax.annotate(
-            units.seconds(cost.seconds.value),
-            (1, row),
-            (8, 0),
-            xycoords=ax.get_yaxis_transform(),
-            textcoords="offset points",
-            va="center",
-            fontsize=style.NORMAL,
-            color=style.INK,
-        )
+    left = 10.0 ** math.floor(math.log10(min(cost.seconds.value for cost in costs)) - 0.1)
+    longest = max(min(cost.seconds.high, 1e3 * cost.seconds.value) for cost in costs)
+    for row, cost in enumerate(costs):
+        _lollipop(ax, row, cost, left)
     ax.set_xscale("log", base=10)
-    ax.set_xlim(
-        left,
-        10.0 ** math.ceil(math.log10(max(min(cost.seconds.high, 1e3 * cost.seconds.value) for cost in costs)) + 0.1),
-    )
+    ax.set_xlim(left, 10.0 ** math.ceil(math.log10(longest) + 0.1))
     ax.set_ylim(len(costs) - 0.4, -0.6)
     style.name_rows(ax, [view.cost_title(cost) for cost in costs], style.NORMAL)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
@@ -261,6 +235,25 @@ def _latency(characterisation: Characterisation, layout: style.Layout) -> Figure
     if layout.headed:
         style.heading(ax, *_CAPTIONS["latency"])
     return made
+
+
+def _lollipop(ax: Axes, row: int, cost: Cost, left: float) -> None:
+    """Draw a cost as a point at the end of a line from the left, with its interval as a thicker line."""
+    colour, seconds = style.BLUE if cost.level else style.OCHRE, cost.seconds
+    ax.plot([left, seconds.value], [row, row], color=colour, linewidth=1.6, alpha=0.45, zorder=2)
+    interval: dict[str, Any] = {"linewidth": 4.5, "alpha": 0.45, "zorder": 3, "solid_capstyle": "round"}
+    ax.plot([max(seconds.low, left), seconds.high], [row, row], color=colour, **interval)
+    ax.plot(seconds.value, row, "o", color=colour, markersize=6, zorder=4)
+    ax.annotate(
+        units.seconds(seconds.value),
+        (1, row),
+        (8, 0),
+        xycoords=ax.get_yaxis_transform(),
+        textcoords="offset points",
+        va="center",
+        fontsize=style.NORMAL,
+        color=style.INK,
+    )
 
 
 _CAPTIONS: dict[PlotName, tuple[str, str]] = {

@@ -26,7 +26,7 @@ _REDRAW_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Where a run is: the case in hand, its round, the share of the run that is done, the seconds left, the best so far in words."""
+    """How far a run is: the case and its round, the share of the run that is done, seconds left, the best so far."""
 
     case: str
     round: int
@@ -36,7 +36,7 @@ class Step:
 
 
 class Progress(Protocol):
-    """What the run loop tells about itself."""
+    """Where the run loop reports how far it is."""
 
     def start(self, cases: int, limit_s: float) -> None:
         """Measuring begins: so many cases (0: not counted yet), about so many seconds."""
@@ -45,7 +45,7 @@ class Progress(Protocol):
         """Between two samples; called as often as the loop likes."""
 
     def done(self, says: str = "") -> None:
-        """Measuring ended, was interrupted or failed; ``says`` is the one line that stays. Calling it twice is allowed."""
+        """Measuring ended, was interrupted or failed; ``says`` is the line that stays. It may be called twice."""
 
 
 class Quiet:
@@ -53,7 +53,7 @@ class Quiet:
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file or sys.stderr
-        self._over = False
+        self._done = False
 
     def start(self, cases: int, limit_s: float) -> None:
         """Say nothing."""
@@ -63,9 +63,9 @@ class Quiet:
 
     def done(self, says: str = "") -> None:
         """Print the one line."""
-        if says and not self._over:
+        if says and not self._done:
             print(says, file=self._file, flush=True)
-        self._over = True
+        self._done = True
 
 
 class Shown:
@@ -114,7 +114,7 @@ class Shown:
 
     @contextlib.contextmanager
     def _terminal(self) -> Iterator[None]:
-        """Draw no more once the terminal is gone (its window was closed): that costs the bar, and must not cost the run."""
+        """Stop drawing once the terminal is gone (its window was closed): the run goes on without the bar."""
         try:
             yield
         except OSError:
@@ -122,17 +122,17 @@ class Shown:
 
 
 @contextlib.contextmanager
-def telling(shown: Progress, limit_s: float) -> Iterator[Callable[[str, int, float, float], None]]:
-    """What a measurement without a best so far tells: the thing in hand, the round, the share done, the seconds left."""
-    shown.start(0, limit_s)
+def shown_progress(display: Progress, limit_s: float) -> Iterator[Callable[[str, int, float, float], None]]:
+    """Show the progress of a measurement by a callback: what is measured, the round, the share done, seconds left."""
+    display.start(0, limit_s)
 
-    def told(what: str, index: int, fraction: float, remaining_s: float) -> None:
-        shown.update(Step(case=what, round=index, fraction=fraction, remaining_s=remaining_s))
+    def on_progress(what: str, index: int, fraction: float, remaining_s: float) -> None:
+        display.update(Step(case=what, round=index, fraction=fraction, remaining_s=remaining_s))
 
     try:
-        yield told
+        yield on_progress
     finally:
-        shown.done()
+        display.done()
 
 
 def render(step: Step) -> Group:
@@ -163,6 +163,6 @@ def time_left(seconds: float | None) -> str:
 
 
 def progress(file: TextIO | None = None) -> Shown | Quiet:
-    """The live display if ``file`` (standard error if omitted) is a terminal, the quiet one else."""
+    """The live display if ``file`` (default: standard error) is a terminal, otherwise the quiet one."""
     stream = file or sys.stderr
     return Shown(Console(file=stream, highlight=False, emoji=False)) if stream.isatty() else Quiet(stream)

@@ -1,112 +1,28 @@
-"""The roofline: ceilings as roofs, labelled at the lines with numbers and units, ridge points, and the measured intensity sweep."""
+"""The drawing of the roofline: roofs and slopes labelled with numbers and units, ridge points, the intensity sweep."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from microbench.records import Ceiling, Characterisation, RooflineFit, units
-from microbench.report import side, style, summary, view
+from microbench.records import Characterisation, units
+from microbench.report import style, view
+from microbench.report.roofline_scene import Scene, caption, joined, missing, scene
 from microbench.report.sweeps import plural
 
-# More thin roofs than this hide the thick ones.
-MOST_THIN = 4
-# Slower than the main roof by more than this, a unit was disturbed and would stretch the axes.
-_FARTHEST_THIN = 64.0
-# Roofs of one kind of unit that lie closer than this are drawn on top of each other and share a label.
-_COINCIDE = 0.02
-# Longer labels than this many letters leave the margin.
-_LONGEST = 31
 # Points between two slopes that a label along one of them needs.
 _LABEL_GAP = 14.0
 # Points between the axis and a label along a slope.
 _LABEL_LEAD = 12.0
 _LEAST_DECADES = 3.5
 _MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roof:
-    """One horizontal roof."""
-
-    label: str
-    rate: float
-    colour: str
-    thick: bool
-    dtype: str
-    unit: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
-    """Everything the drawing needs, chosen once: roofs, bandwidths by level (byte/s), the fits whose points are shown, the limits."""
-
-    roofs: tuple[Roof, ...]
-    bandwidth: dict[str, tuple[str, float]]
-    fits: tuple[RooflineFit, ...]
-
-    @property
-    def thick(self) -> tuple[Roof, ...]:
-        """The headline roofs, one a dtype."""
-        return tuple(roof for roof in self.roofs if roof.thick)
-
-    @property
-    def main(self) -> Roof | None:
-        """The roof whose ridge points are labelled at every level: f32, else the highest."""
-        return next(
-            (roof for roof in self.thick if roof.dtype == "f32"),
-            max(self.thick, key=lambda roof: roof.rate, default=None),
-        )
-
-
-def scene(characterisation: Characterisation) -> Scene:
-    """Choose what is drawn: the headline thread count, one thick roof a dtype, a few thin ones, the best read of each level."""
-    compute, memory = (
-        tuple(ceiling for ceiling in view.headline(characterisation, measures) if style.drawable(ceiling.rate.value))
-        for measures in ("compute", "memory")
-    )
-    best = view.best_by_dtype(compute)
-    levels = view.best_by_level(memory)
-    fits = characterisation.fits.rooflines
-    most = max((fit.threads for fit in fits), default=0)
-    return Scene(
-        roofs=(*_thick(best), *_thin(best, compute)),
-        bandwidth={
-            level: (f"{level} {ceiling.access} {units.rate(ceiling.rate.value, 'byte/s', 3)}", ceiling.rate.value)
-            for level, ceiling in levels.items()
-        },
-        fits=tuple(fit for fit in fits if fit.threads == most),
-    )
-
-
-def caption(characterisation: Characterisation) -> tuple[str, str]:
-    """Title and subtitle of the picture."""
-    started = (
-        summary.moment(characterisation.environment.started)
-        if characterisation.environment
-        else "fitted, not measured here"
-    )
-    where = view.threads_text(characterisation, view.headline_threads(characterisation))
-    dots = (
-        ""
-        if missing(characterisation)
-        else " · dots: ridge points in FLOP/byte, memory-bound left of them, compute-bound right"
-    )
-    return (summary.title(characterisation), f"Measured ceilings, {where} · {started}{dots}")
-
-
-def missing(characterisation: Characterisation) -> str:
-    """Why there is no roofline to draw; empty where there is one."""
-    chosen = scene(characterisation)
-    what = "compute" if not chosen.roofs else "memory" if not chosen.bandwidth else ""
-    return f"No {what} ceiling was measured, so there is no roofline to draw." if what else ""
 
 
 def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> None:
@@ -131,17 +47,7 @@ def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = st
     ax.set_ylabel("Rate, FLOP/s or OP/s")
     style.dress(ax)
     if says := missing(characterisation):
-        ax.text(
-            0.5,
-            0.5,
-            says.replace(", ", ",\n"),
-            transform=ax.transAxes,
-            ha="center",
-            va="center",
-            color=style.MUTED,
-        )
-        ax.set_xticks([])
-        ax.set_yticks([])
+        _say(ax, says)
         return
     if layout.narrow:
         # A file of library rates alone has thin roofs only.
@@ -149,62 +55,16 @@ def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = st
     _frame(ax, chosen, layout)
     _slopes(ax, chosen)
     _roofs(ax, chosen, layout)
-    _measured(ax, chosen, layout, gpu=characterisation.device.kind == "cuda")
+    _sweep(ax, chosen, layout, gpu=characterisation.device.kind == "cuda")
     _ridges(ax, chosen, labelled=not layout.narrow)
 
 
-def _thick(best: dict[str, Ceiling]) -> Iterable[Roof]:
-    for name, ceiling in best.items():
-        yield Roof(
-            label=_roof_label(ceiling),
-            rate=ceiling.rate.value,
-            colour=style.DTYPE_COLOURS.get(name, style.INK),
-            thick=True,
-            dtype=name,
-            unit=_shape(ceiling),
-        )
-
-
-def _thin(best: dict[str, Ceiling], compute: tuple[Ceiling, ...]) -> Iterable[Roof]:
-    """Slower units of the main dtype, and the best library rates: context, not headline."""
-    main = best.get("f32") or next(iter(best.values()), None)
-    bounds = (main.rate.value / _FARTHEST_THIN, 0.97 * main.rate.value) if main else (0.0, 0.0)
-    peaks = [ceiling for ceiling in compute if main and ceiling.dtype == main.dtype and ceiling.mode == "peak"]
-    slower = [ceiling for ceiling in peaks if bounds[0] < ceiling.rate.value < bounds[1]]
-    seen: set[tuple[str | None, ...]] = set()
-    library = _libraries(compute, main)
-    for ceiling in sorted(slower, key=lambda ceiling: -ceiling.rate.value)[: MOST_THIN - len(library)] + library:
-        if (ceiling.dtype, ceiling.unit, ceiling.variant) not in seen:
-            seen.add((ceiling.dtype, ceiling.unit, ceiling.variant))
-            yield Roof(
-                label=_roof_label(ceiling),
-                rate=ceiling.rate.value,
-                colour=style.MUTED,
-                thick=False,
-                dtype=str(ceiling.dtype),
-            )
-
-
-def _libraries(compute: Iterable[Ceiling], main: Ceiling | None) -> list[Ceiling]:
-    """What a user can get: the library's rate of the main dtype, and its highest."""
-    rates = sorted(
-        (ceiling for ceiling in compute if ceiling.mode == "library"), key=lambda ceiling: -ceiling.rate.value
-    )
-    own = [ceiling for ceiling in rates if main and ceiling.dtype == main.dtype]
-    return [*rates[:1], *(ceiling for ceiling in own[:1] if ceiling is not rates[0])]
-
-
-def _shape(ceiling: Ceiling) -> str | None:
-    if ceiling.mode == "library":
-        return "library"
-    if ceiling.backend in ("cuda", "triton"):
-        return side.unit_words(ceiling.unit, "cuda")
-    return ceiling.variant or ceiling.unit
-
-
-def _roof_label(ceiling: Ceiling) -> str:
-    words = [ceiling.dtype, _shape(ceiling)]
-    return f"{' '.join(word for word in words if word)}  {view.rate_text(ceiling, ceiling.rate.value)}"
+def _say(ax: Axes, says: str) -> None:
+    """Write a sentence in the place of a picture."""
+    place: dict[str, Any] = {"transform": ax.transAxes, "ha": "center", "va": "center"}
+    ax.text(0.5, 0.5, says.replace(", ", ",\n"), color=style.MUTED, **place)
+    ax.set_xticks([])
+    ax.set_yticks([])
 
 
 def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
@@ -230,7 +90,7 @@ def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
 
 
 def _slopes(ax: Axes, chosen: Scene) -> None:
-    """Bandwidth roofs up to the highest compute roof, each labelled along its line, on the side where there is room."""
+    """Draw the slopes of bandwidth up to the highest compute roof, each labelled along its line where there is room."""
     top = max(roof.rate for roof in chosen.thick or chosen.roofs)
     left = ax.get_xlim()[0]
     origin, decade = ax.transData.transform((left, left)), ax.transData.transform((left * 10, left * 10))
@@ -290,50 +150,14 @@ def _roofs(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     place(ax, [(roof.rate, roof.label, roof.colour, roof.thick) for roof in joined(chosen.roofs)])
 
 
-def joined(roofs: Iterable[Roof]) -> list[Roof]:
-    """The roofs to be labelled: thick ones of one unit that coincide become one, with all their dtypes and the lowest one's rate.
-
-    Examples
-    --------
-    >>> fields = {"colour": "black", "thick": True, "unit": "matrix"}
-    >>> f16 = Roof(label="f16 matrix  990 TFLOP/s", rate=990e12, dtype="f16", **fields)
-    >>> bf16 = Roof(label="bf16 matrix  989 TFLOP/s", rate=989e12, dtype="bf16", **fields)
-    >>> [roof.label for roof in joined([f16, bf16])]
-    ['f16, bf16 matrix  989 TFLOP/s']
-    """
-    groups: list[list[Roof]] = []
-    for roof in sorted(roofs, key=lambda roof: (not roof.thick, -roof.rate)):
-        group = next((group for group in groups if _coincide(group[0], roof)), None)
-        if group is None:
-            groups.append([roof])
-        else:
-            group.append(roof)
-    return [replace(group[-1], label=_joined_label(group)) for group in groups]
-
-
-def _joined_label(group: Sequence[Roof]) -> str:
-    *others, lowest = group
-    label = ", ".join([roof.dtype for roof in others] + [lowest.label])
-    return label if len(label) <= _LONGEST or not others else label.replace(f" {lowest.unit}", "", 1)
-
-
-def _coincide(upper: Roof, lower: Roof) -> bool:
-    same = upper.thick and lower.thick and upper.unit == lower.unit and _counted(upper) == _counted(lower)
-    return same and lower.rate > upper.rate * (1 - _COINCIDE)
-
-
-def _counted(roof: Roof) -> bool:
-    """Whether a roof counts integer operations, which have another unit."""
-    return roof.dtype.startswith("i")
-
-
-def _measured(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> None:
-    levels: dict[str, None] = {}
+def _sweep(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> None:
+    """Draw the points of the intensity sweep, hollow where they go by the chip's legacy path, and their legend."""
+    levels: set[str] = set()
     for fit in chosen.fits:
         colour = style.DTYPE_COLOURS.get(fit.dtype, style.INK)
         for point in fit.points:
             if style.drawable(point.intensity) and style.drawable(point.rate):
-                levels[point.level] = None
+                levels.add(point.level)
                 ax.plot(
                     point.intensity,
                     point.rate,
@@ -344,28 +168,26 @@ def _measured(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> No
                     markeredgewidth=1.1 if fit.legacy else 0.7,
                     zorder=6,
                 )
-    if not levels:
-        return
+    if levels:
+        _sweep_legend(ax, chosen, layout, sorted(levels, key=view.NEAR_TO_FAR.index), gpu=gpu)
+
+
+def _sweep_legend(ax: Axes, chosen: Scene, layout: style.Layout, levels: list[str], *, gpu: bool) -> None:
     handles = [
         Line2D([], [], linestyle="", marker=_MARKERS.get(level, "o"), color=style.MUTED, markersize=5, label=level)
-        for level in sorted(levels, key=view.NEAR_TO_FAR.index)
+        for level in levels
     ]
+    hollow: dict[str, Any] = {
+        "linestyle": "",
+        "marker": "o",
+        "color": style.PAPER,
+        "markeredgecolor": style.MUTED,
+        "markersize": 5,
+    }
     legacy = sorted({fit.variant for fit in chosen.fits if fit.legacy})
-    handles += [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker="o",
-            color=style.PAPER,
-            markeredgecolor=style.MUTED,
-            markersize=5,
-            label=f"by {name} (legacy)",
-        )
-        for name in legacy
-    ]
+    handles += [Line2D([], [], label=f"by {name} (legacy)", **hollow) for name in legacy]
     dtypes = ", ".join(dict.fromkeys(fit.dtype for fit in chosen.fits if fit.points))
-    # A GPU's sweep is one of the whole device, as all that it shows.
+    # On a GPU the sweep, like every other row, is of the whole device.
     threads = "" if gpu else f", {plural(chosen.fits[0].threads, 'thread')}"
     made = ax.legend(
         handles=handles,
@@ -384,7 +206,10 @@ def _measured(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> No
 
 
 def _ridges(ax: Axes, chosen: Scene, *, labelled: bool) -> None:
-    """Dots where roofs meet; the main dtype's at every level and every dtype's at the farthest, labelled where there is room."""
+    """Draw dots where roofs meet: the main dtype's at every level, and every dtype's at the level of least bandwidth.
+
+    Each is labelled with its intensity unless labels would overlap.
+    """
     main = chosen.main
     farthest = min(value for _, value in chosen.bandwidth.values())
     wanted = [(main, value) for _, value in chosen.bandwidth.values()] if main else []
@@ -423,15 +248,3 @@ def _ridges(ax: Axes, chosen: Scene, *, labelled: bool) -> None:
             label.remove()
         else:
             taken.append(label)
-
-
-def ridge_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...]:
-    """The ridge points as a table: a heading row, then for each dtype FLOP/byte at each level."""
-    chosen = scene(characterisation)
-    if not chosen.thick or not chosen.bandwidth:
-        return ()
-    rows = [
-        (roof.dtype, *(units.digits(roof.rate / value, 3) for _, value in chosen.bandwidth.values()))
-        for roof in chosen.thick
-    ]
-    return (("dtype", *chosen.bandwidth), *rows)

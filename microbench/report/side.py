@@ -1,4 +1,4 @@
-"""Side by side: burst, sustained and library rates beside nominal, advertised and published ones, one row a dtype and unit.
+"""Burst, sustained and library rates beside nominal, advertised and published ones, one row a dtype and unit.
 
 A row holds what can be compared: on a GPU plain cores and tensor cores are apart, and so are accumulators, memory
 levels and accesses.
@@ -19,18 +19,14 @@ SAYS = {
     "cuda": (
         "Burst: a hand-written loop on exact operands. Sustained: random operands after power and heat settle. "
         "Library: the best matrix product a user can get, and its share of the burst. Nominal: computed at the clock "
-        "seen. "
-        "Advertised: printed by the maker. Published: the highest that others measured, of bursts where there are "
-        "any; the share is ours "
-        "over theirs, and below 100 % is good for a latency. Plain and tensor are the cores, in brackets the format "
-        "of the sums."
+        "seen. Advertised: printed by the maker. Published: the highest that others measured, of bursts where there "
+        "are any; the share is ours over theirs, and below 100 % is good for a latency. Plain and tensor are the "
+        "cores, in brackets the format of the sums."
     ),
     "cpu": (
         "Burst: a hand-written loop on exact operands. Library: the best matrix product a user can get, whatever unit "
-        "it ran on, and its "
-        "share of the burst; it stands beside the fastest unit of its dtype. Nominal: computed at the clock seen. In "
-        "brackets: the format "
-        "of the sums."
+        "it ran on, and its share of the burst; it stands beside the fastest unit of its dtype. Nominal: computed at "
+        "the clock seen. In brackets: the format of the sums."
     ),
 }
 _HEADINGS = {
@@ -45,9 +41,9 @@ _HEADINGS = {
     "normal": "of published",
     "sources": "published by",
 }
-# How the copies between host and device are called here, and in the table of published figures.
+# Copies between host and device: the variant's name, level and access in the table of published figures, and the title.
 _LINKS = {"h2d.pinned": ("host", "read", "host to device"), "d2h.pinned": ("host", "write", "device to host")}
-# What others publish of launches, by the name of ours.
+# Costs of launches by their name: the name in the table of published figures, and the title.
 _LAUNCHES = {"launch.period": ("plain", "launch to launch"), "launch.graph": ("graph", "launch to launch, graph")}
 
 
@@ -75,14 +71,14 @@ class SideRow:
 
 
 def title(rows: Sequence[SideRow], kind: str) -> str:
-    """What the rows can answer: without anybody's figures they cannot say whether a card is normal."""
+    """The title of the table: only with published figures can it say whether a card is normal."""
     if kind == "cpu":
         return "Hand-written loops beside the library"
     return "Is this card normal?" if any(row.ratio for row in rows) else "Burst, sustained, library, nominal"
 
 
 def columns(rows: Sequence[SideRow], without: Iterable[str] = ()) -> dict[str, str]:
-    """Heading by field, of the fields that are known in some row."""
+    """The headings by field, for the fields that are known in at least one row."""
     known = {field.name for field in fields(SideRow) if any(getattr(row, field.name) != view.UNKNOWN for row in rows)}
     return {name: heading for name, heading in _HEADINGS.items() if name in known and name not in without}
 
@@ -110,7 +106,7 @@ def side_rows(characterisation: Characterisation, figures: Sequence[Published] |
 
 
 def known_figures(characterisation: Characterisation) -> tuple[Published, ...]:
-    """What others measured on such a GPU; nothing for a slice of one, whose share of the card nobody published."""
+    """What others measured on such a GPU; empty for a MIG slice, of which nothing is published."""
     device = characterisation.device
     row = gpus.find(device.name) if device.kind == "cuda" else None
     return published(device.name) if row is not None and device.units_by_kind.get("sm", row.sms) == row.sms else ()
@@ -120,7 +116,7 @@ def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], kind
     keys: dict[tuple[str, str | None, str | None], list[Ceiling]] = {}
     for ceiling in sorted(ceilings, key=lambda ceiling: (ceiling.unit is None, -ceiling.rate.value)):
         if ceiling.dtype:
-            keys.setdefault(_home(ceiling, list(keys)), []).append(ceiling)
+            keys.setdefault(_row_key(ceiling, list(keys)), []).append(ceiling)
     for key in sorted(keys, key=lambda key: (tuple(DTYPES).index(key[0]), -keys[key][0].rate.value)):
         dtype, unit, accumulator = key
         # Half precision is the one format whose matrix units sum in itself or in a wider one.
@@ -130,8 +126,14 @@ def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], kind
         yield _row(title, keys[key], alike)
 
 
-def _home(ceiling: Ceiling, keys: Sequence[tuple[str, str | None, str | None]]) -> tuple[str, str | None, str | None]:
-    """The row of a ceiling: a library says not which unit it ran on, and stands beside the fastest that can have made its result."""
+def _row_key(
+    ceiling: Ceiling, keys: Sequence[tuple[str, str | None, str | None]]
+) -> tuple[str, str | None, str | None]:
+    """The row of a ceiling: its dtype, unit class and accumulator.
+
+    A library does not say which unit it ran on: its rate stands in the row of the fastest unit of the same dtype, and
+    if possible of the same accumulator.
+    """
     own = (
         str(ceiling.dtype),
         _class(ceiling.unit),
@@ -145,7 +147,7 @@ def _home(ceiling: Ceiling, keys: Sequence[tuple[str, str | None, str | None]]) 
 
 
 def _class(unit: str | None) -> str | None:
-    """A lane of a GPU runs scalar code and data sheets count all lanes together: plain units are one, matrix units the other."""
+    """``plain`` or ``matrix``: scalar and vector are one, since a GPU's lanes run scalar code and count together."""
     return None if unit is None else "matrix" if unit == "matrix" else "plain"
 
 
@@ -248,7 +250,7 @@ def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> Sid
         return next((found for row in rows if row.mode == "peak" and (found := value(row)) is not None), None)
 
     def beside(value: float | None) -> str:
-        """With the prefix of the first figure of the row, which alone carries the unit."""
+        """A number with the prefix of the row's first figure, which alone carries the unit."""
         return view.UNKNOWN if value is None else units.like(value, unit_of)
 
     compared = _compared(best, alike)
@@ -278,7 +280,10 @@ def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> Sid
 
 
 def _compared(best: dict[str, float | None], figures: Sequence[Published]) -> Published | None:
-    """The published figure to hold ours against: the highest burst, or library rate, of which we have the like; else the highest."""
+    """The published figure that ours is compared with.
+
+    The highest burst if a burst was measured here, else the highest library rate if one was, else the highest figure.
+    """
     by_mode = sorted(figures, key=lambda figure: (best[figure.mode] is not None, figure.mode == "peak", figure.value))
     return by_mode[-1] if by_mode else None
 
@@ -296,7 +301,7 @@ def _source(figure: Published) -> str:
 
 
 def _power(rows: Sequence[Ceiling]) -> str:
-    """What the sustained rate that is shown draws, and the energy of one operation there."""
+    """The power that the sustained rate draws, and the energy of one operation at it."""
     row = max((row for row in rows if row.mode == "sustained"), key=lambda row: row.rate.value, default=None)
     if row is None or row.power_w is None:
         return view.UNKNOWN

@@ -1,4 +1,4 @@
-"""How pictures look: one palette, one set of sizes, and figures that touch no global state of matplotlib for longer than a call.
+"""How pictures look: one palette, one set of sizes, and matplotlib's global settings restored after each call.
 
 The colours are those that people with any colour vision tell apart (Okabe and Ito), darkened until text in them can be
 read on white.
@@ -84,7 +84,7 @@ _SETTINGS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How much room a picture has: inches across, whether it carries its own heading, whether labels must stand inside."""
+    """The layout of a picture: inches across, with a heading or not, labels inside the axes (narrow) or beside them."""
 
     width: float = 11.0
     headed: bool = True
@@ -105,7 +105,7 @@ IN_NARROW_PAGE = Layout(width=4.8, headed=False, narrow=True)
 def settings(salt: str = "microbench") -> Iterator[None]:
     """Hold the project's matplotlib settings; the caller's come back afterwards.
 
-    A letter that the font lacks becomes a box, silently: a device may call itself anything.
+    A letter that the font lacks becomes a box without a warning: names of devices may hold any letter.
     """
     chosen: Any = {**_SETTINGS, "svg.hashsalt": salt}
     with mpl.rc_context(chosen), warnings.catch_warnings():
@@ -121,7 +121,7 @@ def figure(width: float, height: float) -> Figure:
 
 
 def dress(ax: Axes) -> None:
-    """Take away the box, keep a quiet grid behind the data."""
+    """Style the axes: no box, a pale grid behind the data."""
     ax.set_autoscale_on(False)
     ax.set_facecolor(PAPER)
     for side in ("top", "right"):
@@ -138,12 +138,12 @@ def dress(ax: Axes) -> None:
 
 
 def drawable(value: float) -> bool:
-    """Whether a number is within what a logarithmic axis can be stretched to; a file can hold any."""
+    """Whether a logarithmic axis can show a number; a file can hold any."""
     return 1e-24 < value < 1e30
 
 
 def heading(ax: Axes, title: str, subtitle: str, raised: float = 0.0) -> None:
-    """Write a title and a quieter line below it, above the axes and flush with their left edge; ``raised`` leaves points free below."""
+    """Write a title and a smaller line below it, above the axes at their left edge, ``raised`` points higher."""
     lines = ((title, 26, TITLE, "bold", INK), (subtitle, 10, SMALL, "normal", MUTED))
     for text, up, size, weight, colour in lines:
         place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "bottom"}
@@ -151,7 +151,7 @@ def heading(ax: Axes, title: str, subtitle: str, raised: float = 0.0) -> None:
 
 
 def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Move positions apart until neighbours are at least ``gap`` away, as little as can be.
+    """Move positions apart until neighbours are at least ``gap`` away, as little as possible.
 
     Groups that touch are pooled and centred on the mean of what their members wanted.
 
@@ -176,7 +176,7 @@ def spread(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def raised(wanted: Sequence[float], gap: float) -> list[float]:
-    """Move positions up until neighbours are at least ``gap`` away, as little as can be.
+    """Move positions up until neighbours are at least ``gap`` away, as little as possible.
 
     Examples
     --------
@@ -192,7 +192,10 @@ def raised(wanted: Sequence[float], gap: float) -> list[float]:
 
 
 def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_points: float = 12.5) -> None:
-    """Write labels right of the axes at their data height (value, text, colour, bold), spread apart, each with a leader line."""
+    """Write labels (value, text, colour, bold) right of the axes at the height of their value.
+
+    Where they would overlap they are spread apart; each has a leader line to its height.
+    """
     if not labels:
         return
     figure_dpi = ax.figure.dpi
@@ -225,7 +228,10 @@ def margin_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_
 
 
 def inside_labels(ax: Axes, labels: Sequence[tuple[float, str, str, bool]], gap_points: float = 12.5) -> None:
-    """Write labels inside the axes at their right edge, just above their data height (value, text, colour, bold), or one above another."""
+    """Write labels (value, text, colour, bold) inside the axes at their right edge, just above their value.
+
+    Where they would overlap they stand one above another.
+    """
     if not labels:
         return
     points = 72 / ax.figure.dpi
@@ -279,7 +285,11 @@ def svg(made: Figure, salt: str) -> str:
 
 
 def inline(drawing: str, label: str) -> str:
-    """Make an SVG fit for a page: no prologue, no metadata, no repeated ids, page fonts, colours by variable, a spoken label."""
+    """Make an SVG fit for a page.
+
+    Without prologue, metadata and repeated ids; with the page's font, its colours by variable, and a label for screen
+    readers.
+    """
     body = drawing[drawing.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", body)

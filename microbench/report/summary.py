@@ -1,4 +1,4 @@
-"""The characterisation in five lines, and the sentences about levels: what a person reads first."""
+"""The characterisation in five lines, and its memory levels as rows: what a person reads first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from microbench.records.dtypes import DTYPES
 from microbench.report import side, view
 from microbench.report.sweeps import plural
 
-# What has no end that a sweep could find.
+# Levels whose end no working set reaches.
 _FAR = ("DRAM", "host", "peer")
 # Letters of a finding that the last line quotes.
 _LONGEST = 90
@@ -68,7 +68,7 @@ def when(characterisation: Characterisation) -> str:
 
 
 def moment(started: str) -> str:
-    """A moment as people write it; what is no ISO 8601 stays as it is.
+    """A moment as ``2026-11-21 23:14 UTC``; a text that is not ISO 8601 stays as it is.
 
     Examples
     --------
@@ -150,13 +150,13 @@ def _clocks(characterisation: Characterisation) -> str:
 
 
 def _reached(characterisation: Characterisation) -> str:
-    """What libraries make of the instruction peaks."""
+    """The share of the instruction peaks that the library's matrix products reach."""
     shares = [100 * row.reached for row in side.side_rows(characterisation) if row.reached]
     return f"; matrix products of the library reach {_span(shares)} %" if shares else ""
 
 
-def _normal(characterisation: Characterisation, measures: str) -> str:
-    """How ours compare with what others published of such a device."""
+def _of_published(characterisation: Characterisation, measures: str) -> str:
+    """Our rates as a share of the highest published for such a device."""
     ratios = [100 * row.ratio for row in side.side_rows(characterisation) if row.measures == measures and row.ratio]
     return f"; {_span(ratios)} % of the highest published" if ratios else ""
 
@@ -170,12 +170,15 @@ def _compute(characterisation: Characterisation) -> str:
     shares = [100 * ceiling.rate.value / ceiling.nominal for ceiling in best.values() if ceiling.nominal]
     share = f"; {_span(shares)} % of nominal at the clock seen" if shares else ""
     return (
-        _on_threads(characterisation, parts) + share + _reached(characterisation) + _normal(characterisation, "compute")
+        _on_threads(characterisation, parts)
+        + share
+        + _reached(characterisation)
+        + _of_published(characterisation, "compute")
     )
 
 
 def _libraries(characterisation: Characterisation, ceilings: tuple[Ceiling, ...]) -> str:
-    """What libraries reach, where no instruction peak was measured."""
+    """The library's rates, where no instruction peak was measured."""
     best: dict[str, Ceiling] = {}
     for ceiling in sorted(ceilings, key=lambda ceiling: ceiling.rate.value):
         best[ceiling.dtype or ""] = ceiling
@@ -196,27 +199,25 @@ def _bandwidth(characterisation: Characterisation) -> str:
     if not parts:
         return "not measured"
     triad = f"; DRAM triad {units.rate(far.rate.value, 'byte/s', 3)}" if far else ""
-    return (
-        "read "
-        f"{_on_threads(characterisation, parts)}{triad}{_normal(characterisation, 'memory')}{_ridge(characterisation)}"
-    )
+    published = _of_published(characterisation, "memory")
+    return f"read {_on_threads(characterisation, parts)}{triad}{published}{_ridge(characterisation)}"
 
 
 def _latency(characterisation: Characterisation) -> str:
     best = {level: cost.seconds.value for level, cost in view.latencies(characterisation).items()}
     if not best:
         return "not measured"
-    return _join(f"{level} {units.seconds(value)}" for level, value in best.items()) + _short_lived(characterisation)
+    return _join(f"{level} {units.seconds(value)}" for level, value in best.items()) + _smaller_cache(characterisation)
 
 
-def _short_lived(characterisation: Characterisation) -> str:
-    """The one sentence about a cache that is smaller than it says: the level whose seen size falls furthest below the advertised one."""
+def _smaller_cache(characterisation: Characterisation) -> str:
+    """A cache of which much less is seen than is advertised; of several the one farthest from the core."""
     for row in reversed(level_rows(characterisation)):
         found = [level for level in characterisation.fits.levels if level.name == row.name and level.name not in _FAR]
         least = min(found, key=lambda level: level.high_bytes, default=None)
         if least and least.advertised_bytes and least.high_bytes < 0.6 * least.advertised_bytes:
-            told, seen = units.size(least.advertised_bytes), units.size(least.high_bytes, 3)
-            return f"; of {told} {least.name} advertised, a {least.seen_by} sees {seen}"
+            advertised, seen = units.size(least.advertised_bytes), units.size(least.high_bytes, 3)
+            return f"; of {advertised} {least.name} advertised, a {least.seen_by} sees {seen}"
     return ""
 
 
@@ -224,20 +225,21 @@ def _trust(characterisation: Characterisation) -> str:
     shown = [row for group in view.groups(characterisation) for row in group.rows]
     if not shown:
         return "no ceiling was measured"
-    steady = sum(row.ceiling.converged for row in shown)
+    converged = sum(row.ceiling.converged for row in shown)
     proven = sum(row.ceiling.proof.status == "proven" for row in shown)
     counts = Counter(finding.severity for finding in characterisation.findings)
-    told = (
+    severities = (
         ", ".join(plural(counts[severity], severity) for severity in ("error", "warning") if counts[severity])
         or "no warnings"
     )
     failed = sum(row.ceiling.proof.status == "failed" for row in shown)
     against = f"{proven} proven against machine code" + (f", {failed} failed that proof" if failed else "")
-    return f"{steady} of {plural(len(shown), 'ceiling')} converged, {against}; {told}{_worst(characterisation)}"
+    ceilings = plural(len(shown), "ceiling")
+    return f"{converged} of {ceilings} converged, {against}; {severities}{_worst(characterisation)}"
 
 
 def _worst(characterisation: Characterisation) -> str:
-    """The first of the findings that weigh most, whole where it is short."""
+    """The first finding of the highest severity, shortened where it is long."""
     first = next(
         (finding.says for finding in view.sorted_findings(characterisation) if finding.severity != "info"), ""
     ).rstrip(".")

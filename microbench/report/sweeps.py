@@ -1,7 +1,7 @@
-"""What is a sweep: the working-set curves of streams and chases, read out of ceilings, costs and samples.
+"""Working-set sweeps: the curves of streams and chases, read out of ceilings, costs and samples.
 
-A curve is one kernel on so many threads with all parameters but the working set fixed. Its points come from distilled
-numbers where there are any, else from the best round of the raw samples.
+A curve is one kernel at one thread count with all parameters but the working set fixed. Its points are ceilings or
+costs where there are any, else the best round of the raw samples.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from microbench.records import Case, Characterisation, Sheet, Value
 
 _KEY = re.compile(r"(?P<kernel>[^\[\]@]+)\[(?P<params>.*)\]@(?P<threads>\d+)(?::(?P<mode>\w+))?")
 
-# Fewer points than this are a few levels' own cases, not a sweep.
+# Fewer points than this are the cases of a few levels, not a sweep.
 LEAST_POINTS = 5
-# Nor is what has fewer than this share of the longest curve's points.
+# Nor are fewer points than this share of the longest curve's.
 _LEAST_SHARE = 0.5
 
 
@@ -32,7 +32,7 @@ class Curve:
 
 
 def names(curves: Sequence[Curve], *, gpu: bool = False) -> tuple[str, tuple[str, ...]]:
-    """What all curves share, and for each what is its own: for the axis and for the ends of the lines.
+    """The facts that all curves share, for the axis, and for each curve the others, for its label.
 
     Threads are those of the host, which mean nothing for what a GPU does.
 
@@ -88,7 +88,7 @@ def working_set(key: str | None) -> int | None:
 
 
 def is_sweep_point(level: str | None, key: str | None) -> bool:
-    """Whether a ceiling or cost belongs to a curve only: a working set that was assigned to no level."""
+    """Whether a ceiling or cost is a point of a curve only: it has a working set that was assigned to no level."""
     return level is None and working_set(key) is not None
 
 

@@ -18,7 +18,7 @@ from microbench.report.sweeps import plural
 
 # Below this width the median and the clock leave the table of ceilings; --csv and the page have them.
 WIDE = 100
-# What leaves the table of published figures first where it finds no room.
+# Columns that leave the table of rates side by side where it is too wide, the first one first.
 _LEFT_OUT_FIRST = ("power", "of_burst", "sustained", "nominal")
 PIPE_WIDTH = 120
 _SEVERITY = {"error": "bold red", "warning": "yellow", "info": "dim"}
@@ -79,7 +79,7 @@ def show_ceilings(characterisation: Characterisation, out: Console, *, every_var
 
 
 def show_side(characterisation: Characterisation, out: Console) -> None:
-    """Print burst and library beside what others have; columns that nobody knows, or that find no room, are left out."""
+    """Print rates side by side; columns that are unknown in every row, or that do not fit, are left out."""
     rows = side.side_rows(characterisation)
     known = side.columns(rows, without=("sources",))
     for name in _LEFT_OUT_FIRST:
@@ -98,7 +98,7 @@ def show_side(characterisation: Characterisation, out: Console) -> None:
 
 
 def _width(rows: Sequence[side.SideRow], field: str, heading: str) -> int:
-    """Columns of text, of a heading that may be broken once."""
+    """Characters across of a column, whose heading may be broken once."""
     return max(len(text) for text in (heading.removeprefix("of "), *(getattr(row, field) for row in rows)))
 
 

@@ -1,4 +1,4 @@
-"""What a report says, before it is laid out: rows and sentences that the terminal, Markdown and HTML share."""
+"""The content of a report before its layout: rows and sentences that the terminal, Markdown and HTML share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from microbench.report.sweeps import is_sweep_point, parse_case, plural
 
 UNKNOWN = "–"
 ACCESSES = ("read", "write", "copy", "triad")
-# What a memory level is called on the way from the core to the far end; "shared" sits beside L1 on a GPU.
+# Memory levels from the core outwards; "shared" sits beside L1 on a GPU.
 NEAR_TO_FAR = ("shared", "L1", "L2", "L3", "DRAM", "host", "peer")
 
 FLAGS = {
@@ -29,7 +29,7 @@ FLAGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One ceiling, ready to be read: every field is text, ``–`` where the fact is unknown."""
+    """One ceiling as text, ``–`` where a fact is unknown."""
 
     ceiling: Ceiling
     title: str
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Ceilings that are read together: one measure on so many threads."""
+    """The ceilings of one table: of one kind (compute, memory, link) at one thread count."""
 
     title: str
     rows: tuple[Row, ...]
@@ -138,8 +138,8 @@ def sheet_of(characterisation: Characterisation, ceiling: Ceiling) -> Sheet | No
 
 
 def ladder(characterisation: Characterisation) -> tuple[Cost, ...]:
-    """Load-to-use latencies from near to far, one a level and name, then the other costs, cheapest first."""
-    # A first touch has a working set too, and is no point of a sweep.
+    """Load-to-use latencies from near to far, then the other costs, cheapest first; without the points of sweeps."""
+    # A first touch has a working set too, and is not a point of a sweep.
     costs = {sheet.name for sheet in characterisation.sheets if sheet.measures == "cost"}
     shown = [
         cost
@@ -160,7 +160,7 @@ def ladder(characterisation: Characterisation) -> tuple[Cost, ...]:
 
 
 def latencies(characterisation: Characterisation) -> dict[str, Cost]:
-    """The load-to-use latency of each level, near to far; of a cache in halves what lies between the near and the far one."""
+    """The load-to-use latency of each level, near to far; of an L2 in two partitions that between near and far."""
     found: dict[str, Cost] = {}
     for cost in ladder(characterisation):
         if cost.level and (cost.level not in found or cost.name == f"load_to_use.{cost.level}"):
@@ -175,7 +175,7 @@ def cost_interval(cost: Cost) -> str:
 
 
 def cost_title(cost: Cost) -> str:
-    """``L2 load to use`` for a level, the cost's own name else.
+    """``L2 load to use`` for a level's latency, otherwise the cost's own name in words.
 
     Examples
     --------
@@ -198,7 +198,7 @@ def sorted_findings(characterisation: Characterisation) -> tuple[Finding, ...]:
 
 
 def gathered_findings(characterisation: Characterisation, at_most: int = 2) -> tuple[tuple[Finding, int], ...]:
-    """Findings with at most so many of one code, the last of them with the number of those left out."""
+    """Findings with at most ``at_most`` of one code; the last of each code comes with the number left out."""
     totals = Counter(finding.code for finding in characterisation.findings)
     seen: Counter[str] = Counter()
     shown: list[tuple[Finding, int]] = []
@@ -256,7 +256,7 @@ def threads_text(characterisation: Characterisation, threads: int | None) -> str
 
 
 def _threads(characterisation: Characterisation, ceiling: Ceiling) -> int:
-    """On a GPU the number of host threads means nothing: all rows count as one."""
+    """The thread count that groups ceilings; on a GPU the number of host threads means nothing, so it is 1."""
     return 1 if characterisation.device.kind == "cuda" else ceiling.threads
 
 

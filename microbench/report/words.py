@@ -1,4 +1,4 @@
-"""Words that names of ceilings are made of, and what a cost is: explained where they are shown."""
+"""What the words in the names of ceilings mean, and what each cost is, for the page to explain."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Whole jobs, the only place where stages meet: measuring a device, calibrating operators, validating, examining the machine."""
+"""Whole jobs, the only place where stages meet: measure a device, calibrate operators, validate, examine a machine."""

@@ -1,4 +1,4 @@
-"""Calibrating operators on the device at hand: a designed sweep, timed in rounds, fitted with the measured ceilings as a prior."""
+"""Calibration of operators on this device: a designed sweep, timed in rounds, fitted with the ceilings as a prior."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 # Seconds of measuring and share of the full sweep per budget; a quick run calibrates nothing.
 BUDGETS = {"default": (20.0, 0.5), "thorough": (150.0, 1.0)}
-# Which of the rows one reader sees: fresh shapes for `validate` come from other seeds.
+# The seed of the shapes that calibrate; the fresh shapes of `validate` come from other seeds.
 SEED = 1
 _LEAST_ROUNDS = 3
-# Modules in the chain that tells the cost of one.
+# Modules in the chain whose time gives the cost of one.
 CHAIN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
-    """Operator fits and what is to be said about them."""
+    """What calibration found: operator fits, the timings behind them, costs, errors on whole models, findings."""
 
     fits: tuple[OperatorFit, ...] = ()
     timings: tuple[OperatorTiming, ...] = ()
@@ -69,9 +69,9 @@ def nominal_of(device: Device, ceilings: Sequence[Ceiling]) -> Nominal:
     }
     caches = []
     for level in ("L2", "L3"):
-        told = device.level(level)
-        if told is not None and told.capacity_bytes and speed[level]:
-            caches.append((float(told.capacity_bytes), speed[level]))
+        advertised = device.level(level)
+        if advertised is not None and advertised.capacity_bytes and speed[level]:
+            caches.append((float(advertised.capacity_bytes), speed[level]))
     return Nominal(
         peak={dtype: rate for dtype, rate in peaks.items() if rate},
         bandwidth=speed["DRAM"],
@@ -93,9 +93,9 @@ def calibrate(
     ceilings: Sequence[Ceiling],
     budget: str = "default",
     seed: int = SEED,
-    told: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Calibrated:
-    """Measure the sweep and fit every family, in one of the `BUDGETS`; ``told`` hears how far it is.
+    """Measure the sweep within one of the `BUDGETS` and fit every family; ``on_progress`` is called meanwhile.
 
     Returns
     -------
@@ -114,13 +114,15 @@ def calibrate(
     use_all_threads(device)
     limit_s, share = BUDGETS[budget]
     effort = Effort(limit_s=limit_s, least=_LEAST_ROUNDS, seed=seed)
-    rounds = measure(design(seed, share), place_of(device), effort, model_calls(device), told)
+    rounds = measure(design(seed, share), place_of(device), effort, model_calls(device), on_progress)
     found = replace(fitted(rounds, nominal_of(device, ceilings)), costs=module_cost(place_of(device)))
-    return replace(found, models=model_errors(device, ceilings, found), findings=(*found.findings, _repeated(rounds)))
+    return replace(
+        found, models=model_errors(device, ceilings, found), findings=(*found.findings, _repeatability(rounds))
+    )
 
 
 def model_errors(device: Device, ceilings: Sequence[Ceiling], found: Calibrated) -> dict[str, float]:
-    """ln(measured / predicted) of the whole models that were timed beside the operators: what a model's interval is made of."""
+    """ln(measured / predicted) of the whole models timed in the same rounds; a model's interval is made of them."""
     if found.rounds is None or not found.rounds.whole:
         return {}
     fits = Fits(operators=found.fits, reuse=found.reuse)
@@ -179,7 +181,7 @@ def module_cost(place: str) -> tuple[Cost, ...]:
 
 
 def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
-    """Fit measured rounds: the lower envelope for hot operators, what they took among others for cold ones."""
+    """Fit measured rounds: hot operators to the lower envelope, cold ones to what they took between other operators."""
     columns: tuple[tuple[Literal["hot", "cold"], Floats], ...] = (("hot", rounds.envelope), ("cold", rounds.cold))
     rows = [
         (replace(made, cache=cache), float(seconds))
@@ -188,12 +190,12 @@ def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
         if np.isfinite(seconds)
     ]
     fits, findings = fit_table(table_of([made for made, _ in rows], [seconds for _, seconds in rows]), nominal)
-    # Rows have no numbers that a reader of this run could look up.
-    told = [finding for finding in findings if finding.code not in ("distrusted-rows", "contradictory-rows")]
+    # Findings about rows of a table: this run's rows have no numbers that its reader could look up.
+    kept = [finding for finding in findings if finding.code not in ("distrusted-rows", "contradictory-rows")]
     distrusted = sum(len(fit.distrusted) for fit in fits)
     if distrusted:
         says = f"{distrusted} of {len(rows)} operator timings disagree with their neighbours and count for little"
-        told.append(
+        kept.append(
             Finding(
                 code="distrusted-timings",
                 severity="info",
@@ -202,12 +204,15 @@ def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
             )
         )
     return Calibrated(
-        fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *told), rounds=rounds
+        fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *kept), rounds=rounds
     )
 
 
 def reuse_of(rounds: Rounds) -> dict[str, float]:
-    """How an operator's time grows from hot to cold with what was touched in between; empty where nothing was timed among others."""
+    """How an operator's time grows from hot to cold with the bytes touched in between (`Fits.reuse`).
+
+    Empty where no operator was timed between others.
+    """
     if not rounds.interleaved:
         return {}
     half, power = cold_cache.halfway(
@@ -217,7 +222,7 @@ def reuse_of(rounds: Rounds) -> dict[str, float]:
 
 
 def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
-    """Measured rounds as rows to keep, to four digits, and how many rounds each is of: the lower envelope hot, the median cold."""
+    """Measured rounds as rows of the file, to four digits: hot the lower envelope of rounds, cold their median."""
     columns: list[tuple[Literal["hot", "cold"], Floats, Floats]] = [("hot", rounds.envelope, rounds.seconds)]
     if rounds.interleaved:
         columns.append(("cold", rounds.cold, rounds.interleaved[cold_cache.COLD]))
@@ -225,7 +230,7 @@ def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
         OperatorTiming(
             op=made.name,
             dtype=made.dtype,
-            params=_written(made),
+            params=_params_text(made),
             seconds=float(f"{seconds:.4g}"),
             rounds=int(count),
             cache=cache,
@@ -236,7 +241,7 @@ def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
     )
 
 
-def _written(made: Op) -> str:
+def _params_text(made: Op) -> str:
     """Sizes as the operator CSV has them, without those that equal their default."""
     usual = {key: made.params[value] if isinstance(value, str) else value for key, value in made.row.defaults.items()}
     return ";".join(f"{key}={value}" for key, value in made.params.items() if value != usual.get(key))
@@ -249,10 +254,10 @@ def repeat_error(rounds: Rounds) -> float:
     return float(np.mean(np.abs(even[both] / odd[both] - 1))) if both.any() else float("nan")
 
 
-def _repeated(rounds: Rounds) -> Finding:
+def _repeatability(rounds: Rounds) -> Finding:
     error = repeat_error(rounds)
     says = (
-        f"{len(rounds.operators)} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager; "
-        f"two halves of the rounds differ by {100 * error:.1f} % in the mean."
+        f"{len(rounds.operators)} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager; two "
+        f"halves of the rounds differ by {100 * error:.1f} % in the mean."
     )
     return Finding(code="operators-calibrated", severity="info" if error < 0.08 else "warning", says=says)

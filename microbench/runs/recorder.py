@@ -1,4 +1,4 @@
-"""What happens to each sample of a run: kept, written to the journal, shown; and how a run goes on from its journal."""
+"""Keeps each sample of a run, writes it to the journal and shows it; and how a run resumes from its journal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from microbench.kernels import Kernel
 from microbench.records import Case, Characterisation, Finding, Plan, Samples, Sheet, units
 from microbench.records.dtypes import DTYPES
 from microbench.report.progress import Progress, Step
-from microbench.storage import store
+from microbench.storage.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,39 +23,39 @@ if TYPE_CHECKING:
 class Recorder:
     """Keeps samples in memory and in the journal; a journal that cannot be written costs a finding, not the run.
 
-    ``limit_s`` is how long this run may measure; the samples of one that is resumed come by `hold`.
+    ``limit_s`` is how long this run may measure; the samples of a run that is resumed come by `take_over`.
     """
 
     def __init__(
-        self, journal: store.Journal | None, progress: Progress, sheets: Mapping[str, Sheet], limit_s: float
+        self, journal: Journal | None, progress: Progress, sheets: Mapping[str, Sheet], limit_s: float
     ) -> None:
         self.samples: list[Samples] = []
         self.findings: list[Finding] = []
         self.journal = journal
-        self._lost = False
+        self._journal_lost = False
         self.progress = progress
         self._limit_s = limit_s
         self._sheets = sheets
         self._started = time.monotonic()
 
-    def hold(self, samples: Sequence[Samples]) -> None:
-        """Take over what an interrupted run has measured, and has in its journal."""
+    def take_over(self, samples: Sequence[Samples]) -> None:
+        """Keep what an interrupted run has measured; its journal has it already."""
         self.samples.extend(samples)
 
     def sampled(self, samples: Samples) -> None:
         """Keep the samples of one case in one round."""
         self.samples.append(samples)
-        if self.journal is None or self._lost:
+        if self.journal is None or self._journal_lost:
             return
         try:
             self.journal.append(samples)
         except CannotRun as error:
-            self._lost = True
+            self._journal_lost = True
             remedy = "free space there; this run went on in memory"
             self.findings.append(Finding(code="journal-lost", severity="warning", says=str(error), remedy=remedy))
 
     def progressed(self, case: Case, round_index: int, best: float) -> None:
-        """Show where the run is."""
+        """Show how far the run is; ``best`` is the case's highest rate so far, in iterations a second."""
         elapsed = time.monotonic() - self._started
         self.progress.update(
             Step(
@@ -63,13 +63,13 @@ class Recorder:
                 round=round_index + 1,
                 fraction=min(1.0, elapsed / self._limit_s),
                 remaining_s=max(0.0, self._limit_s - elapsed),
-                best=_best(self._sheets[case.kernel], best),
+                best=_rate_text(self._sheets[case.kernel], best),
             )
         )
 
 
-def _best(sheet: Sheet, iterations_per_s: float) -> str:
-    """The best so far in words: a rate, or a time for what is a cost."""
+def _rate_text(sheet: Sheet, iterations_per_s: float) -> str:
+    """Iterations a second as the kernel's own quantity: FLOP/s, byte/s, or the time of a load or a call."""
     if sheet.measures == "latency":
         return units.seconds(1 / (iterations_per_s * max(1, sheet.loads)))
     if sheet.measures in ("memory", "link") and sheet.work.bytes:
@@ -79,42 +79,45 @@ def _best(sheet: Sheet, iterations_per_s: float) -> str:
     return units.seconds(1 / iterations_per_s)
 
 
-def go_on(journal: Path) -> str:
-    """How to go on with an interrupted run."""
+def resume_hint(journal: Path) -> str:
+    """The command that resumes an interrupted run, as half a sentence."""
     return f"go on with: microbench run --resume {shlex.quote(str(journal))}"
 
 
-def plan_of(held: Characterisation, name: str, kernels: Mapping[str, Kernel]) -> Plan:
-    """The plan of a journal, if these kernels can still carry it out; ``name`` stands for the journal in the sentence if not.
+def plan_of(journal: Characterisation, name: str, kernels: Mapping[str, Kernel]) -> Plan:
+    """The plan of a journal, if these kernels can still carry it out.
 
     Raises
     ------
     UsageError
-        If there is no plan, a kernel is not here now, or samples are of another plan.
+        If there is no plan, a kernel is not here now, or samples are of another plan; ``name`` stands for the journal
+        in the sentence.
     """
-    plan = held.plan
+    plan = journal.plan
     if plan is None or not plan.cases:
         raise UsageError(f"{name} holds no plan, so there is nothing to go on with: start anew without --resume")
-    lacks = next(
+    missing = next(
         (case.kernel for case in plan.cases if case.kernel not in kernels or kernels[case.kernel].sheet.unavailable),
         None,
     )
-    if lacks is not None:
-        says = f"the plan of {name} has {lacks}, which cannot run here now"
+    if missing is not None:
+        says = f"the plan of {name} has {missing}, which cannot run here now"
         raise UsageError(
             f"{says}: resume with the same version, MICROBENCH_ISA and extras, or start anew without --resume"
         )
     keys = {case.key for case in plan.cases}
-    alien = next((samples.case for samples in held.samples if samples.case not in keys), None)
-    if alien is not None:
+    unplanned = next((samples.case for samples in journal.samples if samples.case not in keys), None)
+    if unplanned is not None:
         raise UsageError(
-            f"{name} has samples of {alien[:80]}, which its plan does not have: start anew without --resume"
+            f"{name} has samples of {unplanned[:80]}, which its plan does not have: start anew without --resume"
         )
     return plan
 
 
 def without_broken(plan: Plan, kernels: Mapping[str, Kernel]) -> tuple[Plan, tuple[Finding, ...]]:
-    """A plan without the kernels of a library that is installed but cannot be imported, and one finding for all of them.
+    """The plan without PyTorch's and Triton's kernels where PyTorch is installed but cannot be imported.
+
+    One finding names the reason for all of them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One run from end to end: probe, plan, measure, distil, let the gate doubt and measure again, prove, fit, store.
+"""One run from end to end: probe, plan, measure, analyse, measure implausible cases again, prove, fit, store.
 
 What has been measured is in the journal before the next case starts, so an interrupt, a kill or a crash costs one case
 at most.
@@ -28,18 +28,21 @@ from microbench.kernels import Kernel, registry
 from microbench.measure.loop import Loop
 from microbench.measure.plan import BUDGETS, Selection, lacking, limited, make_plan
 from microbench.proof import prove
-from microbench.records import Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Sheet, Value
-from microbench.report.progress import Progress, Quiet, telling
+from microbench.records import Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Value
+from microbench.report.progress import Progress, Quiet, shown_progress
 from microbench.runs import signals
-from microbench.runs.recorder import Recorder, go_on, plan_of, without_broken
+from microbench.runs.job import Job
+from microbench.runs.recorder import Recorder, plan_of, resume_hint, without_broken
 from microbench.storage import store
+from microbench.storage.journal import Journal, journal_header, read_journal
 
 log = logging.getLogger(__name__)
 
-# The share of the time limit after which the gate looks; the rest is for what it doubts.
-_GATE_AT = 0.85
-_GATE_LOOKS = 3
-_GATE_ROUNDS = 2
+# The share of the time limit after which results are checked for plausibility; the rest is for cases in doubt, which
+# are measured again for so many rounds after each check but the last.
+_CHECK_AT = 0.85
+_CHECKS = 3
+_ROUNDS_AGAIN = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run leaves: the characterisation, where it was saved, and, if it was cut short, the journal to go on from."""
+    """What a run leaves: the characterisation, its file, and, if it was interrupted, the journal to resume from."""
 
     characterisation: Characterisation
     path: Path | None = None
@@ -66,7 +69,7 @@ class Outcome:
 
 
 def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan]:
-    """Probe and plan without measuring: what --dry-run prints."""
+    """Probe the device and plan the run without measuring: what --dry-run prints."""
     device = probe(request.device)
     kernels = registry(device)
     budget = limited(BUDGETS[request.budget], request.time_limit_s)
@@ -83,107 +86,80 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     """
     if request.out is not None:
         store.check_writable(request.out)
-    held: Characterisation | None = None
+    journal: Characterisation | None = None
     if request.resume is not None:
-        held = store.read_journal(request.resume)
-        request = replace(request, device=_same_device(held, request))
+        journal = read_journal(request.resume)
+        request = replace(request, device=_same_device(journal, request))
     device, kernels, plan = plan_for(request)
-    if held is not None:
-        plan = plan_of(held, str(request.resume), kernels)
-    plan, left = without_broken(plan, kernels)
+    if journal is not None:
+        plan = plan_of(journal, str(request.resume), kernels)
+    plan, findings = without_broken(plan, kernels)
+    job = Job(device=device, kernels=kernels, plan=plan, resumed=journal, findings=findings)
     with store.only_run(device):
-        return _run(request, _Run(device=device, kernels=kernels, plan=plan, held=held, left=left), progress or Quiet())
+        return _run(request, job, progress or Quiet())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    device: Device
-    kernels: dict[str, Kernel]
-    plan: Plan
-    held: Characterisation | None
-    left: tuple[Finding, ...] = ()
-
-    def sheets(self) -> dict[str, Sheet]:
-        """The sheets of the plan's kernels and of their clock reference clocks."""
-        wanted = {case.kernel for case in self.plan.cases}
-        wanted |= {
-            reference_clock
-            for name in wanted
-            if name in self.kernels and (reference_clock := self.kernels[name].sheet.reference_clock) in self.kernels
-        }
-        return {name: self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels}
-
-    def whole(self, request: Request) -> bool:
-        """Tell whether nothing narrower or shorter than a budget was asked for, now or when the journal was begun."""
-        if self.held is None:
-            return request.selection == Selection() and request.time_limit_s is None
-        budget = BUDGETS[self.plan.budget.name]
-        full = make_plan(self.device, self.kernels, Selection(), budget)
-        return self.plan.budget == budget and len(self.plan.cases) == len(full.cases)
-
-    def planned(self) -> tuple[Sheet, ...]:
-        """The sheets of the plan's kernels alone."""
-        wanted = {case.kernel for case in self.plan.cases}
-        return tuple(self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels)
-
-
-def _same_device(held: Characterisation, request: Request) -> str:
-    spec = "cpu" if held.device.kind == "cpu" else f"cuda:{held.device.index}"
+def _same_device(journal: Characterisation, request: Request) -> str:
+    spec = "cpu" if journal.device.kind == "cpu" else f"cuda:{journal.device.index}"
     here = probe(spec)
-    if here.id != held.device.id:
+    if here.id != journal.device.id:
         raise UsageError(
-            f"{request.resume} was measured on {held.device.name}, another device than {spec} here; resume it there, "
-            "or start anew"
+            f"{request.resume} was measured on {journal.device.name}, another device than {spec} here; resume it "
+            "there, or start anew"
         )
     return spec
 
 
-def _run(request: Request, this: _Run, progress: Progress) -> Outcome:
-    """Measure, distil, store. Signals are heard while measuring, which ends it; the seconds that make a file of it are not cut short."""
-    with signals.held() as held:
+def _run(request: Request, job: Job, progress: Progress) -> Outcome:
+    """Measure, analyse and store.
+
+    A signal that arrives while measuring ends the measuring; one that arrives in the seconds of analysis and storing
+    waits until the file is written.
+    """
+    with signals.held() as pending:
         disturbance = Disturbance()
-        environment = Environment(started=_now(), seconds=0.0, microbench=__version__, facts=_facts(this.device))
-        recorder = Recorder(
-            _journal(request, this, environment), progress, this.sheets(), this.plan.budget.time_limit_s
-        )
-        recorder.hold(this.held.samples if this.held else ())
+        environment = Environment(started=_now(), seconds=0.0, microbench=__version__, facts=_facts(job.device))
+        recorder = Recorder(_journal(request, job, environment), progress, job.sheets(), job.plan.budget.time_limit_s)
+        recorder.take_over(job.resumed.samples if job.resumed else ())
         clock = time.monotonic()
         try:
-            findings, interrupted = _measured(request, this, recorder, held)
+            findings, interrupted = _check_and_measure(request, job, recorder, pending)
             environment = replace(
                 environment,
                 seconds=round(time.monotonic() - clock, 3),
                 facts={**environment.facts, **disturbance.facts()},
             )
-            characterisation = _assemble(this, environment, recorder.samples, [*findings, *disturbance.findings()])
-            if not (interrupted or held.came):
-                characterisation = _with_operators(request, this, characterisation, held, progress)
-            return _save(request, characterisation, recorder.journal, interrupted or held.came)
+            characterisation = _assemble(job, environment, recorder.samples, [*findings, *disturbance.findings()])
+            if not (interrupted or pending.arrived):
+                characterisation = _with_operators(request, job, characterisation, pending, progress)
+            return _save(request, characterisation, recorder.journal, interrupted or pending.arrived)
         except signals.Interrupted:
             raise
         except KeyboardInterrupt:  # the second signal
-            raise signals.Interrupted(_left(recorder)) from None
+            raise signals.Interrupted(_interrupted_before_saving(recorder)) from None
 
 
-def _measured(request: Request, this: _Run, recorder: Recorder, held: signals.Held) -> tuple[list[Finding], bool]:
-    """Check and measure; what is to be said of it, and whether it was interrupted."""
-    loop = Loop(this.device, this.kernels, this.plan, recorder)
+def _check_and_measure(
+    request: Request, job: Job, recorder: Recorder, pending: signals.Held
+) -> tuple[list[Finding], bool]:
+    """Check the kernels and measure; return the findings, and whether the measuring was interrupted."""
+    loop = Loop(job.device, job.kernels, job.plan, recorder)
     loop.resume(recorder.samples)
     interrupted = False
     doubted: list[Doubt] = []
-    recorder.progress.start(len(this.plan.cases), this.plan.budget.time_limit_s)
+    recorder.progress.start(len(job.plan.cases), job.plan.budget.time_limit_s)
     try:
-        with held.heard():
-            if this.device.kind == "cuda":
-                recorder.findings += left_out(lacking(this.kernels, request.selection), this.planned())
-            recorder.findings += _check(this)
-            doubted = _measure(loop, this, recorder)
+        with pending.let_through():
+            if job.device.kind == "cuda":
+                recorder.findings += left_out(lacking(job.kernels, request.selection), job.planned())
+            recorder.findings += _check(job)
+            doubted = _measure(loop, job, recorder)
     except KeyboardInterrupt:
         interrupted = True
     finally:
         recorder.progress.done()
         loop.close()
-    findings = [*this.left, *recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted)]
+    findings = [*job.findings, *recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted)]
     if not recorder.samples:
         _nothing_measured(recorder.journal, findings, interrupted)
     return findings, interrupted
@@ -193,15 +169,15 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _left(recorder: Recorder) -> str:
-    """What a run that was stopped at once leaves."""
+def _interrupted_before_saving(recorder: Recorder) -> str:
+    """The sentence for a run that a second signal ended before its file was written."""
     if recorder.journal is None or not recorder.samples:
         return "interrupted, nothing was saved"
-    return f"interrupted before the result was saved; {go_on(recorder.journal.path)}"
+    return f"interrupted before the result was saved; {resume_hint(recorder.journal.path)}"
 
 
-def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding], interrupted: bool) -> None:
-    """Refuse to store a file without a single sample; the first reason, which may have caused the others, speaks for them."""
+def _nothing_measured(journal: Journal | None, findings: Sequence[Finding], interrupted: bool) -> None:
+    """Refuse to store a file without a sample; the sentence gives the first reason, the likely cause of the others."""
     if journal is not None:
         journal.discard()
     if interrupted:
@@ -212,25 +188,25 @@ def _nothing_measured(journal: store.Journal | None, findings: Sequence[Finding]
 
 
 def _with_operators(
-    request: Request, this: _Run, made: Characterisation, held: signals.Held, progress: Progress
+    request: Request, job: Job, made: Characterisation, pending: signals.Held, progress: Progress
 ) -> Characterisation:
-    """Calibrate operators where a library was measured: not where the user asked for something narrower or shorter."""
+    """Calibrate operators too, where PyTorch is usable and the run covers a whole default or thorough budget."""
     libraries = any(
-        kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in this.kernels.values()
+        kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in job.kernels.values()
     )
-    if not libraries or not this.whole(request):
+    if not libraries or not job.is_full_budget(request.selection, request.time_limit_s):
         return made
     from microbench.runs.calibrate import BUDGETS as CALIBRATION
     from microbench.runs.calibrate import calibrate
 
-    budget = this.plan.budget.name
+    budget = job.plan.budget.name
     if budget not in CALIBRATION:  # a quick run has no time for operators
         return made
     try:
-        with held.heard(), telling(progress, CALIBRATION[budget][0]) as told:
-            found = calibrate(this.device, made.ceilings, budget, request.seed + 1, told)
+        with pending.let_through(), shown_progress(progress, CALIBRATION[budget][0]) as on_progress:
+            found = calibrate(job.device, made.ceilings, budget, request.seed + 1, on_progress)
     except KeyboardInterrupt:
-        held.came = True
+        pending.arrived = True
         return made
     except MicrobenchError as error:
         finding = Finding(code="no-operators", severity="warning", says=f"operators were not calibrated: {error}")
@@ -248,24 +224,22 @@ def _facts(device: Device) -> dict[str, Value | None]:
     return environment_facts() | {f"gpu_{name}": value for name, value in cuda.facts(device.index).items()}
 
 
-def _journal(request: Request, this: _Run, environment: Environment) -> store.Journal | None:
+def _journal(request: Request, job: Job, environment: Environment) -> Journal | None:
     if request.resume is not None:
-        return store.Journal.resume(request.resume)[0]
+        return Journal.resume(request.resume)[0]
     if request.out is None:
         return None
-    path = request.out / f"{store.stem(this.device, environment.started)}{store.JOURNAL_SUFFIX}"
-    return store.Journal.create(
-        path, store.journal_header(this.device, this.plan, environment, tuple(this.sheets().values()))
-    )
+    path = request.out / f"{store.stem(job.device, environment.started)}{store.JOURNAL_SUFFIX}"
+    return Journal.create(path, journal_header(job.device, job.plan, environment, tuple(job.sheets().values())))
 
 
-def _check(this: _Run) -> list[Finding]:
-    """Correctness before timing, for every kernel of the plan."""
+def _check(job: Job) -> list[Finding]:
+    """Check the results of every kernel of the plan before it is timed."""
     found = []
-    for name in sorted({case.kernel for case in this.plan.cases}):
-        kernel = this.kernels.get(name)
+    for name in sorted({case.kernel for case in job.plan.cases}):
+        kernel = job.kernels.get(name)
         try:
-            finding = kernel.check(this.device) if kernel is not None else None
+            finding = kernel.check(job.device) if kernel is not None else None
         except MicrobenchError as error:
             says = f"{name} could not be checked before it is timed: {error}"
             finding = Finding(code="not-checked", severity="warning", says=says, remedy="microbench doctor")
@@ -274,40 +248,41 @@ def _check(this: _Run) -> list[Finding]:
     return found
 
 
-def _measure(loop: Loop, this: _Run, recorder: Recorder) -> list[Doubt]:
-    """Measure, then let the gate send implausible cases back until the time is up; return what still looks wrong."""
-    limit, sheets = this.plan.budget.time_limit_s, this.sheets()
-    loop.run(this.plan.cases, limit * _GATE_AT, this.plan.budget.min_rounds)
-    cases = {case.key: case for case in this.plan.cases}
+def _measure(loop: Loop, job: Job, recorder: Recorder) -> list[Doubt]:
+    """Measure, then measure implausible cases again until the time is up; return what still looks wrong."""
+    limit, sheets = job.plan.budget.time_limit_s, job.sheets()
+    loop.run(job.plan.cases, limit * _CHECK_AT, job.plan.budget.min_rounds)
+    cases = {case.key: case for case in job.plan.cases}
     doubted: list[Doubt] = []
-    for look in range(_GATE_LOOKS):
-        doubted = doubts(
-            analyse(recorder.samples, this.plan, sheets, this.device).ceilings, this.device, sheets.values()
-        )
+    for number in range(1, _CHECKS + 1):
+        ceilings = analyse(recorder.samples, job.plan, sheets, job.device).ceilings
+        doubted = doubts(ceilings, job.device, sheets.values())
         again = [cases[key] for key in dict.fromkeys(key for doubt in doubted for key in doubt.cases)]
-        if not again or look == _GATE_LOOKS - 1:
+        if not again or number == _CHECKS:
             break
-        loop.run(again, limit * (_GATE_AT + (1 - _GATE_AT) * (look + 1) / (_GATE_LOOKS - 1)), loop.round + _GATE_ROUNDS)
+        until_s = limit * (_CHECK_AT + (1 - _CHECK_AT) * number / (_CHECKS - 1))
+        loop.run(again, until_s, loop.round + _ROUNDS_AGAIN)
     return doubted
 
 
 def _assemble(
-    this: _Run, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding]
+    job: Job, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding]
 ) -> Characterisation:
-    sheets = this.sheets()
-    analysis = analyse(samples, this.plan, sheets, this.device)
-    cases = {case.key: case for case in this.plan.cases}
-    proofs = prove(tuple(sheets.values()), this.device)
+    """Turn samples into a characterisation: ceilings with proofs, costs, levels, rooflines and findings."""
+    sheets = job.sheets()
+    analysis = analyse(samples, job.plan, sheets, job.device)
+    cases = {case.key: case for case in job.plan.cases}
+    proofs = prove(tuple(sheets.values()), job.device)
     ceilings = tuple(
         replace(ceiling, proof=proofs[cases[ceiling.case].kernel]) if cases[ceiling.case].kernel in proofs else ceiling
         for ceiling in analysis.ceilings
     )
-    rooflines = fit_rooflines(samples, cases, sheets, analysis.levels, this.device)
+    rooflines = fit_rooflines(samples, cases, sheets, analysis.levels, job.device)
     return Characterisation(
         schema=store.SCHEMA,
-        device=this.device,
+        device=job.device,
         environment=environment,
-        plan=this.plan,
+        plan=job.plan,
         sheets=tuple(sheets.values()),
         samples=tuple(samples),
         ceilings=ceilings,
@@ -315,14 +290,14 @@ def _assemble(
         fits=Fits(levels=analysis.levels, rooflines=tuple(rooflines)),
         findings=(
             *findings,
-            *run_findings(replace(analysis, ceilings=ceilings), samples, this.planned()),
+            *run_findings(replace(analysis, ceilings=ceilings), samples, job.planned()),
             *edges(samples, cases, sheets),
             *legacy_paths(rooflines, ceilings),
         ),
     )
 
 
-def _interrupted(journal: store.Journal | None) -> Finding:
+def _interrupted(journal: Journal | None) -> Finding:
     remedy = f"microbench run --resume {journal.path.name}" if journal is not None else "run again"
     return Finding(
         code="interrupted",
@@ -332,9 +307,8 @@ def _interrupted(journal: store.Journal | None) -> Finding:
     )
 
 
-def _save(
-    request: Request, characterisation: Characterisation, journal: store.Journal | None, interrupted: bool
-) -> Outcome:
+def _save(request: Request, characterisation: Characterisation, journal: Journal | None, interrupted: bool) -> Outcome:
+    """Write the file, into the temporary folder where ``out`` fails, and remove the journal of a run that ended."""
     if interrupted:
         characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(journal)))
     out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)
@@ -352,7 +326,7 @@ def _save(
     return Outcome(characterisation=characterisation, path=path, interrupted=interrupted, journal=kept)
 
 
-def run(
+def run(  # noqa: PLR0913 - the command line's options under the same names
     device: str = "auto",
     *,
     quick: bool = False,
@@ -399,7 +373,7 @@ def run(
     request = Request(
         device=device,
         budget="quick" if quick else "thorough" if thorough else "default",
-        selection=Selection(only=_several(only), dtypes=_several(dtype), levels=_several(level)),
+        selection=Selection(only=_as_tuple(only), dtypes=_as_tuple(dtype), levels=_as_tuple(level)),
         time_limit_s=time_limit,
         seed=seed,
         out=Path(out) if out is not None else None,
@@ -407,5 +381,5 @@ def run(
     return carry_out(request).characterisation
 
 
-def _several(value: str | Sequence[str]) -> tuple[str, ...]:
+def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)

@@ -1,4 +1,4 @@
-"""Signals that end a run, Ctrl-C above all: where they are heard at once, and where they wait until what was measured is safe."""
+"""Signals that end a run, such as Ctrl-C: they end measuring at once, and wait while results are being saved."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def listen() -> None:
-    """Let every ending signal do what Ctrl-C does; one that the parent ignores (nohup, a background job) stays ignored."""
+    """Let every ending signal do what Ctrl-C does.
+
+    A signal that the parent process ignores (nohup, a background job) stays ignored.
+    """
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
@@ -28,37 +31,37 @@ def ignore() -> None:
 
 
 class Interrupted(KeyboardInterrupt):
-    """An interrupt that knows what is left of the work; its text is the sentence for the user."""
+    """An interrupt whose text is the sentence for the user: what was saved, and how to resume."""
 
 
 class Held:
-    """Signals that wait. ``came`` tells whether one did; a second one is not kept waiting."""
+    """Signals that are held back: ``arrived`` says whether one did; a second one is let through at once."""
 
     def __init__(self) -> None:
-        self.came = False
-        self._heard = False
+        self.arrived = False
+        self._let_through = False
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """Let signals through for a while, also the one that waits."""
-        self._heard = True
+    def let_through(self) -> Iterator[None]:
+        """Let signals interrupt this stretch, also one that arrived before it."""
+        self._let_through = True
         try:
-            if self.came:
+            if self.arrived:
                 raise KeyboardInterrupt
             yield
         finally:
-            self._heard = False
+            self._let_through = False
 
-    def arrive(self, _number: int, _frame: FrameType | None) -> None:
-        """Take a signal: the handler."""
-        again, self.came = self.came, True
-        if self._heard or again:
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """Take a signal: the handler that `held` installs."""
+        again, self.arrived = self.arrived, True
+        if self._let_through or again:
             raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def held() -> Iterator[Held]:
-    """Hold ending signals back, but for the stretches inside ``with held.heard()``.
+    """Hold ending signals back, except inside ``with held.let_through()``.
 
     Only those are held that would raise `KeyboardInterrupt`, and only in the main thread: others are not ours.
     """
@@ -68,7 +71,7 @@ def held() -> Iterator[Held]:
         for number in ENDING:
             if signal.getsignal(number) is signal.default_int_handler:
                 with contextlib.suppress(ValueError):  # not the main thread
-                    signal.signal(number, signals.arrive)
+                    signal.signal(number, signals.handle)
                     mine.append(number)
         yield signals
     finally:

@@ -45,7 +45,11 @@ FRESH_SEED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
-    """Fresh rows: what they are, measured and predicted seconds, interval, other predictors on the same rows."""
+    """Fresh rows with measured and predicted seconds, the interval, and other predictors on the same rows.
+
+    ``plain`` is the plain roofline on measured ceilings, ``datasheet`` that on nominal figures; ``even`` and ``odd``
+    are the measured seconds of either half of the rounds.
+    """
 
     operators: tuple[Op, ...]
     measured: Floats
@@ -72,7 +76,7 @@ class GradedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """All that `validate` found."""
+    """What `validate` measured and how the predictions did: fresh rows hot and cold, whole models."""
 
     calibration: Characterisation
     rows: Graded
@@ -97,7 +101,7 @@ def validate(
     calibration: Characterisation | None,
     seed: int = 0,
     limit_s: float = 60.0,
-    told: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Validation:
     """Measure and grade.
 
@@ -111,8 +115,8 @@ def validate(
         Of the fresh shapes.
     limit_s
         Seconds of measuring operators.
-    told
-        Hears how far the measuring of operators is.
+    on_progress
+        Called with how far the measuring of operators is.
 
     Raises
     ------
@@ -127,19 +131,18 @@ def validate(
             "this device"
         )
     use_all_threads(device)
-    fresh = design(FRESH_SEED + seed, FRESH_SHARE)
     known = [] if calibration is not None else design(1)
-    taken = {str(op) for op in known}
-    fresh = [op for op in fresh if str(op) not in taken]
+    calibrating = {str(op) for op in known}
+    fresh = [op for op in design(FRESH_SEED + seed, FRESH_SHARE) if str(op) not in calibrating]
     effort = Effort(limit_s=limit_s, least=4, seed=seed)
-    rounds = measure([*known, *fresh], place_of(device), effort, model_calls(device), told)
+    rounds = measure([*known, *fresh], place_of(device), effort, model_calls(device), on_progress)
     if calibration is None:
         calibration = _calibrated(device, rounds.take(0, len(known)))
-    mine = rounds.take(len(known), len(rounds.operators))
+    fresh_rounds = rounds.take(len(known), len(rounds.operators))
     return Validation(
         calibration=calibration,
-        rows=_grade(mine, calibration, device),
-        cold=_grade(mine, calibration, device, cold=True) if rounds.interleaved else None,
+        rows=_grade(fresh_rounds, calibration, device),
+        cold=_grade(fresh_rounds, calibration, device, cold=True) if rounds.interleaved else None,
         models=_models(rounds.whole, calibration),
         rounds=rounds.seconds.shape[1],
         findings=rounds.findings,
@@ -147,7 +150,7 @@ def validate(
 
 
 def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
-    """Ceilings by a quick run, operators from the rounds."""
+    """Calibrate anew: ceilings by a quick run, operators from the rounds already measured."""
     from microbench.runs.session import run
 
     spec = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
@@ -193,7 +196,10 @@ def _plain(table: Table, calibration: Characterisation) -> Floats:
 
 
 def _datasheet(table: Table, calibration: Characterisation, device: Device) -> Floats:
-    """FLOP over the nominal peak or bytes over the printed bandwidth (the measured one where none is printed), no cost, no cache."""
+    """Seconds by the data sheet: FLOP over the nominal peak or bytes over the printed bandwidth, no cost, no cache.
+
+    The measured bandwidth stands in where none is printed.
+    """
     from microbench.hardware.nominal import described
 
     nominal = {
@@ -214,7 +220,7 @@ def _datasheet(table: Table, calibration: Characterisation, device: Device) -> F
 
 
 def _models(measured: dict[str, float], calibration: Characterisation) -> tuple[GradedModel, ...]:
-    """Grade whole models; the interval of each comes from the errors of all others and knows nothing of its own."""
+    """Grade whole models; the interval of each is made of the errors of all others, without its own."""
     found = predict_models(measured, calibration)
     graded = []
     for name, row in found.items():
@@ -236,7 +242,7 @@ def _models(measured: dict[str, float], calibration: Characterisation) -> tuple[
 
 
 def error_rows(found: Validation) -> list[Row]:
-    """Per family: mean and median error in percent, coverage and its band, half-width, the other predictors, the repeat error."""
+    """One row a family: errors in percent, coverage and its band, half-width, other predictors, the repeat error."""
     rows = _error_rows(found.rows, "hot")
     return rows + (_error_rows(found.cold, "cold") if found.cold is not None else [])
 
@@ -271,7 +277,10 @@ def _error_rows(graded: Graded, cache: str) -> list[Row]:
 
 
 def band(rows: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Shares of rows inside their intervals that an honest predictor shows in 95 of 100 tables, by the binomial distribution."""
+    """The band of coverage that a predictor with exact intervals shows in 95 of 100 tables of so many rows.
+
+    A table's coverage is a share of independent rows, so its band follows from the binomial distribution.
+    """
     from scipy.stats import binom
 
     lowest, highest = (float(binom.ppf(tail, rows, confidence)) for tail in (0.025, 0.975))
@@ -288,7 +297,7 @@ def _mean_error(predicted: Floats, measured: Floats, chosen: npt.NDArray[np.bool
 
 
 def worst_rows(found: Validation, count: int = 10) -> list[Row]:
-    """The largest errors and a guess at why, from what the measurement itself shows."""
+    """The largest errors, each with its likely reason by what the measurement and the interval show."""
     graded = found.rows
     off = np.abs(np.log(graded.predicted / graded.measured))
     rows: list[Row] = []

@@ -79,24 +79,12 @@ def median_interval(values: Sequence[float], confidence: float = 0.9) -> tuple[f
     return middle, ranked[k - 1], ranked[n - k], max(reached, 0.0)
 
 
-def noise(values: Sequence[float]) -> float:
-    """Interquartile range over median.
-
-    Examples
-    --------
-    >>> noise([1.0, 1.0, 1.0, 1.0])
-    0.0
-    """
-    low, middle, high = np.percentile(np.asarray(values, dtype=float), (25, 50, 75))
-    return float((high - low) / middle)
-
-
-def thin(values: Sequence[int], keep: int) -> tuple[int, ...]:
+def evenly_spaced(values: Sequence[int], keep: int) -> tuple[int, ...]:
     """At most ``keep`` of the values, evenly spaced, first and last included, in order.
 
     Examples
     --------
-    >>> thin(range(9), 3)
+    >>> evenly_spaced(range(9), 3)
     (0, 4, 8)
     """
     if len(values) <= keep:
@@ -134,6 +122,7 @@ def segments(values: Sequence[float], penalty: float, shortest: int = 2) -> list
         return [(0, n)] if n else []
     sums = np.concatenate(([0.0], np.cumsum(y)))
     squares = np.concatenate(([0.0], np.cumsum(y * y)))
+    # Of the best partition of the first ``end`` points: its cost, and where its last stretch begins.
     best = [0.0] + [math.inf] * n
     cut = [0] * (n + 1)
     for end in range(shortest, n + 1):
@@ -144,8 +133,13 @@ def segments(values: Sequence[float], penalty: float, shortest: int = 2) -> list
             cost = best[start] + float(spread) + penalty
             if cost < best[end]:
                 best[end], cut[end] = cost, start
+    return _stretches(cut)
+
+
+def _stretches(cut: Sequence[int]) -> list[tuple[int, int]]:
+    """The ranges of a partition, first to last, from where the stretch that ends at each point begins."""
     found = []
-    end = n
+    end = len(cut) - 1
     while end > 0:
         found.append((cut[end], end))
         end = cut[end]

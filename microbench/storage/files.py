@@ -1,4 +1,4 @@
-"""Where results go: folders, names, files that are never overwritten, and the lock that keeps two runs off one device."""
+"""Where results go: folders, names, files that are never overwritten; and a lock that keeps two runs off one device."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from microbench.records import Device
 
+JOURNAL_SUFFIX = ".partial"
 _SPACE_NEEDED_BYTES = 32_000_000  # the journal of a thorough run plus the pictures and the page
 
 
@@ -35,7 +36,10 @@ def slug(device: Device) -> str:
 
 
 def stem(device: Device, started: str | None = None) -> str:
-    """``<device>/<UTC time>-<id>`` for the files of one run (.json, .png, .html, .partial); ``started`` is ISO 8601, default now."""
+    """Path and name of the files of one run without suffix: ``<device>/<UTC time>-<id>``.
+
+    ``started`` is ISO 8601; the default is now.
+    """
     when = datetime.now(UTC)
     with contextlib.suppress(ValueError, TypeError):
         when = datetime.fromisoformat(started or "").astimezone(UTC)
@@ -92,7 +96,7 @@ def write_new(path: str | Path, data: bytes) -> Path:
 
 
 def put_new(path: Path, data: bytes) -> None:
-    """Write a file that did not exist, whole or not at all, and leave nothing else behind even if the process is killed.
+    """Write a file that did not exist, whole or not at all; even a killed process leaves nothing else behind.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def put_new(path: Path, data: bytes) -> None:
 
 
 def _put_named(path: Path, data: bytes) -> None:
-    """The same by way of a hidden file, which only a kill in this very moment leaves behind."""
+    """Write by way of a hidden file, which stays behind only if the process is killed while it is written."""
     temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
     try:
         with temporary.open("xb") as file:
@@ -151,7 +155,9 @@ def _rename_new(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def only_run(device: Device) -> Iterator[None]:
-    """Hold a device for this process: two runs at once would measure each other. The kernel lets go when the process ends, however it ends.
+    """Lock a device for this process: two runs at once would measure each other.
+
+    The system releases the lock when the process ends, however it ends.
 
     Raises
     ------
@@ -181,7 +187,7 @@ def only_run(device: Device) -> Iterator[None]:
 
 
 def _open_lock(path: Path) -> int | None:
-    """Open the lock file, whoever made it; ``None`` where there is no place for one (then nothing is locked)."""
+    """Open the lock file, whoever made it; ``None`` where none can be made (then nothing is locked)."""
     for flags in (os.O_RDWR, os.O_RDONLY, os.O_RDWR | os.O_CREAT):
         with contextlib.suppress(OSError):
             return os.open(path, flags | os.O_NOFOLLOW, 0o644)

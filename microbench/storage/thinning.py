@@ -1,8 +1,8 @@
 """Fewer timings in a file, and the same ceilings, costs and levels from them.
 
-Distilling uses three things of a burst: its fastest timing, its medians, and the quiet window that tells what it
-reached at what clock (see ``clock``). So these are what stays; the others are kept evenly over the burst's ranking, as
-many below the median as above it.
+Analysis uses three things of a burst: its fastest timing, its medians, and the quiet window that shows what it reached
+at what clock (see `microbench.hardware.clock`). So these are what stays; the others are kept evenly over the burst's
+ranking, as many below the median as above it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import replace
 from microbench.records import Samples
 
 SAMPLES_PER_ROUND = 200
-# Four pairs tell the clock and one timing is the fastest; all below the median, they ask for as many above it, and its
-# own two.
+# Four pairs give the clock and one timing is the fastest; all below the median, they need as many above it, and the two
+# at the median.
 EXACT = 12
 # Where a file would be too large: first fewer samples a round, then fewer rounds a case.
 STEPS = (
@@ -23,23 +23,23 @@ STEPS = (
 )
 
 
-def thin(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
+def fewer_samples(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
     """Keep at most ``limit`` timings; ``count`` still says how many were taken.
 
-    The fastest is always that of all timings; what the reference clocks tell is too from five timings on, and the median from
-    ``EXACT``. Reference clocks stay only where they tell the clock, and the timings that alternated with them come first;
-    apart from that the order stays.
+    The fastest timing is always that of all timings. From a limit of five on, the clock that the reference clock loop
+    gives is that of all, and from ``EXACT`` on the median is. Reference clocks stay only where they give the clock, and
+    the timings that alternated with them come first; apart from that the order stays.
 
     Examples
     --------
-    >>> thin(Samples(case="a", round=0, started_s=0.0, iterations=1, count=6, ns=(9, 4, 5, 6, 3, 7)), 4).ns
+    >>> fewer_samples(Samples(case="a", round=0, started_s=0.0, iterations=1, count=6, ns=(9, 4, 5, 6, 3, 7)), 4).ns
     (9, 5, 6, 3)
     """
     taken = len(samples.ns)
     if taken <= limit and len(samples.power_w) <= limit:
         return samples
     fastest = min(range(taken), key=samples.ns.__getitem__)
-    pairs = _telling(samples)
+    pairs = _clock_pairs(samples)
     if len({fastest, *pairs}) > limit:
         pairs = []
     needed = {fastest, *pairs}
@@ -55,17 +55,17 @@ def thin(samples: Samples, limit: int = SAMPLES_PER_ROUND) -> Samples:
 
 
 def _clocks(samples: Samples, fastest: int, place: int, limit: int) -> tuple[float, ...]:
-    """Clocks with the median of all, that of the fastest timing at its place among the timings that stay."""
+    """At most ``limit`` clocks with the median of all; that of the fastest timing stands where this timing stands."""
     if len(samples.clock_hz) != len(samples.ns):
         return samples.clock_hz[fastest:][:1] or samples.clock_hz[-1:]
     others = [i for i in _representative(samples.clock_hz, {fastest}, limit) if i != fastest]
     return tuple(samples.clock_hz[i] for i in (*others[:place], fastest, *others[place:]))
 
 
-def _telling(samples: Samples) -> list[int]:
-    """The pairs that alone tell the clock of a burst as all of them do: of its quiet window the two fastest of either loop.
+def _clock_pairs(samples: Samples) -> list[int]:
+    """The pairs that give the same clock as all pairs do: in the quiet window, the two fastest of either loop.
 
-    Where no window is quiet one pair stays, which tells nothing either, and shows that there were reference clocks.
+    Where no window is quiet one pair stays: it gives no clock either, and shows that a reference clock loop ran.
     """
     from microbench.hardware.clock import quiet_window
 
@@ -80,7 +80,7 @@ def _telling(samples: Samples) -> list[int]:
 
 
 def _representative(values: Sequence[float], needed: set[int], limit: int) -> list[int]:
-    """Indices of at most ``limit`` values with the median of all, ``needed`` among them; none where so few cannot have it."""
+    """Indices of at most ``limit`` values, ``needed`` among them, with the median of all; empty where none exist."""
     ranked = sorted(range(len(values)), key=values.__getitem__)
     half = (len(ranked) - 1) // 2
     middle = ranked[half : len(ranked) - half]
@@ -92,7 +92,7 @@ def _representative(values: Sequence[float], needed: set[int], limit: int) -> li
 
 
 def _spread(side: Sequence[int], needed: set[int], count: int) -> list[int]:
-    """So many of one side of the median: those needed, and evenly spaced others."""
+    """Choose ``count`` values of one side of the median: those needed, and evenly spaced others."""
     must = [i for i in side if i in needed]
     others = [i for i in side if i not in needed]
     free = count - len(must)
@@ -100,7 +100,7 @@ def _spread(side: Sequence[int], needed: set[int], count: int) -> list[int]:
 
 
 def fewer_rounds(samples: Sequence[Samples], limit: int) -> tuple[Samples, ...]:
-    """At most so many rounds of each case, evenly spaced, the round with the fastest timing always among them."""
+    """Keep at most ``limit`` rounds of each case, evenly spaced, and always the round with the fastest timing."""
     by_case: dict[str, list[Samples]] = {}
     for each in samples:
         by_case.setdefault(each.case, []).append(each)

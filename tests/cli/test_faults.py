@@ -1,4 +1,7 @@
-"""Whatever goes wrong, a user gets one sentence and an exit code: 0 well, 1 a check said no, 2 usage, 3 cannot run here, 130 stopped."""
+"""Whatever goes wrong, a user gets one sentence and an exit code.
+
+0 fine, 1 a check said no, 2 usage, 3 cannot run here, 130 interrupted.
+"""
 
 from __future__ import annotations
 

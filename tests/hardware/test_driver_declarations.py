@@ -31,7 +31,8 @@ template <class A, class B> constexpr bool alike() {
     else return false;
   } else if constexpr (std::is_void_v<a> || std::is_void_v<b>) return std::is_void_v<a> && std::is_void_v<b>;
   else if constexpr (complete<a> && complete<b>)
-    return sizeof(a) == sizeof(b) && std::is_class_v<a> == std::is_class_v<b> && std::is_floating_point_v<a> == std::is_floating_point_v<b>;
+    return sizeof(a) == sizeof(b) && std::is_class_v<a> == std::is_class_v<b>
+        && std::is_floating_point_v<a> == std::is_floating_point_v<b>;
   else return complete<a> == complete<b>;
 }
 template <class Row, class Vendor> struct same : std::false_type {};
@@ -91,9 +92,8 @@ def statements() -> str:
     assert len(rows) > 40
     lines = []
     for member, exported in rows:
-        lines.append(
-            f'static_assert(same<decltype(mb::cuda::Table::{member}), std::remove_pointer_t<decltype(&{exported})>>::value, "{exported}");'
-        )
+        ours, theirs = f"decltype(mb::cuda::Table::{member})", f"std::remove_pointer_t<decltype(&{exported})>"
+        lines.append(f'static_assert(same<{ours}, {theirs}>::value, "{exported}");')
     lines += [f'static_assert(mb::cuda::{ours} == ({theirs}), "{ours}");' for ours, theirs in CONSTANTS.items()]
     assert set(VENDOR_ATTRIBUTES) == set(cuda.ATTRIBUTES)
     lines += [

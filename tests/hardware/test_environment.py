@@ -27,7 +27,9 @@ VIRTUAL: Recorded = {
     "proc/self/cgroup": "9:memory:/box\n1:cpu:/\n0::/\n",
     "proc/loadavg": "0.10 0.20 0.30 1/200 12345\n",
     "proc/meminfo": "MemTotal:       24684084 kB\nMemAvailable:   22512592 kB\nSwapTotal:  0 kB\nSwapFree:  0 kB\n",
-    "proc/stat": "cpu  300 0 50 2000 11 0 1 32 0 0\ncpu0 100 0 20 1000 2 0 1 12 0 0\ncpu1 200 0 30 1000 9 0 0 20 0 0\nintr 5\n",
+    "proc/stat": (
+        "cpu  300 0 50 2000 11 0 1 32 0 0\ncpu0 100 0 20 1000 2 0 1 12 0 0\ncpu1 200 0 30 1000 9 0 0 20 0 0\nintr 5\n"
+    ),
     "sys/devices/system/cpu/smt/active": "0\n",
     "sys/devices/system/cpu/vulnerabilities/meltdown": "Not affected\n",
     "sys/devices/system/cpu/vulnerabilities/retbleed": "Vulnerable\n",

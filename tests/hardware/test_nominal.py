@@ -109,7 +109,7 @@ def test_any_name_is_found_or_refused_in_a_sentence(name: str) -> None:
     try:
         assert nominal.named(name).rows
     except UsageError as error:
-        assert "in the table" in str(error)
+        assert "in the table" in str(error)  # noqa: PT017
 
 
 def test_a_wrong_sm_count_in_the_table_is_noticed() -> None:

@@ -1,4 +1,4 @@
-"""A device that nobody here ever had: twenty rows that others measured, fitted, exported, and used by PyTorch's own estimator."""
+"""A device known by twenty rows that others measured: fitted, exported, and used by PyTorch's own estimator."""
 
 from __future__ import annotations
 

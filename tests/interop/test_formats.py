@@ -1,15 +1,19 @@
-"""Every format: equal to a golden file whose units were checked against the consumer, and read back as the same SI figures."""
+"""Every format: equal to a golden file whose units were checked against the consumer; read back as the same figures."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import re
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from places import DATA
 
+from microbench import interop
 from microbench.errors import UsageError
 from microbench.interop import formats, readers, render
 from microbench.interop.declared import parse
@@ -50,6 +54,57 @@ def test_output_equals_its_golden_file(
 ) -> None:
     suffix = formats()[name].suffix
     file_regression.check(render(fake, name).text, extension=suffix, fullpath=GOLDEN / f"{name}{suffix}")
+
+
+NEW_FORMAT = """
+from microbench.interop import Exported, Request, writes
+
+
+@writes("throw-away", says="a new format", suffix=".txt", checked="nothing")
+def write(request: Request) -> Exported:
+    return Exported(text=request.characterisation.device.name)
+"""
+
+
+def test_a_new_file_with_a_writer_is_a_format_and_one_with_an_underscore_is_not_imported(
+    fake: Characterisation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "throw_away.py").write_text(NEW_FORMAT)
+    (tmp_path / "_helper.py").write_text("raise AssertionError('a module with an underscore was imported')\n")
+    monkeypatch.setattr(interop, "FORMATS", dict(formats()))
+    monkeypatch.setattr(interop, "__path__", [*interop.__path__, str(tmp_path)])
+    assert set(formats()) == {*NAMES, "throw-away"}
+    assert render(fake, "throw-away").text == fake.device.name
+    sys.modules.pop("microbench.interop.throw_away")
+
+
+def test_every_module_that_registers_a_format_is_one_that_is_imported() -> None:
+    folder = Path(interop.__file__).parent
+    files = {
+        path.stem for path in folder.glob("*.py") if re.search(r"^@(writes|reads)\(", path.read_text(), re.MULTILINE)
+    }
+    registered = {
+        each.__module__.rpartition(".")[2] for each in (*readers().values(), *(row.write for row in formats().values()))
+    }
+    assert files == registered
+
+
+def test_every_format_that_is_written_and_read_has_its_expected_figures_here() -> None:
+    assert set(EXPECTED) == set(formats()) & set(readers())
+
+
+def test_a_second_writer_or_reader_of_a_format_is_refused() -> None:
+    formats()
+    with pytest.raises(ValueError, match="two functions write the format 'genz'"):
+        interop.writes("genz", says="", suffix="", checked="")(lambda _: interop.Exported(text=""))
+    with pytest.raises(ValueError, match="two functions read the format 'genz'"):
+        interop.reads("genz")(lambda _: None)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_file_is_taken_by_the_reader_of_its_format_alone(name: str, fake: Characterisation) -> None:
+    document = parse(render(fake, name).text, formats()[name].suffix, name)
+    assert [form for form, read in readers().items() if read(document) is not None] == [name]
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
@@ -149,7 +204,7 @@ def test_a_hostile_device_name_stays_text(name: str, fake: Characterisation) -> 
     rows = tuple(replace(row, name="a\nraise SystemExit(7)") for row in fake.ceilings)
     written = render(replace(fake, device=replace(fake.device, name=hostile), ceilings=rows), name).text
     if formats()[name].suffix == ".py" and name != "servcalc":  # servcalc's file imports its consumer
-        exec(compile(written, name, "exec"), {"__name__": "generated"})
+        exec(compile(written, name, "exec"), {"__name__": "generated"})  # noqa: S102
     assert not any(line.startswith("raise SystemExit") for line in written.splitlines())
 
 

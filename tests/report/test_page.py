@@ -167,7 +167,7 @@ def test_levels_of_a_fitted_roofline_go_from_near_to_far(fake_cpu: Characterisat
 
 
 class Tables(HTMLParser):
-    """Records what stands around and in every table: regions, header cells with their scope, first cells of body rows, headings."""
+    """Records what surrounds every table: regions, header cells with scope, first cells of body rows, headings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ def test_text_contrasts_with_the_page_in_the_light_and_in_the_dark() -> None:
 
 
 def contrast(one: str, other: str) -> float:
-    """Contrast ratio by the formula of the web accessibility guidelines: lighter over darker relative luminance, each + 0.05."""
+    """Contrast ratio as the web accessibility guidelines define it: (lighter + 0.05) over (darker + 0.05) luminance."""
 
     def luminance(colour: str) -> float:
         parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

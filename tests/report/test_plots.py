@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from microbench.records import Ceiling, Characterisation, Estimate, MemoryLevel
-from microbench.report import plots, roofplot, style
+from microbench.report import plots, roofline_scene, style
 
 NAMES: tuple[plots.PlotName, ...] = ("roofline", "working-set", "latency", "compute")
 
@@ -156,10 +156,10 @@ def test_roofs_that_coincide_share_a_label(fake_cuda: Characterisation) -> None:
 
 def test_operations_and_unlike_units_keep_their_own_labels() -> None:
     facts = {"label": "", "colour": "black", "thick": True}
-    i8 = roofplot.Roof(dtype="i8", rate=1e12, unit="matrix", **facts)  # type: ignore[arg-type]
-    f8 = roofplot.Roof(dtype="f8e4m3", rate=1e12, unit="matrix", **facts)  # type: ignore[arg-type]
-    f16 = roofplot.Roof(dtype="f16", rate=1e12, unit="vector", **facts)  # type: ignore[arg-type]
-    assert len(roofplot.joined([i8, f8, f16, replace(f8, dtype="f8e5m2", thick=False)])) == 4
+    i8 = roofline_scene.Roof(dtype="i8", rate=1e12, unit="matrix", **facts)  # type: ignore[arg-type]
+    f8 = roofline_scene.Roof(dtype="f8e4m3", rate=1e12, unit="matrix", **facts)  # type: ignore[arg-type]
+    f16 = roofline_scene.Roof(dtype="f16", rate=1e12, unit="vector", **facts)  # type: ignore[arg-type]
+    assert len(roofline_scene.joined([i8, f8, f16, replace(f8, dtype="f8e5m2", thick=False)])) == 4
 
 
 @pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])

@@ -7,7 +7,7 @@ import os
 import pytest
 from rich.console import Console
 
-from microbench.report.progress import Progress, Quiet, Shown, Step, progress, render, telling, time_left
+from microbench.report.progress import Progress, Quiet, Shown, Step, progress, render, shown_progress, time_left
 
 STEP = Step(case="fma.f32.avx512[]@2", round=3, fraction=0.43, remaining_s=64, best="f32 302.6 GFLOP/s")
 
@@ -107,8 +107,8 @@ def test_what_is_told_is_drawn_and_the_bar_is_taken_away_even_after_a_failure() 
     shown = Shown(Console(file=stream, force_terminal=True, width=80), clock=lambda: float(next(moments)))
 
     def fails() -> None:
-        with telling(shown, 20.0) as told:
-            told("add[size=64].f32", 2, 0.25, 15.0)
+        with shown_progress(shown, 20.0) as on_progress:
+            on_progress("add[size=64].f32", 2, 0.25, 15.0)
             raise RuntimeError("measuring failed")
 
     with pytest.raises(RuntimeError):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from microbench.records import Characterisation, Cost, Estimate, units
-from microbench.report import fits, page, roofplot, summary, view
+from microbench.report import fits, page, roofline_scene, summary, view
 
 
 def test_titles_are_unique_within_a_group(fake_cpu: Characterisation, fake_cuda: Characterisation) -> None:
@@ -115,7 +115,7 @@ def test_the_summary_says_that_a_cache_is_smaller_than_advertised(fake_cpu: Char
 
 
 def test_ridge_points_are_peak_over_bandwidth(fake_cpu: Characterisation) -> None:
-    heading, *rows = roofplot.ridge_rows(fake_cpu)
+    heading, *rows = roofline_scene.ridge_rows(fake_cpu)
     table = {row[0]: dict(zip(heading[1:], row[1:], strict=True)) for row in rows}
     # f32 0.985 x 307.2 GFLOP/s over DRAM 2 x 12.4 x 0.94 GB/s
     assert table["f32"]["DRAM"] == "13.0"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import json
 import re
+import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -14,7 +15,7 @@ from microbench.errors import CannotRun, UsageError
 from microbench.hardware.procfs import Machine
 from microbench.records import Finding
 from microbench.runs import doctor
-from microbench.runs.doctor import examine
+from microbench.runs.doctor import examine, installation, machine, nvidia
 
 Answer = Callable[[str], str]
 
@@ -45,7 +46,7 @@ def test_another_distribution_of_the_same_name_is_an_error(
     context: doctor.Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, microbench="1.2.3", microbench_roofline="0.1.0")
-    finding = only(doctor.import_name, context)
+    finding = only(installation.import_name, context)
     assert finding.severity == "error"
     assert "microbench 1.2.3" in finding.says
     assert "pip uninstall microbench" in finding.remedy
@@ -55,17 +56,17 @@ def test_our_name_alone_is_fine_and_a_bare_folder_is_not(
     context: doctor.Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(monkeypatch, microbench_roofline="0.1.0")
-    assert only(doctor.import_name, context).severity == "info"
+    assert only(installation.import_name, context).severity == "info"
     installed(monkeypatch)
-    assert only(doctor.import_name, context).remedy == "pip install ."
+    assert only(installation.import_name, context).remedy == "pip install ."
 
 
 def test_missing_packages_are_named_and_extras_are_not_asked_for(
     context: doctor.Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wants = {doctor.OURS: ["numpy>=1.26", "rich-click (>=1.8)", 'torch>=2.11; extra == "torch"']}
+    wants = {installation.OURS: ["numpy>=1.26", "rich-click (>=1.8)", 'torch>=2.11; extra == "torch"']}
     installed(monkeypatch, wants, numpy="2.0")
-    finding = only(doctor.packages, context)
+    finding = only(installation.packages, context)
     assert (finding.severity, finding.remedy) == ("error", "pip install rich-click")
 
 
@@ -82,7 +83,7 @@ def test_torch_and_triton_must_belong_together(
     context: doctor.Context, monkeypatch: pytest.MonkeyPatch, versions: dict[str, str], code: str, severity: str
 ) -> None:
     installed(monkeypatch, {"torch": ['triton==3.7.1; platform_system == "Linux"']}, **versions)
-    finding = only(doctor.torch_and_triton, context)
+    finding = only(installation.torch_and_triton, context)
     assert (finding.code, finding.severity) == (code, severity)
 
 
@@ -95,33 +96,33 @@ def test_a_module_that_was_not_built_is_an_error(context: doctor.Context, monkey
         return original(name, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without)
-    finding = only(doctor.native_module, context)
+    finding = only(installation.native_module, context)
     assert (finding.severity, finding.remedy) == ("error", "pip install .")
 
 
 def test_no_objdump_is_said_with_how_to_get_it(context: doctor.Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
-    assert "binutils" in only(doctor.proof_tool, context).remedy
+    assert "binutils" in only(installation.proof_tool, context).remedy
 
 
 def test_an_output_folder_with_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     bad = doctor.Context(device="cpu", machine=Machine(tmp_path), out=tmp_path / "file" / "below")
-    assert only(doctor.output_folder, bad).severity == "error"
+    assert only(machine.output_folder, bad).severity == "error"
     good = doctor.Context(device="cpu", machine=Machine(tmp_path), out=tmp_path / "a" / "b")
-    assert only(doctor.output_folder, good).severity == "info"
+    assert only(machine.output_folder, good).severity == "info"
     assert not (tmp_path / "a").exists(), "an examination creates nothing"
 
 
 def test_a_machine_that_tells_nothing_gives_no_warnings_of_its_own(context: doctor.Context) -> None:
-    assert {finding.severity for finding in doctor.environment(context)} == {"info"}
+    assert {finding.severity for finding in machine.environment(context)} == {"info"}
 
 
 def test_a_bad_fact_of_the_machine_is_a_warning(context: doctor.Context) -> None:
     place = context.machine.root / "sys/kernel/mm/transparent_hugepage"
     place.mkdir(parents=True)
     (place / "enabled").write_text("always madvise [never]\n")
-    assert [finding.code for finding in doctor.environment(context) if finding.severity == "warning"] == ["huge-pages"]
+    assert [finding.code for finding in machine.environment(context) if finding.severity == "warning"] == ["huge-pages"]
 
 
 def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(
@@ -130,14 +131,14 @@ def test_a_gpu_that_was_asked_for_and_is_not_there_is_an_error(
     def none(_: str) -> None:
         raise CannotRun("no driver; install one")
 
-    monkeypatch.setattr(doctor, "probe", none)
-    asked = only(doctor.gpu, doctor.Context(device="cuda:0", machine=context.machine))
+    monkeypatch.setattr(nvidia, "probe", none)
+    asked = only(nvidia.gpu, doctor.Context(device="cuda:0", machine=context.machine))
     assert (asked.severity, asked.says, asked.remedy) == ("error", "no driver", "install one")
-    assert only(doctor.gpu, doctor.Context(device="auto", machine=context.machine)).severity == "info"
+    assert only(nvidia.gpu, doctor.Context(device="auto", machine=context.machine)).severity == "info"
 
 
 def test_compute_targets_are_told_from_old_to_new(context: doctor.Context) -> None:
-    said = next(finding.says for finding in doctor.gpu_code(context) if finding.code == "cubins")
+    said = next(finding.says for finding in nvidia.gpu_code(context) if finding.code == "cubins")
     numbers = [int(number) for number in re.findall(r"sm_(\d+)", said)]
     if not numbers:
         pytest.skip("no cubins are installed: built without nvcc")
@@ -149,11 +150,31 @@ def test_an_unknown_device_is_refused() -> None:
         examine("tpu")
 
 
+NEW_CHECK = """
+from microbench.runs.doctor import Context, check, finding
+
+
+@check()
+def throw_away(_: Context):
+    yield finding("throw-away", "info", "found by its file")
+"""
+
+
+def test_a_check_in_a_new_file_of_the_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "throw_away.py").write_text(NEW_CHECK)
+    before = {function.__name__ for _, function in doctor.checks()}
+    monkeypatch.setattr(doctor, "CHECKS", list(doctor.CHECKS))
+    monkeypatch.setattr(doctor, "__path__", [*doctor.__path__, str(tmp_path)])
+    assert {function.__name__ for _, function in doctor.checks()} - before == {"throw_away"}
+    sys.modules.pop("microbench.runs.doctor.throw_away")
+
+
 def test_a_check_that_fails_is_a_finding_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(_: doctor.Context) -> list[Finding]:
         raise OSError("device on fire")
 
-    monkeypatch.setattr(doctor, "CHECKS", [("any", broken), ("any", doctor.output_folder)])
+    doctor.checks()
+    monkeypatch.setattr(doctor, "CHECKS", [("any", broken), ("any", machine.output_folder)])
     first, second = examine("cpu", Machine(tmp_path), tmp_path)
     assert "device on fire" in first.says
     assert second.code == "output-folder"

@@ -1,4 +1,4 @@
-"""On a real GPU, by ``pytest -m gpu``: every kernel's value, and relations between measured numbers that hold on any card.
+"""On a real GPU, by ``pytest -m gpu``: every kernel's value, and relations of measured numbers that hold on any card.
 
 Nothing here knows a card's figures. What has never run on hardware is proven by its first run there.
 """

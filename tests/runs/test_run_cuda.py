@@ -1,4 +1,4 @@
-"""`microbench run --device cuda:0` from end to end on invented GPUs: the ceilings that they were given come out within 1 %."""
+"""`microbench run --device cuda:0` from end to end on invented GPUs: their given ceilings come out within 1 %."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs on invented machines that are not the one the package was built for: older drivers, an unknown chip, a slice, two cards."""
+"""Whole runs on invented machines other than the build machine: older drivers, unknown chip, MIG slice, two cards."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from microbench.records import Samples, Work
 from microbench.runs import session
 from microbench.runs.session import Request, carry_out
 from microbench.storage import store
+from microbench.storage.journal import Journal, read_journal
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_a_second_interrupt_does_not_wait_and_tells_where_the_samples_are(
     with pytest.raises(KeyboardInterrupt, match=r"--resume .*\.partial"):
         carry_out(request(tmp_path))
     journal = next(tmp_path.glob("*/*.partial"))
-    assert store.read_journal(journal).samples
+    assert read_journal(journal).samples
 
 
 def test_only_the_journal_of_a_plan_that_can_be_carried_out_is_resumed(
@@ -184,10 +185,10 @@ def test_a_journal_that_cannot_be_written_costs_a_finding_and_not_the_run(
 ) -> None:
     machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
 
-    def full(_self: store.Journal, _samples: Samples) -> None:
+    def full(_self: Journal, _samples: Samples) -> None:
         raise CannotRun("the journal cannot be written: No space left on device")
 
-    monkeypatch.setattr(store.Journal, "append", full)
+    monkeypatch.setattr(Journal, "append", full)
     made = carry_out(request(tmp_path)).characterisation
     assert "journal-lost" in [finding.code for finding in made.findings]
     assert made.ceilings

@@ -19,9 +19,9 @@ def _as_before() -> Iterator[None]:
 
 def test_a_held_signal_waits_and_is_told() -> None:
     with signals.held() as held:
-        assert not held.came
+        assert not held.arrived
         signal.raise_signal(signal.SIGINT)
-        assert held.came
+        assert held.arrived
 
 
 def test_a_second_signal_does_not_wait() -> None:
@@ -33,15 +33,15 @@ def test_a_second_signal_does_not_wait() -> None:
 
 def test_where_signals_are_heard_the_first_one_counts() -> None:
     with signals.held() as held:
-        with pytest.raises(KeyboardInterrupt), held.heard():
+        with pytest.raises(KeyboardInterrupt), held.let_through():
             signal.raise_signal(signal.SIGINT)
-        assert held.came
+        assert held.arrived
 
 
 def test_a_signal_that_waited_is_heard_where_signals_are() -> None:
     with signals.held() as held:
         signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt), held.heard():
+        with pytest.raises(KeyboardInterrupt), held.let_through():
             pytest.fail("went on")
 
 
@@ -66,7 +66,7 @@ def test_what_the_parent_ignores_stays_ignored() -> None:
     signal.raise_signal(signal.SIGHUP)
     with signals.held() as held:
         signal.raise_signal(signal.SIGHUP)
-        assert not held.came
+        assert not held.arrived
 
 
 def test_other_handlers_are_left_alone() -> None:
@@ -75,7 +75,7 @@ def test_other_handlers_are_left_alone() -> None:
     with signals.held() as held:
         signal.raise_signal(signal.SIGTERM)
     assert heard == [signal.SIGTERM]
-    assert not held.came
+    assert not held.arrived
 
 
 def test_in_another_thread_nothing_is_held_and_nothing_fails() -> None:
@@ -83,7 +83,7 @@ def test_in_another_thread_nothing_is_held_and_nothing_fails() -> None:
 
     def work() -> None:
         with signals.held() as held:
-            ended.append(held.came)
+            ended.append(held.arrived)
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microbench.stats.intervals import envelope, median_interval, noise, rounds_agree, segments, thin
+from microbench.stats.intervals import envelope, evenly_spaced, median_interval, rounds_agree, segments
 
 positive = st.floats(min_value=1e-6, max_value=1e15)
 
@@ -46,13 +46,9 @@ def test_median_lies_in_its_interval(values: list[float]) -> None:
     assert 0 <= reached < 1
 
 
-def test_noise_of_a_known_series() -> None:
-    assert noise([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 3)
-
-
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=500), st.integers(2, 200))
 def test_thinning_keeps_order_ends_and_the_limit(values: list[int], keep: int) -> None:
-    kept = thin(values, keep)
+    kept = evenly_spaced(values, keep)
     assert len(kept) == min(len(values), keep)
     assert (kept[0], kept[-1]) == (values[0], values[-1])
 

@@ -15,20 +15,21 @@ from hypothesis import strategies as st
 from microbench.errors import CannotRun, UsageError
 from microbench.records import Characterisation
 from microbench.storage import store
+from microbench.storage.journal import Journal, journal_header, read_journal
 
 
 def header() -> Characterisation:
     whole = characterisation()
     assert whole.plan is not None
     assert whole.environment is not None
-    return store.journal_header(whole.device, whole.plan, whole.environment, whole.sheets)
+    return journal_header(whole.device, whole.plan, whole.environment, whole.sheets)
 
 
 def test_a_journal_gives_back_what_was_appended(tmp_path: Path) -> None:
-    journal = store.Journal.create(tmp_path / "d" / "run.partial", header())
+    journal = Journal.create(tmp_path / "d" / "run.partial", header())
     journal.append(SAMPLES)
     journal.append(dataclasses.replace(SAMPLES, round=1))
-    held = store.read_journal(journal.path)
+    held = read_journal(journal.path)
     assert [row.round for row in held.samples] == [0, 1]
     assert (held.device, held.plan, held.sheets) == (DEVICE, characterisation().plan, characterisation().sheets)
     journal.discard()
@@ -37,17 +38,17 @@ def test_a_journal_gives_back_what_was_appended(tmp_path: Path) -> None:
 
 
 def test_a_half_written_last_line_is_ignored_and_cut_off_on_resume(tmp_path: Path) -> None:
-    journal = store.Journal.create(tmp_path / "run.partial", header())
+    journal = Journal.create(tmp_path / "run.partial", header())
     journal.append(SAMPLES)
     journal.close()
     with journal.path.open("ab") as file:
         file.write(b'{"case":"fma')
-    assert store.read_journal(journal.path).samples == (SAMPLES,)
-    again, held = store.Journal.resume(journal.path)
+    assert read_journal(journal.path).samples == (SAMPLES,)
+    again, held = Journal.resume(journal.path)
     assert held.samples == (SAMPLES,)
     again.append(dataclasses.replace(SAMPLES, round=1))
     again.close()
-    assert [row.round for row in store.read_journal(journal.path).samples] == [0, 1]
+    assert [row.round for row in read_journal(journal.path).samples] == [0, 1]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -55,7 +56,7 @@ def test_a_half_written_last_line_is_ignored_and_cut_off_on_resume(tmp_path: Pat
 def test_a_journal_cut_anywhere_gives_its_whole_lines_or_a_sentence(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "run.partial"
     path.unlink(missing_ok=True)
-    journal = store.Journal.create(path, header())
+    journal = Journal.create(path, header())
     journal.append(SAMPLES)
     journal.append(dataclasses.replace(SAMPLES, round=1))
     journal.close()
@@ -63,29 +64,29 @@ def test_a_journal_cut_anywhere_gives_its_whole_lines_or_a_sentence(tmp_path: Pa
     data = data[: cut % len(data)]
     path.write_bytes(data)
     if data.count(b"\n"):
-        assert len(store.read_journal(path).samples) == data.count(b"\n") - 1
+        assert len(read_journal(path).samples) == data.count(b"\n") - 1
     else:
         with pytest.raises(UsageError):
-            store.read_journal(path)
+            read_journal(path)
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    journal = store.Journal.create(tmp_path / "run.partial", header())
+    journal = Journal.create(tmp_path / "run.partial", header())
     journal.close()
     with journal.path.open("ab") as file:
         file.write(b"nonsense\n{}\n")
     with pytest.raises(UsageError, match=r"line 2 of .*run\.partial is damaged"):
-        store.read_journal(journal.path)
+        read_journal(journal.path)
 
 
 def test_a_journal_is_not_overwritten(tmp_path: Path) -> None:
-    store.Journal.create(tmp_path / "run.partial", header()).close()
+    Journal.create(tmp_path / "run.partial", header()).close()
     with pytest.raises(CannotRun, match="cannot be created"):
-        store.Journal.create(tmp_path / "run.partial", header())
+        Journal.create(tmp_path / "run.partial", header())
 
 
 def test_a_full_disk_while_measuring_is_one_sentence(tmp_path: Path) -> None:
-    journal = store.Journal(tmp_path / "run.partial", os.open("/dev/full", os.O_WRONLY))
+    journal = Journal(tmp_path / "run.partial", os.open("/dev/full", os.O_WRONLY))
     with pytest.raises(CannotRun, match="No space left on device"):
         journal.append(SAMPLES)
     journal.close()
@@ -96,9 +97,10 @@ import sys, time
 sys.path[:0] = {path!r}
 from pathlib import Path
 from microbench.storage import store
-journal = store.Journal.create(Path({file!r}), store.read_journal(Path({model!r})))
-sample = store.read_journal(Path({model!r})).samples[0]
-with store.only_run(store.read_journal(Path({model!r})).device):
+from microbench.storage.journal import Journal, journal_header, read_journal
+journal = Journal.create(Path({file!r}), read_journal(Path({model!r})))
+sample = read_journal(Path({model!r})).samples[0]
+with store.only_run(read_journal(Path({model!r})).device):
     for _ in range(5):
         journal.append(sample)
     print("measuring", flush=True)
@@ -111,7 +113,7 @@ def test_kill_9_loses_nothing_that_was_measured_and_frees_the_device(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    model = store.Journal.create(tmp_path / "model.partial", header())
+    model = Journal.create(tmp_path / "model.partial", header())
     model.append(SAMPLES)
     model.close()
     script = KILLED.format(
@@ -126,6 +128,6 @@ def test_kill_9_loses_nothing_that_was_measured_and_frees_the_device(
         ):
             pytest.fail("two runs hold one device")
         process.send_signal(signal.SIGKILL)
-    assert store.read_journal(tmp_path / "run.partial").samples == (SAMPLES,) * 6
+    assert read_journal(tmp_path / "run.partial").samples == (SAMPLES,) * 6
     with store.only_run(DEVICE):
         pass

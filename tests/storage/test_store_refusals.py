@@ -148,7 +148,7 @@ def test_a_flipped_byte_is_read_or_refused_in_a_sentence(position: int, byte: in
     try:
         store.loads(bytes(data))
     except UsageError as error:
-        assert str(error)
+        assert str(error)  # noqa: PT017
 
 
 def test_infinity_is_not_written_as_something_else() -> None:

@@ -13,7 +13,7 @@ from microbench.analysis.ceilings import Analysis, analyse
 from microbench.hardware.clock import WINDOW, best
 from microbench.records import Budget, Case, Characterisation, Plan, Samples, Sheet, Work
 from microbench.storage import store
-from microbench.storage.thinning import EXACT, thin
+from microbench.storage.thinning import EXACT, fewer_samples
 
 
 def sheet(name: str, measures: str, **facts: object) -> Sheet:
@@ -88,7 +88,7 @@ def analysis(of: Characterisation) -> Analysis:
 def test_thinning_keeps_the_fastest_the_count_and_the_limit(ns: list[int], limit: int, rng: random.Random) -> None:
     reference_ns = tuple(rng.randint(1, 40) for _ in ns[: rng.randint(0, len(ns))])
     row = Samples(case="a", round=0, started_s=0, iterations=1, ns=tuple(ns), count=len(ns), reference_ns=reference_ns)
-    kept = thin(row, limit)
+    kept = fewer_samples(row, limit)
     assert len(kept.reference_ns) <= len(kept.ns) <= limit
     assert min(kept.ns) == min(ns)
     assert kept.count == len(ns)
@@ -114,7 +114,7 @@ def test_from_twelve_timings_on_the_clock_the_best_and_the_median_stay(
         reference_ns=reference_ns,
         reference_iterations=7,
     )
-    kept = thin(row, limit)
+    kept = fewer_samples(row, limit)
     assert best(kept, CLOCK) == best(row, CLOCK)
     assert np.median(kept.ns) == np.median(row.ns)
     assert bool(kept.reference_ns) == bool(row.reference_ns)
@@ -135,7 +135,7 @@ def test_a_quiet_window_far_from_the_fastest_timing_still_tells_the_clock() -> N
         reference_ns=tuple(reference_clock),
         reference_iterations=1000,
     )
-    found = best(thin(row, EXACT), CLOCK)
+    found = best(fewer_samples(row, EXACT), CLOCK)
     assert (found.ns, found.clock_hz) == (1000, pytest.approx(3 * 1000 * 1e9 / 1800))
 
 
@@ -145,7 +145,7 @@ def test_thinned_samples_give_the_same_ceilings_costs_and_levels(seed: int, limi
     whole = measured(seed)
     made = analysis(whole)
     assert {ceiling.name for ceiling in made.ceilings} >= {"fma.f32.v128", "fma.f32", "read.f32.v128.L1"}
-    again = replace(whole, samples=tuple(thin(each, limit) for each in whole.samples))
+    again = replace(whole, samples=tuple(fewer_samples(each, limit) for each in whole.samples))
     assert sum(len(each.ns) for each in again.samples) < sum(len(each.ns) for each in whole.samples)
     assert analysis(again) == made
 

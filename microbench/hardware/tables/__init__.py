@@ -1,1 +1,1 @@
-"""Tables of hardware facts, each row with its source; rows that contradict themselves are refused when they are read."""
+"""Tables of hardware facts, each row with its source; rows that contradict themselves are refused at import."""

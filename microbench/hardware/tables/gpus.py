@@ -1,4 +1,7 @@
-"""GPUs by name (gpus.csv) and what an SM of each chip does per clock; advertised rates must agree with the product of the terms."""
+"""GPUs by name (gpus.csv), and what an SM of each chip does per clock.
+
+Advertised rates must agree with the product of SMs, FLOP per clock and clock, or the table is refused.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,11 @@ def _vector(f32: float, f64: float, f16: float | None, bf16: float | None, i32: 
 
 
 def _matrix(f16: float, f32_accumulator: float | None = None, **others: float) -> Iterator[Rate]:
-    """Matrix rates: ``f16`` with an f16 accumulator, ``f32_accumulator`` with f32 (bf16 has no other); 8-bit floats follow f16."""
+    """Matrix rates of a chip, in FLOP or OP per clock and SM.
+
+    ``f16`` is the rate with an f16 accumulator, ``f32_accumulator`` that with an f32 one (the same if omitted), which
+    is also bf16's. 8-bit floats, where ``f8`` is set, run at twice the rates of f16.
+    """
     wide = f16 if f32_accumulator is None else f32_accumulator
     yield Rate(unit="matrix", dtype="f16", flop=f16, accumulator="f16")
     yield Rate(unit="matrix", dtype="f16", flop=wide, accumulator="f32")
@@ -79,6 +86,8 @@ def _chips() -> dict[str, Chip]:
     ampere = tuple(_vector(256, 4, 256, 256, 128))
     blackwell = tuple(_vector(256, 4, 256, 256, 256))
     ga100 = tuple(_vector(128, 64, 512, 256, 128))
+    gh100 = tuple(_vector(256, 128, 512, 512, 128))
+    gb110 = tuple(_vector(256, 4, 512, 512, 128))
     rows = (
         ("gv100", "sm_70", 64, 8, (*_vector(128, 64, 256, None, 128), *_matrix(1024))),
         ("tu10x", "sm_75", 64, 8, (*turing, *_matrix(1024, 512, i8=2048))),
@@ -88,27 +97,9 @@ def _chips() -> dict[str, Chip]:
         ("ga10x_pro", "sm_86", 128, 4, (*ampere, *_matrix(1024, tf32=512, i8=2048))),
         ("ad10x", "sm_89", 128, 4, (*ampere, *_matrix(1024, 512, tf32=256, i8=2048, f8=1))),
         ("ad10x_pro", "sm_89", 128, 4, (*ampere, *_matrix(1024, tf32=512, i8=2048, f8=1))),
-        (
-            "gh100",
-            "sm_90a",
-            128,
-            4,
-            (*_vector(256, 128, 512, 512, 128), *_matrix(4096, tf32=2048, f64=256, i8=8192, f8=1)),
-        ),
-        (
-            "gb100",
-            "sm_100a",
-            128,
-            4,
-            (*_vector(256, 128, 512, 512, 128), *_matrix(8192, tf32=4096, f64=128, i8=16384, f8=1, f4=32768)),
-        ),
-        (
-            "gb110",
-            "sm_103a",
-            128,
-            4,
-            (*_vector(256, 4, 512, 512, 128), *_matrix(8192, tf32=4096, i8=512, f8=1, f4=49152)),
-        ),
+        ("gh100", "sm_90a", 128, 4, (*gh100, *_matrix(4096, tf32=2048, f64=256, i8=8192, f8=1))),
+        ("gb100", "sm_100a", 128, 4, (*gh100, *_matrix(8192, tf32=4096, f64=128, i8=16384, f8=1, f4=32768))),
+        ("gb110", "sm_103a", 128, 4, (*gb110, *_matrix(8192, tf32=4096, i8=512, f8=1, f4=49152))),
         ("gb20x", "sm_120a", 128, 4, (*blackwell, *_matrix(1024, 512, tf32=256, i8=2048, f8=1, f4=4096))),
         ("gb20x_pro", "sm_120a", 128, 4, (*blackwell, *_matrix(1024, tf32=512, i8=2048, f8=1, f4=4096))),
     )

@@ -209,17 +209,3 @@ def _by_arch(rows: Iterable[Ports]) -> dict[str, Ports]:
 
 
 PORTS = _by_arch(_ROWS)
-# archspec's names of families that no row can speak for: known, but with unknown counts.
-GENERIC = (
-    "x86_64",
-    "x86_64_v2",
-    "x86_64_v3",
-    "x86_64_v4",
-    "aarch64",
-    "armv8.1a",
-    "armv8.2a",
-    "armv8.3a",
-    "armv8.4a",
-    "armv8.5a",
-    "armv9.0a",
-)
