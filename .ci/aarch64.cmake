@@ -6,3 +6,6 @@ set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)
 set(Python_INCLUDE_DIR "$ENV{MICROBENCH_AARCH64_ROOT}/usr/include/python3.11" CACHE PATH "" FORCE)
 set(CMAKE_CXX_FLAGS_INIT "-isystem $ENV{MICROBENCH_AARCH64_ROOT}/usr/include")
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+# What pybind11 would ask this machine's Python for.
+set(PYTHON_MODULE_EXTENSION ".cpython-311-aarch64-linux-gnu.so" CACHE STRING "" FORCE)
+set(PYTHON_MODULE_DEBUG_POSTFIX "" CACHE STRING "" FORCE)

@@ -1,7 +1,8 @@
 """Build the documentation site strictly and check every link of it: ``python .ci/docs.py [FOLDER]``.
 
-Without a folder the site is built into a temporary one. It fails where mkdocs warns, where a link inside the site has no target (file
-or anchor), and where a page would load anything from another host: the site is to be read without a network.
+Without a folder the site is built into a temporary one. It fails where mkdocs warns, where a link inside the site has
+no target (file or anchor), and where a page would load anything from another host: the site is to be read without a
+network.
 """
 
 from __future__ import annotations

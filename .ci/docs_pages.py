@@ -1,6 +1,7 @@
-"""What the documentation site takes from the code at build time: the result file's fields, the command line, formats, project files.
+"""What the documentation site takes from the code: the result file's fields, the command line, formats, project files.
 
-A page says where: ``<!-- made: schema -->``. mkdocs calls the ``on_`` functions, because mkdocs.yml names this file as a hook.
+A page says where: ``<!-- made: schema -->``. mkdocs calls the ``on_`` functions, because mkdocs.yml names this file as
+a hook.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ UNIT_OF = {
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the picture of a stored result."""
-    picture = sorted((ROOT / "results").glob("*/*.png"))[0]
+    picture = min((ROOT / "results").glob("*/*.png"))
     files.append(File.generated(config, "assets/roofline.png", abs_src_path=str(picture)))
     return files
 
@@ -131,7 +132,9 @@ def _told(record: type[Any]) -> tuple[str, dict[str, str]]:
                 said.setdefault(name, []).append(clause.strip(" ,;"))
             if not about:
                 intro.append(clause)
-    texts = {name: _literal("; ".join(clause.rstrip(".") for clause in clauses) + ".") for name, clauses in said.items()}
+    texts = {
+        name: _literal("; ".join(clause.rstrip(".") for clause in clauses) + ".") for name, clauses in said.items()
+    }
     return _literal(" ".join(intro)), texts
 
 
@@ -201,7 +204,15 @@ def _command(command: click.Command, context: click.Context) -> str:
     options = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
     if options:
         rows = [f"| `{names.strip()}` | {' '.join(says.split())} |" for names, says in options]
-        text.append("\n".join(["| option | |", "| --- | --- |", *(row.replace("auto|cpu", "auto\\|cpu").replace("PATH|-", "PATH\\|-") for row in rows)]))
+        text.append(
+            "\n".join(
+                [
+                    "| option | |",
+                    "| --- | --- |",
+                    *(row.replace("auto|cpu", "auto\\|cpu").replace("PATH|-", "PATH\\|-") for row in rows),
+                ]
+            )
+        )
     examples = [line for line in (command.epilog or "").splitlines() if line.startswith("microbench")]
     if examples:
         text.append("```sh\n" + "\n".join(examples) + "\n```")
@@ -230,7 +241,7 @@ def operators() -> str:
 
 def example() -> str:
     """One ceiling of a stored result, as the file has it."""
-    stored = json.loads(sorted((ROOT / "results").glob("*/*.json"))[0].read_text(encoding="utf-8"))
+    stored = json.loads(min((ROOT / "results").glob("*/*.json")).read_text(encoding="utf-8"))
     one = next(each for each in stored["ceilings"] if each["measures"] == "compute" and each["converged"])
     return "```json\n" + json.dumps(one, indent=2) + "\n```"
 

@@ -83,8 +83,10 @@ if command -v qemu-aarch64 >/dev/null; then
   PYTHONPATH=$work/site qemu-aarch64 -L "$root" "$root/usr/bin/python3.11" - <<'EOF'
 import platform
 from microbench import _cpu, _cuda
-names = [sheet["name"] for sheet in _cpu.kernels()]
-print(f"imported on {platform.machine()}: {len(names)} CPU kernels, {_cuda.__name__}")
+here = [sheet for sheet in _cpu.kernels() if not sheet["unavailable"] and sheet["measures"] == "compute"]
+right = [_cpu.prepare(sheet["name"], [0], {}).run(1000)[2] for sheet in here]
+assert right and all(right), right
+print(f"on {platform.machine()}: {_cuda.__name__} imported, {len(right)} compute kernels right")
 EOF
 fi
 ls -l "$out"

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import NoReturn
+
+
+def shared_name(packages: Path) -> str | None:
+    """What to say where the index's other `microbench` lies in the same folder of packages, with the same modules and command."""
+    others = sorted(packages.glob("microbench-[0-9]*.dist-info"))
+    if not others:
+        return None
+    version = others[0].name.removesuffix(".dist-info").partition("-")[2]
+    remedy = "pip uninstall microbench microbench-roofline && pip install microbench-roofline"
+    return (
+        f"another distribution, microbench {version}, is installed here and owns the same import name and command: files "
+        f"of the two are mixed; {remedy}"
+    )
 
 
 def main() -> NoReturn:
     """Load the command line and run it; a Ctrl-C while it loads is no fault either."""
+    warning = shared_name(Path(__file__).resolve().parents[1])
+    if warning is not None:
+        print(f"microbench: {warning}", file=sys.stderr)  # noqa: T201 - nothing is loaded yet that could say it
     try:
         from microbench.cli.main import main as command
     except KeyboardInterrupt:
