@@ -238,7 +238,7 @@ def _cross_validate(
         launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
         _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near, noise)
         left = np.log(seconds[inside]) - np.log(analytic.terms(form, theta, train)[0])
-        made = gaussian_process.rebuild(fitted.hyper, *gaussian_process.thin(train.coordinates, train.code, left))
+        made = gaussian_process.rebuild(fitted.hyper, *gaussian_process.sample_rows(train.coordinates, train.code, left))
         mean, spread = made.at(test.coordinates, test.code)
         off = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
         scores[outside] = off / spread
