@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from microbench.operators.features import Features, describe, join
 from microbench.operators.table import Table
-from microbench.predict import analytic, gaussian_process
+from microbench.predict import analytic, analytic_gradient, gaussian_process
 from microbench.predict.analytic import NOISE, PRODUCTS, Prior
 from microbench.records import Finding, OperatorFit
 
@@ -107,8 +107,14 @@ def _physics(
         theta = dict(zip(names, mean + offset * spread, strict=True))
         off = (np.log(analytic.terms(form, theta, features)[0]) - wanted) / noise
         # The square root of the smooth L1 loss: quadratic within the noise, linear beyond.
-        robust = np.sign(off) * np.sqrt(2 * (np.sqrt(1 + off * off) - 1))
-        return np.concatenate([robust, offset])
+        return np.concatenate([off * np.sqrt(2 / (1 + np.hypot(1, off))), offset])
+
+    def jacobian(offset: Floats) -> Floats:
+        theta = dict(zip(names, mean + offset * spread, strict=True))
+        log_seconds, slopes = analytic_gradient.log_seconds(form, theta, features)
+        length = np.hypot(1, (log_seconds - wanted) / noise)
+        outer = np.sqrt((1 + length) / 2) / (length * noise)
+        return np.concatenate([outer[:, None] * slopes * spread, np.eye(len(offset))])
 
     starts = [np.zeros(len(names)), np.where(np.asarray(names) == "peak", -1.0, 0.0)]
     if near is not None:
@@ -122,7 +128,7 @@ def _physics(
         ]
     best: Any = None
     for start in starts:
-        found = least_squares(residuals, start, max_nfev=40 if near is None else 8, bounds=(-6, 6))
+        found = least_squares(residuals, start, jac=jacobian, max_nfev=40 if near is None else 8, bounds=(-6, 6))
         if best is None or found.cost < best.cost:
             best = found
     return float(best.cost), dict(zip(names, (mean + best.x * spread).tolist(), strict=True))
@@ -238,7 +244,9 @@ def _cross_validate(
         launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
         _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near, noise)
         left = np.log(seconds[inside]) - np.log(analytic.terms(form, theta, train)[0])
-        made = gaussian_process.rebuild(fitted.hyper, *gaussian_process.sample_rows(train.coordinates, train.code, left))
+        made = gaussian_process.rebuild(
+            fitted.hyper, *gaussian_process.sample_rows(train.coordinates, train.code, left)
+        )
         mean, spread = made.at(test.coordinates, test.code)
         off = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
         scores[outside] = off / spread

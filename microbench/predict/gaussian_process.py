@@ -219,9 +219,7 @@ def _search(start: Floats, data: _Data, codes: tuple[str, ...]) -> Floats:
         return value + 0.5 * float(off @ off), gradient + off / spread
 
     bounds = [(centre - 4 * width, centre + 4 * width) for centre, width in zip(mean, spread, strict=True)]
-    return np.asarray(
-        minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25}).x
-    )
+    return np.asarray(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25}).x)
 
 
 def negative_log_likelihood(hyper: Floats, data: _Data, codes: tuple[str, ...]) -> tuple[float, Floats]:
