@@ -83,7 +83,7 @@ class Prior:
 def parameters(
     form: str, family: str, prior: Prior, modes: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Names, means and spreads of the parameters of a form; ``modes`` are the launch modes and the operators there are."""
+    """Names, means and spreads of a form's parameters; ``modes`` are the launch modes and the operators there are."""
     launches, codes = modes
     rows: list[tuple[str, float, float]] = [(f"cost.{launch}", np.log(prior.cost[launch]), 1.5) for launch in launches]
     rows += [("peak", np.log(prior.peak), prior.spread), ("bandwidth", np.log(prior.bandwidth), prior.spread)]
@@ -147,7 +147,7 @@ def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -
 
 
 def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
-    """Waves of tiles over the units: the best tile and split, as a library would choose, and for convolutions the best algorithm."""
+    """Waves of tiles over the units, by the best tile and split of k; of a convolution also by the best algorithm."""
     batch, m, n, k = features.gemm.T
     # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of
     # attention).
@@ -164,7 +164,7 @@ def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
 
 
 def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -> Floats:
-    """The better of F(4 x 4, 3 x 3), whose transformed images and filters pass through memory, and F(2 x 2, 3 x 3) in one kernel.
+    """The better of Winograd's F(4 x 4, 3 x 3), which passes through memory, and F(2 x 2, 3 x 3) in one kernel.
 
     Their 36 and 16 products have image tiles, c_out and c_in as sizes; a filter of 9 becomes one of 36 or 16 elements.
     """
@@ -217,7 +217,7 @@ def _waves(
 
 
 def costs(theta: Mapping[str, float], features: Features) -> Floats:
-    """Fixed cost of each row: its launch mode's (a mode that was never seen takes the smallest), times its operator's overhead."""
+    """Fixed cost of each row by launch mode (an unseen mode takes the smallest), times its operator's overhead."""
     known = {
         name.removeprefix("cost."): float(np.exp(value)) for name, value in theta.items() if name.startswith("cost.")
     }

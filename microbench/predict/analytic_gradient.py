@@ -1,4 +1,4 @@
-"""Derivatives of `analytic.terms` in its parameters, in closed form: what the search for the most probable ones follows.
+"""Derivatives of `analytic.terms` in its parameters, in closed form: what the search for the best ones follows.
 
 All are logarithmic, d ln(seconds) / d parameter, so that products become sums; the parameters are logarithms
 themselves. Where the mean takes the best of several (tiles, algorithms, one thread or all), the derivative is that of
@@ -26,7 +26,7 @@ _LEAST = 1e-300
 
 
 def log_seconds(form: str, theta: Mapping[str, float], features: Features) -> tuple[Floats, Floats]:
-    """ln(seconds) of calibration rows (which have no footprint), and its derivatives, a column per entry of ``theta``."""
+    """ln(seconds) of calibration rows (without footprint), and its derivatives, a column per entry of ``theta``."""
     cost, factor = analytic.costs(theta, features), analytic.factors(theta, features)
     joined, slopes = _joined(form, theta, features)
     total = cost + factor * joined
@@ -47,7 +47,7 @@ def log_seconds(form: str, theta: Mapping[str, float], features: Features) -> tu
 
 
 def _pays(theta: Mapping[str, float], features: Features, name: str) -> npt.NDArray[np.bool_]:
-    """Which rows have the fixed cost of a launch mode: its own, and those of modes without one if it is the smallest."""
+    """Rows with the fixed cost of a launch mode: its own, and those of unseen modes if it is the smallest."""
     known = {other: value for other, value in theta.items() if other.startswith("cost.")}
     own = np.asarray(features.launch == name.removeprefix("cost."))
     if name != min(known, key=known.__getitem__):

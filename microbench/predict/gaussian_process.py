@@ -175,7 +175,7 @@ def rebuild(hyper: Floats, coordinates: Floats, code: npt.NDArray[np.object_], r
 
 
 def _first_weights(residual: Floats) -> Floats:
-    """Full trust except for rows far outside the bulk: or a bad row would first be taken for noise, and hide behind it."""
+    """Weight 1, less for rows far outside the bulk: a bad row would else be taken for noise, and hide behind it."""
     off = np.abs(residual - np.median(residual))
     width = max(1.4826 * float(np.median(off)), 0.02)
     return np.where(off > OUTLYING * width, (FREEDOM + 1) / (FREEDOM + (off / width) ** 2), 1.0)
@@ -223,7 +223,7 @@ def _search(start: Floats, data: _Data, codes: tuple[str, ...]) -> Floats:
 
 
 def negative_log_likelihood(hyper: Floats, data: _Data, codes: tuple[str, ...]) -> tuple[float, Floats]:
-    """Negative log marginal likelihood of weighted residuals, without its constant, and the gradient in the hyperparameters.
+    """Negative log marginal likelihood of weighted residuals (without its constant) and its gradient.
 
     The derivative in one of them is half the trace of (K^-1 - alpha alpha') dK. Matern 3/2 in squared distances has the
     derivative -3/2 exp(-sqrt(3) d), and a weighted sum of squared differences is a product of matrices.

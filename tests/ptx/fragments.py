@@ -1,4 +1,4 @@
-"""Fragments of mma.sync as the PTX ISA tabulates them, and the formats of their elements, written apart from the product's own."""
+"""Fragments of mma.sync as the PTX ISA tabulates them, and their formats, written apart from the product's own."""
 
 from __future__ import annotations
 
