@@ -44,7 +44,7 @@ def interleaved_batches(names: Sequence[str], order: Sequence[int]) -> list[list
 
 
 def groups(sizes: Sequence[int], order: Sequence[int], reuse: float) -> list[list[int]]:
-    """Cut an order into groups of about ``reuse`` bytes; operators above a quarter of that only join the last stream."""
+    """Cut an order into groups of about ``reuse`` bytes; operators above a quarter of that join the last one only."""
     made: list[list[int]] = []
     group: list[int] = []
     held = 0

@@ -98,7 +98,7 @@ def _physics(
     near: Mapping[str, float] | None = None,
     noise: float = NOISE,
 ) -> tuple[float, dict[str, float]]:
-    """Negative log posterior and parameters at its mode; ``near``, a fit of nearly the same rows, shortens the search."""
+    """Negative log posterior, and parameters at its mode; ``near``, a fit of nearly the same rows, is a short cut."""
     prior, form = model
     modes = (tuple(prior.cost), tuple(sorted(set(features.code.tolist()))))
     names, mean, spread = analytic.parameters(form, features.family, prior, modes)

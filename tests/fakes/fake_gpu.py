@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class FakeGpu:
-    """What an invented GPU is told to be; rates (FLOP/s, byte/s) are small: a virtual millisecond is little real work."""
+    """An invented GPU; rates (FLOP/s, byte/s) are small, so that a virtual millisecond is little real work."""
 
     name: str = "FAKE H"
     capability: tuple[int, int] = (9, 0)
@@ -179,7 +179,7 @@ class FakeMachine:
         """Start this Python with arguments."""
         command = [sys.executable, *arguments]
         return subprocess.run(
-            command, env=self.environment(**more), capture_output=True, text=True, check=False, timeout=300
+            command, env=self.environment(**more), capture_output=True, text=True, check=False, timeout=600
         )
 
     def ask(self, code: str, **more: str) -> object:

@@ -261,7 +261,7 @@ def _added(kind: str, to: Array, what: Array, sign: float) -> Array:
 
 
 def _multiplied(kind: str, elements: Array, tiles: Array, mmas: int) -> Array:
-    """What each warp of 32 elements leaves: products with both tiles in turn, in two accumulators whose bits are added."""
+    """What each warp of 32 elements leaves: products with both tiles in turn, in two accumulators, their bits added."""
     opcode = f"mma.sync.aligned.m16n8k16.row.col.f32.{kind}.{kind}.f32"
     a = [elements[:, register].astype(np.uint64) for register in range(4)]
     left = np.zeros((len(elements), 4), dtype=np.uint32)

@@ -32,7 +32,7 @@ def nvcc() -> str | None:
 def compiled(
     source: str, target: str, form: str = "cubin", flags: tuple[str, ...] = FLAGS, *, advice: bool = True
 ) -> Path:
-    """The cubin (or PTX) of a source for a target; fails with what the compiler said, and on its advice if that counts."""
+    """The cubin (or PTX) of a source for a target; fails with what the compiler said, on its advice if that counts."""
 
     def compile_to(out: Path) -> None:
         text = out.with_name("kernel.cu")
