@@ -1,4 +1,4 @@
-"""Whatever goes wrong, a user gets one sentence and an exit code: 0 well, 1 a check said no, 2 usage, 3 cannot run here, 130 stopped."""
+"""Whatever goes wrong, a user gets one sentence and an exit code: 0, 1 a check said no, 2 usage, 3 cannot run, 130 stopped."""
 
 from __future__ import annotations
 

@@ -238,14 +238,16 @@ def test_a_lengthened_loop_leaves_the_same_exact_result() -> None:
             job.close()
 
 
+IMPORTS = """
+from microbench.errors import UsageError
+from microbench.hardware import extensions
+from microbench.kernels import cpu
+"""
+
+
 def with_cap(cap: str, code: str) -> str:
     """Run Python code in a fresh process, since the cap is read once."""
-    command = [
-        sys.executable,
-        "-c",
-        "from microbench.errors import UsageError\nfrom microbench.hardware import extensions\nfrom microbench.kernels import cpu\n"
-        + code,
-    ]
+    command = [sys.executable, "-c", IMPORTS + code]
     return subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "MICROBENCH_ISA": cap}
     ).stdout
