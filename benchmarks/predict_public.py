@@ -29,7 +29,7 @@ from microbench.operators import OPERATORS, Batch
 from microbench.operators.features import Features, describe, join
 from microbench.predict.analytic import PRODUCTS, TILED, WINOGRAD
 from microbench.predict.evaluate import evaluate
-from microbench.predict.fit_family import Nominal, fit_family
+from microbench.predict.fit_family import DeviceFigures, fit_family
 from microbench.records import OperatorFit
 
 SEEDS = range(5)
@@ -38,12 +38,14 @@ LEAST_SPREAD = 0.5
 # Dense peaks in FLOP/s, bandwidth in byte/s, SMs: what the vendors print.
 A100_SXM = {"f32": 19.5e12, "bf16": 312e12, "f16": 312e12}
 NOMINAL = {
-    "a100_sxm": Nominal(peak=A100_SXM, bandwidth=2039e9, units=108, kind="cuda"),
-    "h100_sxm": Nominal(peak={"f32": 67e12, "bf16": 989e12, "f16": 989e12}, bandwidth=3352e9, units=132, kind="cuda"),
-    "a100": Nominal(peak=A100_SXM, bandwidth=2039e9, units=108, kind="cuda"),
-    "NVIDIA A100-PCIE-40GB": Nominal(peak=A100_SXM, bandwidth=1555e9, units=108, kind="cuda"),
-    "NVIDIA A100 80GB PCIe": Nominal(peak=A100_SXM, bandwidth=1935e9, units=108, kind="cuda"),
-    "Tesla V100-PCIE-32GB": Nominal(peak={"f32": 14.1e12}, bandwidth=900e9, units=80, kind="cuda"),
+    "a100_sxm": DeviceFigures(peak=A100_SXM, bandwidth=2039e9, units=108, kind="cuda"),
+    "h100_sxm": DeviceFigures(
+        peak={"f32": 67e12, "bf16": 989e12, "f16": 989e12}, bandwidth=3352e9, units=132, kind="cuda"
+    ),
+    "a100": DeviceFigures(peak=A100_SXM, bandwidth=2039e9, units=108, kind="cuda"),
+    "NVIDIA A100-PCIE-40GB": DeviceFigures(peak=A100_SXM, bandwidth=1555e9, units=108, kind="cuda"),
+    "NVIDIA A100 80GB PCIe": DeviceFigures(peak=A100_SXM, bandwidth=1935e9, units=108, kind="cuda"),
+    "Tesla V100-PCIE-32GB": DeviceFigures(peak={"f32": 14.1e12}, bandwidth=900e9, units=80, kind="cuda"),
 }
 
 
@@ -55,7 +57,7 @@ class Rows:
     name: str
     chip: str
     dtype: str
-    nominal: Nominal
+    nominal: DeviceFigures
     features: Features
     seconds: np.ndarray
     shape: list[Any]
@@ -195,7 +197,7 @@ def learnt(sets: list[Rows], chip: str, family: str) -> Shapes:
     return {name: (float(np.mean(values)), max(float(np.std(values)), LEAST_SPREAD)) for name, values in seen.items()}
 
 
-def grade(rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, Shapes]) -> list[float]:
+def grade(rows: Rows, calibrated: int, seed: int, given: tuple[DeviceFigures | None, Shapes]) -> list[float]:
     """Errors in percent, coverage in percent and half-width of one draw."""
     order = np.random.default_rng(seed).permutation(len(rows.seconds))
     taken, rest = order[:calibrated], order[calibrated:]
@@ -207,7 +209,7 @@ def grade(rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, S
 
 
 def grade_larger(
-    small: Rows, rows: Rows, calibrated: int, seed: int, given: tuple[Nominal | None, Shapes]
+    small: Rows, rows: Rows, calibrated: int, seed: int, given: tuple[DeviceFigures | None, Shapes]
 ) -> list[float]:
     """Errors on large shapes of a fit to small ones, from another set of the same device."""
     taken = np.random.default_rng(seed).permutation(len(small.seconds))[:calibrated]

@@ -18,7 +18,7 @@ import numpy as np
 from microbench.operators import OPERATORS, op, table_of
 from microbench.operators.table import Batch, Table
 from microbench.predict.fit import fit
-from microbench.predict.fit_family import Nominal
+from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.operator import predict_table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def calibration(kind: Any) -> Characterisation:
     seconds = [5e-6 + 2 * m * n * k / 1e13 * (1 + 0.2 * np.sin(m)) for m, n, k in sizes.tolist()]
     made = [op("matmul", m=m, n=n, k=k) for m, n, k in sizes.tolist()]
     units = 2.0 if kind == "cpu" else 108.0
-    return fit(table_of(made, seconds), Nominal(peak={"f32": 1e13}, bandwidth=1e12, units=units, kind=kind))
+    return fit(table_of(made, seconds), DeviceFigures(peak={"f32": 1e13}, bandwidth=1e12, units=units, kind=kind))
 
 
 def rows(count: int) -> Table:

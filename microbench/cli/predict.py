@@ -362,14 +362,14 @@ def nominal_from(name: str | None, ceilings: Sequence[str], bandwidth: float | N
     UsageError
         If the options contradict each other or are no numbers.
     """
-    from microbench.predict.fit import nominal_of
-    from microbench.predict.fit_family import Nominal
+    from microbench.predict.fit import datasheet_figures
+    from microbench.predict.fit_family import DeviceFigures
     from microbench.records.dtypes import dtype as find_dtype
 
     if name is not None:
         if ceilings or bandwidth:
             raise UsageError("--nominal and --ceiling/--bandwidth exclude each other; give one of them")
-        return nominal_of(name)
+        return datasheet_figures(name)
     if not ceilings and bandwidth is None:
         return None
     peak: dict[str, float] = {}
@@ -388,4 +388,4 @@ def nominal_from(name: str | None, ceilings: Sequence[str], bandwidth: float | N
             )
     if bandwidth is not None and not 1e-3 < bandwidth < 1e6:
         raise UsageError(f"--bandwidth {bandwidth} is no plausible number of GB/s; write for example 2039")
-    return Nominal(peak=peak, bandwidth=bandwidth * 1e9 if bandwidth else None)
+    return DeviceFigures(peak=peak, bandwidth=bandwidth * 1e9 if bandwidth else None)

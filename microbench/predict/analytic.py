@@ -83,7 +83,7 @@ class Prior:
 def parameters(
     form: str, family: str, prior: Prior, modes: tuple[tuple[str, ...], tuple[str, ...]]
 ) -> tuple[tuple[str, ...], Floats, Floats]:
-    """Names, means and spreads of the parameters of a form; ``modes`` are the launch modes and the operators there are."""
+    """Names, means and spreads of a form's parameters; ``modes`` are the launch modes and the operators there are."""
     launches, codes = modes
     rows: list[tuple[str, float, float]] = [(f"cost.{launch}", np.log(prior.cost[launch]), 1.5) for launch in launches]
     rows += [("peak", np.log(prior.peak), prior.spread), ("bandwidth", np.log(prior.bandwidth), prior.spread)]
@@ -147,7 +147,7 @@ def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -
 
 
 def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
-    """Waves of tiles over the units: the best tile and split, as a library would choose, and for convolutions the best algorithm."""
+    """Waves of tiles over the units, by the best tile and split of k; of a convolution also by the best algorithm."""
     batch, m, n, k = features.gemm.T
     # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of
     # attention).
@@ -164,7 +164,7 @@ def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
 
 
 def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -> Floats:
-    """The better of F(4 x 4, 3 x 3), whose transformed images and filters pass through memory, and F(2 x 2, 3 x 3) in one kernel.
+    """The better of Winograd's F(4 x 4, 3 x 3), which passes through memory, and F(2 x 2, 3 x 3) in one kernel.
 
     Their 36 and 16 products have image tiles, c_out and c_in as sizes; a filter of 9 becomes one of 36 or 16 elements.
     """
@@ -217,7 +217,7 @@ def _waves(
 
 
 def costs(theta: Mapping[str, float], features: Features) -> Floats:
-    """Fixed cost of each row's launch mode; a mode that was never seen takes the smallest that was."""
+    """Fixed cost of each row by launch mode (an unseen mode takes the smallest), times its operator's overhead."""
     known = {
         name.removeprefix("cost."): float(np.exp(value)) for name, value in theta.items() if name.startswith("cost.")
     }
@@ -225,28 +225,35 @@ def costs(theta: Mapping[str, float], features: Features) -> Floats:
     found = np.full(len(features), least)
     for launch, seconds in known.items():
         found[features.launch == launch] = seconds
+    return found * _by_operator("overhead", theta, features)
+
+
+def factors(theta: Mapping[str, float], features: Features) -> Floats:
+    """What multiplies the time beyond the fixed cost: short rows, and the operator."""
+    factor = _by_operator("factor", theta, features)
+    return np.asarray(factor * (1 + np.exp(theta["short"]) / features.cols)) if "short" in theta else factor
+
+
+def _by_operator(kind: str, theta: Mapping[str, float], features: Features) -> Floats:
+    found = np.ones(len(features))
+    for name, value in theta.items():
+        if name.startswith(f"{kind}."):
+            found[features.code == name.partition(".")[2]] = np.exp(value)
     return found
+
+
+def power_mean(theta: Mapping[str, float], compute: Floats, memory: Floats) -> Floats:
+    """Compute and memory seconds overlapped: the larger where they differ much, more than it where they are alike."""
+    power = 1 + np.exp(theta["sharpness"])
+    most = np.maximum(np.maximum(compute, memory), 1e-30)
+    return np.asarray(most * ((compute / most) ** power + (memory / most) ** power) ** (1 / power))
 
 
 def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Floats, Floats, Floats, Floats]:
     """Total seconds, and cost, compute and memory seconds."""
-    cost, compute, memory = (
-        costs(theta, features),
-        compute_seconds(form, theta, features),
-        memory_seconds(theta, features),
-    )
-    power = 1 + np.exp(theta["sharpness"])
-    most = np.maximum(np.maximum(compute, memory), 1e-30)
-    joined = most * ((compute / most) ** power + (memory / most) ** power) ** (1 / power)
+    cost, factor = costs(theta, features), factors(theta, features)
+    compute, memory = compute_seconds(form, theta, features), memory_seconds(theta, features)
+    joined = power_mean(theta, compute, memory)
     if "team" in theta:
-        together = joined + np.exp(theta["sync"])
-        alone = joined * np.exp(theta["team"])
-        joined = np.minimum(together, alone)
-    factor = 1 + np.exp(theta["short"]) / features.cols if "short" in theta else np.ones(len(features))
-    for name, value in theta.items():
-        kind, _, code = name.partition(".")
-        if kind == "factor":
-            factor[features.code == code] *= np.exp(value)
-        elif kind == "overhead":
-            cost[features.code == code] *= np.exp(value)
+        joined = np.minimum(joined + np.exp(theta["sync"]), joined * np.exp(theta["team"]))
     return cost + factor * joined, cost, factor * compute, factor * memory

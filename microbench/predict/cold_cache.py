@@ -35,16 +35,16 @@ TURNS = 6
 
 
 def interleaved_batches(names: Sequence[str], order: Sequence[int]) -> list[list[int]]:
-    """Deal an order out by kind, `KINDS` kinds to a hand; kinds are dealt as the order meets them."""
-    hand = {name: place // KINDS for place, name in enumerate(dict.fromkeys(names[each] for each in order))}
+    """Deal an order out in batches of `KINDS` kinds, in the order in which kinds are met."""
+    batch = {name: place // KINDS for place, name in enumerate(dict.fromkeys(names[each] for each in order))}
     dealt: dict[int, list[int]] = {}
     for place in order:
-        dealt.setdefault(hand[names[place]], []).append(place)
+        dealt.setdefault(batch[names[place]], []).append(place)
     return list(dealt.values())
 
 
 def groups(sizes: Sequence[int], order: Sequence[int], reuse: float) -> list[list[int]]:
-    """Cut an order into groups that touch about ``reuse`` bytes each; operators of more than a quarter of it only join the last stream."""
+    """Cut an order into groups of about ``reuse`` bytes; operators above a quarter of that join the last one only."""
     made: list[list[int]] = []
     group: list[int] = []
     held = 0

@@ -1,4 +1,4 @@
-"""Seconds of operators from a fit that was stored: its physics, what its local correction adds, and the interval at that place."""
+"""Seconds of operators from a stored fit: its physics, its local correction, and the interval at that place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """What a fit says about rows: ln seconds, half-width (ln, infinite where there is no interval), and the terms in seconds."""
+    """What a fit says of rows: ln(seconds), half-width (ln; infinite without an interval), and the terms in seconds."""
 
     log_seconds: Floats
     half_width: Floats

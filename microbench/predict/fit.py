@@ -11,7 +11,7 @@ import numpy as np
 from microbench.errors import UsageError
 from microbench.hardware.tables import gpus
 from microbench.operators.table import Table, read_rows
-from microbench.predict.fit_family import ROWS_FOR_FIT, Nominal, fit_table
+from microbench.predict.fit_family import ROWS_FOR_FIT, DeviceFigures, fit_table
 from microbench.records import (
     Ceiling,
     Characterisation,
@@ -39,7 +39,7 @@ LARGE_ROWS = 3
 FASTER, SLOWER = 0.1, 100.0
 
 
-def nominal_of(name: str) -> Nominal:
+def datasheet_figures(name: str) -> DeviceFigures:
     """Take the printed figures of a GPU as a prior.
 
     Raises
@@ -57,7 +57,7 @@ def nominal_of(name: str) -> Nominal:
     for rate in row.chip.rates:
         value = row.sms * rate.flop * row.clock_hz(rate.unit, rate.dtype)
         peak[rate.dtype] = max(peak.get(rate.dtype, 0.0), value)
-    return Nominal(
+    return DeviceFigures(
         peak=peak,
         bandwidth=row.memory_bandwidth,
         units=float(row.sms),
@@ -68,7 +68,7 @@ def nominal_of(name: str) -> Nominal:
 
 def fit(
     rows: Table | str | Path | io.TextIOBase | pd.DataFrame,
-    nominal: Nominal | str | None = None,
+    nominal: DeviceFigures | str | None = None,
     name: str = "fitted rows",
 ) -> Characterisation:
     """Fit a device from operator rows that somebody measured.
@@ -98,14 +98,14 @@ def fit(
     >>> c = fit("rows.csv", nominal="A100")  # doctest: +SKIP
     """
     table = rows if isinstance(rows, Table) else read_rows(rows, need_seconds=True)
-    known = nominal_of(nominal) if isinstance(nominal, str) else nominal
+    known = datasheet_figures(nominal) if isinstance(nominal, str) else nominal
     fits, findings = fit_table(table, known)
     if not fits:
         says = findings[0].says if findings else f"a fit needs {ROWS_FOR_FIT} measured rows of one family and dtype."
         first = table.faults[min(table.faults)] if table.faults else ""
         refused = f" ({len(table.faults)} of {table.size} rows were refused: {first})" if table.faults else ""
         raise UsageError(f"nothing can be fitted: {says.rstrip('.')}{refused}; measure more shapes of one operator")
-    known = known or Nominal()
+    known = known or DeviceFigures()
     return Characterisation(
         schema=SCHEMA,
         device=_device(name, known),
@@ -130,7 +130,7 @@ def _faults(table: Table) -> list[Finding]:
     return found
 
 
-def _units(table: Table, known: Nominal) -> list[Finding]:
+def _units(table: Table, known: DeviceFigures) -> list[Finding]:
     """Seconds that no unit of the printed figures explains: milliseconds, or the figures of another product."""
     found = []
     for batch in table.batches:
@@ -153,7 +153,7 @@ def _units(table: Table, known: Nominal) -> list[Finding]:
     return found
 
 
-def _device(name: str, known: Nominal) -> Device:
+def _device(name: str, known: DeviceFigures) -> Device:
     levels = (MemoryLevel(name="DRAM"),)
     return Device(
         id=hashlib.sha256(name.encode()).hexdigest()[:16],
@@ -172,7 +172,7 @@ def _estimate(value: float, rows: int) -> Estimate:
 
 
 def _ceilings(fits: tuple[OperatorFit, ...]) -> tuple[Ceiling, ...]:
-    """Compute ceilings from families with a product inside, the memory ceiling from the family that moves bytes fastest."""
+    """Compute ceilings from families with a product inside, the memory ceiling from the fastest mover of bytes."""
     found: dict[str, Ceiling] = {}
     for made in fits:
         if made.form != "stream":

@@ -1,9 +1,9 @@
-"""Fit operator families: physical parameters under a prior, a local correction, and intervals that were cross-validated.
+"""Fit operator families: physical parameters under a prior, a local correction, and cross-validated intervals.
 
-The rows may be ours or somebody else's: shapes and seconds are all it takes. Per family and dtype the physics of
-`physics` is fitted by maximum a posteriori with a robust loss, `local` corrects what it leaves over, and the interval
-is conformal on the cross-validated residuals divided by the spread expected at their place, so that it widens with the
-distance from the data.
+The rows may be ours or somebody else's: shapes and seconds are all it takes. Per family and dtype the parameters of
+`analytic` are fitted by maximum a posteriori with a robust loss, `gaussian_process` corrects what they leave over, and
+the interval is conformal on the cross-validated residuals divided by the spread expected at their place, so that it
+widens with the distance from the data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from microbench.operators.features import Features, describe, join
 from microbench.operators.table import Table
-from microbench.predict import analytic, gaussian_process
+from microbench.predict import analytic, analytic_gradient, gaussian_process
 from microbench.predict.analytic import NOISE, PRODUCTS, Prior
 from microbench.records import Finding, OperatorFit
 
@@ -46,9 +46,10 @@ _FEW_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nominal:
-    """What is known of a device beforehand, all optional: FLOP/s by dtype, byte/s, compute units, caches as (bytes, byte/s or None).
+class DeviceFigures:
+    """What is known of a device beforehand, all optional.
 
+    ``peak`` in FLOP/s by dtype, ``bandwidth`` in byte/s, ``units`` that compute, ``caches`` as (bytes, byte/s or None).
     ``measured`` says that the ceilings were seen and not printed: then they bind more tightly.
     """
 
@@ -60,8 +61,8 @@ class Nominal:
     measured: bool = False
 
 
-def prior_of(nominal: Nominal, features: Features, seconds: Floats, dtype: str) -> Prior:
-    """What to believe of a family before looking at shapes: nominal figures where given, else the best rates among the rows."""
+def prior_of(nominal: DeviceFigures, features: Features, seconds: Floats, dtype: str) -> Prior:
+    """Prior of a family before its shapes are seen: known figures where given, else the best rates among the rows."""
     launches = sorted(set(features.launch.tolist()))
     seen_peak, seen_bandwidth = float(np.max(features.flop / seconds)), float(np.max(features.bytes / seconds))
     product = features.family in PRODUCTS
@@ -97,7 +98,7 @@ def _physics(
     near: Mapping[str, float] | None = None,
     noise: float = NOISE,
 ) -> tuple[float, dict[str, float]]:
-    """Most probable parameters of a form, and how badly they do; a search from ``near`` (a fit of nearly the same rows) is short."""
+    """Negative log posterior, and parameters at its mode; ``near``, a fit of nearly the same rows, is a short cut."""
     prior, form = model
     modes = (tuple(prior.cost), tuple(sorted(set(features.code.tolist()))))
     names, mean, spread = analytic.parameters(form, features.family, prior, modes)
@@ -107,8 +108,14 @@ def _physics(
         theta = dict(zip(names, mean + offset * spread, strict=True))
         off = (np.log(analytic.terms(form, theta, features)[0]) - wanted) / noise
         # The square root of the smooth L1 loss: quadratic within the noise, linear beyond.
-        robust = np.sign(off) * np.sqrt(2 * (np.sqrt(1 + off * off) - 1))
-        return np.concatenate([robust, offset])
+        return np.concatenate([off * np.sqrt(2 / (1 + np.hypot(1, off))), offset])
+
+    def jacobian(offset: Floats) -> Floats:
+        theta = dict(zip(names, mean + offset * spread, strict=True))
+        log_seconds, slopes = analytic_gradient.log_seconds(form, theta, features)
+        length = np.hypot(1, (log_seconds - wanted) / noise)
+        outer = np.sqrt((1 + length) / 2) / (length * noise)
+        return np.concatenate([outer[:, None] * slopes * spread, np.eye(len(offset))])
 
     starts = [np.zeros(len(names)), np.where(np.asarray(names) == "peak", -1.0, 0.0)]
     if near is not None:
@@ -122,7 +129,7 @@ def _physics(
         ]
     best: Any = None
     for start in starts:
-        found = least_squares(residuals, start, max_nfev=40 if near is None else 8, bounds=(-6, 6))
+        found = least_squares(residuals, start, jac=jacobian, max_nfev=40 if near is None else 8, bounds=(-6, 6))
         if best is None or found.cost < best.cost:
             best = found
     return float(best.cost), dict(zip(names, (mean + best.x * spread).tolist(), strict=True))
@@ -138,7 +145,7 @@ def fit_family(
     features: Features,
     seconds: Floats,
     dtype: str,
-    nominal: Nominal | None = None,
+    nominal: DeviceFigures | None = None,
     shapes: Shapes | None = None,
 ) -> OperatorFit:
     """Fit one family and dtype.
@@ -152,9 +159,9 @@ def fit_family(
     nominal
         Figures known beforehand.
     shapes
-        Means and spreads (ln) that take the place of those in `physics.SHAPES`.
+        Means and spreads (ln) that take the place of those in `analytic.SHAPES`.
     """
-    nominal = nominal or Nominal()
+    nominal = nominal or DeviceFigures()
     prior = replace(prior_of(nominal, features, seconds, dtype), shapes=shapes or {})
     tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
     _, near, form = min(tried, key=lambda item: item[0])
@@ -192,7 +199,7 @@ def fit_family(
 def _learn(
     features: Features, seconds: Floats, model: tuple[Prior, str], near: Mapping[str, float]
 ) -> tuple[dict[str, float], float, gaussian_process.Fitted]:
-    """Physics refined from a first search, how well it can do at all (which decides what rows weigh against the prior), correction."""
+    """Parameters refined from a first search, noise that weighs rows against the prior, and local correction."""
     form = model[1]
     left = np.log(seconds) - np.log(analytic.terms(form, near, features)[0])
     noise = float(np.clip(1.4826 * np.median(np.abs(left)), 0.5 * NOISE, 3 * NOISE))
@@ -214,7 +221,7 @@ def conformal_quantile(scores: Floats, confidence: float) -> float | None:
 
 
 def _by_code(code: npt.NDArray[np.object_], scores: Floats) -> dict[str, float]:
-    """Quantiles of the operators and kernels with rows enough for one of their own: depthwise errors say nothing of dense ones."""
+    """Quantiles of operators with rows enough for one of their own: depthwise errors say nothing of dense ones."""
     names, counts = np.unique(code.astype(str), return_counts=True)
     if len(names) == 1:
         return {}
@@ -238,15 +245,17 @@ def _cross_validate(
         launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
         _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near, noise)
         left = np.log(seconds[inside]) - np.log(analytic.terms(form, theta, train)[0])
-        made = gaussian_process.rebuild(fitted.hyper, *gaussian_process.thin(train.coordinates, train.code, left))
+        made = gaussian_process.rebuild(
+            fitted.hyper, *gaussian_process.sample_rows(train.coordinates, train.code, left)
+        )
         mean, spread = made.at(test.coordinates, test.code)
         off = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
         scores[outside] = off / spread
     return scores
 
 
-def _learn_anew(features: Features, seconds: Floats, given: tuple[Nominal, str, str, Shapes]) -> Floats:
-    """The same scores where rows are few: prior, physics, noise and correction are learnt in each fold as if its rows were all."""
+def _learn_anew(features: Features, seconds: Floats, given: tuple[DeviceFigures, str, str, Shapes]) -> Floats:
+    """The same scores where rows are few: prior, parameters, noise and correction are learnt anew in each fold."""
     nominal, dtype, form, shapes = given
     scores = np.zeros(len(features))
     order, folds = _folds(len(features))
@@ -262,7 +271,9 @@ def _learn_anew(features: Features, seconds: Floats, given: tuple[Nominal, str, 
     return scores
 
 
-def fit_table(table: Table, nominal: Nominal | None = None) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:
+def fit_table(
+    table: Table, nominal: DeviceFigures | None = None
+) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:
     """Fit every family, dtype and cache state of a table of measured rows.
 
     Returns
@@ -341,7 +352,7 @@ def _doubts(made: OperatorFit) -> list[Finding]:
 def _merge(
     features: Features, seconds: Floats, index: npt.NDArray[np.int64], findings: list[Finding]
 ) -> tuple[Features, Floats, npt.NDArray[np.int64]]:
-    """Rows that name the same operator become one with the (lower) median time; those that contradict each other are named."""
+    """Rows of one operator become one, with their lower median time; those that contradict each other are named."""
     keys: Sequence[bytes] = [
         row.tobytes() for row in np.column_stack([features.coordinates, features.flop, features.bytes, features.gemm])
     ]

@@ -8,11 +8,12 @@ with their neighbours lose weight (Student-t), and are named.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
@@ -83,10 +84,16 @@ def embed(
     coordinates: Floats, code: npt.NDArray[np.object_], codes: Sequence[str], scale: Floats, apart: float
 ) -> npt.NDArray[np.float32]:
     """Positions in which one unit is one reach."""
+    return np.ascontiguousarray(_scaled(coordinates, code, codes, scale, apart), dtype=np.float32)
+
+
+def _scaled(
+    coordinates: Floats, code: npt.NDArray[np.object_], codes: Sequence[str], scale: Floats, apart: float
+) -> Floats:
     axes = [coordinates * scale]
     if len(codes) > 1:
         axes.append(np.stack([(code == name) * (apart / np.sqrt(2.0)) for name in codes], axis=1))
-    return np.ascontiguousarray(np.concatenate(axes, axis=1), dtype=np.float32)
+    return np.concatenate(axes, axis=1)
 
 
 _Singles = npt.NDArray[np.float32]
@@ -168,7 +175,7 @@ def rebuild(hyper: Floats, coordinates: Floats, code: npt.NDArray[np.object_], r
 
 
 def _first_weights(residual: Floats) -> Floats:
-    """Full trust except for rows far outside the bulk: or a bad row would first be taken for noise, and hide behind it."""
+    """Weight 1, less for rows far outside the bulk: a bad row would else be taken for noise, and hide behind it."""
     off = np.abs(residual - np.median(residual))
     width = max(1.4826 * float(np.median(off)), 0.02)
     return np.where(off > OUTLYING * width, (FREEDOM + 1) / (FREEDOM + (off / width) ** 2), 1.0)
@@ -201,31 +208,54 @@ def _build(hyper: Floats, data: _Data, codes: tuple[str, ...]) -> tuple[Correcti
 
 
 def _search(start: Floats, data: _Data, codes: tuple[str, ...]) -> Floats:
-    """Most probable hyperparameters."""
-    coordinates, code, residual, weights = data
-    spread = np.concatenate([HYPER_SPREAD, np.full(coordinates.shape[1], RELEVANCE_SPREAD)])
-    mean = np.concatenate([HYPER_MEAN, np.zeros(coordinates.shape[1])])
+    """Most probable hyperparameters, by their analytic gradient."""
+    axes = data[0].shape[1]
+    spread = np.concatenate([HYPER_SPREAD, np.full(axes, RELEVANCE_SPREAD)])
+    mean = np.concatenate([HYPER_MEAN, np.zeros(axes)])
 
-    def badness(hyper: Floats) -> float:
-        amplitude, noise, apart, scale = _unpack(hyper)
-        positions = embed(coordinates, code, codes, scale, apart)
-        kernel = amplitude**2 * _matern(positions, positions).astype(np.float64) + np.diag(noise**2 / weights + 1e-9)
-        try:
-            lower: Any = np.linalg.cholesky(kernel)
-        except (LinAlgError, np.linalg.LinAlgError):
-            return 1e9
-        solved = np.linalg.solve(lower, residual)
-        return float(
-            0.5 * solved @ solved + np.log(np.diag(lower)).sum() + 0.5 * (((hyper - mean) / spread) ** 2).sum()
-        )
+    def objective(hyper: Floats) -> tuple[float, Floats]:
+        value, gradient = negative_log_likelihood(hyper, data, codes)
+        off = (hyper - mean) / spread
+        return value + 0.5 * float(off @ off), gradient + off / spread
 
     bounds = [(centre - 4 * width, centre + 4 * width) for centre, width in zip(mean, spread, strict=True)]
-    return np.asarray(
-        minimize(badness, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25, "eps": 1e-3}).x
-    )
+    return np.asarray(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 25}).x)
 
 
-def thin(
+def negative_log_likelihood(hyper: Floats, data: _Data, codes: tuple[str, ...]) -> tuple[float, Floats]:
+    """Negative log marginal likelihood of weighted residuals (without its constant) and its gradient.
+
+    The derivative in one of them is half the trace of (K^-1 - alpha alpha') dK. Matern 3/2 in squared distances has the
+    derivative -3/2 exp(-sqrt(3) d), and a weighted sum of squared differences is a product of matrices.
+    """
+    coordinates, code, residual, weights = data
+    amplitude, noise, apart, scale = _unpack(hyper)
+    axes = coordinates.shape[1]
+    positions = _scaled(coordinates - coordinates.mean(axis=0), code, codes, scale, apart)
+    squares = np.einsum("ij,ij->i", positions, positions)
+    distance = np.sqrt(np.maximum(3 * (squares[:, None] + squares - 2 * positions @ positions.T), 0))
+    falling = amplitude**2 * np.exp(-distance)
+    matern = falling * (1 + distance)
+    lower, failed = dpotrf(matern + np.diag(noise**2 / weights + 1e-9), lower=1)
+    if failed:
+        return 1e9, np.zeros_like(hyper)
+    alpha = dpotrs(lower, residual, lower=1)[0]
+    value = 0.5 * float(residual @ alpha) + float(np.log(np.diag(lower)).sum())
+    inverse = np.tril(dpotri(lower, lower=1)[0])
+    pull = inverse + np.tril(inverse, -1).T - np.outer(alpha, alpha)
+    falling *= pull
+    # Per axis: the sum over all pairs of pull x decay x squared difference.
+    along = 2 * (falling.sum(axis=1) @ positions**2 - np.einsum("ij,ij->j", positions, falling @ positions))
+    gradient = np.empty_like(hyper)
+    gradient[0] = np.einsum("ij,ij->", pull, matern)
+    gradient[1] = 1.5 * along[:axes].sum()
+    gradient[2] = noise**2 * float(np.diag(pull) @ (1 / weights))
+    gradient[3] = -1.5 * along[axes:].sum()
+    gradient[4:] = -1.5 * along[:axes]
+    return value, gradient
+
+
+def sample_rows(
     coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats
 ) -> tuple[Floats, npt.NDArray[np.object_], Floats]:
     """At most `MOST_POINTS` rows, a seeded sample."""

@@ -32,7 +32,7 @@ LEAST_MODELS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelTime:
-    """What is predicted of a model. Seconds, bytes, FLOP; ``compute_share`` and ``memory_share`` are of the ceilings (MFU, MBU).
+    """What is predicted of a model, in seconds, bytes and FLOP; shares are of the ceilings (MFU, MBU).
 
     ``launch_share`` is the part of the latency that is cost and not work; ``columns`` has one row per step.
     """
@@ -94,7 +94,7 @@ def predict_model(graph: Graph, calibration: Characterisation) -> ModelTime:
 
 
 def _columns(graph: Graph, calibration: Characterisation) -> Columns:
-    """Operators where the model finds them: between hot and cold, by the bytes that the whole model touches in a turn."""
+    """Operators between hot and cold cache, by the bytes that the whole model touches in one pass."""
     reuse = calibration.fits.reuse
     if not reuse:
         return predict_table(table_of(graph.operators), calibration, float(graph.parameter_bytes))
@@ -113,7 +113,7 @@ def _columns(graph: Graph, calibration: Characterisation) -> Columns:
 
 
 def _interval(total: float, sums: tuple[float, float], residuals: Mapping[str, float]) -> Estimate:
-    """From the errors of whole models that were measured beside the operators; without any, from the operators' own intervals."""
+    """Interval from the errors of whole models measured beside the operators, else from the operators' own."""
     if len(residuals) < LEAST_MODELS:
         return Estimate(
             value=total,

@@ -43,14 +43,14 @@ _COST_NAMES = {"eager": ("launch.eager", "launch"), "graph": ("launch.graph",), 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels:
-    """Memory levels from the innermost out: names, bytes per second, and bytes that each holds for all threads together."""
+    """Memory levels from the innermost out: names, byte/s, and the bytes that each holds for all threads together."""
 
     names: tuple[str, ...]
     bandwidth: tuple[float, ...]
     capacity: tuple[float, ...]
 
     def place(self, working_set: Floats, cache: str) -> npt.NDArray[np.int64]:
-        """Index of the level that serves a working set: the smallest that holds it, or the outermost where the cache is cold."""
+        """Index of the level that serves a working set: the smallest that holds it, if cold the outermost."""
         last = len(self.names) - 1
         if cache == "cold":
             return np.full(working_set.shape, last, dtype=np.int64)
@@ -69,7 +69,7 @@ class Roofs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Predictions of a table, a column each (seconds). NaN where the row could not be read; ``limiter`` is empty there."""
+    """Predictions of a table in columns (seconds): NaN, and an empty ``limiter``, where a row could not be read."""
 
     predicted: Floats
     low: Floats
@@ -207,7 +207,7 @@ def predict_table(table: Table, calibration: Characterisation, footprint: float 
 
 
 def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit | None, Finding | None]:
-    """The fit of a batch's family, dtype and cache state, or of the other cache state; and what is to be said about it."""
+    """Fit of a batch's family, dtype and cache state, or of the other state, and a finding about it."""
     family = batch.row.family
     fits = [row for row in calibration.fits.operators if row.family == family and row.dtype == batch.dtype]
     if not fits:
@@ -228,7 +228,7 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
 
 
 def _local(made: OperatorFit, batch: Batch, footprint: float, held: Levels) -> dict[str, Any]:
-    """Columns of a calibrated batch, computed in pieces that stay in cache; levels are named by what holds the bytes."""
+    """Columns of a calibrated batch, computed in pieces that stay in cache; levels named by what holds the bytes."""
     size = len(batch)
     columns: dict[str, Any] = {
         name: np.empty(size)
@@ -316,14 +316,14 @@ def _largest(compute: Floats, memory: Floats, cost: Floats) -> npt.NDArray[np.in
 def limiters(
     names: Sequence[str], level: npt.NDArray[np.int64], terms: tuple[Floats, Floats, Floats]
 ) -> npt.NDArray[np.object_]:
-    """Name the largest of the terms compute, memory and cost of each row: ``compute``, ``memory:<level>`` or ``cost``."""
+    """Name the largest term of each row: ``compute``, ``memory:<level>`` or ``cost``."""
     said = np.asarray(["compute", "cost", *(f"memory:{name}" for name in names)], dtype=object)
     chosen: npt.NDArray[np.object_] = said[np.choose(_largest(*terms), [0, 2 + level, 1])]
     return chosen
 
 
 def predictions(table: Table, columns: Columns, names: Sequence[str]) -> list[Prediction]:
-    """The rows of a predicted table as records, in the order asked; ``names`` says what to call each, empty for its own name."""
+    """Rows of a predicted table as records, in the order asked; an empty entry of ``names`` stands for its own name."""
     found = [(int(place), batch, row) for batch in table.batches for row, place in enumerate(batch.index)]
     return [
         _record(columns, place, batch.take(np.asarray([row])), names[place])

@@ -1,4 +1,4 @@
-"""Timing operators in rounds: every operator is visited once a round, in seeded order, and the lower envelope over rounds is its time.
+"""Timing operators in rounds: each is visited once a round, in seeded order, and its time is the lower envelope.
 
 Disturbance is one-sided and comes in episodes of seconds. An episode spoils one visit of many operators and not all
 visits of one, so that the smallest of several rounds is the quiet time. On a processor every round also times each
@@ -46,7 +46,7 @@ _TELLING = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` rounds are done; ``seed`` orders each of them."""
+    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` are done; ``seed`` orders each."""
 
     limit_s: float
     least: int = 2
@@ -74,7 +74,7 @@ class Rounds:
 
     @property
     def cold(self) -> Floats:
-        """Time after many bytes of other operators: the median over rounds, each with other neighbours; NaN where none was timed."""
+        """Time after many bytes of other operators: median over rounds, each in another order; NaN if never timed."""
         return middle(self.interleaved[cold_cache.COLD]) if self.interleaved else np.full(len(self.operators), np.nan)
 
     def halves(self, cold: bool = False) -> tuple[Floats, Floats]:
@@ -113,7 +113,7 @@ class _Visit:
 
 @dataclass(slots=True)
 class _Teller:
-    """Estimates how far a measurement is: by the time it may take, or by the rounds it must do where those take longer."""
+    """Estimates how far a measurement is, by its time limit, or by its least rounds where those take longer."""
 
     told: OnProgress | None
     effort: Effort
@@ -165,7 +165,7 @@ def measure(
     interleaved: dict[float, list[Floats]] = {reuse: [] for reuse in (cold_cache.STREAMS if place == "cpu" else ())}
     models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
-    shuffler = random.Random(effort.seed)
+    shuffler = random.Random(effort.seed)  # noqa: S311 - an order, no secret
     teller = _Teller(told=told, effort=effort)
     until = teller.started + effort.limit_s
     alone = _ALONE if interleaved else 1.0
@@ -217,7 +217,7 @@ def _library(place: str) -> _Library:
 
 
 def _stream(state: Sequence[_Visit], order: Sequence[int], library: _Library, reuse: float) -> Floats:
-    """One round of a stream; operators that were not kept are left out of the short streams and prepared for the last."""
+    """One round of a stream; operators that were not kept join the last stream only, prepared for it."""
     column = np.full(len(state), np.nan)
     last = reuse >= cold_cache.COLD
     able = [place for place in order if state[place].times > 0 and (last or state[place].call is not None)]

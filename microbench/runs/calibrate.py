@@ -13,7 +13,7 @@ import numpy as np
 from microbench.hardware.torch_import import import_torch
 from microbench.operators import Op, table_of
 from microbench.predict import cold_cache
-from microbench.predict.fit_family import Nominal, fit_table
+from microbench.predict.fit_family import DeviceFigures, fit_table
 from microbench.predict.operator_timing import Effort, Floats, OnProgress, Rounds, measure, middle
 from microbench.predict.shape_sampling import design
 from microbench.records import MODULE_COST, Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
@@ -52,7 +52,7 @@ def place_of(device: Device) -> str:
     return "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
 
 
-def nominal_of(device: Device, ceilings: Sequence[Ceiling]) -> Nominal:
+def measured_figures(device: Device, ceilings: Sequence[Ceiling]) -> DeviceFigures:
     """Measured ceilings as the prior of operator fits: the best of all threads."""
 
     def best(rows: list[Ceiling]) -> float | None:
@@ -72,7 +72,7 @@ def nominal_of(device: Device, ceilings: Sequence[Ceiling]) -> Nominal:
         advertised = device.level(level)
         if advertised is not None and advertised.capacity_bytes and speed[level]:
             caches.append((float(advertised.capacity_bytes), speed[level]))
-    return Nominal(
+    return DeviceFigures(
         peak={dtype: rate for dtype, rate in peaks.items() if rate},
         bandwidth=speed["DRAM"],
         units=float(len(os.sched_getaffinity(0))) if device.kind == "cpu" else device.units_by_kind.get("sm"),
@@ -115,7 +115,7 @@ def calibrate(
     limit_s, share = BUDGETS[budget]
     effort = Effort(limit_s=limit_s, least=_LEAST_ROUNDS, seed=seed)
     rounds = measure(design(seed, share), place_of(device), effort, model_calls(device), on_progress)
-    found = replace(fitted(rounds, nominal_of(device, ceilings)), costs=module_cost(place_of(device)))
+    found = replace(fitted(rounds, measured_figures(device, ceilings)), costs=module_cost(place_of(device)))
     return replace(
         found, models=model_errors(device, ceilings, found), findings=(*found.findings, _repeatability(rounds))
     )
@@ -180,7 +180,7 @@ def module_cost(place: str) -> tuple[Cost, ...]:
     return (Cost(name=MODULE_COST, seconds=seconds, case=f"chain of {CHAIN} modules"),)
 
 
-def fitted(rounds: Rounds, nominal: Nominal) -> Calibrated:
+def fitted(rounds: Rounds, nominal: DeviceFigures) -> Calibrated:
     """Fit measured rounds: hot operators to the lower envelope, cold ones to what they took between other operators."""
     columns: tuple[tuple[Literal["hot", "cold"], Floats], ...] = (("hot", rounds.envelope), ("cold", rounds.cold))
     rows = [

@@ -23,9 +23,9 @@ from microbench.predict.shape_sampling import design
 from microbench.records import Characterisation, Finding, Fits, Row
 from microbench.runs.calibrate import (
     fitted,
+    measured_figures,
     model_calls,
     module_cost,
-    nominal_of,
     place_of,
     predict_models,
     use_all_threads,
@@ -155,7 +155,7 @@ def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
 
     spec = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
     ceilings = run(spec, quick=True)
-    found = fitted(rounds, nominal_of(device, ceilings.ceilings))
+    found = fitted(rounds, measured_figures(device, ceilings.ceilings))
     return replace(
         ceilings,
         fits=replace(ceilings.fits or Fits(), operators=found.fits, timings=found.timings, reuse=found.reuse),

@@ -10,6 +10,9 @@ from pathlib import Path
 # The smallest real measurement: one scalar loop, for a moment.
 SMALL = ("run", "--only", "fma.f64.scalar", "--time-limit", "2s")
 
+# When a process is given up: no assertion, so long enough for a machine with much other work.
+PATIENCE_S = 600
+
 Said = tuple[int, str, str]
 
 
@@ -22,7 +25,7 @@ def environment(tmp_path: Path, **extra: str) -> dict[str, str]:
 def process(tmp_path: Path, *arguments: object, **extra: str) -> Said:
     command = [sys.executable, "-m", "microbench", *map(str, arguments)]
     done = subprocess.run(
-        command, env=environment(tmp_path, **extra), capture_output=True, text=True, timeout=120, check=False
+        command, env=environment(tmp_path, **extra), capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     return done.returncode, done.stdout, done.stderr
 

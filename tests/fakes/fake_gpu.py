@@ -9,10 +9,11 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
+import once
 from ptx.counts import kept
 
 from microbench.errors import MicrobenchError
@@ -24,7 +25,7 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True, kw_only=True)
 class FakeGpu:
-    """What an invented GPU is told to be. Rates in FLOP/s and byte/s, small, so that a virtual millisecond is little real work."""
+    """An invented GPU; rates (FLOP/s, byte/s) are small, so that a virtual millisecond is little real work."""
 
     name: str = "FAKE H"
     capability: tuple[int, int] = (9, 0)
@@ -96,36 +97,17 @@ class FakeGpu:
         return told + ([f"throttle {self.throttle[0]:.17g} {self.throttle[1]:.17g}"] if self.throttle else [])
 
 
+@cache
 def build(name: str, library: str, without: tuple[str, ...] = ()) -> Path:
-    """Compile a fake library once from ``name``*.cpp, without some functions; the folder that holds it belongs on the library path."""
-    key = "-".join((name, *without, ""))
-    key += "-".join(str(path.stat().st_mtime_ns) for path in sorted(HERE.glob("fake_*.[ch]pp")))
-    folder = Path(tempfile.gettempdir()) / f"microbench-fakes-{os.getuid()}" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    out = folder / library
-    if not out.exists():
+    """Compile ``name``*.cpp, without some functions; the folder that holds the library belongs on the library path."""
+
+    def compile_into(folder: Path) -> None:
+        folder.mkdir()
         gone = [f"-D{function}={function}_gone" for function in without]
-        part = folder / f"{library}.{os.getpid()}"
-        sources = sorted(HERE.glob(f"{name}*.cpp"))
-        subprocess.run(
-            [
-                "g++",
-                "-std=c++20",
-                "-O2",
-                "-shared",
-                "-fPIC",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                *gone,
-                "-o",
-                part,
-                *sources,
-            ],
-            check=True,
-        )
-        part.rename(out)
-    return folder
+        command = ["g++", "-std=c++20", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", *gone]
+        subprocess.run([*command, "-o", folder / library, *sorted(HERE.glob(f"{name}*.cpp"))], check=True)
+
+    return once.made(f"{library}-{once.key(name, *without, files=HERE.glob('fake_*.[ch]pp'))}", compile_into)
 
 
 def counts(target: str) -> dict[str, tuple[float, float, float]]:
@@ -135,7 +117,7 @@ def counts(target: str) -> dict[str, tuple[float, float, float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class FakeMachine:
-    """GPUs, the driver's version and that of an NVRTC ("" for whatever is installed); `run` starts a Python under them."""
+    """GPUs, versions of the driver and of an NVRTC ("" for what is installed); `run` starts a Python under them."""
 
     folder: Path
     gpus: tuple[FakeGpu, ...] = (FakeGpu(),)
@@ -176,7 +158,7 @@ class FakeMachine:
         return here | more
 
     def _wheels(self) -> Path:
-        """A folder of packages with the fake NVRTC where a wheel has the real one, and nothing else of the vendor's but a disassembler.
+        """A folder of packages with the fake NVRTC where a wheel has the real one, and a disassembler.
 
         A real NVRTC that is installed beside it would be found first, and would ask the fake driver for what it has
         not.
@@ -197,7 +179,7 @@ class FakeMachine:
         """Start this Python with arguments."""
         command = [sys.executable, *arguments]
         return subprocess.run(
-            command, env=self.environment(**more), capture_output=True, text=True, check=False, timeout=300
+            command, env=self.environment(**more), capture_output=True, text=True, check=False, timeout=600
         )
 
     def ask(self, code: str, **more: str) -> object:

@@ -1,4 +1,4 @@
-"""Imported first (in pytest: ``-p no_torch``), PyTorch counts as not installed: one with CUDA asks a fake driver for what it has not."""
+"""Imported first, it makes PyTorch seem not installed: one with CUDA asks a fake driver for what it has not."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def headers() -> dict[str, Path]:
 
 def compiled(text: str, include: Path) -> subprocess.CompletedProcess[str]:
     command = ["g++", "-std=c++20", "-fsyntax-only", "-w", f"-I{include}", f"-I{CUDA}", "-x", "c++", "-"]
-    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=600)
 
 
 def statements() -> str:

@@ -116,9 +116,11 @@ def test_two_chases_of_different_length_do_not_disturb_each_other() -> None:
         job.close()
 
 
+@pytest.mark.timed
 def test_a_pause_lies_outside_the_time() -> None:
     job = ALL["chase"].prepare(CPU, {"working_set": 8192, "pause_us": 50_000}, 1)
-    assert job.run(1).ns < 25_000_000
+    # The quickest of many: other work may keep this thread from running for as long as a pause.
+    assert min(job.run(1).ns for _ in range(20)) < 25_000_000
     job.close()
 
 

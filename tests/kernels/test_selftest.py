@@ -5,8 +5,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import once
 import pytest
-from places import ROOT
+from places import ROOT, SOURCES, TESTS
+
+WRONG = TESTS / "kernels" / "wrong_kernels.cpp"
 
 FLAWS = (
     "drops_an_iteration",
@@ -17,7 +20,6 @@ FLAWS = (
     "never_turns",
     "rounds_up",
 )
-EVERY_BUILD = "MICROBENCH_EVERY_BUILD"
 CROSS = "aarch64-linux-gnu-g++"
 
 
@@ -27,15 +29,27 @@ def need(*tools: str) -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
 
 
-def build(folder: Path, *options: str) -> Path:
-    """Build the self-test without Python and return the executable."""
-    need("cmake")
-    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+def build(*options: str, compiler: str = "c++") -> Path:
+    """Build the self-test without Python and return the executable; of the same sources it is built once."""
+    need("cmake", compiler)
     settings = ["-DMICROBENCH_MODULE=OFF", "-DMICROBENCH_SELFTEST=ON", "-DMICROBENCH_WERROR=ON", *options]
-    subprocess.run(["cmake", "-S", ROOT, "-B", folder, *generator, *settings], check=True, stdout=subprocess.DEVNULL)
-    done = subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "microbench-selftest"
+    settings.append(f"-DCMAKE_CXX_COMPILER={compiler}")
+    if shutil.which("ccache"):  # has what the wheel's build compiled with the same flags
+        settings.append("-DCMAKE_CXX_COMPILER_LAUNCHER=ccache")
+    settings += ["-G", "Ninja"] if shutil.which("ninja") else []
+
+    def compile_to(out: Path) -> None:
+        folder = out.with_name("build")
+        configure = ["cmake", "-S", ROOT, "-B", folder, *settings]
+        for command in (configure, ["cmake", "--build", folder, "--parallel", "2"]):
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+        (folder / "microbench-selftest").rename(out)
+
+    version = subprocess.run([compiler, "--version"], check=True, capture_output=True, text=True).stdout
+    sources = [path for path in (*SOURCES.glob("*"), *(SOURCES / "cpu").rglob("*"), WRONG) if path.is_file()]
+    name = once.key(version, *settings, files=[*sources, ROOT / "CMakeLists.txt"])
+    return once.made(f"selftest-{name}", compile_to)
 
 
 def run(*command: str | Path) -> tuple[int, dict[str, str]]:
@@ -48,10 +62,8 @@ def run(*command: str | Path) -> tuple[int, dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def with_wrong_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(
-        tmp_path_factory.mktemp("selftest"), f"-DMICROBENCH_SELFTEST_EXTRA={ROOT}/tests/kernels/wrong_kernels.cpp"
-    )
+def with_wrong_kernels() -> Path:
+    return build(f"-DMICROBENCH_SELFTEST_EXTRA={WRONG}")
 
 
 def test_every_real_kernel_is_right_or_unavailable(with_wrong_kernels: Path) -> None:
@@ -97,24 +109,23 @@ def test_an_instruction_set_can_be_capped_and_an_unknown_cap_is_refused(with_wro
     assert "MICROBENCH_ISA=avx9 names no instruction set; known here:" in done.stderr
 
 
-def test_aarch64_passes_under_emulation(tmp_path: Path) -> None:
-    need(CROSS, "qemu-aarch64")
-    system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", f"-DCMAKE_CXX_COMPILER={CROSS}")
-    executable = build(tmp_path, *system, "-DCMAKE_EXE_LINKER_FLAGS=-static")
-    status, says = run("qemu-aarch64", executable)
+@pytest.mark.nightly
+def test_aarch64_passes_under_emulation() -> None:
+    need("qemu-aarch64")
+    system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DCMAKE_EXE_LINKER_FLAGS=-static")
+    status, says = run("qemu-aarch64", build(*system, compiler=CROSS))
     assert status == 0, says
     assert says["fma.f32.v128"] == says["fma.f16.v128"] == says["dot.i8.i32.v128"] == "right"
 
 
-def test_clang_builds_the_same_kernels_without_a_warning(tmp_path: Path) -> None:
-    need("clang++")
-    status, says = run(build(tmp_path, "-DCMAKE_CXX_COMPILER=clang++"))
+@pytest.mark.nightly
+def test_clang_builds_the_same_kernels_without_a_warning() -> None:
+    status, says = run(build(compiler="clang++"))
     assert status == 0, says
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
-def test_sanitizers_find_nothing(tmp_path: Path, sanitizer: str) -> None:
-    if EVERY_BUILD not in os.environ:
-        pytest.skip(f"a slow build: set {EVERY_BUILD}=1")
-    status, says = run(build(tmp_path, f"-DMICROBENCH_SANITIZE={sanitizer}"))
+def test_sanitizers_find_nothing(sanitizer: str) -> None:
+    status, says = run(build(f"-DMICROBENCH_SANITIZE={sanitizer}"))
     assert status == 0, says

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -39,12 +41,12 @@ def test_a_stream_has_few_kinds_of_operators() -> None:
     assert [len({names[place] for place in hand}) for hand in dealt] == [KINDS, KINDS, 11 - 2 * KINDS]
 
 
+@pytest.mark.timed
 def test_a_call_is_timed_as_long_as_it_takes() -> None:
-    import time
-
-    short, long = timed([lambda: time.sleep(0.001), lambda: time.sleep(0.004)])
-    assert 0.001 <= short < long
-    assert long >= 0.004
+    # The quickest of several: other work may keep this thread from running.
+    rounds = [timed([lambda: time.sleep(0.001), lambda: time.sleep(0.02)]) for _ in range(20)]
+    short, long = (min(times) for times in zip(*rounds, strict=True))
+    assert 0.001 <= short < 0.02 <= long
 
 
 def test_the_share_paid_is_found_again_from_what_it_made() -> None:

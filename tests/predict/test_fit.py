@@ -9,8 +9,8 @@ import pytest
 from microbench.errors import UsageError
 from microbench.operators import Table, op, read_rows, table_of
 from microbench.predict.analytic import Prior, parameters
-from microbench.predict.fit import fit, nominal_of
-from microbench.predict.fit_family import Nominal, conformal_quantile, fit_table
+from microbench.predict.fit import datasheet_figures, fit
+from microbench.predict.fit_family import DeviceFigures, conformal_quantile, fit_table
 from microbench.predict.operator import predict_table
 from microbench.storage.store import dumps, loads
 
@@ -63,7 +63,7 @@ def test_three_bad_rows_in_forty_do_not_spoil_the_fit_and_are_named() -> None:
 
 
 def test_the_interval_grows_with_the_distance_from_the_data() -> None:
-    calibration = fit(_made_up(40, 5, high=512)[0], nominal=Nominal(peak={"f32": 10e12}, bandwidth=500e9))
+    calibration = fit(_made_up(40, 5, high=512)[0], nominal=DeviceFigures(peak={"f32": 10e12}, bandwidth=500e9))
     near, far = op("matmul", m=200, n=200, k=200), op("matmul", m=40000, n=40000, k=40000)
     columns = predict_table(table_of([near, far]), calibration)
     width = np.log(columns.high / columns.low)
@@ -71,7 +71,7 @@ def test_the_interval_grows_with_the_distance_from_the_data() -> None:
 
 
 def test_with_few_rows_nominal_figures_carry_the_extrapolation() -> None:
-    known = Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH)
+    known = DeviceFigures(peak={"f32": PEAK}, bandwidth=BANDWIDTH)
     calibration = fit(_made_up(20, 6, high=300)[0], nominal=known)
     fresh, exact = _made_up(100, 7, low=1024, high=8192)
     datasheet = np.array([_error(np.maximum(batch.counts()["flop"] / PEAK, 0), exact) for batch in fresh.batches])
@@ -110,10 +110,10 @@ def test_a_fitted_file_survives_the_store_and_predicts_the_same() -> None:
 
 
 def test_nominal_figures_come_by_name_and_an_unknown_one_is_refused() -> None:
-    known = nominal_of("A100")
+    known = datasheet_figures("A100")
     assert known.peak["bf16"] == pytest.approx(312e12, rel=0.01)
     with pytest.raises(UsageError):
-        nominal_of("no such card")
+        datasheet_figures("no such card")
 
 
 def test_every_form_has_a_parameter_for_peak_and_bandwidth() -> None:
@@ -127,7 +127,7 @@ def test_every_form_has_a_parameter_for_peak_and_bandwidth() -> None:
 
 def test_a_processor_whose_caches_are_unknown_can_be_fitted() -> None:
     calibration = fit(
-        _made_up(30, 12)[0], nominal=Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH, units=2, kind="cpu")
+        _made_up(30, 12)[0], nominal=DeviceFigures(peak={"f32": PEAK}, bandwidth=BANDWIDTH, units=2, kind="cpu")
     )
     fresh, exact = _made_up(100, 13)
     assert _error(predict_table(fresh, calibration).predicted, exact) < 0.15
@@ -158,7 +158,7 @@ def test_seconds_that_were_milliseconds_are_doubted_where_figures_are_known(fact
     table, _ = _made_up(40, 16, low=500)
     assert table.batches[0].seconds is not None
     table.batches[0].seconds[:] *= factor
-    found = fit(table, nominal=Nominal(peak={"f32": PEAK}, bandwidth=BANDWIDTH)).findings
+    found = fit(table, nominal=DeviceFigures(peak={"f32": PEAK}, bandwidth=BANDWIDTH)).findings
     assert any(finding.code == "unit-doubtful" for finding in found) == doubted
 
 

@@ -13,7 +13,7 @@ from microbench.operators import op
 from microbench.operators.features import describe
 from microbench.predict import predict
 from microbench.predict.fit import fit
-from microbench.predict.fit_family import Nominal
+from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.operator import roofs
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, MemoryLevel
 from microbench.storage.store import dumps
@@ -158,14 +158,14 @@ def test_rows_predicted_in_pieces_are_those_predicted_alone() -> None:
 
     from microbench.operators import table_of
     from microbench.predict.fit import fit
-    from microbench.predict.fit_family import Nominal
+    from microbench.predict.fit_family import DeviceFigures
     from microbench.predict.operator import PIECE, predict_table
 
     rng = np.random.default_rng(1)
     sizes = np.exp(rng.uniform(3, 7, (PIECE + 300, 3))).astype(int).tolist()
     made = [op("matmul", m=m, n=n, k=k) for m, n, k in sizes]
     seconds = [5e-6 + 2 * m * n * k / 1e13 * (1 + 0.2 * np.sin(m)) for m, n, k in sizes[:30]]
-    held = fit(table_of(made[:30], seconds), Nominal(peak={"f32": 1e13}, bandwidth=1e12, units=108, kind="cuda"))
+    held = fit(table_of(made[:30], seconds), DeviceFigures(peak={"f32": 1e13}, bandwidth=1e12, units=108, kind="cuda"))
     together, few = predict_table(table_of(made), held), predict_table(table_of(made[-40:]), held)
     for name in ("predicted", "low", "high", "compute_s", "flop"):
         assert np.allclose(getattr(together, name)[-40:], getattr(few, name), rtol=1e-5), name
@@ -187,7 +187,7 @@ def test_a_sibling_that_was_not_measured_has_the_wider_interval() -> None:
 
 def test_a_calibrated_operator_is_limited_by_the_level_that_holds_its_bytes() -> None:
     rows = "\n".join(f"add,f32,size={2**place},{1e-7 + 12 * 2.0**place / 1e10}" for place in range(8, 26))
-    known = Nominal(peak={"f32": 1e13}, bandwidth=1e10)
+    known = DeviceFigures(peak={"f32": 1e13}, bandwidth=1e10)
     held = replace(small_machine(), fits=fit(io.StringIO("op,dtype,params,seconds\n" + rows), known).fits)
     within, beyond, cold = predict(["add:size=65536", "add:size=16777216", "add:size=65536,cache=cold"], held)
     assert (within.limiter, beyond.limiter, cold.limiter) == ("memory:L2", "memory:DRAM", "memory:DRAM")

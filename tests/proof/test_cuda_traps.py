@@ -11,6 +11,7 @@ from microbench.kernels.cuda.rows import ROWS, CudaRow
 from microbench.proof import cuda, sass
 
 pytestmark = [
+    pytest.mark.nightly,
     pytest.mark.skipif(toolchain.nvcc() is None, reason="no nvcc 13 on the PATH, traps cannot be compiled here"),
     pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install nvidia-cuda-nvdisasm==13.5.37"),
 ]

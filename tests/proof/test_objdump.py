@@ -317,6 +317,7 @@ def test_every_loop_of_the_built_extension_is_what_its_sheet_says(native_sheets:
     assert sum(provable(row) for row in native_sheets) >= 12
 
 
+@pytest.mark.nightly
 @needs_binutils
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="no clang++ for the second compiler")
 def test_every_loop_is_what_its_sheet_says_under_clang_too(native_sheets: list[Sheet], tmp_path: Path) -> None:

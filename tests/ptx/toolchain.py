@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
+import once
 from places import SOURCES
 
 import microbench
@@ -32,38 +30,21 @@ def nvcc() -> str | None:
     return said if "release 13" in said else None
 
 
-def kept() -> Path:
-    """The folder that outlives a test run."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "microbench-tests"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return Path(tempfile.gettempdir())
-    return folder
-
-
 def compiled(
     source: str, target: str, form: str = "cubin", flags: tuple[str, ...] = FLAGS, *, advice: bool = True
 ) -> Path:
-    """The cubin (or PTX) of a source text for a target; fails with what the compiler said."""
-    key = hashlib.sha256("\0".join((source, target, form, *flags, nvcc() or "", str(advice))).encode()).hexdigest()[:20]
-    out = kept() / f"{key}.{form}"
-    if not out.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            text = Path(folder) / "kernel.cu"
-            text.write_text(source)
-            made = Path(folder) / f"kernel.{form}"
-            done = subprocess.run(
-                ["nvcc", f"-{form}", f"-arch={target}", *flags, "-o", str(made), str(text)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            said = done.stdout + done.stderr
-            if done.returncode or (advice and ADVICE.search(said)):
-                raise AssertionError(f"nvcc for {target}: {said}")
-            shutil.move(made, out)
-    return out
+    """The cubin (or PTX) of a source for a target; fails with what the compiler said, on its advice if that counts."""
+
+    def compile_to(out: Path) -> None:
+        text = out.with_name("kernel.cu")
+        text.write_text(source)
+        command = ["nvcc", f"-{form}", f"-arch={target}", *flags, "-o", str(out), str(text)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        said = done.stdout + done.stderr
+        if done.returncode or (advice and ADVICE.search(said)):
+            raise AssertionError(f"nvcc for {target}: {said}")
+
+    return once.made(f"{once.key(source, target, form, *flags, nvcc() or '', advice)}.{form}", compile_to)
 
 
 def source(family: str) -> str:

@@ -138,24 +138,25 @@ def test_register_fragments_hold_the_tiles_of_the_image(row: CudaRow) -> None:
             assert held[register, thread].tolist() == matrix[m, first : first + e].tolist()
 
 
-@pytest.mark.parametrize("row", TENSOR, ids=name)
-def test_an_odd_number_of_iterations_never_cancels(row: CudaRow) -> None:
-    made = tensor.VALUES[row.family](row, "exact")
-    zero = made.expected(0)
-    for iterations in (1, 3, 999_999):
-        seen = made.expected(iterations)
-        assert seen is not None
+@pytest.mark.parametrize("family", tensor.VALUES)
+def test_an_odd_number_of_iterations_never_cancels(family: str) -> None:
+    for row in (row for row in TENSOR if row.family == family):
+        made = tensor.VALUES[family](row, "exact")
+        zero = made.expected(0)
         assert zero is not None
-        assert np.mean(seen != zero) > 0.2
+        for iterations in (1, 3, 999_999):
+            seen = made.expected(iterations)
+            assert seen is not None
+            assert np.mean(seen != zero) > 0.2, (row.name, iterations)
 
 
-@pytest.mark.parametrize("row", TENSOR, ids=name)
-def test_random_operands_keep_the_code_and_change_the_data(row: CudaRow) -> None:
-    exact, random = (tensor.VALUES[row.family](row, kind) for kind in ("exact", "random"))
-    assert exact.inputs.size == random.inputs.size
-    assert np.unique(random.inputs).size > 2 * np.unique(exact.inputs).size
-    if row.accumulator != "i32":
-        assert random.expected(1) is None
+@pytest.mark.parametrize("family", tensor.VALUES)
+def test_random_operands_keep_the_code_and_change_the_data(family: str) -> None:
+    for row in (row for row in TENSOR if row.family == family):
+        exact, random = (tensor.VALUES[family](row, kind) for kind in ("exact", "random"))
+        assert exact.inputs.size == random.inputs.size, row.name
+        assert np.unique(random.inputs).size > 2 * np.unique(exact.inputs).size, row.name
+        assert row.accumulator == "i32" or random.expected(1) is None, row.name
 
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "tf32", "f64", "f8e4m3", "f8e5m2", "f4e2m1", "i8"])
