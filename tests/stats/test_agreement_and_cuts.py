@@ -1,10 +1,10 @@
-"""How closely rounds agree, how wide the interval of a median is, what thinning keeps, where a series is cut."""
+"""How closely rounds agree, how wide the interval of a median is, where a series is cut."""
 
 from __future__ import annotations
 
 import pytest
 
-from microbench.stats.intervals import envelope, median_interval, noise, rounds_agree, segments, thin
+from microbench.stats.intervals import envelope, median_interval, noise, rounds_agree, segments
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,6 @@ def test_of_one_value_the_interval_is_that_value_with_no_confidence() -> None:
 
 def test_noise_is_that_of_the_middle_half() -> None:
     assert noise([1.0, 10.0, 11.0, 12.0, 100.0]) == pytest.approx(2 / 11)
-
-
-def test_thinning_spaces_evenly() -> None:
-    assert thin(range(9), 3) == (0, 4, 8)
-    assert thin(range(101), 5) == (0, 25, 50, 75, 100)
-    assert thin((5, 6, 7), 3) == (5, 6, 7)
-    assert thin((), 3) == ()
 
 
 def test_a_stretch_has_as_many_points_as_are_asked_for_at_least() -> None:
