@@ -103,8 +103,8 @@ def test_a_stream_is_read_from_one_thread_and_one_stream_through_a_warm_cache() 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(READ, name="write.f32.v512", access="write", work=Work(bytes_written=640)),
-        replace(READ, name="intensity.f32.v512", measures="intensity", work=Work(bytes_read=640, flop=1)),
+        replace(READ, name="write.f32.v512", access="write", roles=(), work=Work(bytes_written=640)),
+        replace(READ, name="intensity.f32.v512", measures="intensity", roles=(), work=Work(bytes_read=640, flop=1)),
     ],
 )
 def test_writes_and_arithmetic_tell_no_levels_though_they_have_more_points(other: Sheet) -> None:
