@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from microbench.stats.intervals import envelope, median_interval, noise, rounds_agree, segments
+from microbench.stats.intervals import envelope, median_interval, rounds_agree, segments
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,6 @@ def test_at_no_confidence_the_interval_is_what_lies_beside_the_median(n: int, lo
 
 def test_of_one_value_the_interval_is_that_value_with_no_confidence() -> None:
     assert median_interval([3.0]) == (3.0, 3.0, 3.0, 0.0)
-
-
-def test_noise_is_that_of_the_middle_half() -> None:
-    assert noise([1.0, 10.0, 11.0, 12.0, 100.0]) == pytest.approx(2 / 11)
 
 
 def test_a_stretch_has_as_many_points_as_are_asked_for_at_least() -> None:
