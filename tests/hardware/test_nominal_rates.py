@@ -11,11 +11,13 @@ from microbench.hardware.nominal import (
     advertised_rate,
     bus_rate,
     described,
+    named,
     nominal_rate,
     per_cycle,
     ports_of,
     revealed,
 )
+from microbench.hardware.tables import gpus
 from microbench.records import Device, MemoryLevel, Sheet, Work
 
 CPU = Device(id="1", kind="cpu", name="CPU", arch="zen3", units_by_kind={"core": 4})
@@ -177,3 +179,24 @@ def test_a_probed_gpu_is_described_by_its_row_of_the_table() -> None:
     assert by_name["matrix i8 (i32 accumulator)"].unit == "OP/s"
     assert by_name["matrix f16 (f32 accumulator)"].unit == "FLOP/s"
     assert by_name["vector f32"].formula == "132 SMs x 128 lanes x 1.980 GHz x 2 FLOP"
+
+
+def test_dot_products_and_tiles_count_each_multiplication_and_addition() -> None:
+    features = ("sse2", "avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16")
+    zen4 = {name: row[1] for name, row in rows(replace(CPU, arch="zen4", features=features)).items()}
+    assert (zen4["vector 512 bit bf16"], zen4["vector 512 bit i8"]) == (4 * 1 * 16 * 4, 4 * 1 * 16 * 8)
+    assert zen4["vector 256 bit i8"] == 4 * 2 * 8 * 8
+    server = {name: row[1] for name, row in rows(replace(CPU, arch="sapphirerapids", features=features)).items()}
+    assert (server["matrix i8"], server["matrix bf16"]) == (4 * 256 * 128 / 16, 4 * 256 * 64 / 16)
+    assert server["vector 512 bit f16"] == 2 * server["vector 512 bit f32"] == 4 * server["vector 512 bit f64"]
+    units = {row.name: row.unit for row in described(replace(CPU, arch="zen4", features=features)).rows}
+    assert (units["vector 512 bit i8"], units["vector 512 bit bf16"]) == ("OP/s", "FLOP/s")
+
+
+def test_what_the_tables_note_of_a_chip_is_passed_on() -> None:
+    assert "Graviton 2, Altra" in described(replace(CPU, arch="neoverse_n1", units_by_kind={})).notes
+    assert described(replace(CPU, arch="neoverse_n1", units_by_kind={})).facts["cores"] == "1"
+    notes = {row.name: row.note for row in gpus.GPUS}
+    assert all(named(name).notes == ((note,) if note else ()) for name, note in notes.items())
+    assert "clock of the data sheet's matrix rates" in described(GPU).facts
+    assert "clock of the data sheet's matrix rates" not in named("A100").facts
