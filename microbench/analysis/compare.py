@@ -310,7 +310,7 @@ def _summary(group: str, logs: Sequence[float], noise: float) -> Group:
 
 def _label(row: Ceiling | Cost) -> str:
     if isinstance(row, Cost):
-        return " ".join(word for word in (row.name, row.level) if word and word not in row.name.split(".")) or row.name
+        return f"{row.name} {row.level}" if row.level and row.level not in row.name.split(".") else row.name
     mode = "" if row.mode == "peak" else f" {row.mode}"
     return f"{row.name} x{row.threads}{mode}"
 

@@ -33,9 +33,9 @@ BARRIER = Sheet(name="cost.barrier", measures="cost", backend="native", device_k
 DRAM_SET = 256 * 1024 * KIB
 
 
-def analysed(sheet: Sheet, *per_round: tuple[int, ...], kind: str = "cpu", **params: Any) -> Analysis:
+def analysed(sheet: Sheet, *per_round: tuple[int, ...], kind: str = "cpu", threads: int = 1, **params: Any) -> Analysis:
     """Rounds of 1000 iterations of one case, as nanoseconds a sample."""
-    case = Case(kernel=sheet.name, params=params)
+    case = Case(kernel=sheet.name, params=params, threads=threads)
     samples = [
         Samples(case=case.key, round=i, started_s=float(i), iterations=1000, ns=ns, count=len(ns))
         for i, ns in enumerate(per_round)
@@ -93,3 +93,15 @@ def test_a_cost_is_its_best_round_and_at_most_its_third_best() -> None:
 def test_a_cost_of_two_rounds_is_at_most_the_slower() -> None:
     (cost,) = analysed(BARRIER, (2000,), (1000,)).costs
     assert (cost.seconds.value, cost.seconds.high) == pytest.approx((1e-9, 2e-9))
+
+
+def test_a_cost_is_called_by_its_threads_and_pages() -> None:
+    def name(**how: Any) -> str:
+        return analysed(BARRIER, (1000,), **how).costs[0].name
+
+    assert [name(), name(threads=2), name(pages="huge"), name(threads=4, pages="4k")] == [
+        "cost.barrier",
+        "cost.barrier.2_threads",
+        "cost.barrier.huge",
+        "cost.barrier.4_threads.4k",
+    ]

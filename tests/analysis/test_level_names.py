@@ -35,6 +35,12 @@ def test_a_plateau_is_named_after_the_level_that_holds_its_middle() -> None:
     assert "L3" not in late  # what begins before the second level ends is no view of the third
 
 
+def test_a_plateau_whose_middle_lies_a_little_beyond_a_level_still_has_its_name() -> None:
+    sizes = {300e9: (8, 12, 16, 24, 32), 100e9: (700, 900, 1200, 1600, 2000), 10e9: (2**16, 2**17, 2**18)}
+    points = [SweepPoint(size_bytes=size * KIB, value=value) for value, each in sizes.items() for size in each]
+    assert [level.name for level in find_levels(points, DEVICE, "stream")] == ["L1", "L2", "DRAM"]
+
+
 def test_the_second_level_is_its_longest_plateau_and_the_last_level_its_fastest() -> None:
     second = found((32 * KIB, 300e9), (64 * KIB, 150e9), (MIB, 100e9), (8 * MIB, 25e9), (256 * MIB, 10e9))
     assert second["L2"].value == 100e9
@@ -57,6 +63,13 @@ def test_the_height_of_a_level_is_the_middle_of_its_points() -> None:
     level = found((32 * KIB, 300e9), (MIB, 100e9), (8 * MIB, 25e9), (256 * MIB, 10e9))["L2"]
     assert 32 * KIB < level.low_bytes <= 48 * KIB
     assert (level.advertised_bytes, level.reuse_s) == (MIB, level.high_bytes / 100e9)
+
+
+def test_of_points_that_differ_the_middle_one_is_the_height_of_a_level() -> None:
+    points = [SweepPoint(size_bytes=size, value=300e9 + 1e9 * size / KIB) for size in range(8 * KIB, 33 * KIB, 4 * KIB)]
+    far = [SweepPoint(size_bytes=size, value=10e9) for size in (64 * MIB, 128 * MIB, 256 * MIB)]
+    (first, _) = find_levels([*points, *far], DEVICE, "stream")
+    assert (first.name, first.value) == ("L1", 320e9)
 
 
 def seen(name: str, low: int, high: int, seen_by: Literal["stream", "chase"] = "stream") -> LevelSeen:
@@ -83,6 +96,7 @@ SEEN = [
         (3 * MIB, None),
         (35 * MIB, "DRAM"),
         (33 * MIB, None),
+        (1024 * MIB, "DRAM"),
     ],
 )
 def test_a_set_up_to_a_fifth_beyond_the_points_of_a_plateau_lies_on_it(size: int, level: str | None) -> None:

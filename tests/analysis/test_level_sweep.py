@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fake_backend import KIB, fake_device
 
-from microbench.analysis.ceilings import analyse
+from microbench.analysis.ceilings import Analysis, analyse
 from microbench.analysis.levels import SweepPoint, find_levels
 from microbench.measure.working_sets import sweep_sizes
 from microbench.records import Budget, Case, LevelSeen, Plan, Samples, Sheet, Work
@@ -35,8 +35,8 @@ def latency(size: int) -> float:
 Curve = tuple[Sheet, list[tuple[dict[str, Any], float]]]
 
 
-def seen(*curves: Curve, threads: int = 1) -> dict[str, LevelSeen]:
-    """Levels that the analysis reads from curves of (parameters, seconds an iteration), a round each."""
+def analysed(*curves: Curve, threads: int = 1) -> Analysis:
+    """What curves of (parameters, seconds an iteration), a round each, amount to."""
     rows = [
         (Case(kernel=sheet.name, params=params, threads=threads), seconds)
         for sheet, curve in curves
@@ -54,8 +54,13 @@ def seen(*curves: Curve, threads: int = 1) -> dict[str, LevelSeen]:
         for case, seconds in rows
     ]
     plan = Plan(cases=tuple({case.key: case for case, _ in rows}.values()), budget=Budget())
-    found = analyse(samples, plan, {CHASE.name: CHASE, READ.name: READ}, fake_device()).levels
-    return {level.name: level for level in found}
+    sheets = {sheet.name: sheet for sheet, _ in curves}
+    return analyse(samples, plan, sheets, fake_device())
+
+
+def seen(*curves: Curve, threads: int = 1) -> dict[str, LevelSeen]:
+    """The levels that the curves show."""
+    return {level.name: level for level in analysed(*curves, threads=threads).levels}
 
 
 def chase(sizes: list[int], factor: float = 1.0, **params: Any) -> Curve:
@@ -72,6 +77,23 @@ def test_of_two_curves_by_pointer_chase_the_one_in_huge_pages_tells_the_levels()
 def test_a_few_points_in_huge_pages_are_no_curve_beside_a_whole_one_in_small_pages() -> None:
     found = seen(chase(SIZES, pages="4k"), chase(SIZES[::8], 0.5, pages="huge"))
     assert found["DRAM"].value == pytest.approx(100e-9)
+
+
+def test_the_latency_of_a_level_is_that_of_the_middle_set_on_its_plateau_in_huge_pages() -> None:
+    factor = dict(zip(SIZES, [1.0, 1.02, 0.98] * len(SIZES), strict=False))
+    huge = (CHASE, [({"working_set": size, "pages": "huge"}, LOADS * latency(size) * factor[size]) for size in SIZES])
+    found = analysed(huge, chase(SIZES, pages="4k"))  # in small pages the latency is exactly that of the plateau
+    costs = {cost.name: cost for cost in found.costs}
+    assert list(costs) == [f"load_to_use.{level}" for level in ("L1", "L2", "L3", "DRAM")]
+    for level in found.levels:
+        cost = costs[f"load_to_use.{level.name}"]
+        assert cost.seconds.value == pytest.approx(level.value)
+        assert "pages=huge" in str(cost.case)
+
+
+def test_reads_beside_a_chase_have_no_latency() -> None:
+    found = analysed(chase(SIZES, pages="huge"), read())
+    assert [cost.case and cost.case.partition("[")[0] for cost in found.costs] == ["chase"] * 4
 
 
 def test_of_several_rounds_the_fastest_makes_the_curve() -> None:
@@ -103,8 +125,8 @@ def test_a_stream_is_read_from_one_thread_and_one_stream_through_a_warm_cache() 
 @pytest.mark.parametrize(
     "other",
     [
-        replace(READ, name="write.f32.v512", access="write", work=Work(bytes_written=640)),
-        replace(READ, name="intensity.f32.v512", measures="intensity", work=Work(bytes_read=640, flop=1)),
+        replace(READ, name="write.f32.v512", access="write", roles=(), work=Work(bytes_written=640)),
+        replace(READ, name="intensity.f32.v512", measures="intensity", roles=(), work=Work(bytes_read=640, flop=1)),
     ],
 )
 def test_writes_and_arithmetic_tell_no_levels_though_they_have_more_points(other: Sheet) -> None:

@@ -109,7 +109,7 @@ def test_other_samples_are_no_points_of_a_roofline() -> None:
         variant="v512",
         work=Work(flop=32, bytes_read=1),
     )
-    bare = replace(compute, name="intensity.f32.v512.x0", measures="intensity", work=Work(bytes_read=64))
+    bare = replace(compute, name="intensity.f32.v512.x0", measures="intensity", work=Work(bytes_read=64), roles=())
     nameless = replace(bare, name="intensity.none", dtype=None, work=Work(flop=32, bytes_read=64))
     more = {
         sheet.name: Case(kernel=sheet.name, params={"working_set": SETS["L1"][0]})

@@ -104,7 +104,7 @@ def test_what_a_working_set_scales_with_goes_by_the_sizes_that_are_advertised() 
     assert told(16 * KIB, silent) == "clock"
     assert told(16 * KIB, replace(DEVICE, levels=())) is None
     assert told(16 * KIB, sheet=replace(READ, reference_clock=None)) is None
-    assert told(16 * KIB, sheet=replace(READ, measures="latency", access=None)) is None
+    assert told(16 * KIB, sheet=replace(READ, measures="latency", access=None, roles=())) is None
     assert told(512 * KIB, sheet=FMA) == "ports"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from microbench.interop.figures import bandwidth, compute, fixed_cost, link, tidy
+from microbench.interop.figures import bandwidth, compute, fixed_cost, link, plain, tidy
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, Fits, OperatorFit, RooflineFit
 
 
@@ -65,9 +65,8 @@ def fits(*costs: tuple[str, dict[str, float]]) -> Fits:
 
 
 def test_the_fixed_cost_of_an_operator_is_the_median_over_families() -> None:
-    made = device(
-        fits=fits(("hot", {"eager": 9e-6}), ("hot", {"eager": 1e-6}), ("hot", {"eager": 2e-6, "graph": 5e-7}))
-    )
+    eager = [("hot", {"eager": cost}) for cost in (9e-6, 1e-6, 8e-6, 1.5e-6)]
+    made = device(fits=fits(*eager, ("hot", {"eager": 2e-6, "graph": 5e-7})))
     assert fixed_cost(made, "eager") == 2e-6
     assert fixed_cost(made, "graph", "eager") == 5e-7
 
@@ -116,3 +115,34 @@ def test_the_link_is_that_to_a_peer_before_that_to_the_host() -> None:
 def test_figures_are_written_with_six_digits(value: float, written: float) -> None:
     assert tidy(value) == written
     assert isinstance(tidy(value), type(written))
+
+
+def test_only_arithmetic_of_a_known_dtype_is_a_rate_of_that_dtype() -> None:
+    stream = row(5e12, name="read.f32", measures="memory", level="DRAM", access="read")
+    assert {dtype: rate.value for dtype, rate in compute(device(stream, row(4e9), row(9e9, dtype=None))).items()} == {
+        "f32": 4e9
+    }
+
+
+def test_fits_of_products_stand_in_for_a_dtype_matmul_first_and_no_other_family() -> None:
+    def fitted(family: str, dtype: str, **terms: float) -> OperatorFit:
+        return OperatorFit(family=family, dtype=dtype, rows=12, terms=terms)
+
+    operators = (
+        fitted("elementwise", "f64", peak=9e12),
+        fitted("linear", "bf16", peak=6e12),
+        fitted("matmul", "bf16", peak=7e12),
+        fitted("bmm", "f16", flops=5e12),
+        fitted("bmm", "tf32", bandwidth=1e12),
+        fitted("matmul", "f32", peak=1e12),
+    )
+    made = device(row(4e9), fits=Fits(operators=operators))
+    assert {dtype: rate.value for dtype, rate in compute(made).items()} == {"f32": 4e9, "bf16": 7e12, "f16": 5e12}
+    found = bandwidth(made, "read")
+    assert found is not None
+    assert found.source == "fit of bmm tf32 on 12 rows"
+
+
+def test_a_name_in_a_generated_file_is_one_short_line_without_quotes() -> None:
+    assert plain('x"\n\\ y') == "x y"
+    assert plain("n" * 500) == "n" * 120

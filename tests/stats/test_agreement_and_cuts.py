@@ -1,4 +1,4 @@
-"""How closely rounds agree, how wide the interval of a median is, what thinning keeps, where a series is cut."""
+"""How closely rounds agree, how wide the interval of a median is, where a series is cut."""
 
 from __future__ import annotations
 
