@@ -29,7 +29,7 @@ _LAZY: dict[str, str] = {
     "run": "microbench.runs.session",
 }
 
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", *_LAZY]  # noqa: PLE0604 - the table is the list
 
 
 def __getattr__(name: str) -> Any:

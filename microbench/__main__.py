@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 def shared_name(packages: Path) -> str | None:
-    """What to say where the index's other `microbench` lies in the same folder of packages, with the same modules and command."""
+    """What to say where the index's other `microbench`, of the same modules and command, is installed too."""
     others = sorted(packages.glob("microbench-[0-9]*.dist-info"))
     if not others:
         return None

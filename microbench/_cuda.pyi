@@ -25,7 +25,7 @@ def device_facts(ordinal: int, attributes: Mapping[str, int]) -> dict[str, objec
     """name, uuid (16 bytes), memory_bytes, pci, and each attribute asked for (None where the driver will not say)."""
 
 def build_info() -> dict[str, object]:
-    """compiler, optimised, cubins (how many were built), nvcc (its version or ""), why_no_cubins ("" where they were built)."""
+    """compiler, optimised, cubins (how many), nvcc (its version or ""), why_no_cubins ("" where they were built)."""
 
 def exports() -> list[tuple[str, bool]]:
     """The exact exported name of every driver function used, and whether it is required."""

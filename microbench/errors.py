@@ -1,4 +1,7 @@
-"""The two ways to say no: the request is wrong, or it cannot be done here. Each message is one sentence: what, why, what to do."""
+"""The two ways to say no: the request is wrong, or it cannot be done here.
+
+Each message is one sentence: what, why, what to do.
+"""
 
 from __future__ import annotations
 

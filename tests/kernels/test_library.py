@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,7 @@ GPU = Device(id="1" * 16, kind="cuda", name="invented", arch="sm_75", features=(
 
 
 @pytest.fixture(autouse=True)
-def threads_as_before():
+def threads_as_before() -> Iterator[None]:
     torch = pytest.importorskip("torch")
     before, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     yield
@@ -44,7 +46,7 @@ def test_products_agree_with_float64(dtype: str) -> None:
 def test_a_wrong_product_is_seen(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = library.product
 
-    def permuted(torch, dtype, a, b):
+    def permuted(torch: Any, dtype: str, a: Any, b: Any) -> Any:
         return right(torch, dtype, a.flip(0).contiguous(), b)
 
     monkeypatch.setattr(library, "product", permuted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from microbench.stats.intervals import envelope, evenly_spaced, median_interval, rounds_agree, segments
+from microbench.stats.intervals import envelope, median_interval, rounds_agree, segments
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,6 @@ def test_at_no_confidence_the_interval_is_what_lies_beside_the_median(n: int, lo
 
 def test_of_one_value_the_interval_is_that_value_with_no_confidence() -> None:
     assert median_interval([3.0]) == (3.0, 3.0, 3.0, 0.0)
-
-
-def test_thinning_spaces_evenly() -> None:
-    assert evenly_spaced(range(9), 3) == (0, 4, 8)
-    assert evenly_spaced(range(101), 5) == (0, 25, 50, 75, 100)
-    assert evenly_spaced((5, 6, 7), 3) == (5, 6, 7)
-    assert evenly_spaced((), 3) == ()
 
 
 def test_a_stretch_has_as_many_points_as_are_asked_for_at_least() -> None:
