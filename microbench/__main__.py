@@ -15,8 +15,8 @@ def shared_name(packages: Path) -> str | None:
     version = others[0].name.removesuffix(".dist-info").partition("-")[2]
     remedy = "pip uninstall microbench microbench-roofline && pip install microbench-roofline"
     return (
-        f"another distribution, microbench {version}, is installed here and owns the same import name and command: files "
-        f"of the two are mixed; {remedy}"
+        f"another distribution, microbench {version}, is installed here and owns the same import name and command: "
+        f"files of the two are mixed; {remedy}"
     )
 
 
