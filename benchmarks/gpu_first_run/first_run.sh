@@ -115,7 +115,7 @@ models()   { phase I-models 120 'cd "$WORK"; rm -f models.jsonl; c=$(ls -t resul
 validate() { phase I2-validate 110 'cd "$WORK"; c=$(ls -t results/*/*.json 2>/dev/null | head -1); bench validate --device "$DEVICE" --calibration "$c" --time-limit 40s --csv validate.csv --png validate.png' 60; }
 tests()    { phase J-pytest 150 'cd "$ROOT"; PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$PY" -m pytest -m gpu -q -rA -p no:cacheprovider --durations=5 tests/runs/test_gpu.py' 50; }
 # What the audit could not decide without hardware: event against span, schedules of packed halves, L2 balance, layouts and switches of library products.
-questions() { phase L-questions 110 'cd "$WORK"; "$PY" -u "$KIT/questions.py" > questions.txt 2>&1; code=$?; tail -60 questions.txt; exit $code' 25; }
+questions() { phase L-questions 110 'cd "$WORK"; "$PY" -u "$KIT/questions.py" ${SMALL:+--no-torch --installed-only --lengths 1} > questions.txt 2>&1; code=$?; tail -60 questions.txt; exit $code' 25; }
 # The other way to machine code: the shipped sources compiled on this machine by NVRTC, in a copy of the package without cubins.
 nvrtc()    { phase K-nvrtc 120 'cd "$WORK"; rm -rf "$STATE/site-nvrtc" nvrtc.jsonl; cp -r "$SITE" "$STATE/site-nvrtc"; rm -f "$STATE"/site-nvrtc/microbench/cuda/*.cubin
   export PYTHONPATH=$STATE/site-nvrtc${PYTHONPATH:+:$PYTHONPATH} XDG_CACHE_HOME=$STATE/nvrtc-cache; bench list kernels --device "$DEVICE" --csv kernels-nvrtc.csv | tail -1

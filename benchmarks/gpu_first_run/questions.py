@@ -1,7 +1,8 @@
 """What the audit of the project left open without hardware; about a minute on an H100.
 
 Event against span, the schedules of packed halves, the balance of L2, layouts and switches of the library's products:
-``python questions.py [--no-torch] [--lengths 1,5,20]``. With nvcc on the path variants of the kernels are compiled.
+``python questions.py [--no-torch] [--lengths 1,5,20] [--installed-only]``. With nvcc on the path variants of the kernels
+are compiled.
 """
 
 from __future__ import annotations
@@ -284,6 +285,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--no-torch", action="store_true")
     parser.add_argument("--lengths", default="1,5,20")
+    parser.add_argument("--installed-only", action="store_true", help="no variants of the kernels: a fake has none")
     options = parser.parse_args()
     asker = Asker([float(each) for each in options.lengths.split(",")])
     device, session = asker.device, asker.session
@@ -293,7 +295,7 @@ def main() -> int:
         asker.compute(name)
     say("timer step ns", session.step_ns, "gate off:", session.gate.off)
     asker.streams()
-    if shutil.which("nvcc"):
+    if shutil.which("nvcc") and not options.installed_only:
         asker.variants()
     if not options.no_torch:
         products()
