@@ -113,7 +113,7 @@ sanitize() { phase H-memcheck 200 'cd "$WORK"; command -v compute-sanitizer >/de
   grep -h "ERROR SUMMARY\|Invalid\|Out-of-range\|Misaligned" sanitizer-*.log | sort | uniq -c | sort -rn | head -20' 40; }
 models()   { phase I-models 120 'cd "$WORK"; rm -f models.jsonl; c=$(ls -t results/*/*.json 2>/dev/null | head -1); tool models --out models.jsonl --limit $((ROOM - 5)) ${c:+--calibration "$c"}' 25; }
 validate() { phase I2-validate 110 'cd "$WORK"; c=$(ls -t results/*/*.json 2>/dev/null | head -1); bench validate --device "$DEVICE" --calibration "$c" --time-limit 40s --csv validate.csv --png validate.png' 60; }
-tests()    { phase J-pytest 150 'cd "$ROOT"; PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$PY" -m pytest -m gpu -q -rA -p no:cacheprovider --durations=5 tests/runs/test_gpu.py' 50; }
+tests()    { phase J-pytest 150 'cd "$ROOT"; PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$PY" -m pytest -m gpu -q -rA -o addopts=--import-mode=importlib -p no:cacheprovider --durations=5 tests/runs/test_gpu.py' 50; }
 # What the audit could not decide without hardware: event against span, schedules of packed halves, L2 balance, layouts and switches of library products.
 questions() { phase L-questions 110 'cd "$WORK"; "$PY" -u "$KIT/questions.py" ${SMALL:+--no-torch --installed-only --lengths 1} > questions.txt 2>&1; code=$?; tail -60 questions.txt; exit $code' 25; }
 # The other way to machine code: the shipped sources compiled on this machine by NVRTC, in a copy of the package without cubins.

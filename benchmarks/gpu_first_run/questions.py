@@ -1,8 +1,8 @@
 """What the audit of the project left open without hardware; about a minute on an H100.
 
 Event against span, the schedules of packed halves, the balance of L2, layouts and switches of the library's products:
-``python questions.py [--no-torch] [--lengths 1,5,20] [--installed-only]``. With nvcc on the path variants of the kernels
-are compiled.
+``python questions.py [--no-torch] [--lengths 1,5,20] [--installed-only]``. With nvcc on the path variants of the
+kernels are compiled.
 """
 
 from __future__ import annotations
