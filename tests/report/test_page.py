@@ -279,7 +279,7 @@ def test_words_in_the_names_of_ceilings_are_explained(fake_cuda: Characterisatio
 
 def test_a_first_touch_is_a_cost_although_it_has_a_working_set(fake_cpu: Characterisation) -> None:
     sheet = replace(
-        fake_cpu.sheets[0], name="first_touch", measures="cost", says="touches one page that was never used"
+        fake_cpu.sheets[0], name="first_touch", measures="cost", roles=(), says="touches one page that was never used"
     )
     touched = Cost(
         name="first_touch.4k",
