@@ -7,10 +7,21 @@ from typing import Any
 
 import pytest
 
-from microbench.operators import op
+from microbench.errors import UsageError
+from microbench.operators import op, table_of
 from microbench.predict import predict
-from microbench.predict.operator import UNCALIBRATED_HIGH, UNCALIBRATED_LOW, memory_levels, roofs
-from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, Fits, LevelSeen, MemoryLevel
+from microbench.predict.operator import UNCALIBRATED_HIGH, UNCALIBRATED_LOW, memory_levels, predict_table, roofs
+from microbench.records import (
+    Ceiling,
+    Characterisation,
+    Cost,
+    Device,
+    Estimate,
+    Fits,
+    LevelSeen,
+    MemoryLevel,
+    OperatorFit,
+)
 
 MB = 10**6
 LEVELS = (
@@ -47,7 +58,9 @@ def machine(*more: Ceiling, threads: int = 4, seen: tuple[LevelSeen, ...] = ()) 
     )
 
 
-@pytest.mark.parametrize(("threads", "l1", "l2"), [(1, 32_000, MB), (2, 64_000, MB), (4, 128_000, 2 * MB)])
+@pytest.mark.parametrize(
+    ("threads", "l1", "l2"), [(1, 32_000, MB), (2, 64_000, MB), (4, 128_000, 2 * MB), (8, 256_000, 4 * MB)]
+)
 def test_all_threads_together_have_all_of_their_own_caches_and_one_last_level(threads: int, l1: int, l2: int) -> None:
     assert memory_levels(machine(threads=threads)).capacity == (l1, l2, 32 * MB, 0)
 
@@ -105,3 +118,66 @@ def test_an_operator_takes_the_longer_of_arithmetic_and_traffic_and_names_it() -
     assert (memory.limiter, memory.bound) == ("memory:DRAM", "memory")
     assert memory.seconds.value == pytest.approx(1e-6 + 8e8 / 1e11)
     assert (compute.limiter, compute.bound) == ("compute", "compute")
+
+
+def test_a_level_that_nobody_advertises_holds_what_was_seen_of_it_or_nothing() -> None:
+    bare = replace(machine(), device=replace(machine().device, levels=()))
+    assert memory_levels(bare).capacity == (0, 0, 0, 0)
+    seen = LevelSeen(name="L2", seen_by="stream", low_bytes=1, high_bytes=500_000, value=1.0)
+    assert memory_levels(replace(bare, fits=Fits(levels=(seen,)))).capacity == (0, 500_000, 0, 0)
+
+
+def test_a_peak_is_of_its_own_dtype_and_of_arithmetic() -> None:
+    others = (
+        row("fma.f64", 9e12, measures="compute", dtype="f64", threads=4),
+        row("read.f32", 9e12, measures="memory", level="L1", access="read", dtype="f32", threads=4),
+    )
+    assert roofs(machine(*others), "f32").peak == 1e12
+    with pytest.raises(UsageError, match=r"no bf16 compute ceiling \(it has f32, f64\)"):
+        roofs(machine(*others), "bf16")
+
+
+def test_without_a_memory_ceiling_or_a_peak_the_refusal_says_which() -> None:
+    peaks = replace(machine(), ceilings=machine().ceilings[:1])
+    with pytest.raises(UsageError, match="no memory ceiling"):
+        roofs(peaks, "f32")
+    with pytest.raises(UsageError, match="it has none"):
+        roofs(replace(machine(), ceilings=machine().ceilings[1:]), "f32")
+
+
+def test_rows_of_a_dtype_without_a_ceiling_are_found_and_refused_only_where_there_is_no_other() -> None:
+    known, unknown = op("relu", size=10), op("relu", size=10, dtype="bf16")
+    columns = predict_table(table_of([known, unknown]), machine())
+    assert (columns.limiter[0], columns.limiter[1]) == ("cost", "")
+    assert {finding.code for finding in columns.findings} == {"family-not-calibrated", "no-ceiling"}
+    assert len(predict([known, unknown], machine())) == 1
+    with pytest.raises(UsageError, match="no bf16 compute ceiling"):
+        predict_table(table_of([unknown]), machine())
+    assert predict_table(table_of([]), machine()).findings == ()
+
+
+@pytest.mark.parametrize(("cache", "codes"), [("hot", set()), ("cold", {"other-cache"})])
+def test_a_fit_of_the_other_cache_state_is_used_and_said(cache: str, codes: set[str]) -> None:
+    fit = OperatorFit(
+        family="elementwise",
+        dtype="f32",
+        rows=40,
+        cost_s={"eager": 2e-6},
+        terms={"peak": 1e15, "bandwidth": 1e11, "sharpness": 50.0},
+        codes=("relu",),
+        quantile=1.0,
+    )
+    calibration = replace(machine(), fits=Fits(operators=(fit,)))
+    columns = predict_table(table_of([op("relu", size=10**6, cache=cache)]), calibration)
+    assert {finding.code for finding in columns.findings} == codes
+    assert columns.basis[0] == "conformal on 40 rows"
+    assert columns.level[0] == ("L3" if cache == "hot" else "DRAM")
+    (other,) = predict([op("softmax", rows=8, cols=8)], calibration)
+    assert "without a fit" in str(other.seconds.basis)
+
+
+def test_a_prediction_is_called_as_it_was_asked_for() -> None:
+    backward = op("matmul", m=8, n=8, k=8, direction="backward")
+    named, built = predict(["relu:size=8", backward], machine())
+    assert (named.op, built.op) == ("relu[size=8].f32", str(backward))
+    assert built.work == backward.work
