@@ -30,12 +30,12 @@ label() {
 
 # Installed beside no compiler: a new environment whose path holds nothing but itself and coreutils.
 prove() { # PYTHON WHEEL
-  "$1" -m venv "$work/proof-$1"
-  "$work/proof-$1/bin/pip" install -q "$2"
+  "$1" -m venv --clear "$work/proof"
+  "$work/proof/bin/pip" install -q "$2"
   mkdir -p "$work/bin"
   for tool in env uname objdump; do ln -sf "$(command -v "$tool")" "$work/bin/"; done
-  (cd "$work" && PATH="$work/proof-$1/bin:$work/bin" microbench run --quick --only 'fma.f64.scalar' --time-limit 3s --out "$work/results")
-  "$work/proof-$1/bin/python" - "$work"/results/*/*.json <<'EOF'
+  (cd "$work" && PATH="$work/proof/bin:$work/bin" microbench run --quick --only 'fma.f64.scalar' --time-limit 3s --out "$work/results")
+  "$work/proof/bin/python" - "$work"/results/*/*.json <<'EOF'
 import sys
 import microbench
 ceilings = microbench.load(sys.argv[1]).ceilings

@@ -29,6 +29,10 @@ def main() -> NoReturn:
         from microbench.cli.main import main as command
     except KeyboardInterrupt:
         sys.exit(130)  # as for any other interrupt
+    except ImportError:
+        if warning is None:
+            raise
+        sys.exit(3)  # its files took the place of ours; what to do about it has been said
     command()
 
 
