@@ -112,10 +112,10 @@ def _section(record: type[Any]) -> str:
 def _stored_names(record: type[Any]) -> Mapping[str, str]:
     """The keys that differ from the record's names: those that files of schema 1 have always had."""
     from microbench.records import Samples, Sheet
-    from microbench.storage import store
+    from microbench.storage import encoding
 
     renamed = {Sheet: "_STORED_SHEET", Samples: "_STORED_SAMPLES"}.get(record)
-    names: dict[str, str] = getattr(store, renamed) if renamed else {}
+    names: dict[str, str] = getattr(encoding, renamed) if renamed else {}
     return names
 
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 
 def shared_name(packages: Path) -> str | None:
-    """What to say where the index's other `microbench` lies in the same folder of packages; ``None`` where it does not."""
+    """What to say where the index's other `microbench` lies in the same folder of packages; ``None``: it does not."""
     others = sorted(packages.glob("microbench-[0-9]*.dist-info"))
     if not others:
         return None
