@@ -137,6 +137,7 @@ def test_rates_of_a_processor_are_cores_times_instructions_times_lanes_times_clo
         "4 cores x 2 instructions x 8 lanes x 3.000 GHz x 2 FLOP",
     )
     assert found["vector 256 bit f64"][1] == 4 * 2 * 4 * 2
+    assert (found["vector 128 bit f32"][1], found["vector 128 bit f64"][1]) == (4 * 2 * 4 * 2, 4 * 2 * 2 * 2)
     assert found["scalar f32"][1] == found["scalar f64"][1] == 4 * 2 * 2
     assert not [name for name in found if "512" in name or "f16" in name]
     assert rows(replace(zen3, boost_clock_hz=None))["scalar f32"][0] == 4 * 2 * 2e9 * 2
