@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from once import locked
 from places import ROOT
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8
 # A barrier waits for threads that are not running: on a machine with other work a small product takes seconds.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# How long an example takes says something of the machine and nothing of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def _take_the_checkout_off_the_path() -> None:
