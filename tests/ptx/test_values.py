@@ -101,6 +101,7 @@ def test_counted_work_is_what_the_row_says(family: str) -> None:
     assert counted == said
 
 
+@pytest.mark.nightly
 def test_the_kept_counts_are_what_the_kernels_do() -> None:
     target = "sm_90a"
     assert counts.counted(target) == counts.kept(target)

@@ -183,6 +183,7 @@ def test_a_throttling_gpu_is_reported_as_throttled_not_dropped(tmp_path: Path) -
     assert ceiling.throttled_share == 1.0
 
 
+@pytest.mark.nightly
 def test_the_tests_for_a_real_gpu_pass_on_an_invented_one(tmp_path: Path) -> None:
     machine = FakeMachine(folder=tmp_path, gpus=(replace(GPU, latency_far=253),))
     options = ("-q", "-m", "gpu", "-p", "no_torch", "-p", "no:cacheprovider")
