@@ -12,7 +12,7 @@ from microbench.kernels.cuda import code as machine_code
 from microbench.kernels.cuda import nvrtc
 from microbench.records import Characterisation
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.nightly, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 PEAKS = {"fma_f32": 20e9, "fma_f64": 10e9}
 GPU = FakeGpu(name="FAKE HOPPER", l2_bytes=4 << 20, peaks=PEAKS)

@@ -17,7 +17,7 @@ from places import DATA, FAKES
 
 from microbench import _cuda
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [pytest.mark.nightly, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
 SESSION = FAKES / "fault_session.py"
 DOCUMENTED: dict[str, list[int]] = json.loads((DATA / "driver_errors.json").read_text())
