@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
+
+INTERRUPTED = 130
 
 
 def shared_name(packages: Path) -> str | None:
@@ -28,12 +32,21 @@ def main() -> NoReturn:
     try:
         from microbench.cli.main import main as command
     except KeyboardInterrupt:
-        sys.exit(130)  # as for any other interrupt
+        sys.exit(INTERRUPTED)  # as for any other interrupt
     except ImportError:
         if warning is None:
             raise
         sys.exit(3)  # its files took the place of ours; what to do about it has been said
-    command()
+    try:
+        command()
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            # Where the interrupt came inside exec(), as in the import of a dataclass, CPython kills itself by SIGINT at
+            # its end, whatever code is returned. All is saved and said by now: leave with the code that was promised.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ def test_an_interrupt_before_measuring_leaves_nothing(tmp_path: Path) -> None:
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=PATIENCE_S)
-    assert running.returncode == 130
+    assert running.returncode == 130, err
     one_sentence(err)
     if "before anything was measured" in err:
         assert not [path for path in tmp_path.rglob("*") if path.suffix in (".partial", ".json", ".tmp")]
