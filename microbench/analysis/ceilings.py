@@ -225,19 +225,19 @@ def _cost(one: _Series) -> Cost:
 
 def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[Cost]:
     """Load-to-use latency per level: of the chase that swept it, and apart of any other kernel that takes the role."""
-    told = [one for one in series if one.sheet.takes("latency")]
+    chases = [one for one in series if one.sheet.takes("latency")]
     costs = []
     for level in levels:
         if level.seen_by != "chase":
             continue
         inside = [
-            one for one in told if level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
+            one for one in chases if level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
         ]
         kernels: dict[str, list[_Series]] = defaultdict(list)
         for one in inside:
             kernels["load_to_use" if one.sheet.takes("sweep") else one.sheet.name].append(one)
         costs += [_load_to_use(_typical_of(each, level), level.name, name) for name, each in kernels.items()]
-    return [*costs, *(_load_to_use(one, str(one.sheet.fixed_level)) for one in told if one.sheet.fixed_level)]
+    return [*costs, *(_load_to_use(one, str(one.sheet.fixed_level)) for one in chases if one.sheet.fixed_level)]
 
 
 def _typical_of(inside: Sequence[_Series], level: LevelSeen) -> _Series:

@@ -138,11 +138,11 @@ def memory_levels(calibration: Characterisation) -> Levels:
 def _capacity(calibration: Characterisation, level: str, threads: int) -> float:
     """Bytes that a level holds for all threads together: as seen where a sweep saw it, else as advertised."""
     seen = next((row for row in calibration.fits.levels if row.name == level), None)
-    told = calibration.device.level(level)
-    if told is None and seen is None:
+    advertised = calibration.device.level(level)
+    if advertised is None and seen is None:
         return 0.0
-    copies = max(1, threads // (told.shared_by or 1)) if told and level != "L3" else 1
-    one = seen.high_bytes if seen else (told.capacity_bytes or 0 if told else 0)
+    copies = max(1, threads // (advertised.shared_by or 1)) if advertised and level != "L3" else 1
+    one = seen.high_bytes if seen else (advertised.capacity_bytes or 0 if advertised else 0)
     return float(one * copies)
 
 

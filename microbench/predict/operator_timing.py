@@ -112,23 +112,23 @@ class _Visit:
 
 
 @dataclass(slots=True)
-class _Teller:
+class _ProgressReporter:
     """Estimates how far a measurement is, by its time limit, or by its least rounds where those take longer."""
 
-    told: OnProgress | None
+    on_progress: OnProgress | None
     effort: Effort
     started: float = field(default_factory=time.monotonic)
     rounds: int = 0
 
     def next(self, what: str, share_of_round: float) -> None:
-        if self.told is None:
+        if self.on_progress is None:
             return
         elapsed = time.monotonic() - self.started
         done = self.rounds + share_of_round
         # The first operators load the library, and tell nothing of the others.
         needed_s = elapsed * self.effort.least / done if done > _TELLING else 0.0
         whole_s = max(self.effort.limit_s, needed_s, elapsed + 1e-9)
-        self.told(what, self.rounds + 1, elapsed / whole_s, whole_s - elapsed)
+        self.on_progress(what, self.rounds + 1, elapsed / whole_s, whole_s - elapsed)
 
 
 def measure(
@@ -136,7 +136,7 @@ def measure(
     place: str,
     effort: Effort,
     whole: Mapping[str, Call] | None = None,
-    told: OnProgress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Rounds:
     """Time operators until the time is up.
 
@@ -150,7 +150,7 @@ def measure(
         How long.
     whole
         Whole models to be timed in the same rounds, by name.
-    told
+    on_progress
         Hears how far it is.
 
     Raises
@@ -166,8 +166,8 @@ def measure(
     models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
     shuffler = random.Random(effort.seed)  # noqa: S311 - an order, no secret
-    teller = _Teller(told=told, effort=effort)
-    until = teller.started + effort.limit_s
+    reporter = _ProgressReporter(on_progress=on_progress, effort=effort)
+    until = reporter.started + effort.limit_s
     alone = _ALONE if interleaved else 1.0
     collecting = gc.isenabled()
     gc.disable()
@@ -175,14 +175,14 @@ def measure(
         while len(columns) < effort.least or time.monotonic() < until:
             shuffler.shuffle(order)
             columns.append(
-                _round(state, order, library, findings, lambda name, share: teller.next(name, share * alone))
+                _round(state, order, library, findings, lambda name, share: reporter.next(name, share * alone))
             )
             for name, call in (whole or {}).items():
                 models[name] = min(models[name], _whole(call, library.clock))
             for part, (reuse, found) in enumerate(interleaved.items()):
-                teller.next("operators among others", alone + (1 - alone) * part / len(interleaved))
+                reporter.next("operators among others", alone + (1 - alone) * part / len(interleaved))
                 found.append(_stream(state, order, library, reuse))
-            teller.rounds += 1
+            reporter.rounds += 1
             gc.collect()
     finally:
         if collecting:
@@ -242,7 +242,7 @@ def _round(
     order: Sequence[int],
     library: _Library,
     findings: list[Finding],
-    told: Callable[[str, float], None],
+    on_progress: Callable[[str, float], None],
 ) -> Floats:
     column = np.full(len(state), np.nan)
     free = psutil.virtual_memory().available
@@ -251,7 +251,7 @@ def _round(
         visit = state[place]
         if visit.times < 0:
             continue
-        told(str(visit.op), position / len(order))
+        on_progress(str(visit.op), position / len(order))
         try:
             call = visit.call or library.prepare(visit.op)
         except CannotRun as error:

@@ -24,7 +24,7 @@ from microbench.errors import CannotRun, MicrobenchError, UsageError
 from microbench.hardware import probe
 from microbench.hardware.environment import environment_facts
 from microbench.hardware.interference import Disturbance
-from microbench.kernels import Kernel, registry
+from microbench.kernels import Kernel, pages, registry
 from microbench.measure.loop import Loop
 from microbench.measure.plan import BUDGETS, Selection, lacking, limited, make_plan
 from microbench.proof import prove
@@ -154,6 +154,8 @@ def _check_and_measure(
                 recorder.findings += left_out(lacking(job.kernels, request.selection), job.planned())
             recorder.findings += _check(job)
             doubted = _measure(loop, job, recorder)
+            if job.device.kind == "cpu":
+                recorder.findings += pages.findings()  # while the working sets are still there
     except KeyboardInterrupt:
         interrupted = True
     finally:

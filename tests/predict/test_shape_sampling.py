@@ -58,7 +58,7 @@ def test_a_measurement_of_operators_tells_how_far_it_is() -> None:
     pytest.importorskip("torch")
     told: list[tuple[str, int, float, float]] = []
     operators = [op("add", size=size) for size in (64, 128)]
-    measure(operators, "cpu", Effort(limit_s=0.0, least=3), told=lambda *facts: told.append(facts))
+    measure(operators, "cpu", Effort(limit_s=0.0, least=3), on_progress=lambda *facts: told.append(facts))
     assert {what for what, *_ in told} >= {str(each) for each in operators}
     assert sorted({index for _, index, _, _ in told}) == [1, 2, 3]
     assert all(0 <= share <= 1 and left >= 0 for _, _, share, left in told)

@@ -241,6 +241,22 @@ def test_the_public_run_takes_the_command_lines_words(machine: Callable[..., Non
     assert {ceiling.dtype for ceiling in made.ceilings} == {"f64"}
 
 
+def test_a_run_says_where_huge_pages_were_asked_for_and_not_given(
+    machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(fake_kernel("fma.f32.v128"))
+
+    class Refused:
+        @staticmethod
+        def memory() -> list[dict[str, object]]:
+            return [{"pages": "huge", "bytes": 64 * 2**20, "huge_bytes": 2 * 2**20}]
+
+    monkeypatch.setattr(session.pages.extensions, "cpu", lambda: Refused)
+    made = session.run("cpu", quick=True, time_limit=0.2)
+    (finding,) = [finding for finding in made.findings if finding.code == "no-huge-pages"]
+    assert "of 64 MiB that asked for 2 MiB pages, 2 MiB have them" in finding.says
+
+
 def test_the_public_run_refuses_what_the_command_line_refuses(machine: Callable[..., None]) -> None:
     machine(fake_kernel("fma.f32.v128"))
     with pytest.raises(UsageError, match="exclude each other"):
