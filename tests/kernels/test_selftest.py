@@ -22,6 +22,10 @@ FLAWS = (
 )
 CROSS = "aarch64-linux-gnu-g++"
 
+# The suite checks the same kernels through the installed module (test_cpu.py, test_pages.py); building the plain
+# executable takes longer than all of that.
+pytestmark = pytest.mark.nightly
+
 
 def need(*tools: str) -> None:
     missing = [tool for tool in tools if shutil.which(tool) is None]
@@ -109,7 +113,6 @@ def test_an_instruction_set_can_be_capped_and_an_unknown_cap_is_refused(with_wro
     assert "MICROBENCH_ISA=avx9 names no instruction set; known here:" in done.stderr
 
 
-@pytest.mark.nightly
 def test_aarch64_passes_under_emulation() -> None:
     need("qemu-aarch64")
     system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64", "-DCMAKE_EXE_LINKER_FLAGS=-static")
@@ -118,13 +121,11 @@ def test_aarch64_passes_under_emulation() -> None:
     assert says["fma.f32.v128"] == says["fma.f16.v128"] == says["dot.i8.i32.v128"] == "right"
 
 
-@pytest.mark.nightly
 def test_clang_builds_the_same_kernels_without_a_warning() -> None:
     status, says = run(build(compiler="clang++"))
     assert status == 0, says
 
 
-@pytest.mark.nightly
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 def test_sanitizers_find_nothing(sanitizer: str) -> None:
     status, says = run(build(f"-DMICROBENCH_SANITIZE={sanitizer}"))
