@@ -140,7 +140,7 @@ def behaviour(mode: Mode, python: Path, wheel: Path) -> str:
         f"{mode.name}: doctor names no way without cubins: {said!r}",
     )
     proven = json.loads(
-        subprocess.run([python, "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent).stdout
+        subprocess.run([python, "-I", "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent).stdout
     )
     found = (
         f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in the "
