@@ -110,7 +110,7 @@ def contents(mode: Mode, wheel: Path) -> str:
 
 def json_rows(mode: Mode, python: Path, folder: Path, *arguments: str) -> list[dict[str, str]]:
     """The rows that a command of the installed product prints as JSON."""
-    command = [str(python), "-m", "microbench", *arguments, "--json", "-"]
+    command = [str(python), "-I", "-m", "microbench", *arguments, "--json", "-"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     demand(done.stdout.strip(), f"{mode.name}: {' '.join(arguments)} said nothing: {done.stderr[-500:]}")
     found = json.loads(done.stdout)
@@ -140,7 +140,9 @@ def behaviour(mode: Mode, python: Path, wheel: Path) -> str:
         f"{mode.name}: doctor names no way without cubins: {said!r}",
     )
     proven = json.loads(
-        subprocess.run([python, "-I", "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent).stdout
+        subprocess.run(
+            [python, "-I", "-c", PROVEN], capture_output=True, text=True, check=True, cwd=wheel.parent
+        ).stdout
     )
     found = (
         f"{len(from_cubin)} of {len(rows)} kernels of sm_90a from cubins, {sum(proven)} of {len(proven)} cubins in the "

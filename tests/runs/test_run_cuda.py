@@ -156,6 +156,7 @@ def test_power_and_clock_stand_beside_each_ceiling(tmp_path: Path) -> None:
     assert ceiling.per_clock == pytest.approx(20e9 / 1e9 / GPU.sms, rel=0.01)
 
 
+@pytest.mark.nightly
 def test_a_thorough_run_tells_watts_and_joules_of_every_format_that_it_sustains(tmp_path: Path) -> None:
     machine = FakeMachine(folder=tmp_path, gpus=(GPU,))
     names = ("fma.f32.random", "fma.f16.half2.random", "wgmma.bf16.f32.m64n256k16.ss.random")
@@ -235,6 +236,7 @@ def test_the_plain_cores_stand_beside_their_nominal_rate(tmp_path: Path) -> None
     assert ceiling.nominal == pytest.approx(256 * GPU.sms * 1e9, rel=1e-3)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("khz", "findings"), [(1_100_000, set()), (900_000, {"above-nominal"}), (0, set())])
 def test_main_memory_of_an_unknown_card_is_held_against_the_bus_its_driver_tells(
     tmp_path: Path, khz: int, findings: set[str]
@@ -261,6 +263,7 @@ def sweep(folder: Path, hungry: float) -> list[str]:
     return [finding.says for finding in held.findings if finding.code == "sweep-edge"]
 
 
+@pytest.mark.nightly
 def test_a_sweep_whose_best_is_at_its_edge_is_found_and_one_inside_is_not(tmp_path: Path) -> None:
     most = 8 * 8 * 16 * 256  # eight blocks of 256 threads with eight accesses of 16 bytes each
     assert sweep(tmp_path / "enough", most / 4) == []
