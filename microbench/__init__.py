@@ -55,15 +55,13 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
-# What users look for on the records, bound here because it stands above them: analysis on a characterisation, drawing
-# on a roofline.
+# What users look for on the record, bound here because it stands above it: analysis and drawing.
 
 
 def _roofline(self: Characterisation) -> Any:
     """The empirical `microbench.analysis.roofline.Roofline` of all threads."""
     from microbench.analysis.roofline import Roofline
 
-    Roofline.plot = _plot  # type: ignore[method-assign]
     return Roofline.of(self)
 
 
@@ -76,12 +74,14 @@ def _ceilings_frame(self: Characterisation) -> Any:
     return pd.DataFrame(list(ceiling_rows(self.ceilings)))
 
 
-def _plot(self: Any, ax: Any) -> Any:
+def _draw_roofline(self: Characterisation, ax: Any) -> Any:
     """Draw the roofline on matplotlib axes and return them."""
     from microbench.report.plots import draw_roofline
 
-    return draw_roofline(ax, self.source)
+    draw_roofline(ax, self)
+    return ax
 
 
 Characterisation.roofline = property(_roofline)  # type: ignore[assignment,method-assign]
 Characterisation.ceilings_frame = _ceilings_frame  # type: ignore[method-assign]
+Characterisation.draw_roofline = _draw_roofline  # type: ignore[method-assign]

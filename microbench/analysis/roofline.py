@@ -10,7 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,10 +128,9 @@ class Roofline:
         """The arithmetic intensity in FLOP/byte at which the roofs of a dtype and a level meet."""
         return self.peak(dtype) / self.bandwidth(level, access)
 
-    if TYPE_CHECKING:  # bound where the package is assembled: drawing stands above analysis
-
-        def plot(self, ax: Any) -> Any:
-            """Draw the roofline on matplotlib axes and return them."""
+    def plot(self, ax: Any) -> Any:
+        """Draw the roofline on matplotlib axes and return them."""
+        return self.source.draw_roofline(ax)
 
 
 def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling) -> None:

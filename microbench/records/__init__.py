@@ -134,3 +134,6 @@ class Characterisation:
 
         def ceilings_frame(self) -> Any:
             """The ceilings as a pandas DataFrame in long form, SI units in the column names."""
+
+        def draw_roofline(self, ax: Any) -> Any:
+            """Draw the roofline on matplotlib axes and return them."""

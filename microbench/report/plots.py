@@ -22,7 +22,7 @@ _FREE_CORNER = {"stream": (0.012, "left"), "chase": (0.988, "right")}
 
 
 def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
-    """Draw the measured roofline into axes of the caller's; see `microbench.report.roofplot.draw`."""
+    """Draw the measured roofline into axes of the caller's; see `roofplot.draw`."""
     with style.settings():
         roofplot.draw(ax, characterisation)
 

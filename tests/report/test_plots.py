@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from places import DATA
 
 from microbench.records import Ceiling, Characterisation, Estimate, MemoryLevel
 from microbench.report import plots, roofline_scene, style
@@ -306,3 +309,21 @@ def test_a_roofline_of_two_ceilings_has_ticks_to_read_it_by(layout: style.Layout
     ax = made.axes[0]
     for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
         assert len([tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]) >= 2
+
+
+def test_a_roofline_draws_itself_however_it_was_made() -> None:
+    code = """
+import matplotlib
+matplotlib.use("Agg")
+from matplotlib import pyplot
+from microbench.analysis.roofline import Roofline
+from microbench.storage import store
+held = store.load(PATH)
+for made in (Roofline.of(held, threads=1), held.roofline):
+    axes = pyplot.figure().add_subplot()
+    assert made.plot(axes) is axes
+    assert axes.lines
+"""
+    # In a process of its own: nothing may have been drawn before.
+    command = [sys.executable, "-c", code.replace("PATH", repr(str(DATA / "fake-cpu.json")))]
+    subprocess.run(command, check=True, timeout=120)
