@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import os
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from once import locked
 from places import ROOT
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8
 # A barrier waits for threads that are not running: on a machine with other work a small product takes seconds.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# How long an example takes says something of the machine and nothing of the code.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+with contextlib.suppress(ImportError):  # a GPU machine has pytest alone, and its tests draw no examples
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says something of the machine and nothing of the code.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 def _take_the_checkout_off_the_path() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -119,3 +120,19 @@ def test_the_texts_that_the_kit_changes_are_there() -> None:
 def test_the_files_that_the_kit_names_are_there(script: str) -> None:
     named = re.findall(r"\b(?:tests|microbench|benchmarks)/[\w./]+\.(?:py|sh|csv)\b", (KIT / script).read_text())
     assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_tests_for_a_real_gpu_need_pytest_and_none_of_its_plugins() -> None:
+    code = """
+import sys
+sys.modules.update({"hypothesis": None, "xdist": None, "pytest_regressions": None})
+import pytest
+options = ["-q", "--collect-only", "-m", "gpu", "-o", "addopts=--import-mode=importlib", "-p", "no:cacheprovider"]
+sys.exit(pytest.main([*options, "tests/runs/test_gpu.py"]))
+"""
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=alone, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test_gpu.py::" in done.stdout
