@@ -14,12 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import archspec.cpu
 import psutil
 
 from microbench.errors import CannotRun, UsageError
 from microbench.hardware import extensions
-from microbench.hardware.nominal import revealed
+from microbench.hardware.chips import microarchitecture
 from microbench.records import Device, MemoryLevel
 
 # The hash distinguishes devices without naming them: the salt keeps it from being looked up in a table of machines.
@@ -72,7 +71,7 @@ def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path
         id=hashlib.blake2b(repr(identity).encode(), key=_SALT, digest_size=8).hexdigest(),
         kind="cpu",
         name=name,
-        arch=revealed(_microarchitecture(), flags),
+        arch=microarchitecture(features, allowed[0], sys),
         units_by_kind={"core": _cores(sys, allowed), "thread": len(allowed)},
         base_clock_hz=_clock_hz(sys, allowed[0], "base_frequency"),
         boost_clock_hz=_clock_hz(sys, allowed[0], "cpuinfo_max_freq"),
@@ -80,14 +79,6 @@ def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path
         levels=levels,
         features=flags,
     )
-
-
-def _microarchitecture() -> str:
-    """Microarchitecture by archspec; ``unknown`` rather than a failure: nominal rates are then unknown too."""
-    try:
-        return str(archspec.cpu.host().name)
-    except Exception:  # noqa: BLE001 - it parses /proc/cpuinfo, which may hold or lack anything
-        return "unknown"
 
 
 def _levels(caches: Any, sys: Path, cpu: int) -> Iterator[MemoryLevel]:

@@ -7,18 +7,16 @@ from above: a ceiling above nominal at the clock seen is a mistake until explain
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from microbench.errors import UsageError
+from microbench.hardware.chips import revealed
 from microbench.hardware.tables import gpus
 from microbench.hardware.tables.ports import PORTS, Ports
 from microbench.records import Device, Sheet
 from microbench.records.units import digits, prefixed
 
-# A hypervisor may report an older model than the chip is; an instruction set that the model never had reveals it.
-_REVEALED_BY = (("amx_fp16", "graniterapids"), ("amx_tile", "sapphirerapids"), ("avx512_fp16", "sapphirerapids"))
-_INTEL_BEFORE = ("skylake_avx512", "cascadelake", "cannonlake", "icelake", "x86_64_v4")
 _WIDTH_BITS = {"scalar": 0, "v128": 128, "v256": 256, "v512": 512}
 
 
@@ -58,21 +56,6 @@ class NominalDevice:
     facts: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[Nominal, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def revealed(arch: str, features: Sequence[str]) -> str:
-    """Correct a microarchitecture that a hypervisor understates.
-
-    An instruction set that the older microarchitecture never had reveals the newer one.
-
-    Examples
-    --------
-    >>> revealed("icelake", ("avx512f", "amx_tile"))
-    'sapphirerapids'
-    """
-    if arch in _INTEL_BEFORE:
-        return next((newer for flag, newer in _REVEALED_BY if flag in features), arch)
-    return "graniterapids" if arch == "sapphirerapids" and "amx_fp16" in features else arch
 
 
 def ports_of(device: Device) -> Ports | None:

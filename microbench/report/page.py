@@ -64,11 +64,11 @@ def _basis(ceiling: Ceiling) -> str:
 
 def _nominal(ceiling: Ceiling) -> str:
     if ceiling.nominal is None:
-        return "no nominal rate is known"
+        seen = view.per_cycle_text(ceiling)
+        return f"no nominal rate is known{f'; {seen} and core seen' if seen else ''}"
     clock = f" at {view.clock_text(ceiling.clock_hz)}" if ceiling.clock_hz else ""
-    unit = "byte" if ceiling.measures != "compute" else "OP" if view.rate_unit(ceiling) == "OP/s" else "FLOP"
     each = "SM" if ceiling.backend in ("cuda", "triton") else "core"
-    per_clock = f"; {units.digits(ceiling.per_clock)} {unit} a cycle and {each} seen" if ceiling.per_clock else ""
+    per_clock = f"; {view.per_cycle_text(ceiling)} and {each} seen" if ceiling.per_clock else ""
     return f"{view.rate_text(ceiling, ceiling.nominal)}{clock}{per_clock}"
 
 

@@ -272,7 +272,7 @@ def _group(characterisation: Characterisation, key: tuple[str, int], ceilings: l
             title=titles[index],
             rate=rate_text(ceiling, ceiling.rate.value),
             interval=interval_text(ceiling.rate),
-            share=share_text(ceiling.rate.value, ceiling.nominal),
+            share=_share(ceiling),
             typical=UNKNOWN if ceiling.typical is None else units.like(ceiling.typical.value, ceiling.rate.value),
             clock=clock_text(ceiling.clock_hz),
             flags=flags(ceiling, sheet_of(characterisation, ceiling), named),
@@ -282,6 +282,20 @@ def _group(characterisation: Characterisation, key: tuple[str, int], ceilings: l
     rows.sort(key=lambda row: _reading_order(row.ceiling))
     scope = "" if measures == "link" else f", {threads_text(characterisation, threads)}"
     return Group(title=f"{measures.capitalize()}{scope}", rows=tuple(rows))
+
+
+def _share(ceiling: Ceiling) -> str:
+    """The share of nominal; of a core that the port table lacks, what it does in a cycle."""
+    by_ports = ceiling.backend == "native" and (ceiling.measures == "compute" or ceiling.level == "L1")
+    if ceiling.nominal is None and by_ports and ceiling.per_clock:
+        return per_cycle_text(ceiling)
+    return share_text(ceiling.rate.value, ceiling.nominal)
+
+
+def per_cycle_text(ceiling: Ceiling) -> str:
+    """``32 FLOP a cycle``: what one core (CPU) or multiprocessor (GPU) did; empty where the clock is unknown."""
+    unit = "byte" if ceiling.measures != "compute" else rate_unit(ceiling).removesuffix("/s")
+    return f"{units.digits(ceiling.per_clock)} {unit} a cycle" if ceiling.per_clock else ""
 
 
 def _reading_order(ceiling: Ceiling) -> tuple[int, int, int, float]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from microbench.hardware.chips import revealed
 from microbench.hardware.nominal import (
     advertised_rate,
     bus_rate,
@@ -15,7 +16,6 @@ from microbench.hardware.nominal import (
     nominal_rate,
     per_cycle,
     ports_of,
-    revealed,
 )
 from microbench.hardware.tables import gpus
 from microbench.records import Device, MemoryLevel, Sheet, Work

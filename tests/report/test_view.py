@@ -21,6 +21,19 @@ def test_sweep_points_are_in_no_table(fake_cpu: Characterisation) -> None:
     assert all(row.ceiling.level for row in rows if row.ceiling.measures == "memory")
 
 
+def test_where_no_nominal_is_known_the_table_says_what_a_core_does_in_a_cycle(fake_cpu: Characterisation) -> None:
+    unknown = tuple(
+        replace(ceiling, nominal=None, per_clock=32.0 if ceiling.clock_hz else None) for ceiling in fake_cpu.ceilings
+    )
+    rows = [row for group in view.groups(replace(fake_cpu, ceilings=unknown)) for row in group.rows]
+    told = {(row.ceiling.measures, row.ceiling.level, row.share) for row in rows if row.ceiling.clock_hz}
+    assert {"32.00 FLOP a cycle", "32.00 OP a cycle"} >= {share for measures, _, share in told if measures == "compute"}
+    assert all(share == "32.00 byte a cycle" for _, level, share in told if level == "L1")
+    assert all(row.share == view.UNKNOWN for row in rows if row.ceiling.level in ("L3", "DRAM"))
+    compute = next(row.ceiling for row in rows if row.ceiling.measures == "compute" and row.ceiling.clock_hz)
+    assert "no nominal rate is known; 32.00 FLOP a cycle and core seen" in page._nominal(compute)
+
+
 def test_every_flag_shown_is_in_the_legend(fake_cpu: Characterisation) -> None:
     rows = [row for group in view.groups(fake_cpu) for row in group.rows]
     assert {flag for row in rows for flag in row.flags} == {flag for flag, _ in view.legend(rows)} == set("CPV!")

@@ -33,7 +33,9 @@ class Ports:
     Parameters
     ----------
     arch
-        The name that archspec gives it.
+        Its name in the table of chips.
+    also
+        Other names of the same core: what archspec calls the chips that have it, designs that differ elsewhere only.
     per_cycle
         Instructions per cycle and core by word.
     source
@@ -47,6 +49,7 @@ class Ports:
     arch: str
     per_cycle: Mapping[str, float]
     source: str
+    also: tuple[str, ...] = ()
     varies: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
 
@@ -110,6 +113,10 @@ _ZEN5 = _merge(
     _each("dot_bf16", 2, 2, 2),
     _each("dot_i8", 2, 2, 2),
 )
+_ZEN5_MOBILE = _merge(
+    _ZEN5,
+    {word: count / 2 for word, count in _ZEN5.items() if word.endswith(".v512")},
+)
 
 
 def _neon(pipes: float, loads: float, stores: float, *kinds: str) -> dict[str, float]:
@@ -134,6 +141,7 @@ _ROWS: tuple[Ports, ...] = (
     ),
     Ports(
         arch="cascadelake",
+        also=("cooperlake",),
         per_cycle=_CASCADELAKE,
         varies={"fma.v512": 1, "dot_i8.v512": 1},
         source="uops; Intel ORM",
@@ -144,31 +152,49 @@ _ROWS: tuple[Ports, ...] = (
         per_cycle=_ICELAKE,
         varies={"fma.v512": 1, "dot_i8.v512": 1},
         source="uops; Intel ORM",
-        note=f"server models have two 512-bit units, client models (also Rocket Lake and Tiger Lake) one; {_SKU_512}",
+        note=_SKU_512,
     ),
     Ports(
-        arch="alderlake",
+        arch="icelake_client",
+        also=("tigerlake", "rocketlake"),
+        per_cycle=_merge(_ICELAKE, {"fma.v512": 1, "dot_i8.v512": 1}),
+        source="uops",
+        note="client models have one 512-bit unit",
+    ),
+    Ports(
+        arch="golden_cove",
+        also=("raptor_cove", "alderlake"),
         per_cycle={k: v for k, v in _GOLDEN_COVE.items() if "v512" not in k},
         source="uops",
         note="performance cores only",
     ),
-    Ports(arch="sapphirerapids", per_cycle=_SAPPHIRE_RAPIDS, source="uops (Golden Cove); Intel ORM; seen"),
+    Ports(
+        arch="sapphirerapids",
+        also=("emeraldrapids",),
+        per_cycle=_SAPPHIRE_RAPIDS,
+        source="uops (Golden Cove); Intel ORM; seen",
+    ),
     Ports(
         arch="graniterapids",
         per_cycle=_SAPPHIRE_RAPIDS,
         source="Intel ORM; seen",
         note="archspec calls it sapphirerapids",
     ),
-    Ports(arch="zen", per_cycle=_ZEN1, source="uops; AMD SOG 17h"),
+    Ports(arch="zen", also=("zen_plus",), per_cycle=_ZEN1, source="uops; AMD SOG 17h"),
     Ports(arch="zen2", per_cycle=_ZEN2, source="uops; AMD SOG 17h models 30h and above"),
-    Ports(arch="zen3", per_cycle=_ZEN3, source="uops; AMD SOG 19h"),
-    Ports(arch="zen4", per_cycle=_ZEN4, source="uops; AMD SOG 19h models 10h and above"),
+    Ports(arch="zen3", also=("zen3_plus",), per_cycle=_ZEN3, source="uops; AMD SOG 19h"),
+    Ports(arch="zen4", also=("zen4c",), per_cycle=_ZEN4, source="uops; AMD SOG 19h models 10h and above"),
     Ports(
         arch="zen5",
+        also=("zen5c",),
         per_cycle=_ZEN5,
-        varies={"fma.v512": 1, "dot_i8.v512": 1, "dot_bf16.v512": 1, "load.v512": 1, "store.v512": 0.5},
         source="AMD SOG 1Ah; A. Yee's measurements of 2024",
-        note="mobile models keep the 256-bit data paths of Zen 4",
+    ),
+    Ports(
+        arch="zen5_mobile",
+        per_cycle=_ZEN5_MOBILE,
+        source="AMD SOG 1Ah; A. Yee's measurements of 2024",
+        note="Strix Point and Krackan Point, whose data paths are 256 bits wide as those of Zen 4",
     ),
     Ports(arch="cortex_a72", per_cycle=_neon(2, 1, 1, "fma"), source="Arm SOG Cortex-A72"),
     Ports(
@@ -190,11 +216,12 @@ _ROWS: tuple[Ports, ...] = (
         source="Arm SOG Neoverse V2",
         note="Graviton 4, Grace",
     ),
-    *(
-        Ports(
-            arch=arch, per_cycle=_neon(4, 3, 2, "fma", "dot_i8"), source="Dougall (M1)", note="performance cores only"
-        )
-        for arch in ("m1", "m2", "m3", "m4")
+    Ports(
+        arch="firestorm",
+        also=("avalanche", "m1", "m2", "m3", "m4"),
+        per_cycle=_neon(4, 3, 2, "fma", "dot_i8"),
+        source="Dougall (M1)",
+        note="performance cores only",
     ),
 )
 
@@ -202,9 +229,10 @@ _ROWS: tuple[Ports, ...] = (
 def _by_arch(rows: Iterable[Ports]) -> dict[str, Ports]:
     found: dict[str, Ports] = {}
     for row in rows:
-        if row.arch in found:
-            raise ValueError(f"ports of {row.arch} stand in two rows")
-        found[row.arch] = row
+        for name in (row.arch, *row.also):
+            if name in found:
+                raise ValueError(f"ports of {name} stand in two rows")
+            found[name] = row
     return found
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Iterator
 
 from microbench.errors import CannotRun
 from microbench.hardware import extensions, nominal, probe
+from microbench.hardware.chips import signature_of
 from microbench.hardware.environment import FACTS, environment_facts
 from microbench.hardware.interference import STEAL_SHARE, Steal
 from microbench.hardware.procfs import allowed
@@ -40,12 +42,13 @@ def port_table(_: Context) -> Iterator[Finding]:
     device = probe("cpu")
     row = nominal.ports_of(device)
     if row is None:
-        says = f"{device.arch} is not in the port table: ceilings stand without a share of nominal"
+        signature = signature_of(extensions.cpu().features(), min(os.sched_getaffinity(0)))
+        says = (
+            f"microarchitecture {device.arch} ({signature or 'no signature told'}) is not in the port table: ceilings "
+            "stand without a share of nominal"
+        )
         yield finding(
-            "port-table",
-            "warning",
-            says,
-            "report the processor's name and microarchitecture, so that a row can be added",
+            "port-table", "warning", says, "report the processor's name and signature, so that a row can be added"
         )
     else:
         seen = "" if row.arch == device.arch else f" (it calls itself {device.arch})"
