@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from microbench.analysis.l2_partitions import Halves, halves, rises_beyond_half
 from microbench.analysis.levels import find_levels, level_of_case, sweep
-from microbench.hardware.clock import Best, Round, converged, evaluate_round, select_rounds
+from microbench.analysis.trust import clocks_unknown, long_enough
+from microbench.hardware.clock import (
+    Best,
+    Round,
+    converged,
+    evaluate_round,
+    highest_clocks,
+    select_rounds,
+    settled,
+)
 from microbench.hardware.nominal import advertised_rate, bus_rate, nominal_rate
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
 from microbench.records.roles import RATED
@@ -47,14 +56,22 @@ class _Series:
     sheet: Sheet
     rounds: tuple[Samples, ...]
     reference_clock: Sheet | None = None
+    highest: Mapping[tuple[str, int], float] = field(default_factory=dict)
+
+    def evaluated(self, device: Device) -> list[tuple[Round, Best]]:
+        """Rate, clock and fastest sample of each round, taken alone."""
+        return [evaluate_round(samples, self.case, device, self.sheet, self.reference_clock) for samples in self.rounds]
 
     def found(self, device: Device) -> list[tuple[Round, Best]]:
-        """Best rate and fastest sample of each round that counts towards a peak."""
-        rounds = [
-            evaluate_round(samples, self.case, device, self.sheet, self.reference_clock) for samples in self.rounds
+        """Best rate and fastest sample of each round that counts towards a peak, clocks compared between cases."""
+        pairs = self.evaluated(device)
+        rounds = settled([each for each, _ in pairs], self.case, self.sheet, self.highest)
+        known = [
+            (each, fastest if each.clock_hz == alone.clock_hz else replace(fastest, clock_hz=None))
+            for each, (alone, fastest) in zip(rounds, pairs, strict=True)
         ]
         timed_clock = any(samples.reference_ns for samples in self.rounds)
-        return [rounds[i] for i in select_rounds([each for each, _ in rounds], self.case.threads, timed_clock)]
+        return [known[i] for i in select_rounds(rounds, self.case.threads, timed_clock)]
 
     def medians(self, work: float) -> list[float]:
         """Median rate of each round."""
@@ -72,21 +89,29 @@ def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet],
     for sample in samples:
         if sample.case in cases and cases[sample.case].kernel in sheets:
             grouped[sample.case].append(sample)
+    grouped, doubts = long_enough(grouped)
     known = [sample for group in grouped.values() for sample in group]
     levels = [
         *find_levels(sweep(known, cases, sheets, "stream"), device, "stream"),
         *find_levels(sweep(known, cases, sheets, "chase"), device, "chase"),
     ]
     series = [_series(cases[key], sheets, group) for key, group in grouped.items()]
+    alone = [(one.case, one.sheet, each) for one in series for each, _ in one.evaluated(device)]
+    series = [replace(one, highest=highest_clocks(alone)) for one in series]
     highest: dict[tuple[str, int, str], Ceiling] = {}
     for one, measures, level in _rated(series, device, levels):
         ceiling = _ceiling(one, measures, level, device)
         identity = (ceiling.name, ceiling.threads, ceiling.mode)
         if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
             highest[identity] = ceiling
-    sides, doubts = _sides(series, device)
+    sides, one_group = _sides(series, device)
     costs = [*(_cost(one) for one in series if one.sheet.takes("cost")), *_latencies(levels, series), *sides]
-    return Analysis(ceilings=tuple(highest.values()), costs=tuple(costs), levels=tuple(levels), findings=tuple(doubts))
+    return Analysis(
+        ceilings=tuple(highest.values()),
+        costs=tuple(costs),
+        levels=tuple(levels),
+        findings=(*doubts, *one_group, *clocks_unknown(highest.values(), sheets, device)),
+    )
 
 
 def _series(case: Case, sheets: Mapping[str, Sheet], rounds: Sequence[Samples]) -> _Series:
@@ -143,7 +168,7 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
         mode=case.mode,
         operands=sheet.operands,
         rounds=len(one.rounds),
-        converged=converged([each for each, _ in found], sheet),
+        converged=converged([each for each, _ in found], sheet, case.threads),
         quiet_share=_quiet_share(medians, rate.value, measures),
         nominal=nominal,
         advertised=advertised_rate(device, sheet, level),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from microbench.analysis.ceilings import Analysis
 from microbench.records import Ceiling, Finding, Samples, Severity, Sheet
 
+# Findings about what else ran during a run.
+DISTURBANCES = ("steal", "other-processes")
 # Readings of one turbo step agree within a few tenths of a per cent; a step is 2.5 % and more.
 _CLOCK_DRIFT = 0.015
 
@@ -69,29 +72,50 @@ def _wrong(samples: Sequence[Samples], *, gpu: bool) -> Iterator[Finding]:
 
 
 def _loose(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:
-    loose = [ceiling for ceiling in ceilings if not ceiling.converged and ceiling.measures == "compute"]
-    if loose:
+    """The ceilings whose rounds did not establish them: those of units in one finding, those of memory in another."""
+    for measures, what in (("compute", "compute"), ("memory", "memory")):
+        loose = [ceiling for ceiling in ceilings if not ceiling.converged and ceiling.measures == measures]
+        if not loose:
+            continue
         gpu = any(ceiling.backend in ("cuda", "triton") for ceiling in loose)
-        names = _first(
-            [
-                ceiling.name
-                if gpu
-                else f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})"
-                for ceiling in loose
-            ]
-        )
-        why = (
-            "something else may use the GPU, or its clock may move"
-            if gpu
-            else "the core may be shared with a neighbour"
-        )
-        says = f"{len(loose)} compute ceilings did not converge: {names}; {why}"
+        names = [ceiling.name if gpu else _with_threads(ceiling) for ceiling in loose]
+        several = "ceilings" if len(loose) > 1 else "ceiling"
+        says = f"{len(loose)} {what} {several} did not converge: {_first(names)}; {_why_loose(measures, gpu=gpu)}"
         yield Finding(
-            code="not-converged",
+            code="not-converged" if measures == "compute" else "memory-not-converged",
             severity="warning",
             says=says,
             remedy="run again with --thorough or in a quieter moment",
         )
+
+
+def _with_threads(ceiling: Ceiling) -> str:
+    return f"{ceiling.name} ({ceiling.threads} thread{'s' if ceiling.threads > 1 else ''})"
+
+
+def _why_loose(measures: str, *, gpu: bool) -> str:
+    if gpu:
+        return "something else may use the GPU, or its clock may move"
+    if measures == "compute":
+        return "the core may be shared with a neighbour"
+    return "their three best rounds lie further apart than 3 %, as where others use the same cache or memory"
+
+
+def with_what_held(findings: Sequence[Finding], ceilings: Sequence[Ceiling]) -> list[Finding]:
+    """The findings, with what a disturbance left intact said beside it, as far as the rounds show it.
+
+    A ceiling holds that converged: its best rounds agree and, where ports bound it, reach them.
+    """
+    ours = [ceiling for ceiling in ceilings if ceiling.backend != "torch"]
+    held = sum(ceiling.converged for ceiling in ours)
+    if not ours:
+        return list(findings)
+    return [
+        replace(each, says=f"{each.says}; {held} of {len(ours)} ceilings converged all the same")
+        if each.code in DISTURBANCES
+        else each
+        for each in findings
+    ]
 
 
 def _levels(analysis: Analysis, *, gpu: bool) -> Iterator[Finding]:

@@ -13,6 +13,8 @@ from microbench.records import Ceiling, Device, Finding, Sheet
 
 # A library may exceed the best unit by the error of either.
 ABOVE_UNITS = 0.01
+# Below this share of nominal a loop of ours was not alone on its core, or its ports are not those of the table.
+LEAST_SHARE = 0.3
 # Two levels may tie within the tolerance of memory ceilings.
 LEVEL_TIE = 0.03
 _LEVEL_ORDER = ("L1", "L2", "L3", "DRAM")
@@ -40,6 +42,7 @@ def doubts(ceilings: Sequence[Ceiling], device: Device, sheets: Iterable[Sheet] 
     bounds = roofs(ceilings, sheets)
     found = [
         *_above_nominal(ceilings),
+        *_far_below_nominal(ceilings),
         *_levels_out_of_order(ceilings),
         *_more_threads_slower(ceilings),
         *_library_above_units(ceilings),
@@ -71,6 +74,16 @@ def _above_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
                 "cannot be"
             )
             yield _doubt("above-nominal", says, f"run again; if it stays, {_suspect(ceiling)}", ceiling)
+
+
+def _far_below_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
+    """Loops that do nothing but what their ports are counted for reach most of it, on a core that is theirs."""
+    for ceiling in ceilings:
+        counted = ceiling.backend == "native" and ceiling.mode == "peak" and "legacy" not in ceiling.variant.split(".")
+        if counted and ceiling.nominal and ceiling.rate.value < LEAST_SHARE * ceiling.nominal:
+            says = f"{_label(ceiling)} is only {ceiling.rate.value / ceiling.nominal:.1%} of nominal at the clock seen"
+            remedy = "close other programs and run again; if it stays, the port table is wrong for this chip"
+            yield _doubt("far-below-nominal", says, remedy, ceiling)
 
 
 def _suspect(ceiling: Ceiling) -> str:

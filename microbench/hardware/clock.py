@@ -10,8 +10,8 @@ window says nothing about a peak, unless no round has one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from microbench.hardware.nominal import nominal_rate
-from microbench.records import Case, Device, Samples, Sheet
+from microbench.records import Budget, Case, Device, Samples, Sheet
 from microbench.stats.intervals import (
     COMPUTE_TOLERANCE,
     MEMORY_TOLERANCE,
@@ -35,6 +35,47 @@ WINDOW = 16
 SHAPES = ("latency", "intensity", "cost")
 # Undisturbed readings of one clock agree within some tenths of a per cent; steps of turbo are 2.5 % and more.
 _AGREE = 0.003
+# What the core clock bounds is sampled in pairs with a reference clock, short ones: quiet moments of a shared core are
+# shorter than a millisecond, and of a hundred short samples some hit one where ten long ones do not.
+CLOCKED_SAMPLE_S = 50e-6
+# A sample shorter than this share of what it was to last was calibrated while something held its loop up: it times the
+# start of threads and the reading of clocks, not the loop.
+LONG_ENOUGH = 0.5
+# One step of turbo: two cases of a license may run that far apart.
+_CLOCK_STEP = 0.03
+# Turbo and throttling move the clock of one frequency license by less between two moments of a run; a reading below
+# this share of the highest, which nothing else confirms, was a reference clock that was held up.
+_LOWEST_CLOCK = 0.85
+
+
+def sample_target_s(case: Case, sheet: Sheet, budget: Budget, *, clocked: bool) -> float:
+    """Seconds that a sample of a case should last; ``clocked`` where a reference clock alternates with it.
+
+    Several threads start some 100 ns apart, and bringing tiles in and out costs some 200 ns, so those samples are
+    longer.
+    """
+    if not clocked:
+        return budget.sample_s
+    return CLOCKED_SAMPLE_S * (1 if case.threads == 1 else 2) * (4 if sheet.frequency_license == "amx" else 1)
+
+
+def distillable(samples: Samples) -> Samples | None:
+    """What of a burst can be trusted: nothing of one whose samples are too short, no clock from short reference clocks.
+
+    Examples
+    --------
+    >>> burst = Samples(case="a", round=0, started_s=0.0, iterations=1, ns=(300, 152), count=2, target_ns=100_000)
+    >>> distillable(burst) is None
+    True
+    """
+    if samples.target_ns is None:
+        return samples
+    shortest = LONG_ENOUGH * samples.target_ns
+    if min(samples.ns) < shortest:
+        return None
+    if samples.reference_ns and min(samples.reference_ns) < shortest:
+        return replace(samples, reference_ns=(), reference_iterations=0)
+    return samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +184,41 @@ def evaluate_round(
     return Round(rate=rate, clock_hz=None if samples.clock_hz else fastest.clock_hz, share=share), fastest
 
 
+def highest_clocks(rounds: Iterable[tuple[Case, Sheet, Round]]) -> dict[tuple[str, int], float]:
+    """The highest clock that reference clocks told, by frequency license and number of threads.
+
+    Whatever holds a reference clock up makes the clock seem lower, so of cases that run at one clock the highest
+    reading is nearest to it.
+    """
+    found: dict[tuple[str, int], float] = {}
+    for case, sheet, each in rounds:
+        if each.clock_hz is not None and sheet.frequency_license is not None:
+            key = (sheet.frequency_license, case.threads)
+            found[key] = max(found.get(key, 0.0), each.clock_hz)
+    return found
+
+
+def settled(rounds: Sequence[Round], case: Case, sheet: Sheet, highest: Mapping[tuple[str, int], float]) -> list[Round]:
+    """The rounds with clocks taken away that other cases of the same frequency license contradict.
+
+    A round above nominal that is within nominal at the highest clock of its license had a disturbed reference clock; so
+    had one without a share (nothing publishes the second level's rate) whose clock lies far below the highest. Such a
+    round's clock is unknown. What stays above nominal at the highest clock is left for the plausibility check.
+    """
+    top = highest.get((sheet.frequency_license or "", case.threads))
+    limit = above_nominal(case.threads)
+
+    def disturbed(each: Round) -> bool:
+        if each.clock_hz is None or top is None:
+            return False
+        if each.share is None:
+            return each.clock_hz < _LOWEST_CLOCK * top
+        lower = each.clock_hz < top * (1 - _AGREE)
+        return each.share > limit and lower and each.share * each.clock_hz / top <= limit * (1 + _CLOCK_STEP)
+
+    return [Round(rate=each.rate) if disturbed(each) else each for each in rounds]
+
+
 def comparable(rounds: Sequence[Round]) -> list[float]:
     """What rounds must agree on: shares where ports bound them, rates per clock where the clock does, else rates.
 
@@ -177,13 +253,14 @@ def select_rounds(rounds: Sequence[Round], threads: int, timed_clock: bool) -> l
     return plausible if 2 * len(plausible) >= len(known) else known
 
 
-def converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
+def converged(rounds: Sequence[Round], sheet: Sheet, threads: int = 1) -> bool:
     """Whether the rounds that count establish a peak: then the loop may stop, and the ceiling is stored as converged.
 
     Three of them agree, per clock where turbo moves the rate, and a compute kernel's fastest is within 1.5 % of what
     the ports can do, on a GPU within 5 % of its units. A library's loop has no clock of its own, so its rounds are held
     to what turbo leaves of them, as those of memory are. What goes by a chip's legacy path, or is another compiler's,
-    need not reach the units at all.
+    need not reach the units at all. Nothing that is above nominal has converged, however well its rounds agree: either
+    a clock or a table is wrong.
     """
     by_ports = sheet.measures == "compute" and sheet.backend != "torch"
     reaches = by_ports and sheet.backend != "triton" and "legacy" not in sheet.variant.split(".")
@@ -192,4 +269,6 @@ def converged(rounds: Sequence[Round], sheet: Sheet) -> bool:
     if not rounds_agree(comparable(rounds), tolerance):
         return False
     fastest = max(rounds, key=lambda each: each.rate)
+    if sheet.device_kind == "cpu" and fastest.share is not None and fastest.share > above_nominal(threads):
+        return False
     return not reaches or fastest.share is None or fastest.share >= least

@@ -179,7 +179,7 @@ def _disturbances(facts: Mapping[str, Value | None], cpus: int, busiest: str | N
                 code="other-processes",
                 severity="warning",
                 says=says,
-                remedy="stop them and measure again; best rounds still hold",
+                remedy="stop them and measure again",
             )
         )
     return found

@@ -19,8 +19,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from microbench.errors import MicrobenchError
-from microbench.hardware.clock import SHAPES, Round, bound, converged, evaluate_round, quiet_window, select_rounds
+from microbench.errors import CannotRun, MicrobenchError
+from microbench.hardware.clock import (
+    SHAPES,
+    Round,
+    bound,
+    converged,
+    distillable,
+    evaluate_round,
+    highest_clocks,
+    quiet_window,
+    sample_target_s,
+    select_rounds,
+    settled,
+)
 from microbench.hardware.interference import Steal
 from microbench.kernels import Kernel, Pairing, Prepared
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
@@ -29,10 +41,14 @@ from microbench.stats.intervals import evenly_spaced
 log = logging.getLogger(__name__)
 
 KEEP_SAMPLES = 200
-# What the core clock bounds is sampled in pairs with a reference clock, short ones: quiet moments of a shared core are
-# shorter than a millisecond, and of a hundred short samples some hit one where ten long ones do not.
-CLOCKED_SAMPLE_S = 50e-6
+# Samples of what is timed in pairs with a reference clock: they are short.
 CLOCKED_SAMPLES = 32
+# A visit whose samples turn out too short is calibrated and taken again; a loop that is too short in so many visits is
+# given up, since nothing can be said of it.
+_VISITS = 3
+_SHORT_VISITS = 3
+# A count that was found while nothing disturbed it makes samples of at least this share of their target.
+_CALIBRATED = 0.75
 _BURSTS = 3
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it
 # tells.
@@ -49,7 +65,8 @@ _FREQUENCY_LICENSES = ("128", "neon", "256", "512", "amx")
 _BURST_LIMIT_S = 0.15
 _LEAST_SAMPLES = 2
 _LEAST_COLD_SAMPLES = 4
-_MAX_ITERATIONS = 1 << 40
+# Doubling reaches the longest loops in 40 steps; a run time that jumps about could go on for ever.
+_MOST_STEPS = 64
 
 
 class Watcher(Protocol):
@@ -77,6 +94,7 @@ class _State:
     ended_s: list[float] = field(default_factory=list)
     converged: bool = False
     lost: bool = False
+    short_visits: int = 0
 
 
 class Loop:
@@ -98,6 +116,7 @@ class Loop:
         self._frequency_license: str | None = None
         self._held: tuple[Samples, ...] = ()
         self._steal = Steal()
+        self._clocks: dict[tuple[str, int], float] = {}
         self.round = 0
 
     def resume(self, samples: Sequence[Samples]) -> None:
@@ -159,8 +178,8 @@ class Loop:
                 state.reference_clock, state.reference_clock_sheet = self._shared[key], reference_clock.sheet
             self._states[case.key] = state
             for samples in self._held:
-                if samples.case == case.key:
-                    self._count(state, samples, samples.started_s)
+                if samples.case == case.key and (trusted := distillable(samples)) is not None:
+                    self._count(state, trusted, samples.started_s)
                     self.round = max(self.round, samples.round + 1)
 
     def _give_up(self, case: Case, error: BaseException) -> None:
@@ -181,8 +200,9 @@ class Loop:
         return not state.converged or self.round % REVISIT_EVERY == 0
 
     def _converged(self, state: _State) -> bool:
-        counted = select_rounds(state.rounds, state.case.threads, state.reference_clock is not None)
-        return converged([state.rounds[i] for i in counted], state.sheet)
+        rounds = settled(state.rounds, state.case, state.sheet, self._clocks)
+        counted = select_rounds(rounds, state.case.threads, state.reference_clock is not None)
+        return converged([rounds[i] for i in counted], state.sheet, state.case.threads)
 
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
         """Blocks of one frequency license, narrow to wide, libraries last: their idle threads spin on.
@@ -203,23 +223,56 @@ class Loop:
     def _visit(self, state: _State) -> None:
         started = self._elapsed()
         try:
+            samples = self._long_enough(state, started)
+        except (MicrobenchError, RuntimeError, MemoryError) as error:
+            state.lost = True
+            self._give_up(state.case, error)
+            return
+        if samples is None:
+            self._too_short(state)
+            return
+        self._count(state, samples, self._elapsed())
+        self.watcher.sampled(samples)
+        highest = max(each.rate for each in state.rounds)
+        self.watcher.progressed(state.case, self.round, highest)
+
+    def _long_enough(self, state: _State, started_s: float) -> Samples | None:
+        """One visit's samples; ``None`` where they stay shorter than half of what they should last.
+
+        Whatever holds a loop up while its count is sought makes the count too small, so a burst tells whether it was:
+        if it was too small, count and burst are made again. A reference clock that stays too short is left out.
+        """
+        for _ in range(_VISITS):
             self._calibrate(state)
             self._warm_up(state)
             count = self.plan.budget.samples if state.reference_clock is None else CLOCKED_SAMPLES
             if state.case.params.get("cold"):
                 count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
             self._steal.lap()
-            samples = replace(self._burst(state, count, started), steal_s=self._steal.lap())
-        except (MicrobenchError, RuntimeError, MemoryError) as error:
-            state.lost = True
-            self._give_up(state.case, error)
+            samples = replace(self._burst(state, count, started_s), steal_s=self._steal.lap())
+            if samples.iterations < state.iterations:
+                return samples  # a kernel that does no more at once has samples as long as it can
+            samples = replace(samples, target_ns=round(self._target_s(state) * 1e9))
+            trusted = distillable(samples)
+            if trusted is samples:
+                return samples
+            if trusted is None:
+                state.iterations = 0
+            else:
+                state.reference_iterations = 0
+        return trusted
+
+    def _too_short(self, state: _State) -> None:
+        state.short_visits += 1
+        if state.short_visits < _SHORT_VISITS:
             return
-        self._count(state, samples, self._elapsed())
-        if min(samples.ns) < self._sample_s(state) * 1e9 / 2:
-            state.iterations = 0  # Calibrated while something held it up: once more before the next round.
-        self.watcher.sampled(samples)
-        highest = max(each.rate for each in state.rounds)
-        self.watcher.progressed(state.case, self.round, highest)
+        state.lost = True
+        target = self._target_s(state) * 1e6
+        error = CannotRun(
+            f"its samples stayed shorter than half of the {target:.0f} us that they should last, so that they time the "
+            "start of threads and not the loop; close other programs and run again"
+        )
+        self._give_up(state.case, error)
 
     def _burst(self, state: _State, count: int, started_s: float) -> Samples:
         """Take a burst; with a reference clock, take it again if no window of it was quiet: the next round is far."""
@@ -230,21 +283,14 @@ class Loop:
         return samples
 
     def _calibrate(self, state: _State) -> None:
-        if state.iterations:
-            return
-        state.iterations = calibrate(state.prepared.run, self._sample_s(state))
-        if state.reference_clock is not None:
-            state.reference_iterations = calibrate(state.reference_clock.run, self._sample_s(state))
+        target_s = self._target_s(state)
+        if not state.iterations:
+            state.iterations = calibrate(state.prepared.run, target_s)
+        if state.reference_clock is not None and not state.reference_iterations:
+            state.reference_iterations = calibrate(state.reference_clock.run, target_s)
 
-    def _sample_s(self, state: _State) -> float:
-        if state.reference_clock is None:
-            return self.plan.budget.sample_s
-        # Several threads start some 100 ns apart; bringing tiles in and out costs some 200 ns.
-        return (
-            CLOCKED_SAMPLE_S
-            * (1 if state.case.threads == 1 else 2)
-            * (4 if state.sheet.frequency_license == "amx" else 1)
-        )
+    def _target_s(self, state: _State) -> float:
+        return sample_target_s(state.case, state.sheet, self.plan.budget, clocked=state.reference_clock is not None)
 
     def _warm_up(self, state: _State) -> None:
         """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
@@ -268,6 +314,8 @@ class Loop:
         seen, _ = evaluate_round(samples, state.case, self.device, state.sheet, state.reference_clock_sheet)
         state.rounds.append(seen)
         state.ended_s.append(ended_s)
+        for key, clock in highest_clocks([(state.case, state.sheet, seen)]).items():
+            self._clocks[key] = max(self._clocks.get(key, 0.0), clock)
 
 
 def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
@@ -321,16 +369,28 @@ def _one_by_one(state: _State, count: int) -> Samples:
 
 
 def calibrate(run: Callable[[int], Timing], sample_s: float) -> int:
-    """The number of iterations that last at least ``sample_s``, found by doubling and one proportional step.
+    """The number of iterations that last at least ``sample_s``: by doubling, one proportional step, and a check.
 
-    Each step is timed twice and the shorter one believed: a thread that was held up would pass for a long loop.
+    Each step is timed twice and the shorter one believed: a thread that was held up would pass for a long loop. Where
+    both were, the count comes out too small, and its own time, again the shorter of two, shows it: then the search goes
+    on from there.
     """
     iterations = 1
-    while iterations < _MAX_ITERATIONS:
-        timing = min((run(iterations) for _ in range(2)), key=lambda each: each.ns)
-        took_s = timing.ns * 1e-9
-        done = timing.iterations
+    for _ in range(_MOST_STEPS):
+        took_s, done = _quicker(run, iterations)
+        if done < iterations:
+            return iterations  # it does no more at once
         if took_s >= sample_s / 4:
-            return max(1, -(-int(done * sample_s * 1e9) // max(1, timing.ns)))
-        iterations = max(2 * iterations, min(16 * iterations, int(done * sample_s / 2 / max(took_s, 1e-9))))
+            count = max(1, -(-int(done * sample_s * 1e9) // max(1, round(took_s * 1e9))))
+            if _quicker(run, count)[0] >= _CALIBRATED * sample_s:
+                return count
+            iterations = max(count, iterations)
+        else:
+            iterations = max(2 * iterations, min(16 * iterations, int(done * sample_s / 2 / max(took_s, 1e-9))))
     return iterations
+
+
+def _quicker(run: Callable[[int], Timing], iterations: int) -> tuple[float, int]:
+    """Seconds of the quicker of two runs, and the iterations that it did."""
+    timing = min((run(iterations) for _ in range(2)), key=lambda each: each.ns)
+    return timing.ns * 1e-9, timing.iterations

@@ -234,7 +234,8 @@ class Samples:
     ``clock_hz`` has one entry a sample where the device stamps cycles. ``started_s`` counts from the start of the run.
     ``steal_s`` is what the host took from the CPUs of this process while the samples were taken, in steps of the
     kernel's tick (``None``: unknown). ``stop`` says why no more were taken: the budget's number was reached, or samples
-    this long had used up their time.
+    this long had used up their time. ``target_ns`` is what a sample, and one of the reference clock, was to last at
+    least (``None``: unknown); nothing is distilled from a burst with one shorter than half of it.
     """
 
     case: str
@@ -252,10 +253,12 @@ class Samples:
     steal_s: float | None = None
     checked: bool | None = None
     stop: Literal["count", "time"] = "count"
+    target_ns: int | None = None
 
     def __post_init__(self) -> None:
         finite(self, "iterations", "count", positive=True)
         finite(self, "started_s", "round", "switches", "throttled", "reference_iterations", "steal_s")
+        finite(self, "target_ns", positive=True)
         refuse(not self.ns or min(self.ns) <= 0, f"samples of {self.case} hold a duration that is not positive")
         refuse(
             bool(self.reference_ns) and min(self.reference_ns) <= 0,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from microbench import __version__
 from microbench.analysis.ceilings import analyse
-from microbench.analysis.findings import left_out, run_findings
+from microbench.analysis.findings import left_out, run_findings, with_what_held
 from microbench.analysis.plausibility import Doubt, doubts
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
 from microbench.analysis.unroll_sweep import edges
@@ -291,7 +291,7 @@ def _assemble(
         costs=analysis.costs,
         fits=Fits(levels=analysis.levels, rooflines=tuple(rooflines)),
         findings=(
-            *findings,
+            *with_what_held(findings, ceilings),
             *run_findings(replace(analysis, ceilings=ceilings), samples, job.planned()),
             *edges(samples, cases, sheets),
             *legacy_paths(rooflines, ceilings),

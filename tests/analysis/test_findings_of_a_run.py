@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from microbench.analysis.ceilings import Analysis
-from microbench.analysis.findings import left_out, run_findings
+from microbench.analysis.findings import left_out, run_findings, with_what_held
 from microbench.records import Ceiling, Estimate, Finding, LevelSeen, Proof, Samples, Sheet
 
 MIB = 2**20
@@ -56,15 +56,24 @@ def test_the_worst_is_said_first() -> None:
     assert codes == ["wrong-result", "not-converged", "one-l2"]
 
 
-def test_only_arithmetic_that_did_not_converge_is_named_three_at_most() -> None:
+def test_what_did_not_converge_is_named_three_at_most_arithmetic_and_memory_apart() -> None:
     loose = [ceiling(f"fma.f{i}", converged=False) for i in range(5)]
     memory = ceiling("read.f32", measures="memory", level="DRAM", access="read", converged=False)
-    (finding,) = found(*loose, memory, ceiling("fine"))
+    finding, other = found(*loose, memory, ceiling("fine"))
     assert finding.says.startswith("5 compute ceilings did not converge: fma.f0 (1 thread), fma.f1 (1 thread), fma.f2")
     assert "and 2 more" in finding.says
     (three,) = found(*loose[:3])
     assert "more;" not in three.says
-    assert found(memory) == []
+    assert (other.code, found(memory)) == ("memory-not-converged", [other])
+    assert other.says.startswith("1 memory ceiling did not converge: read.f32 (1 thread); ")
+
+
+def test_a_disturbed_run_says_how_many_of_its_ceilings_held_and_nothing_else_is_changed() -> None:
+    told = [Finding(code=code, severity="warning", says="it was busy") for code in ("steal", "other-processes", "odd")]
+    ceilings = [ceiling("a"), ceiling("b", converged=False), ceiling("c")]
+    held = "it was busy; 2 of 3 ceilings converged all the same"
+    assert [each.says for each in with_what_held(told, ceilings)] == [held, held, "it was busy"]
+    assert with_what_held(told, []) == told
 
 
 def level(name: str, high: int, advertised: int | None, reuse_s: float | None = 0.002) -> LevelSeen:

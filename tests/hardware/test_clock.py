@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 from fake_backend import fake_device
 
-from microbench.hardware.clock import WINDOW, Round, best, bound, comparable, converged, select_rounds
+from microbench.hardware.clock import (
+    WINDOW,
+    Round,
+    best,
+    bound,
+    comparable,
+    converged,
+    highest_clocks,
+    select_rounds,
+    settled,
+)
 from microbench.records import Case, Samples, Sheet
 
 COMPANION = Sheet(name="clock.v512", measures="clock", backend="native", device_kind="cpu", says="", cycles=3)
@@ -141,3 +151,55 @@ def test_rounds_of_a_gpu_that_agree_hold_where_the_units_are_reached_or_need_not
     kind = "cpu" if backend == "native" else "cuda"
     sheet = Sheet(name="a", measures="compute", backend=backend, device_kind=kind, says="", variant=variant)  # type: ignore[arg-type]
     assert converged([Round(rate=1e12, share=share)] * 3, sheet) is holds
+
+
+NARROW = Sheet(
+    name="fma.f32.v128",
+    measures="compute",
+    backend="native",
+    device_kind="cpu",
+    says="",
+    frequency_license="128",
+    reference_clock="clock.v128",
+)
+CASE = Case(kernel=NARROW.name, threads=2)
+
+
+def test_the_clock_of_a_license_is_the_highest_that_any_of_its_cases_told_with_as_many_threads() -> None:
+    wide = Sheet(name="fma.f32.v512", measures="compute", backend="native", device_kind="cpu", says="")
+    told = [
+        (CASE, NARROW, Round(rate=1.0, clock_hz=3.1e9)),
+        (CASE, NARROW, Round(rate=1.0, clock_hz=3.2e9)),
+        (CASE, NARROW, Round(rate=1.0)),
+        (Case(kernel=NARROW.name), NARROW, Round(rate=1.0, clock_hz=3.9e9)),
+        (CASE, wide, Round(rate=1.0, clock_hz=2.5e9)),
+    ]
+    assert highest_clocks(told) == {("128", 2): 3.2e9, ("128", 1): 3.9e9}
+
+
+@pytest.mark.parametrize(
+    ("share", "clock_hz", "believed"),
+    [
+        (0.99, 3.2e9, True),
+        (1.005, 3.2e9, True),
+        (1.44, 2.25e9, False),  # 1.01 of nominal at 3.2 GHz: the clock is wrong, not the rate
+        (1.44, 3.2e9, True),  # above nominal at the highest clock too: left for the plausibility check
+        (0.6, 1.6e9, True),  # a loop that was slowed alike
+        (None, 3.1e9, True),
+        (None, 0.4e9, False),
+    ],
+)
+def test_a_clock_that_other_cases_of_the_license_contradict_is_unknown(
+    share: float | None, clock_hz: float, believed: bool
+) -> None:
+    seen = Round(rate=1.0, clock_hz=clock_hz, share=share)
+    (found,) = settled([seen], CASE, NARROW, {("128", 2): 3.2e9})
+    assert found == (seen if believed else Round(rate=1.0))
+    assert settled([seen], CASE, NARROW, {}) == [seen]
+
+
+@pytest.mark.parametrize(("share", "threads", "holds"), [(1.004, 1, True), (1.006, 1, False), (1.02, 2, False)])
+def test_rounds_above_nominal_have_not_converged_however_well_they_agree(
+    share: float, threads: int, holds: bool
+) -> None:
+    assert converged([Round(rate=1.0, clock_hz=3e9, share=share)] * 3, NARROW, threads) is holds

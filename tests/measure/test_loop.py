@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from fake_backend import FakeRun, episodes, fake_device, fake_kernel
 
 from microbench.hardware.clock import quiet_window
-from microbench.kernels import Pairs
+from microbench.kernels import Kernel, Pairs
 from microbench.measure.loop import Loop, calibrate
 from microbench.records import Budget, Case, Plan, Samples, Timing
 
@@ -48,6 +50,17 @@ def test_calibration_reaches_the_sample_length_within_a_factor_of_two() -> None:
 def test_a_hiccup_does_not_pass_for_a_long_loop() -> None:
     iterations = calibrate(FakeRun(lambda call: 5e-3 if call == 0 else 1e-6).run, 1e-3)
     assert 900 <= iterations < 2000
+
+
+@pytest.mark.parametrize("held_up", [1, 2, 3])
+def test_first_calls_that_are_held_up_leave_the_sample_as_long_as_asked(held_up: int) -> None:
+    run = FakeRun(lambda call: 5e-3 if call < held_up else 1e-6)
+    assert calibrate(run.run, 1e-3) * 1e-6 >= 0.75e-3
+
+
+def test_calibration_takes_the_count_of_a_kernel_that_does_no_more_at_once() -> None:
+    iterations = calibrate(lambda n: Timing(ns=100 * min(n, 64), iterations=min(n, 64)), 1e-3)
+    assert iterations > 64
 
 
 def test_calibration_survives_a_kernel_that_rounds_up() -> None:
@@ -182,3 +195,82 @@ def test_a_burst_without_a_quiet_window_is_taken_again_at_once(monkeypatch: pyte
 def test_past_the_deadline_every_case_still_gets_one_round() -> None:
     _, notes = measured(*(fake_kernel(f"fma.f32.k{i}") for i in range(5)), deadline_s=0.0)
     assert len({sample.case for sample in notes.samples}) == 5
+
+
+def paired(mine: Callable[[int], float], other: Callable[[int], float]) -> tuple[Kernel, Kernel]:
+    """A loop and its reference clock; the scripts give seconds per iteration by call."""
+    clock = fake_kernel("clock.v128", other, measures="clock", cycles=1)
+    return fake_kernel("fma.f32.v128", mine, reference_clock="clock.v128"), clock
+
+
+@pytest.mark.parametrize("held_up", [1, 2, 3, 5, 8, 13, 21, 34])
+@pytest.mark.parametrize("which", ["loop", "reference clock"])
+def test_no_sample_and_no_reference_clock_that_is_handed_out_is_shorter_than_half_its_target(
+    held_up: int, which: str
+) -> None:
+    def disturbed(call: int) -> float:
+        return 5e-3 if call < held_up else 1e-9
+
+    def quiet(_call: int) -> float:
+        return 1e-9
+
+    _, notes = measured(*(paired(disturbed, quiet) if which == "loop" else paired(quiet, disturbed)))
+    assert len(notes.samples) >= BUDGET.min_rounds
+    for each in notes.samples:
+        assert each.target_ns == 50_000
+        assert min(each.ns) >= each.target_ns // 2
+        assert not each.reference_ns or min(each.reference_ns) >= each.target_ns // 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_at_any_load_what_is_handed_out_is_long_enough(seed: int) -> None:
+    draw = random.Random(seed)
+
+    def loaded(_call: int) -> float:
+        return 1e-9 * (draw.uniform(1e3, 1e7) if draw.random() < 0.6 else 1.0)
+
+    _, notes = measured(*paired(loaded, loaded), fake_kernel("fma.f32.alone", loaded))
+    assert all(each.target_ns and min(each.ns) >= each.target_ns // 2 for each in notes.samples)
+    assert all(min(each.reference_ns, default=10**9) >= (each.target_ns or 0) // 2 for each in notes.samples)
+
+
+def test_a_reference_clock_that_stays_too_short_is_left_out_and_the_loop_is_kept() -> None:
+    calls = itertools.count()
+
+    def drifts(_call: int) -> float:  # each call is a tenth as long as the one before it promised
+        return 10.0 ** -(next(calls) % 7)
+
+    _, notes = measured(*paired(lambda _call: 1e-9, drifts))
+    assert notes.samples
+    assert all(each.reference_ns == () or min(each.reference_ns) >= 25_000 for each in notes.samples)
+
+
+def test_a_loop_that_stays_too_short_is_given_up_with_a_sentence() -> None:
+    # Long while it is calibrated, a thousandth as long in every burst.
+    made = fake_kernel("fma.f32.odd")
+
+    class Shrinking(FakeRun):
+        def pairs(self, *asked: Any) -> Pairs:
+            took = FakeRun.pairs(self, *asked)
+            return replace(took, ns=tuple(max(1, ns // 1000) for ns in took.ns))
+
+    odd = replace(made, prepare=lambda *_given: Shrinking(lambda _call: 1e-6))
+    loop, notes = measured(odd, fake_kernel("fma.f32.even"))
+    assert {sample.case for sample in notes.samples} == {"fma.f32.even[]@1"}
+    assert [finding.code for finding in loop.findings] == ["not-measured"]
+    assert "shorter than half" in loop.findings[0].says
+
+
+def test_a_kernel_that_does_no_more_at_once_is_measured_with_the_samples_it_can_give() -> None:
+    class Capped(FakeRun):
+        def run(self, iterations: int) -> Timing:
+            return FakeRun.run(self, min(iterations, 64))
+
+        def pairs(self, iterations: int, *asked: Any) -> Pairs:
+            return FakeRun.pairs(self, min(iterations, 64), *asked)
+
+    capped = replace(fake_kernel("launch.plain"), prepare=lambda *_given: Capped(lambda _call: 1e-7))
+    loop, notes = measured(capped)
+    assert len(notes.samples) >= BUDGET.min_rounds
+    assert all(each.target_ns is None and min(each.ns) == 6400 for each in notes.samples)
+    assert not loop.findings
