@@ -149,7 +149,7 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
     if clock and (measures == "compute" or level == "L1"):  # what the ports of a core bound
         nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads)
     power, medians = _power(one.rounds), one.medians(work)
-    rate = _typical(medians) if sustained else _peak(per_round, one, nominal)
+    rate = _typical(medians) if sustained else _peak(per_round, medians, one, nominal)
     return Ceiling(
         name=f"{sheet.name}.{level}" if measures == "memory" and not sheet.fixed_level else sheet.name,
         measures=measures,
@@ -207,12 +207,15 @@ def _warm_memory(level: str, one: _Series) -> bool:
     return level == "DRAM" and one.sheet.device_kind == "cpu" and not one.case.params.get("cold")
 
 
-def _peak(per_round: Sequence[float], one: _Series, nominal: float | None) -> Estimate:
+def _peak(per_round: Sequence[float], medians: Sequence[float], one: _Series, nominal: float | None) -> Estimate:
     value, low = envelope(per_round)
+    few = len(per_round) < AGREEING_ROUNDS
+    if few:  # one round cannot disagree with itself: what its middle sample says is the nearest to another opinion
+        low = min(low, *medians)
     fastest_ns = min(min(r.ns) for r in one.rounds)
     step = value * TIMER_STEP_NS / fastest_ns
     high = max(value, min(value + step, nominal)) if nominal else value + step
-    third = "third best round" if len(per_round) >= AGREEING_ROUNDS else f"worst of {len(per_round)} rounds"
+    third = f"lowest median of {len(per_round)} rounds" if few else "third best round"
     return Estimate(
         value=value,
         low=low,
