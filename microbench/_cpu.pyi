@@ -18,6 +18,13 @@ def topology() -> dict[str, object]:
     A cache has level, type, capacity_bytes, line_bytes, ways, shared_by.
     """
 
+def places(cpus: Sequence[int]) -> list[dict[str, object]]:
+    """What cpuid tells each of these CPUs of its place; empty on architectures without it.
+
+    cpu, id, core_bits, package_bits, l1_bits, l2_bits, l3_bits (CPUs with equal `id >> bits` share that; None where not
+    told), kind (performance, efficiency, or None where all cores are alike).
+    """
+
 def build_info() -> dict[str, object]:
     """compiler, version, optimised, sanitisers, architecture."""
 

@@ -1,7 +1,6 @@
 // The Python module microbench._cpu: thin, no policy. The only file that knows pybind11.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "features.hpp"
 #include "memory.hpp"
 #include "team.hpp"
+#include "topology.hpp"
 
 namespace py = pybind11;
 
@@ -83,17 +83,6 @@ py::dict features() {
 }
 
 py::dict topology() {
-  // As many CPUs as the kernel was built for, which may be more than a cpu_set_t holds.
-  std::vector<int> cpus;
-  for (int size = CPU_SETSIZE; size <= 1 << 20 && cpus.empty(); size *= 2) {
-    const auto bytes = CPU_ALLOC_SIZE(size);
-    const std::unique_ptr<cpu_set_t, void (*)(cpu_set_t*)> set(CPU_ALLOC(size),
-                                                               [](cpu_set_t* held) { CPU_FREE(held); });
-    CPU_ZERO_S(bytes, set.get());
-    if (sched_getaffinity(0, bytes, set.get()) != 0) continue;
-    for (int cpu = 0; cpu < size; ++cpu)
-      if (CPU_ISSET_S(static_cast<unsigned>(cpu), bytes, set.get())) cpus.push_back(cpu);
-  }
   py::list caches;
   for (const auto& each : mb::cpu_caches()) {
     py::dict row;
@@ -106,9 +95,32 @@ py::dict topology() {
     caches.append(row);
   }
   py::dict row;
-  row["cpus"] = cpus;
+  row["cpus"] = mb::allowed_cpus();
   row["caches"] = caches;
   return row;
+}
+
+py::list places(const std::vector<int>& cpus) {
+  std::vector<mb::place> found;
+  {
+    const py::gil_scoped_release release;
+    found = mb::places(cpus);
+  }
+  const auto told = [](int bits) { return bits < 0 ? py::object(py::none()) : py::object(py::int_(bits)); };
+  py::list rows;
+  for (const auto& each : found) {
+    py::dict row;
+    row["cpu"] = each.cpu;
+    row["id"] = each.id;
+    row["core_bits"] = told(each.core_bits);
+    row["package_bits"] = told(each.package_bits);
+    row["l1_bits"] = told(each.cache_bits[1]);
+    row["l2_bits"] = told(each.cache_bits[2]);
+    row["l3_bits"] = told(each.cache_bits[3]);
+    row["kind"] = or_none(each.kind);
+    rows.append(row);
+  }
+  return rows;
 }
 
 py::list memory() {
@@ -204,6 +216,7 @@ PYBIND11_MODULE(_cpu, module) {
   module.def("kernels", &kernels);
   module.def("features", &features);
   module.def("topology", &topology);
+  module.def("places", &places, py::arg("cpus"));
   module.def("build_info", &build_info);
   module.def("memory", &memory);
   module.def("prepare", &prepare, py::arg("kernel"), py::arg("cpus"), py::arg("params"));

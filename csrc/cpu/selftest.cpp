@@ -4,8 +4,6 @@
 // Each available kernel runs on one thread and on all, for several iteration counts, and its result must be exact every
 // time. One line a kernel; exit 1 where one is wrong or throws anything but "cannot run here" (no huge pages under an
 // emulator, say). Words on the command line select kernels whose names contain one of them.
-#include <sched.h>
-
 #include <cstdio>
 #include <cstring>
 #include <exception>
@@ -13,18 +11,9 @@
 
 #include "features.hpp"
 #include "team.hpp"
+#include "topology.hpp"
 
 namespace {
-
-std::vector<int> allowed_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<int> cpus;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return {0};
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
-    if (CPU_ISSET(static_cast<unsigned>(cpu), &set)) cpus.push_back(cpu);
-  return cpus;
-}
 
 bool selected(const std::string& name, int words, char** word) {
   if (words == 0) return true;
@@ -78,7 +67,7 @@ int main(int count, char** words) {
     std::fprintf(stderr, "%s\n", error.what());
     return 2;
   }
-  const auto cpus = allowed_cpus();
+  const auto cpus = mb::allowed_cpus();
   int ran = 0, bad = 0;
   for (const auto& each : mb::kernels()) {
     if (!selected(each.facts.name, count - 1, words + 1)) continue;

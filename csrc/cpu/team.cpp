@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "clock.hpp"
+#include "topology.hpp"
 
 namespace mb {
 namespace {
@@ -27,11 +28,7 @@ void relax() {
 }
 
 void pin(int cpu) {
-  if (cpu < 0 || cpu >= CPU_SETSIZE) throw cannot_run("CPU " + std::to_string(cpu) + " is no CPU number");
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<unsigned>(cpu), &set);
-  const int error = pthread_setaffinity_np(pthread_self(), sizeof set, &set);
+  const int error = pin_thread(cpu);
   if (error != 0) throw cannot_run("cannot pin a thread to CPU " + std::to_string(cpu) + ": " + std::strerror(error));
 }
 

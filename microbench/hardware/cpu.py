@@ -6,35 +6,33 @@ virtual machine without counters); what is not known is ``None``.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import platform
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psutil
 
 from microbench.errors import CannotRun, UsageError
-from microbench.hardware import extensions
-from microbench.hardware.chips import microarchitecture
-from microbench.records import Device, MemoryLevel
+from microbench.hardware import extensions, topology
+from microbench.hardware.chips import arch_of, microarchitecture, revealed, signature_of
+from microbench.hardware.procfs import Machine
+from microbench.records import Device, MemoryLevel, Topology
 
 # The hash distinguishes devices without naming them: the salt keeps it from being looked up in a table of machines.
 _SALT = b"microbench device 1"
-_SYS = Path("/sys/devices/system/cpu")
 _LEVELS = {1: "L1", 2: "L2", 3: "L3"}
-_KIB = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
-def probe(sys: Path = _SYS) -> Device:
+def probe(machine: Machine | None = None) -> Device:
     """Describe the processor.
 
     Parameters
     ----------
-    sys
-        Where the system describes its processors; tests pass a recorded tree.
+    machine
+        The system's pseudo files; tests pass a recorded tree.
 
     Raises
     ------
@@ -50,15 +48,22 @@ def probe(sys: Path = _SYS) -> Device:
         features = module.features()
     except ValueError as error:  # MICROBENCH_ISA names an instruction set that there is not
         raise UsageError(f"{error}; unset it or name one of these") from None
-    return describe(features, module.topology(), sys)
+    return describe(features, module.topology(), machine or Machine(), identify=module.places)
 
 
-def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path = _SYS) -> Device:
-    """Merge what cpuid (``features``), the native module's cache table (``topology``) and the system say."""
+def describe(
+    features: Mapping[str, Any],
+    table: Mapping[str, Any],
+    machine: Machine,
+    identify: topology.Identify = lambda _cpus: (),
+) -> Device:
+    """Merge what cpuid (``features``, ``identify``), the native module's table of caches and the system say."""
     allowed = sorted(os.sched_getaffinity(0))
     name = str(features.get("brand") or "").strip() or f"{platform.machine()} processor"
     flags = tuple(str(flag) for flag in features.get("flags") or ())
-    levels = tuple(_levels(topology.get("caches") or (), sys, allowed[0]))
+    told = topology.probe(machine, allowed, identify, tuple(_levels(table.get("caches") or ())))
+    told = _with_arch(told, features, machine)
+    first = told.placements[0].cpus[0] if told.placements else allowed[0]
     identity = (
         features.get("vendor"),
         name,
@@ -71,73 +76,58 @@ def describe(features: Mapping[str, Any], topology: Mapping[str, Any], sys: Path
         id=hashlib.blake2b(repr(identity).encode(), key=_SALT, digest_size=8).hexdigest(),
         kind="cpu",
         name=name,
-        arch=microarchitecture(features, allowed[0], sys),
-        units_by_kind={"core": _cores(sys, allowed), "thread": len(allowed)},
-        base_clock_hz=_clock_hz(sys, allowed[0], "base_frequency"),
-        boost_clock_hz=_clock_hz(sys, allowed[0], "cpuinfo_max_freq"),
+        arch=microarchitecture(features, first, machine.root / topology.SYS / "cpu", machine.root / "proc/cpuinfo"),
+        units_by_kind={"core": _cores(told), "thread": len(allowed)},
+        base_clock_hz=told.cores[0].base_clock_hz if told.cores else None,
+        boost_clock_hz=told.cores[0].boost_clock_hz if told.cores else None,
         memory_bytes=psutil.virtual_memory().total,
-        levels=levels,
+        levels=_all_levels(table.get("caches") or (), told),
         features=flags,
+        topology=told,
     )
 
 
-def _levels(caches: Any, sys: Path, cpu: int) -> Iterator[MemoryLevel]:
-    found = {int(row["level"]): row for row in caches if row.get("type") != "instruction"} or dict(
-        _sysfs_caches(sys, cpu)
-    )
-    for number in sorted(found):
-        row = found[number]
-        if number in _LEVELS:
+def _with_arch(told: Topology, features: Mapping[str, Any], machine: Machine) -> Topology:
+    """The topology with the microarchitecture of each kind of core, where there are several."""
+    if len(told.cores) < 2:
+        return told
+    sys, cpuinfo = machine.root / topology.SYS / "cpu", machine.root / "proc/cpuinfo"
+    flags = tuple(str(flag) for flag in features.get("flags") or ())
+    cores = []
+    for core in told.cores:
+        first = next(cpu.number for cpu in told.usable() if cpu.kind == core.kind)
+        signature = signature_of(features, first, sys, cpuinfo)
+        kind = "efficient" if core.kind == "efficiency" else None
+        cores.append(replace(core, arch=revealed(arch_of(signature, kind), flags) if signature else None))
+    return replace(told, cores=tuple(cores))
+
+
+def _all_levels(caches: Sequence[Mapping[str, Any]], told: Topology) -> tuple[MemoryLevel, ...]:
+    """The levels of the fastest kind of core, and main memory.
+
+    cpuid's facts come first, but it counts the CPUs that there is room for, the system those that share a cache; and
+    where cores differ it tells of the one that was asked.
+    """
+    system = {level.name: level for level in told.cores[0].levels} if told.cores else {}
+    cpuid = {level.name: level for level in _levels(caches)} if len(told.cores) <= 1 or not system else {}
+    shared = {name: replace(level, shared_by=system[name].shared_by) for name, level in cpuid.items() if name in system}
+    found = system | cpuid | shared
+    dram = MemoryLevel(name="DRAM", capacity_bytes=psutil.virtual_memory().total)
+    return (*(found[name] for name in _LEVELS.values() if name in found), dram)
+
+
+def _levels(caches: Sequence[Mapping[str, Any]]) -> Iterator[MemoryLevel]:
+    for row in sorted((row for row in caches if row.get("type") != "instruction"), key=lambda row: int(row["level"])):
+        if int(row["level"]) in _LEVELS:
             yield MemoryLevel(
-                name=_LEVELS[number],
+                name=_LEVELS[int(row["level"])],
                 capacity_bytes=row.get("capacity_bytes") or None,
                 line_bytes=row.get("line_bytes") or None,
                 ways=row.get("ways") or None,
                 shared_by=row.get("shared_by") or None,
             )
-    yield MemoryLevel(name="DRAM", capacity_bytes=psutil.virtual_memory().total)
 
 
-def _sysfs_caches(sys: Path, cpu: int) -> Iterator[tuple[int, dict[str, int | None]]]:
-    for index in sorted((sys / f"cpu{cpu}" / "cache").glob("index*")):
-        if _text(index / "type") == "Instruction" or not (level := _number(index / "level")):
-            continue
-        size = _text(index / "size")
-        capacity = int(size[:-1]) * _KIB[size[-1]] if size and size[-1] in _KIB and size[:-1].isdigit() else None
-        shared = _cpus(_text(index / "shared_cpu_list"))
-        row = {"line_bytes": _number(index / "coherency_line_size"), "ways": _number(index / "ways_of_associativity")}
-        yield level, {"capacity_bytes": capacity, "shared_by": len(shared) or None, **row}
-
-
-def _cores(sys: Path, allowed: list[int]) -> int:
-    """Physical cores among the CPUs we may use, by the system's list of siblings (a virtual machine may have none)."""
-    siblings = {
-        tuple(_cpus(_text(sys / f"cpu{cpu}" / "topology" / "thread_siblings_list"))) or (cpu,) for cpu in allowed
-    }
-    return len(siblings)
-
-
-def _clock_hz(sys: Path, cpu: int, name: str) -> float | None:
-    kilohertz = _number(sys / f"cpu{cpu}" / "cpufreq" / name)
-    return kilohertz * 1e3 if kilohertz else None
-
-
-def _cpus(text: str | None) -> list[int]:
-    found: list[int] = []
-    for part in (text or "").split(","):
-        with contextlib.suppress(ValueError):
-            first, _, last = part.strip().partition("-")
-            found += range(int(first), int(last or first) + 1)
-    return found
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text is not None and text.isdigit() else None
+def _cores(told: Topology) -> int:
+    """Physical cores among the CPUs we may use; a CPU counts as one where that is unknown."""
+    return len({("cpu", cpu.number) if cpu.core is None else ("core", cpu.core) for cpu in told.usable()})

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from microbench.records.analysed import MODULE_COST, Ceiling, Cost, LevelSeen, Proof
 from microbench.records.fitted import Fits, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
-from microbench.records.measured import Budget, Case, Device, MemoryLevel, Plan, Samples, Sheet, Timing
+from microbench.records.measured import Budget, Case, Device, Plan, Samples, Sheet, Timing
+from microbench.records.topology import Core, CoreKind, Cpu, MemoryLevel, MemoryNode, Part, Placement, Topology
 from microbench.records.values import (
     BACKENDS,
     LEVELS,
@@ -46,7 +47,10 @@ __all__ = [
     "Case",
     "Ceiling",
     "Characterisation",
+    "Core",
+    "CoreKind",
     "Cost",
+    "Cpu",
     "Device",
     "Environment",
     "Estimate",
@@ -55,10 +59,13 @@ __all__ = [
     "LevelSeen",
     "Measures",
     "MemoryLevel",
+    "MemoryNode",
     "Mode",
     "Operands",
     "OperatorFit",
     "OperatorTiming",
+    "Part",
+    "Placement",
     "Plan",
     "Prediction",
     "Proof",
@@ -71,6 +78,7 @@ __all__ = [
     "Severity",
     "Sheet",
     "Timing",
+    "Topology",
     "Unit",
     "Value",
     "Work",

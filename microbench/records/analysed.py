@@ -50,7 +50,8 @@ class Ceiling:
 
     ``rate`` is the envelope, ``typical`` the median over rounds. ``nominal`` is units x width x FLOP per cycle at the
     clock seen, ``advertised`` what is printed. ``per_clock`` is per core (CPU) or per SM (CUDA). ``quiet_share`` is the
-    share of rounds whose median came close to the envelope.
+    share of rounds whose median came close to the envelope. ``placement`` is that of the case: ``None`` is one core or
+    all CPUs.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Ceiling:
     power_w: float | None = None
     energy_per_op_j: float | None = None
     throttled_share: float | None = None
+    placement: str | None = None
     proof: Proof = field(default_factory=lambda: Proof(status="unproven", reason="not examined"))
 
     def __post_init__(self) -> None:

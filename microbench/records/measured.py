@@ -7,9 +7,9 @@ from typing import Literal
 
 from microbench.records.dtypes import DTYPES
 from microbench.records.roles import Role, misfit, undeclared
+from microbench.records.topology import PLACEMENT, MemoryLevel, Topology
 from microbench.records.values import (
     BACKENDS,
-    LEVELS,
     MEASURES,
     NAME,
     Access,
@@ -28,30 +28,12 @@ from microbench.records.values import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryLevel:
-    """One level of the memory hierarchy as the system advertises it (a hint: virtual machines lie).
-
-    ``bus_rate`` is what its bus can move in byte/s, width x transfers a second, where the driver tells both.
-    """
-
-    name: str
-    capacity_bytes: int | None = None
-    line_bytes: int | None = None
-    ways: int | None = None
-    shared_by: int | None = None
-    bus_rate: float | None = None
-
-    def __post_init__(self) -> None:
-        one_of(self, "name", LEVELS)
-        finite(self, "capacity_bytes", "line_bytes", "ways", "shared_by", "bus_rate", positive=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """A thing that computes. ``id`` is a salted hash; no host name, serial or UUID is stored.
 
     ``arch`` is the microarchitecture (``cascadelake``) or compute target (``sm_90a``). ``features`` are the words that
-    ``Sheet.needs`` asks for: cpuid flags, or the compute targets whose code this device runs.
+    ``Sheet.needs`` asks for: cpuid flags, or the compute targets whose code this device runs. ``topology`` is known of
+    CPUs, in files of schema 1.2 and later.
     """
 
     id: str
@@ -66,6 +48,7 @@ class Device:
     power_limit_w: float | None = None
     levels: tuple[MemoryLevel, ...] = ()
     features: tuple[str, ...] = ()
+    topology: Topology | None = None
 
     def __post_init__(self) -> None:
         one_of(self, "kind", ("cpu", "cuda"))
@@ -151,25 +134,35 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One kernel at one set of parameters, on so many threads. ``key`` never changes meaning once released."""
+    """One kernel at one set of parameters, on so many threads. ``key`` never changes meaning once released.
+
+    ``placement`` says on which CPUs: a word of ``Topology.placements``, or the CPUs themselves in the system's spelling
+    (``0-3,8``). Without one it is one core or all CPUs, whichever the number of threads is.
+    """
 
     kernel: str
     params: dict[str, Value] = field(default_factory=dict)
     threads: int = 1
     scope: Scope = "core"
     mode: Mode = "peak"
+    placement: str | None = None
 
     def __post_init__(self) -> None:
         finite(self, "threads", positive=True)
+        refuse(
+            self.placement is not None and not PLACEMENT.fullmatch(self.placement),
+            f"placement {self.placement!r} is neither a lower-case word nor a list of CPUs like 0-3,8",
+        )
         one_of(self, "scope", ("core", "device"))
         one_of(self, "mode", ("peak", "sustained", "library"))
 
     @property
     def key(self) -> str:
-        """For example ``read.f32.avx512[pages=huge;working_set=24576]@1``."""
+        """For example ``read.f32.avx512[pages=huge;working_set=24576]@1``, or ``fma.f32.v256[]@64/cores``."""
         inner = ";".join(f"{name}={self.params[name]}" for name in sorted(self.params))
         suffix = "" if self.mode == "peak" else f":{self.mode}"
-        return f"{self.kernel}[{inner}]@{self.threads}{suffix}"
+        where = "" if self.placement is None else f"/{self.placement}"
+        return f"{self.kernel}[{inner}]@{self.threads}{where}{suffix}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from microbench.records import Characterisation, Samples
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA = "1.1"
+SCHEMA = "1.2"
 
 # Names in the file that differ from the records': those that files of schema 1 have always had.
 _STORED_SHEET = {"frequency_license": "licence", "reference_clock": "companion"}

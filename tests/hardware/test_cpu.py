@@ -7,6 +7,9 @@ import pytest
 
 from microbench.errors import CannotRun
 from microbench.hardware import cpu
+from microbench.hardware.procfs import Machine
+
+SYS = "sys/devices/system/cpu"
 
 FEATURES: dict[str, Any] = {
     "vendor": "GenuineIntel",
@@ -30,7 +33,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ("3", "Unified", "36608K", "0-1"),
         ]
     ):
-        folder = tmp_path / "cpu0" / "cache" / f"index{index}"
+        folder = tmp_path / SYS / "cpu0" / "cache" / f"index{index}"
         folder.mkdir(parents=True)
         facts = {
             "level": level,
@@ -46,7 +49,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_levels_come_from_the_system_where_cpuid_is_silent(recorded: Path) -> None:
-    device = cpu.describe(FEATURES, {}, recorded)
+    device = cpu.describe(FEATURES, {}, Machine(recorded))
     assert [(level.name, level.capacity_bytes) for level in device.levels[:3]] == [
         ("L1", 32768),
         ("L2", 2**20),
@@ -57,31 +60,31 @@ def test_levels_come_from_the_system_where_cpuid_is_silent(recorded: Path) -> No
 
 
 def test_without_sys_the_device_is_still_described(tmp_path: Path) -> None:
-    device = cpu.describe(FEATURES, {}, tmp_path / "nothing")
+    device = cpu.describe(FEATURES, {}, Machine(tmp_path / "nothing"))
     assert [level.name for level in device.levels] == ["DRAM"]
     assert device.base_clock_hz is None
     assert device.units_by_kind["core"] >= 1
 
 
 def test_nonsense_in_sys_is_unknown_and_no_failure(recorded: Path) -> None:
-    (recorded / "cpu0" / "cache" / "index0" / "size").write_text("banana", encoding="ascii")
-    (recorded / "cpu0" / "cache" / "index2" / "level").write_text("", encoding="ascii")
-    device = cpu.describe(FEATURES, {}, recorded)
+    (recorded / SYS / "cpu0" / "cache" / "index0" / "size").write_text("banana", encoding="ascii")
+    (recorded / SYS / "cpu0" / "cache" / "index2" / "level").write_text("", encoding="ascii")
+    device = cpu.describe(FEATURES, {}, Machine(recorded))
     assert [(level.name, level.capacity_bytes) for level in device.levels[:2]] == [("L1", None), ("L3", 36608 * 1024)]
 
 
 def test_siblings_count_as_one_core(recorded: Path) -> None:
     for number in (0, 1):
-        folder = recorded / f"cpu{number}" / "topology"
+        folder = recorded / SYS / f"cpu{number}" / "topology"
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text("0-1\n", encoding="ascii")
-    assert cpu.describe(FEATURES, {}, recorded).units_by_kind == {"core": 1, "thread": 2}
+    assert cpu.describe(FEATURES, {}, Machine(recorded)).units_by_kind == {"core": 1, "thread": 2}
 
 
 def test_the_same_processor_has_the_same_id_and_another_one_another(recorded: Path) -> None:
-    same = cpu.describe(FEATURES, {}, recorded).id
-    assert same == cpu.describe(dict(FEATURES), {}, recorded).id
-    assert same != cpu.describe({**FEATURES, "stepping": 8}, {}, recorded).id
+    same = cpu.describe(FEATURES, {}, Machine(recorded)).id
+    assert same == cpu.describe(dict(FEATURES), {}, Machine(recorded)).id
+    assert same != cpu.describe({**FEATURES, "stepping": 8}, {}, Machine(recorded)).id
 
 
 def test_this_machine_is_described() -> None:
