@@ -97,8 +97,10 @@ def _with_arch(told: Topology, features: Mapping[str, Any], machine: Machine) ->
     for core in told.cores:
         first = next(cpu.number for cpu in told.usable() if cpu.kind == core.kind)
         signature = signature_of(features, first, sys, cpuinfo)
-        kind = "efficient" if core.kind == "efficiency" else None
-        cores.append(replace(core, arch=revealed(arch_of(signature, kind), flags) if signature else None))
+        if signature is not None:
+            arch = arch_of(signature, "efficient") if core.kind == "efficiency" else arch_of(signature)
+            core = replace(core, arch=revealed(arch, flags))  # noqa: PLW2901 - the same core, with one fact more
+        cores.append(core)
     return replace(told, cores=tuple(cores))
 
 
