@@ -26,7 +26,8 @@ from microbench.hardware.clock import (
     select_rounds,
     settled,
 )
-from microbench.hardware.nominal import advertised_rate, bus_rate, nominal_rate
+from microbench.hardware.nominal import advertised_rate, bus_rate
+from microbench.hardware.placement import cores_of, nominal_of
 from microbench.records import Case, Ceiling, Cost, Device, Estimate, Finding, LevelSeen, Plan, Samples, Sheet
 from microbench.records.roles import RATED
 from microbench.stats.intervals import AGREEING_ROUNDS, envelope, median_interval
@@ -98,10 +99,10 @@ def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet],
     series = [_series(cases[key], sheets, group) for key, group in grouped.items()]
     alone = [(one.case, one.sheet, each) for one in series for each, _ in one.evaluated(device)]
     series = [replace(one, highest=highest_clocks(alone)) for one in series]
-    highest: dict[tuple[str, int, str], Ceiling] = {}
+    highest: dict[tuple[str, int, str | None, str], Ceiling] = {}
     for one, measures, level in _rated(series, device, levels):
         ceiling = _ceiling(one, measures, level, device)
-        identity = (ceiling.name, ceiling.threads, ceiling.mode)
+        identity = (ceiling.name, ceiling.threads, ceiling.placement, ceiling.mode)
         if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
             highest[identity] = ceiling
     sides, one_group = _sides(series, device)
@@ -127,7 +128,7 @@ def _rated(
     """Yield the cases that are ceilings, with what they measure and, where that is memory, its level."""
     for one in series:
         measures = one.sheet.measures
-        if not one.sheet.takes(*RATED):
+        if not one.sheet.takes(*RATED) or one.case.on_named_cpus:
             continue
         if measures in ("compute", "link"):
             yield one, measures, None
@@ -147,7 +148,7 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
     clock = _clock(one, found[int(np.argmax(per_round))][1])
     nominal = bus_rate(device, level)
     if clock and (measures == "compute" or level == "L1"):  # what the ports of a core bound
-        nominal = nominal_rate(sheet, device, clock_hz=clock, threads=case.threads)
+        nominal = nominal_of(sheet, case, device, clock)
     power, medians = _power(one.rounds), one.medians(work)
     rate = _typical(medians) if sustained else _peak(per_round, medians, one, nominal)
     return Ceiling(
@@ -166,6 +167,7 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
         threads=case.threads,
         scope=case.scope,
         mode=case.mode,
+        placement=case.placement,
         operands=sheet.operands,
         rounds=len(one.rounds),
         converged=converged([each for each, _ in found], sheet, case.threads),
@@ -193,7 +195,7 @@ def _quiet_share(medians: Sequence[float], value: float, measures: _Rates) -> fl
 
 def _per_clock(value: float, clock: float | None, case: Case, device: Device) -> float | None:
     """Work of one core, or of one multiprocessor, in one cycle."""
-    units = case.threads if device.kind == "cpu" else device.units_by_kind.get("sm")
+    units = cores_of(case, device) if device.kind == "cpu" else device.units_by_kind.get("sm")
     return value / clock / units if clock and units else None
 
 

@@ -88,7 +88,7 @@ def identity(row: Ceiling | Cost) -> tuple[Any, ...]:
         row.variant,
         row.operands,
     )
-    return (row.measures, *kernel, row.threads, row.scope, row.mode)
+    return (row.measures, *kernel, row.threads, row.placement, row.scope, row.mode)
 
 
 def spread(estimate: Estimate) -> float:

@@ -22,6 +22,7 @@ def ceiling_rows(ceilings: Iterable[Ceiling]) -> Iterable[Row]:
             "variant": ceiling.variant,
             "backend": ceiling.backend,
             "threads": ceiling.threads,
+            "placement": ceiling.placement,
             "mode": ceiling.mode,
             "rate_unit": DTYPES[ceiling.dtype].rate_unit
             if ceiling.measures == "compute" and ceiling.dtype

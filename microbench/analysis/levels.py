@@ -8,10 +8,11 @@ a line are both reported, and both are found.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from microbench.hardware.placement import as_seen_by, placement_of
 from microbench.records import Case, Device, LevelSeen, Samples, Sheet
 from microbench.stats.intervals import segments
 
@@ -158,45 +159,54 @@ def level_of_case(case: Case, levels: Sequence[LevelSeen], device: Device) -> st
     """The level of a case: main memory where its lines are evicted first, else the plateau of its working set."""
     if case.params.get("cold"):
         return "DRAM"
-    return (
-        level_of(int(case.params["working_set"]), case.threads, levels, device)
-        if "working_set" in case.params
-        else None
-    )
+    if "working_set" not in case.params:
+        return None
+    working_set, placement = int(case.params["working_set"]), placement_of(case, device)
+    if placement is None:
+        return level_of(working_set, case.threads, levels, device)
+    if len(placement.parts) > 1 or placement.parts[0].kind not in (None, "performance"):
+        # The sweep ran on a core of another kind, whose caches differ.
+        return level_of(working_set, 1, [], as_seen_by(placement, device))
+    return level_of(working_set, case.threads, levels, device, placement.sharers)
 
 
-def level_of(working_set: int, threads: int, levels: Sequence[LevelSeen], device: Device) -> str | None:
+def level_of(
+    working_set: int,
+    threads: int,
+    levels: Sequence[LevelSeen],
+    device: Device,
+    sharers: Callable[[str], int] | None = None,
+) -> str | None:
     """The level on whose plateau a working set per thread lies; ``None`` between two plateaus.
 
-    Threads share every level after the second, so their sets add up there. Without a sweep the advertised capacities
-    decide.
+    ``sharers`` tells how many threads share one cache of a level, whose sets add up there; without it, all share every
+    level after the second. Without a sweep the advertised capacities decide.
     """
+    sharing = sharers or (lambda name: 1 if name in _PRIVATE else threads)
     stream = [level for level in levels if level.seen_by == "stream"]
     if not stream:
-        return _level_by_advertised(working_set, threads, device)
+        return _level_by_advertised(working_set, device, sharing)
     for level in stream:
-        if working_set < level.low_bytes / _SLACK:
+        if working_set * sharing("L1") < level.low_bytes / _SLACK:  # what one core walks through
             continue
-        total = working_set if level.name in _PRIVATE else working_set * threads
-        if level.name == "DRAM" or total <= level.high_bytes * _SLACK:
-            return None if _helped(working_set, level.name, device) else level.name
+        if level.name == "DRAM" or working_set * sharing(level.name) <= level.high_bytes * _SLACK:
+            return None if _helped(working_set, level.name, device, sharing) else level.name
     return None
 
 
-def _helped(working_set: int, level: str, device: Device) -> bool:
+def _helped(working_set: int, level: str, device: Device, sharing: Callable[[str], int]) -> bool:
     """Whether a core's own cache before this level still answers part of a cyclic walk.
 
     No cache replaces strictly the oldest line, so a walk through less than twice its size finds some lines left: on a
     plateau of many per cent that goes unseen, in a ceiling it does not.
     """
     before = device.level({"L2": "L1", "L3": "L2"}.get(level, "")) if device.kind == "cpu" else None
-    return before is not None and working_set < 2 * (before.capacity_bytes or 0)
+    return before is not None and working_set * sharing(before.name) < 2 * (before.capacity_bytes or 0)
 
 
-def _level_by_advertised(working_set: int, threads: int, device: Device) -> str | None:
+def _level_by_advertised(working_set: int, device: Device, sharing: Callable[[str], int]) -> str | None:
     advertised = _advertised(device)
     for name, capacity in advertised:
-        total = working_set if name in _PRIVATE else working_set * threads
-        if total <= capacity:
-            return None if _helped(working_set, name, device) else name
+        if working_set * sharing(name) <= capacity:
+            return None if _helped(working_set, name, device, sharing) else name
     return "DRAM" if working_set >= 2 * max((capacity for _, capacity in advertised), default=0) else None

@@ -19,6 +19,8 @@ LEAST_SHARE = 0.3
 LEVEL_TIE = 0.03
 _LEVEL_ORDER = ("L1", "L2", "L3", "DRAM")
 _RATIO_TOLERANCE = 0.05
+# Siblings divide one core, and slow cores may lose to a fast one.
+_MAY_BE_SLOWER = ("siblings", "efficiency_cores")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,8 @@ def _doubt(code: str, says: str, remedy: str, *ceilings: Ceiling) -> Doubt:
 
 
 def _label(ceiling: Ceiling) -> str:
-    return f"{ceiling.name} with {ceiling.threads} thread{'s' if ceiling.threads > 1 else ''}"
+    where = f" ({ceiling.placement})" if ceiling.placement else ""
+    return f"{ceiling.name} with {ceiling.threads} thread{'s' if ceiling.threads > 1 else ''}{where}"
 
 
 def _above_nominal(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
@@ -97,10 +100,12 @@ def _suspect(ceiling: Ceiling) -> str:
 
 
 def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
-    groups: dict[tuple[str, int, str], dict[str, Ceiling]] = {}
+    groups: dict[tuple[str, int, str | None, str], dict[str, Ceiling]] = {}
     for ceiling in ceilings:
         if ceiling.measures == "memory" and ceiling.level in _LEVEL_ORDER:
-            groups.setdefault((ceiling.kernel, ceiling.threads, ceiling.mode), {})[ceiling.level] = ceiling
+            groups.setdefault((ceiling.kernel, ceiling.threads, ceiling.placement, ceiling.mode), {})[ceiling.level] = (
+                ceiling
+            )
     for levels in groups.values():
         present = [levels[name] for name in _LEVEL_ORDER if name in levels]
         for near, far in pairwise(present):
@@ -112,10 +117,15 @@ def _levels_out_of_order(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
 
 
 def _more_threads_slower(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
-    single = {(c.kernel, c.level, c.mode): c for c in ceilings if c.threads == 1}
+    single = {(c.kernel, c.level, c.mode): c for c in ceilings if c.threads == 1 and not c.placement}
     for ceiling in ceilings:
         one = single.get((ceiling.kernel, ceiling.level, ceiling.mode))
-        if ceiling.threads > 1 and one is not None and ceiling.rate.value < one.rate.value * (1 - LEVEL_TIE):
+        if (
+            ceiling.threads > 1
+            and ceiling.placement not in _MAY_BE_SLOWER
+            and one is not None
+            and ceiling.rate.value < one.rate.value * (1 - LEVEL_TIE)
+        ):
             says = f"{_label(ceiling)} is slower than with one thread"
             yield _doubt(
                 "threads-slower", says, "close other programs; if it stays, the threads share one core", ceiling, one
@@ -132,7 +142,7 @@ def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
             if c.mode == "peak"
             and c.measures == "compute"
             and c.dtype == ceiling.dtype
-            and c.threads == ceiling.threads
+            and (c.threads, c.placement) == (ceiling.threads, ceiling.placement)
         ]
         if units and ceiling.rate.value > max(c.rate.value for c in units) * (1 + ABOVE_UNITS):
             says = f"the library's {_label(ceiling)} is faster than every unit measured for {ceiling.dtype}"
@@ -160,6 +170,6 @@ def _vector_ratio(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
             yield _doubt("vector-ratio", says, "run again; one of the two was disturbed", ceiling, other)
 
 
-def _without_dtype(ceiling: Ceiling) -> tuple[str, str, int]:
-    """What two ceilings share that differ in dtype alone: the first word of the kernel, the variant and the threads."""
-    return ceiling.kernel.partition(".")[0], ceiling.variant, ceiling.threads
+def _without_dtype(ceiling: Ceiling) -> tuple[str, str, int, str | None]:
+    """What two ceilings share that differ in dtype alone: the first word of the kernel, the variant, where it ran."""
+    return ceiling.kernel.partition(".")[0], ceiling.variant, ceiling.threads, ceiling.placement

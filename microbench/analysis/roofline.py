@@ -72,7 +72,7 @@ class Roofline:
         peaks: dict[str, Ceiling] = {}
         bandwidths: dict[tuple[str, str], Ceiling] = {}
         for ceiling in roofs(characterisation.ceilings, characterisation.sheets):
-            if ceiling.threads != threads or ceiling.mode != mode:
+            if ceiling.threads != threads or ceiling.placement is not None or ceiling.mode != mode:
                 continue
             if ceiling.measures == "compute" and ceiling.dtype is not None:
                 _keep_higher(peaks, ceiling.dtype, ceiling)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from microbench.hardware.nominal import nominal_rate
+from microbench.hardware.placement import nominal_of, sharers
 from microbench.records import Budget, Case, Device, Samples, Sheet
 from microbench.stats.intervals import (
     COMPUTE_TOLERANCE,
@@ -151,7 +151,8 @@ def bound(sheet: Sheet, case: Case, device: Device) -> Bound | None:
     fits = [
         name
         for name in ("L1", "L2")
-        if (level := device.level(name)) is not None and size <= (level.capacity_bytes or 0)
+        if (level := device.level(name)) is not None
+        and size * sharers(case, device, name) <= (level.capacity_bytes or 0)
     ]
     return None if not fits else "ports" if fits[0] == "L1" else "clock"
 
@@ -177,11 +178,19 @@ def evaluate_round(
     rate = case.threads * samples.iterations * 1e9 / fastest.ns
     share = None
     if fastest.clock_hz and bound(sheet, case, device) != "clock":
-        nominal = nominal_rate(sheet, device, clock_hz=fastest.clock_hz, threads=case.threads)
+        nominal = nominal_of(sheet, case, device, fastest.clock_hz)
         work = sheet.work.flop if sheet.measures == "compute" else sheet.work.bytes
         share = rate * work / nominal if nominal else None
     # What a device stamps itself is no clock that rounds are compared by.
     return Round(rate=rate, clock_hz=None if samples.clock_hz else fastest.clock_hz, share=share), fastest
+
+
+def _clock_key(case: Case, sheet: Sheet) -> tuple[str, int]:
+    """What runs at one clock: a frequency license on one placement of threads."""
+    return (
+        f"{sheet.frequency_license}/{case.placement}" if case.placement else sheet.frequency_license or "",
+        case.threads,
+    )
 
 
 def highest_clocks(rounds: Iterable[tuple[Case, Sheet, Round]]) -> dict[tuple[str, int], float]:
@@ -193,7 +202,7 @@ def highest_clocks(rounds: Iterable[tuple[Case, Sheet, Round]]) -> dict[tuple[st
     found: dict[tuple[str, int], float] = {}
     for case, sheet, each in rounds:
         if each.clock_hz is not None and sheet.frequency_license is not None:
-            key = (sheet.frequency_license, case.threads)
+            key = _clock_key(case, sheet)
             found[key] = max(found.get(key, 0.0), each.clock_hz)
     return found
 
@@ -205,7 +214,7 @@ def settled(rounds: Sequence[Round], case: Case, sheet: Sheet, highest: Mapping[
     had one without a share (nothing publishes the second level's rate) whose clock lies far below the highest. Such a
     round's clock is unknown. What stays above nominal at the highest clock is left for the plausibility check.
     """
-    top = highest.get((sheet.frequency_license or "", case.threads))
+    top = highest.get(_clock_key(case, sheet))
     limit = above_nominal(case.threads)
 
     def disturbed(each: Round) -> bool:

@@ -120,7 +120,7 @@ def placement_of(case: Case, device: Device) -> Placement | None:
     topology = device.topology
     if topology is None:
         return None
-    if case.placement is not None and case.placement[0].isdigit():
+    if case.placement is not None and case.on_named_cpus:
         numbers = set(cpu_list(case.placement))
         return _placement(case.placement, [cpu for cpu in topology.cpus if cpu.number in numbers])
     return topology.placement(case.placement, case.threads)
@@ -128,7 +128,7 @@ def placement_of(case: Case, device: Device) -> Placement | None:
 
 def cpus_of(case: Case, device: Device) -> tuple[int, ...] | None:
     """The CPUs that a case's threads are pinned to, in their order; ``None`` leaves them to the kernel."""
-    if case.placement is not None and case.placement[0].isdigit():
+    if case.placement is not None and case.on_named_cpus:
         return tuple(cpu_list(case.placement))
     found = placement_of(case, device)
     return found.cpus if found is not None else None

@@ -5,7 +5,7 @@ A `Kernel` is a sheet of facts and two functions. `measure` never asks which kin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -59,8 +59,10 @@ class Pairing(Prepared, Protocol):
 class Prepare(Protocol):
     """Allocate, fill and compile everything that must not be timed."""
 
-    def __call__(self, device: Device, params: Mapping[str, Value], threads: int) -> Prepared:
-        """Make a kernel ready to be timed on so many threads."""
+    def __call__(
+        self, device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None
+    ) -> Prepared:
+        """Make a kernel ready to be timed on so many threads, one on each of ``cpus`` where a CPU's kernel has them."""
         ...
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from microbench.errors import CannotRun, UsageError
 from microbench.hardware import extensions
+from microbench.hardware.placement import cpus_of
 from microbench.kernels import Kernel, Pairs, Prepared
-from microbench.records import Device, Finding, Sheet, Timing, Value, Work
+from microbench.records import Case, Device, Finding, Sheet, Timing, Value, Work
 
 # Enough iterations for every accumulator to turn its sign at least once, and still far below a millisecond.
 CHECK_ITERATIONS = 5000
@@ -49,13 +50,17 @@ class _Native:
     def __init__(self, sheet: Sheet) -> None:
         self._sheet = sheet
 
-    def __call__(self, device: Device, params: Mapping[str, Value], threads: int) -> _Job:
-        """Pin so many threads, one a CPU, and let each fill its own operands.
+    def __call__(
+        self, device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None
+    ) -> _Job:
+        """Pin so many threads, one on each of the CPUs, and let each fill its own operands.
+
+        Without ``cpus`` they are those of the device's placement of so many threads, or the first of this process.
 
         Raises
         ------
         UsageError
-            If a parameter is unknown or out of range, or there are fewer CPUs than threads.
+            If a parameter is unknown or out of range, or there are not as many CPUs as threads.
         CannotRun
             If the kernel needs what this machine lacks.
         """
@@ -65,13 +70,20 @@ class _Native:
                 "shows what can run here"
             )
         native = extensions.cpu()
-        cpus = native.topology()["cpus"]
-        if not 1 <= threads <= len(cpus):
+        allowed = native.topology()["cpus"]
+        if not 1 <= threads <= len(allowed):
             raise UsageError(
-                f"{threads} threads asked for, but this process may use {len(cpus)} CPUs; ask for 1 to {len(cpus)}"
+                f"{threads} threads asked for, but this process may use {len(allowed)} CPUs; ask for 1 to "
+                f"{len(allowed)}"
+            )
+        cpus = cpus or cpus_of(Case(kernel=self._sheet.name, threads=threads), device) or allowed[:threads]
+        if len(cpus) != threads or not set(cpus) <= set(allowed):
+            raise UsageError(
+                f"{threads} threads were to run on CPUs {', '.join(map(str, cpus))}, and this process may use "
+                f"{', '.join(map(str, allowed))}; measure anew where the CPUs are as they are now"
             )
         try:
-            return _Job(native.prepare(self._sheet.name, cpus[:threads], dict(params)))
+            return _Job(native.prepare(self._sheet.name, list(cpus), dict(params)))
         except ValueError as error:
             raise UsageError(f"{self._sheet.name}: {error}") from error
         except (RuntimeError, MemoryError) as error:

@@ -11,7 +11,7 @@ import importlib.metadata
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,10 @@ class _Preparer:
     sheet: Sheet
     kind: Callable[[Device, str, int], Gemm | Copy]
 
-    def __call__(self, device: Device, params: Mapping[str, Value], threads: int) -> Gemm | Copy:
+    def __call__(
+        self, device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None
+    ) -> Gemm | Copy:
+        del cpus  # the library pins nothing
         prepared = self.kind(device, self.sheet.dtype or "f32", threads)
         try:
             prepared.allocate(params)

@@ -34,6 +34,7 @@ from microbench.hardware.clock import (
     settled,
 )
 from microbench.hardware.interference import Steal
+from microbench.hardware.placement import cpus_of
 from microbench.kernels import Kernel, Pairing, Prepared
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
 from microbench.stats.intervals import evenly_spaced
@@ -112,7 +113,7 @@ class Loop:
         self.started = time.monotonic()
         self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
         self._states: dict[str, _State] = {}
-        self._shared: dict[tuple[str, int], Prepared] = {}
+        self._shared: dict[tuple[str, int, str | None], Prepared] = {}
         self._frequency_license: str | None = None
         self._held: tuple[Samples, ...] = ()
         self._steal = Steal()
@@ -161,7 +162,7 @@ class Loop:
                 continue
             kernel = self.kernels[case.kernel]
             try:
-                prepared = kernel.prepare(self.device, case.params, case.threads)
+                prepared = kernel.prepare(self.device, case.params, case.threads, cpus_of(case, self.device))
             except (MicrobenchError, MemoryError, RuntimeError, ValueError) as error:
                 self._give_up(case, error)
                 continue
@@ -172,9 +173,11 @@ class Loop:
                 and reference_clock.sheet.unavailable is None
                 and bound(kernel.sheet, case, self.device)
             ):
-                key = (reference_clock.sheet.name, case.threads)
+                key = (reference_clock.sheet.name, case.threads, case.placement)
                 if key not in self._shared:
-                    self._shared[key] = reference_clock.prepare(self.device, {}, case.threads)
+                    self._shared[key] = reference_clock.prepare(
+                        self.device, {}, case.threads, cpus_of(case, self.device)
+                    )
                 state.reference_clock, state.reference_clock_sheet = self._shared[key], reference_clock.sheet
             self._states[case.key] = state
             for samples in self._held:

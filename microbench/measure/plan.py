@@ -17,9 +17,9 @@ import psutil
 
 from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
-from microbench.measure import plan_cuda
+from microbench.measure import placements, plan_cuda
 from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, widest
-from microbench.records import LEVELS, Budget, Case, Device, Mode, Plan, Scope, Sheet, Value
+from microbench.records import LEVELS, Budget, Case, Device, Placement, Plan, Sheet, Value
 from microbench.records.dtypes import dtype as parse_dtype
 from microbench.records.roles import RATED
 
@@ -130,47 +130,44 @@ def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:
 def _candidates(
     device: Device, sheets: Sequence[Sheet], resources: Resources, budget: Budget
 ) -> Iterable[tuple[Case, str | None]]:
-    teams = sorted({1, resources.threads})
     if budget.name == "quick":
         # Starting a library alone takes a quick run's tenth.
         sheets = [sheet for sheet in sheets if sheet.backend != "torch"]
     if device.kind == "cuda":
         yield from plan_cuda.candidates(device, sheets, budget.name)
         return
+    teams = placements.teams(device, resources.threads)
     for sheet in sheets:
         if sheet.takes("cost") and "pages" in sheet.params:
             for pages in ("4k", "huge"):
-                yield _case(sheet, 1, teams, pages=pages, working_set=COST_BYTES), None
+                yield placements.case(sheet, teams[0], pages=pages, working_set=COST_BYTES), None
         elif sheet.takes("cost") or (sheet.takes("ceiling") and sheet.measures == "compute"):
-            for threads in teams:
-                yield _case(sheet, threads, teams), None
+            for team in teams:
+                yield placements.case(sheet, team), None
     yield from _memory(device, sheets, resources, budget)
-
-
-def _case(sheet: Sheet, threads: int, teams: Sequence[int], **params: Value) -> Case:
-    scope: Scope = "device" if threads == teams[-1] and threads > 1 else "core"
-    mode: Mode = "library" if sheet.backend == "torch" else "peak"
-    return Case(kernel=sheet.name, params=params, threads=threads, scope=scope, mode=mode)
+    yield from placements.candidates(device, sheets, resources.memory_bytes, quick=budget.name == "quick")
 
 
 def _memory(
     device: Device, sheets: Sequence[Sheet], resources: Resources, budget: Budget
 ) -> Iterable[tuple[Case, str | None]]:
-    teams = sorted({1, resources.threads})
+    teams = placements.teams(device, resources.threads)
     sets = WorkingSets.of(device, resources.memory_bytes, resources.threads)
     streams = Streams(widest=widest(sheets), quick=budget.name == "quick")
+    for team in teams:
+        own = placements.working_sets(team, device, resources.memory_bytes, resources.threads)
+        for sheet in sheets:
+            if sheet.measures == "memory" and sheet.takes(*RATED):
+                for level, params in _ceilings(sheet, own, streams, resources.threads):
+                    yield placements.case(sheet, team, **params), level
+            if streams.wide(sheet, "intensity") and (not streams.quick or team is teams[-1]):
+                yield from _intensities(sheet, own, team, quick=streams.quick)
     for sheet in sheets:
-        if sheet.measures == "memory" and sheet.takes(*RATED):
-            for level, params in _ceilings(sheet, sets, streams, resources.threads):
-                yield from ((_case(sheet, threads, teams, **params), level) for threads in teams)
         if sheet.takes("latency") and not sheet.takes("sweep"):
             for level, sizes in sets.levels.items():
-                yield _case(sheet, 1, teams, **known(sheet, working_set=sizes[0], pages="huge")), level
+                yield placements.case(sheet, teams[0], **known(sheet, working_set=sizes[0], pages="huge")), level
     for sheet, params in streams.sweep(sheets, sets.largest):
-        yield _case(sheet, 1, teams, **params), "sweep"
-    for sheet in sheets:
-        if streams.wide(sheet, "intensity"):
-            yield from _intensities(sheet, sets, teams, quick=streams.quick)
+        yield placements.case(sheet, teams[0], **params), "sweep"
 
 
 def _ceilings(
@@ -182,19 +179,15 @@ def _ceilings(
         yield from streams.params(sheet, sets)
 
 
-def _intensities(
-    sheet: Sheet, sets: WorkingSets, teams: Sequence[int], *, quick: bool
-) -> Iterable[tuple[Case, str | None]]:
+def _intensities(sheet: Sheet, sets: WorkingSets, team: Placement, *, quick: bool) -> Iterable[tuple[Case, str | None]]:
     """The roofline's shape: at the nearest level, at the second, and in main memory."""
     where: dict[str, dict[str, Value]] = {
         name: {"working_set": sets.levels[name][0]} for name in ("L1", "L2") if name in sets.levels
     }
     where["DRAM"] = {"working_set": sets.cold, "cold": 1}
     for level, params in where.items():
-        if quick and level == "L2":
-            continue
-        for threads in teams[-1:] if quick else teams:
-            yield _case(sheet, threads, teams, **known(sheet, pages="huge", **params)), level
+        if not quick or level != "L2":
+            yield placements.case(sheet, team, **known(sheet, pages="huge", **params)), level
 
 
 def limited(budget: Budget, time_limit_s: float | None) -> Budget:

@@ -157,6 +157,11 @@ class Case:
         one_of(self, "mode", ("peak", "sustained", "library"))
 
     @property
+    def on_named_cpus(self) -> bool:
+        """Whether the placement names CPUs: an entry of a matrix, and no ceiling of the device."""
+        return self.placement is not None and self.placement[0].isdigit()
+
+    @property
     def key(self) -> str:
         """For example ``read.f32.avx512[pages=huge;working_set=24576]@1``, or ``fma.f32.v256[]@64/cores``."""
         inner = ";".join(f"{name}={self.params[name]}" for name in sorted(self.params))

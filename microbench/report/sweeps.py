@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from microbench.records import Case, Characterisation, Sheet, Value
 
-_KEY = re.compile(r"(?P<kernel>[^\[\]@]+)\[(?P<params>.*)\]@(?P<threads>\d+)(?::(?P<mode>\w+))?")
+_KEY = re.compile(
+    r"(?P<kernel>[^\[\]@]+)\[(?P<params>.*)\]@(?P<threads>\d+)(?:/(?P<placement>[\w,-]+))?(?::(?P<mode>\w+))?"
+)
 
 # Fewer points than this are the cases of a few levels, not a sweep.
 LEAST_POINTS = 5
@@ -77,7 +79,7 @@ def parse_case(key: str | None) -> Case | None:
         return None
     pairs = (pair.partition("=") for pair in match["params"].split(";") if "=" in pair)
     params: dict[str, Value] = {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
-    return Case(kernel=match["kernel"], params=params, threads=int(match["threads"]))
+    return Case(kernel=match["kernel"], params=params, threads=int(match["threads"]), placement=match["placement"])
 
 
 def working_set(key: str | None) -> int | None:
@@ -138,7 +140,7 @@ def _sampled(
     for samples in characterisation.samples:
         case = parse_case(samples.case)
         sheet = sheets.get(case.kernel) if case else None
-        if case and sheet and sheet.measures == measures and working_set(samples.case):
+        if case and sheet and sheet.measures == measures and not case.placement and working_set(samples.case):
             found[samples.case] = (sheet, case.threads)
     return found
 

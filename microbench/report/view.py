@@ -81,11 +81,12 @@ def clock_text(hertz: float | None) -> str:
 
 
 def table_ceilings(characterisation: Characterisation) -> tuple[Ceiling, ...]:
-    """The ceilings of the tables: all but the sweep's points, which the working-set curve shows."""
+    """The ceilings of the tables: of one core and of all CPUs, without the sweep's points, which a curve shows."""
     return tuple(
         ceiling
         for ceiling in characterisation.ceilings
-        if not is_sweep_point(ceiling.level, ceiling.case) or ceiling.measures != "memory"
+        if ceiling.placement is None
+        and (not is_sweep_point(ceiling.level, ceiling.case) or ceiling.measures != "memory")
     )
 
 

@@ -7,7 +7,7 @@ from fake_backend import KIB, fake_device
 
 from microbench.analysis import ceilings as module
 from microbench.analysis.ceilings import TIMER_STEP_NS, analyse
-from microbench.hardware import clock
+from microbench.hardware import placement
 from microbench.records import Budget, Case, Plan, Samples, Sheet, Work
 
 BUDGET = Budget()
@@ -15,14 +15,11 @@ BUDGET = Budget()
 
 @pytest.fixture(autouse=True)
 def _thousand_flop_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in (module, clock):
-        monkeypatch.setattr(
-            place,
-            "nominal_rate",
-            lambda sheet, device, clock_hz, threads: (
-                1000.0 * clock_hz * threads if sheet.measures == "compute" else None
-            ),
-        )
+    monkeypatch.setattr(
+        placement,
+        "nominal_rate",
+        lambda sheet, device, clock_hz, threads: 1000.0 * clock_hz * threads if sheet.measures == "compute" else None,
+    )
 
 
 def sheet(name: str, **facts: object) -> Sheet:

@@ -6,7 +6,7 @@ It counts its own FLOP and bytes from the script's rate, never from the sheet.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from microbench.kernels import Kernel, Pairs, Prepared
@@ -84,7 +84,9 @@ def fake_kernel(
     }
     made = runs if runs is not None else []
 
-    def prepare(device: Device, params: Mapping[str, Value], threads: int) -> FakeRun:
+    def prepare(
+        device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None
+    ) -> FakeRun:
         made.append(FakeRun(seconds or (lambda _call: 1e-6)))
         return made[-1]
 

@@ -88,7 +88,7 @@ def test_the_seed_decides_the_order_inside_a_block() -> None:
 
 def test_rounds_that_agree_below_the_ports_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0
+        "microbench.hardware.placement.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0
     )
     # 1000 FLOP in 2 cycles of the reference clock's clock, where the ports allow 1000 a cycle: half of nominal.
     clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
@@ -99,7 +99,7 @@ def test_rounds_that_agree_below_the_ports_do_not_converge(monkeypatch: pytest.M
 
 def test_rounds_at_the_ports_converge_and_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "microbench.hardware.clock.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0
+        "microbench.hardware.placement.nominal_rate", lambda *_args, clock_hz, threads: clock_hz * threads * 1000.0
     )
     clock = fake_kernel("clock.v128", lambda _call: 1e-9, measures="clock", cycles=1)
     _, notes = measured(fake_kernel("fma.f32.v128", lambda _call: 1e-9, reference_clock="clock.v128"), clock)
@@ -124,7 +124,7 @@ def test_a_wrong_result_in_one_sample_marks_the_burst() -> None:
     kernel = fake_kernel("fma.f32.wrong", runs=runs)
     prepare = kernel.prepare
 
-    def sometimes_wrong(device: object, params: object, threads: int) -> FakeRun:
+    def sometimes_wrong(device: object, params: object, threads: int, cpus: object = None) -> FakeRun:
         made = prepare(device, params, threads)  # type: ignore[arg-type]
         made.checked = False  # type: ignore[attr-defined]
         return made  # type: ignore[return-value]

@@ -73,7 +73,7 @@ class Interrupts(FakeRun):
 def interrupted(machine: Callable[..., None], out: Path) -> session.Outcome:
     Interrupts.folder = out
     kernel = fake_kernel("fma.f32.v128", lambda _call: FAST)
-    object.__setattr__(kernel, "prepare", lambda device, params, threads: Interrupts(lambda _call: FAST))
+    object.__setattr__(kernel, "prepare", lambda device, params, threads, cpus: Interrupts(lambda _call: FAST))
     machine(kernel)
     return carry_out(request(out))
 
@@ -198,7 +198,7 @@ def test_a_journal_that_cannot_be_written_costs_a_finding_and_not_the_run(
 
 def test_a_kernel_that_computes_a_wrong_result_is_an_error_finding(machine: Callable[..., None]) -> None:
     kernel = fake_kernel("fma.f32.v128")
-    object.__setattr__(kernel, "prepare", lambda device, params, threads: FakeRun(lambda _call: FAST, checked=False))
+    object.__setattr__(kernel, "prepare", lambda *_facts: FakeRun(lambda _call: FAST, checked=False))
     machine(kernel)
     found = {finding.code: finding for finding in carry_out(request()).characterisation.findings}
     assert found["wrong-result"].severity == "error"

@@ -5,7 +5,7 @@ No kernel of ours does the work here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,8 @@ def _sheet(name: str, measures: Measures, says: str, work: Work, reason: str | N
 
 
 def _kernel(session: DeviceSession, sheet: Sheet, make: Callable[[Mapping[str, Value]], Any]) -> Kernel:
-    def prepare(device: Device, params: Mapping[str, Value], threads: int) -> Any:
-        del device, threads
+    def prepare(device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None) -> Any:
+        del device, threads, cpus
         if sheet.unavailable:
             raise CannotRun(f"{sheet.name} cannot run on {session.name}: {sheet.unavailable}")
         with session.driving(sheet.name):

@@ -5,7 +5,7 @@ Streams, chases and links have modules of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -70,8 +70,10 @@ def kinds(row: CudaRow) -> tuple[Operands, ...]:
 def kernel_of(session: DeviceSession, row: CudaRow, sheet: Sheet, prepare: Carried) -> Kernel:
     """Join a row, its sheet and the function that carries out its layout."""
 
-    def prepared(device: Device, params: Mapping[str, Value], threads: int) -> Prepared:
-        del device, threads
+    def prepared(
+        device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None
+    ) -> Prepared:
+        del device, threads, cpus
         if sheet.unavailable:
             raise CannotRun(f"{sheet.name} cannot run on {session.name}: {sheet.unavailable}")
         with session.driving(sheet.name):

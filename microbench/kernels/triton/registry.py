@@ -7,7 +7,7 @@ A second, independent measurement beside the CUDA C++ kernels, and what is left 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from microbench.errors import CannotRun
@@ -119,8 +119,8 @@ def _sheet(name: str, measures: Measures, dtype: str, work: Work, reason: str | 
 
 
 def _kernel(here: Device, sheet: Sheet, make: Callable[[Mapping[str, Value]], Job]) -> Kernel:
-    def prepare(device: Device, params: Mapping[str, Value], threads: int) -> Job:
-        del device, threads
+    def prepare(device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None) -> Job:
+        del device, threads, cpus
         if sheet.unavailable:
             raise CannotRun(f"{sheet.name} cannot run on cuda:{here.index}: {sheet.unavailable}")
         try:
