@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from microbench.hardware.clock import best
 from microbench.hardware.nominal import nominal_rate
 from microbench.kernels import Kernel, Pairing, Pairs, Prepared
-from microbench.measure.loop import calibrate
+from microbench.measure.calibration import calibrate
 from microbench.records import Device, Samples, Sheet, Value
 
 # Short samples, each beside one of the reference clock: a core that is shared is quiet for less than a millisecond.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,6 +27,8 @@ def shared_name(packages: Path) -> str | None:
 
 def main() -> NoReturn:
     """Load the command line and run it; a Ctrl-C while it loads is no fault either."""
+    # What the interpreter has spent so far is processor time; a time limit counts from the start of the process.
+    started = time.monotonic() - time.process_time()
     warning = shared_name(Path(__file__).resolve().parents[1])
     if warning is not None:
         print(f"microbench: {warning}", file=sys.stderr)  # noqa: T201 - nothing is loaded yet that could say it
@@ -38,7 +41,7 @@ def main() -> NoReturn:
             raise
         sys.exit(3)  # its files took the place of ours; what to do about it has been said
     try:
-        command()
+        command(started)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
             # Where the interrupt came inside exec(), as in the import of a dataclass, CPython kills itself by SIGINT at

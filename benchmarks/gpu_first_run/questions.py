@@ -28,7 +28,7 @@ from microbench.kernels.cuda import reference, registry, shared, stream, timing
 from microbench.kernels.cuda.row import CudaRow
 from microbench.kernels.cuda.rows import rows_for
 from microbench.kernels.cuda.tensor import Compute
-from microbench.measure.loop import calibrate
+from microbench.measure.calibration import calibrate
 from microbench.measure.plan_cuda import Sets
 from microbench.records import Sheet
 

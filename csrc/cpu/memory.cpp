@@ -122,16 +122,23 @@ void arena::grow(std::size_t bytes, filling fill) {
 
 void arena::release() { madvise(begin_, filled_, MADV_DONTNEED); }
 
-std::size_t arena::huge_bytes() const {
+std::vector<mapping> mappings() {
+  std::vector<mapping> found;
   std::ifstream file("/proc/self/smaps");
+  for (std::string text; std::getline(file, text);) {
+    unsigned long first = 0, last = 0, kib = 0;
+    if (std::sscanf(text.c_str(), "%lx-%lx ", &first, &last) == 2) found.push_back({first, last, 0});
+    if (!found.empty() && std::sscanf(text.c_str(), "AnonHugePages: %lu kB", &kib) == 1)
+      found.back().huge_bytes = kib * 1024;
+  }
+  return found;
+}
+
+std::size_t arena::huge_bytes(const std::vector<mapping>& mappings) const {
   const auto first = reinterpret_cast<std::uintptr_t>(begin_), last = first + filled_;
   std::size_t total = 0;
-  bool ours = false;
-  for (std::string text; std::getline(file, text);) {
-    unsigned long low = 0, high = 0, kib = 0;
-    if (std::sscanf(text.c_str(), "%lx-%lx ", &low, &high) == 2) ours = low < last && high > first;
-    if (ours && std::sscanf(text.c_str(), "AnonHugePages: %lu kB", &kib) == 1) total += kib * 1024;
-  }
+  for (const auto& each : mappings)
+    if (each.first < last && each.last > first) total += each.huge_bytes;
   return std::min(total, filled_);
 }
 
@@ -145,10 +152,11 @@ std::byte* array(context& own, const std::string& role, std::size_t bytes, bool 
 
 std::vector<holding> holdings() {
   const std::lock_guard lock(pool_mutex);
+  const auto mapped = mappings();
   std::vector<holding> all;
   for (const auto& [which, known] : pool())
     if (const auto held = known.lock())
-      all.push_back({std::get<0>(which), std::get<1>(which), held->huge(), held->filled(), held->huge_bytes()});
+      all.push_back({std::get<0>(which), std::get<1>(which), held->huge(), held->filled(), held->huge_bytes(mapped)});
   return all;
 }
 

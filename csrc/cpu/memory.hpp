@@ -30,6 +30,15 @@ constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) { return (by
 // Writes the contents of an array's bytes [first, last); both are multiples of the page.
 using filling = void (*)(std::byte* array, std::size_t first, std::size_t last);
 
+// Addresses of this process that are mapped at once, and how many of them are on 2 MiB pages.
+struct mapping {
+  std::uintptr_t first = 0, last = 0;
+  std::size_t huge_bytes = 0;
+};
+// All of them, from /proc/self/smaps; none where that cannot be read. Reading it walks every page table: a tenth of a
+// second and more, so it is read once for all arenas.
+std::vector<mapping> mappings();
+
 // Anonymous memory, aligned to 2 MiB whatever its pages, with inaccessible memory on both sides: a loop that runs over
 // its end dies instead of measuring something else, and no neighbour is merged with it, so that its huge pages can be
 // counted.
@@ -50,8 +59,8 @@ class arena {
   void grow(std::size_t bytes, filling fill);
   // Gives every page back to the system, so that the next touch faults again.
   void release();
-  // Bytes on 2 MiB pages, from /proc/self/smaps; 0 where that cannot be read.
-  std::size_t huge_bytes() const;
+  // Bytes on 2 MiB pages, of the mappings of this process.
+  std::size_t huge_bytes(const std::vector<mapping>& mappings) const;
 
  private:
   std::byte* mapped_ = nullptr;

@@ -30,7 +30,7 @@ _SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
 
 def dry_run(request: Request, json_path: str | None, csv_path: str | None) -> None:
     """Print the plan and measure nothing."""
-    device, kernels, plan = plan_for(request)
+    device, kernels, plan, no_time = plan_for(request)
     rows: list[Row] = [
         {
             "case": case.key,
@@ -40,9 +40,9 @@ def dry_run(request: Request, json_path: str | None, csv_path: str | None) -> No
         for case in plan.cases
     ]
     limit, rounds = units.seconds(plan.budget.time_limit_s), plan.budget.min_rounds
-    emit(
-        rows, f"{device.name}: {len(plan.cases)} cases, at most {limit}, at least {rounds} rounds", json_path, csv_path
-    )
+    left = f" ({len(no_time)} more do not fit)" if no_time else ""
+    title = f"{device.name}: {len(plan.cases)} cases{left}, the whole run at most {limit}, {rounds} rounds planned"
+    emit(rows, title, json_path, csv_path)
 
 
 def run_once(request: Request, json_path: str | None, csv_path: str | None) -> bool:
@@ -131,6 +131,9 @@ def _show(characterisation: Characterisation, json_path: str | None, csv_path: s
 def _write_reports(outcome: Outcome) -> None:
     """Write the picture and the page beside the JSON, and name all files on stderr."""
     if outcome.path is None:
+        return
+    if not outcome.page:
+        sys.stderr.write(f"{outcome.path}\n")
         return
     written = [outcome.path]
     try:

@@ -65,7 +65,7 @@ def cli(verbose: bool) -> None:
 
 @cli.command(epilog=EXAMPLES["run"])
 @device_option()
-@click.option("--quick", is_flag=True, help="A first look, within 30 s; without it two to three minutes.")
+@click.option("--quick", is_flag=True, help="A first look, within 30 s; without it within 150 s.")
 @click.option("--thorough", is_flag=True, help="Within 15 minutes: more rounds, every variant.")
 @click.option(
     "--only",
@@ -78,7 +78,7 @@ def cli(verbose: bool) -> None:
 @click.option(
     "--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only, such as L1,DRAM."
 )
-@click.option("--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but each case once.")
+@click.option("--time-limit", callback=_duration, metavar="90s", help="End the whole run within so long.")
 @click.option(
     "--repeat",
     type=click.IntRange(1, 1000),
@@ -97,7 +97,7 @@ def run(context: click.Context, /, **options: Any) -> None:
     from microbench.cli.commands import dry_run, repeat, run_once
 
     _check_exclusive(context)
-    request = _request(options)
+    request = _request(options, context.obj)
     if options["dry_run"]:
         dry_run(request, options["json_path"], options["csv_path"])
         return
@@ -126,7 +126,7 @@ def _check_exclusive(context: click.Context) -> None:
             raise UsageError(f"--{name} {does}, so that {says} has no place beside it; leave one of them out")
 
 
-def _request(options: dict[str, Any]) -> Request:
+def _request(options: dict[str, Any], started: float | None) -> Request:
     from microbench.measure.plan import Selection
     from microbench.runs.session import Request
 
@@ -140,6 +140,8 @@ def _request(options: dict[str, Any]) -> Request:
         seed=options["seed"],
         resume=options["resume"],
         out=options["out"],
+        page=True,
+        started=started,
     )
 
 
@@ -337,8 +339,11 @@ def validate(**options: Any) -> None:
     grade(options)
 
 
-def main() -> NoReturn:
-    """Run the command line; every refusal is one sentence and an exit code."""
+def main(started: float | None = None) -> NoReturn:
+    """Run the command line; every refusal is one sentence and an exit code.
+
+    ``started`` is when the process began, by the monotonic clock.
+    """
     signals.listen()
     exits.open_streams()
-    sys.exit(exits.flush_output(exits.run_command(lambda: cli(standalone_mode=False))))
+    sys.exit(exits.flush_output(exits.run_command(lambda: cli(standalone_mode=False, obj=started))))

@@ -6,8 +6,9 @@
    block. Warm up with the case's own instructions, then take samples, each followed by one of the reference clock.
 4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have
    converged.
-5. Stop when all have converged or the time is up. Why a burst ended is stored with its samples, whether a case
-   converged with its ceiling.
+5. Stop when all have converged or the time is up, whatever is left then. Where it will not do for three rounds of
+   each case, those go that `priorities` says. Why a burst ended is stored with its samples, whether a case converged
+   with its ceiling.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -36,20 +37,18 @@ from microbench.hardware.clock import (
 from microbench.hardware.interference import Steal
 from microbench.hardware.placement import cpus_of
 from microbench.kernels import Kernel, Pairing, Prepared
+from microbench.measure.calibration import CLOCKED_SAMPLES, calibrate
+from microbench.measure.fitting import Fitting, least_rounds
 from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
 from microbench.stats.intervals import evenly_spaced
 
 log = logging.getLogger(__name__)
 
 KEEP_SAMPLES = 200
-# Samples of what is timed in pairs with a reference clock: they are short.
-CLOCKED_SAMPLES = 32
 # A visit whose samples turn out too short is calibrated and taken again; a loop that is too short in so many visits is
 # given up, since nothing can be said of it.
 _VISITS = 3
 _SHORT_VISITS = 3
-# A count that was found while nothing disturbed it makes samples of at least this share of their target.
-_CALIBRATED = 0.75
 _BURSTS = 3
 # One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it
 # tells.
@@ -66,8 +65,10 @@ _FREQUENCY_LICENSES = ("128", "neon", "256", "512", "amx")
 _BURST_LIMIT_S = 0.15
 _LEAST_SAMPLES = 2
 _LEAST_COLD_SAMPLES = 4
-# Doubling reaches the longest loops in 40 steps; a run time that jumps about could go on for ever.
-_MOST_STEPS = 64
+# While cases are prepared, this often it is asked whether the others still fit.
+_FIT_EVERY_S = 0.5
+# A loop that has measured nothing at all when its time is up tries on for so long.
+_GRACE_S = 2.0
 
 
 class Watcher(Protocol):
@@ -118,6 +119,7 @@ class Loop:
         self._held: tuple[Samples, ...] = ()
         self._steal = Steal()
         self._clocks: dict[tuple[str, int], float] = {}
+        self._fitting = Fitting(plan.cases, {name: each.sheet for name, each in kernels.items()}, device, plan.budget)
         self.round = 0
 
     def resume(self, samples: Sequence[Samples]) -> None:
@@ -125,25 +127,40 @@ class Loop:
         self._held = tuple(samples)
 
     def run(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
-        """Measure until all have converged or the time is up, but at least ``least`` rounds of each.
+        """Measure until all have converged or the time is up; in time, that is at least ``least`` rounds of each.
 
-        ``deadline_s`` counts from the start of the loop.
+        ``deadline_s`` counts from the start of the loop. No visit begins after it, but the very first.
         """
-        self._prepare(cases)
-        states = [self._states[case.key] for case in cases if case.key in self._states]
+        self._prepare(cases, deadline_s, least)
         for _ in range(self.plan.budget.max_rounds):
-            due = [state for state in states if self._due(state, least, deadline_s)]
-            if all(state.converged or state.lost for state in states) or self._late(due, deadline_s):
+            states = [
+                self._states[case.key] for case in self._fit(cases, deadline_s, least) if case.key in self._states
+            ]
+            if self._late(deadline_s) or all(state.converged or state.lost for state in states):
                 return
-            for state in self._order(due):
-                if self._late([state], deadline_s):
-                    continue
+            for state in self._order([state for state in states if self._due(state, least, deadline_s)]):
+                if self._late(deadline_s):
+                    return
+                started = self._elapsed()
                 self._visit(state)
+                self._fitting.visited(state.case, self._elapsed() - started)
             self.round += 1
 
-    def _late(self, due: Sequence[_State], deadline_s: float) -> bool:
-        """Past the deadline, only cases that have not a single round yet are still worth the wait."""
-        return self._elapsed() > deadline_s and all(state.rounds for state in due)
+    def unmeasured(self) -> tuple[Case, ...]:
+        """The cases of the plan that there was no time for; one that failed has a finding of its own."""
+        told = {finding.case for finding in self.findings}
+        seen = {key for key, state in self._states.items() if state.rounds} | {held.case for held in self._held}
+        return tuple(case for case in self.plan.cases if case.key not in seen and case.key not in told)
+
+    def _late(self, deadline_s: float) -> bool:
+        """Whether the time is up; a loop that has measured nothing at all tries a little longer."""
+        late_s = self._elapsed() - deadline_s
+        return late_s > _GRACE_S or (late_s > 0 and any(state.rounds for state in self._states.values()))
+
+    def _fit(self, cases: Sequence[Case], deadline_s: float, least: int) -> list[Case]:
+        """The cases whose rounds fit into the time that is left."""
+        done = {case.key: len(self._states[case.key].rounds) for case in cases if case.key in self._states}
+        return self._fitting.fit(cases, done, least_rounds(least), deadline_s - self._elapsed())
 
     def close(self) -> None:
         """Free everything that was prepared."""
@@ -155,35 +172,43 @@ class Loop:
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
 
-    def _prepare(self, cases: Sequence[Case]) -> None:
+    def _prepare(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
+        """Prepare what fits into the time, which is asked again while preparing uses it up."""
+        asked = -_FIT_EVERY_S
         # Largest working sets first: arenas are then mapped once at their full size.
         for case in sorted(cases, key=lambda case: -float(case.params.get("working_set", 0))):
-            if case.key in self._states:
+            started = self._elapsed()
+            if started - asked >= _FIT_EVERY_S:
+                fitting, asked = {each.key for each in self._fit(cases, deadline_s, least)}, started
+            if case.key in self._states or case.key not in fitting:
                 continue
-            kernel = self.kernels[case.kernel]
-            try:
-                prepared = kernel.prepare(self.device, case.params, case.threads, cpus_of(case, self.device))
-            except (MicrobenchError, MemoryError, RuntimeError, ValueError) as error:
-                self._give_up(case, error)
-                continue
-            state = _State(case=case, sheet=kernel.sheet, prepared=prepared)
-            reference_clock = self.kernels.get(kernel.sheet.reference_clock or "")
-            if (
-                reference_clock is not None
-                and reference_clock.sheet.unavailable is None
-                and bound(kernel.sheet, case, self.device)
-            ):
-                key = (reference_clock.sheet.name, case.threads, case.placement)
-                if key not in self._shared:
-                    self._shared[key] = reference_clock.prepare(
-                        self.device, {}, case.threads, cpus_of(case, self.device)
-                    )
-                state.reference_clock, state.reference_clock_sheet = self._shared[key], reference_clock.sheet
-            self._states[case.key] = state
-            for samples in self._held:
-                if samples.case == case.key and (trusted := distillable(samples)) is not None:
-                    self._count(state, trusted, samples.started_s)
-                    self.round = max(self.round, samples.round + 1)
+            self._prepare_one(case)
+            self._fitting.prepared(case, self._elapsed() - started)
+
+    def _prepare_one(self, case: Case) -> None:
+        kernel = self.kernels[case.kernel]
+        try:
+            prepared = kernel.prepare(self.device, case.params, case.threads, cpus_of(case, self.device))
+        except (MicrobenchError, MemoryError, RuntimeError, ValueError) as error:
+            self._give_up(case, error)
+            return
+        state = _State(case=case, sheet=kernel.sheet, prepared=prepared)
+        reference_clock = self.kernels.get(kernel.sheet.reference_clock or "")
+        if (
+            reference_clock is not None
+            and reference_clock.sheet.unavailable is None
+            and bound(kernel.sheet, case, self.device)
+        ):
+            key = (reference_clock.sheet.name, case.threads, case.placement)
+            if key not in self._shared:
+                cpus = cpus_of(case, self.device)
+                self._shared[key] = reference_clock.prepare(self.device, {}, case.threads, cpus)
+            state.reference_clock, state.reference_clock_sheet = self._shared[key], reference_clock.sheet
+        self._states[case.key] = state
+        for samples in self._held:
+            if samples.case == case.key and (trusted := distillable(samples)) is not None:
+                self._count(state, trusted, samples.started_s)
+                self.round = max(self.round, samples.round + 1)
 
     def _give_up(self, case: Case, error: BaseException) -> None:
         says = f"{case.key} was not measured: {error}"
@@ -210,15 +235,16 @@ class Loop:
     def _order(self, due: Sequence[_State]) -> Iterator[_State]:
         """Blocks of one frequency license, narrow to wide, libraries last: their idle threads spin on.
 
-        The seed decides inside a block.
+        The seed decides inside a block. Of cases without a round yet the essential ones come first of all.
         """
         shuffled = list(due)
         self._random.shuffle(shuffled)
         shuffled.sort(
             key=lambda state: (
+                not state.rounds and not self._fitting.priorities.rule[state.case.key].essential,
                 _FREQUENCY_LICENSES.index(state.sheet.frequency_license)
                 if state.sheet.frequency_license in _FREQUENCY_LICENSES
-                else len(_FREQUENCY_LICENSES)
+                else len(_FREQUENCY_LICENSES),
             )
         )
         yield from shuffled
@@ -369,31 +395,3 @@ def _one_by_one(state: _State, count: int) -> Samples:
         switches=sum(timing.switches for timing in taken),
         checked=all(verdicts) if verdicts else None,
     )
-
-
-def calibrate(run: Callable[[int], Timing], sample_s: float) -> int:
-    """The number of iterations that last at least ``sample_s``: by doubling, one proportional step, and a check.
-
-    Each step is timed twice and the shorter one believed: a thread that was held up would pass for a long loop. Where
-    both were, the count comes out too small, and its own time, again the shorter of two, shows it: then the search goes
-    on from there.
-    """
-    iterations = 1
-    for _ in range(_MOST_STEPS):
-        took_s, done = _quicker(run, iterations)
-        if done < iterations:
-            return iterations  # it does no more at once
-        if took_s >= sample_s / 4:
-            count = max(1, -(-int(done * sample_s * 1e9) // max(1, round(took_s * 1e9))))
-            if _quicker(run, count)[0] >= _CALIBRATED * sample_s:
-                return count
-            iterations = max(count, iterations)
-        else:
-            iterations = max(2 * iterations, min(16 * iterations, int(done * sample_s / 2 / max(took_s, 1e-9))))
-    return iterations
-
-
-def _quicker(run: Callable[[int], Timing], iterations: int) -> tuple[float, int]:
-    """Seconds of the quicker of two runs, and the iterations that it did."""
-    timing = min((run(iterations) for _ in range(2)), key=lambda each: each.ns)
-    return timing.ns * 1e-9, timing.iterations

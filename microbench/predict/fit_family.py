@@ -9,7 +9,7 @@ widens with the distance from the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -272,14 +272,21 @@ def _learn_anew(features: Features, seconds: Floats, given: tuple[DeviceFigures,
 
 
 def fit_table(
-    table: Table, nominal: DeviceFigures | None = None
+    table: Table, nominal: DeviceFigures | None = None, late: Callable[[], bool] = lambda: False
 ) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:
     """Fit every family, dtype and cache state of a table of measured rows.
+
+    Parameters
+    ----------
+    table, nominal
+        Rows with seconds, and figures known beforehand.
+    late
+        Asked before each fit, the largest first: whether no more should be begun.
 
     Returns
     -------
     fits, findings
-        Findings name rows that contradict each other, rows that are distrusted, families with too few rows.
+        Findings name rows that contradict each other, rows that are distrusted, families with too few rows or no time.
     """
     groups: dict[tuple[str, str, str], list[tuple[Features, Floats, npt.NDArray[np.int64]]]] = {}
     findings: list[Finding] = []
@@ -290,8 +297,12 @@ def fit_table(
         if len(timed) and timed.seconds is not None:
             features, seconds, index = _merge(describe(timed), timed.seconds, timed.index, findings)
             groups.setdefault((batch.row.family, batch.dtype, batch.cache), []).append((features, seconds, index))
-    fits = []
-    for (family, dtype, cache), parts in groups.items():
+    fits, unfitted = [], []
+    largest_first = sorted(groups.items(), key=lambda item: -sum(len(part[0]) for part in item[1]))
+    for (family, dtype, cache), parts in largest_first:
+        if late():
+            unfitted.append(f"{family} {dtype} {cache}")
+            continue
         features, seconds = join([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
         if len(features) < ROWS_FOR_FIT:
             findings.append(_too_few(family, dtype, len(features)))
@@ -308,6 +319,9 @@ def fit_table(
         )
         findings += _doubts(made)
         fits.append(made)
+    if unfitted:
+        says = f"there was no time to fit {', '.join(unfitted)}; these are predicted by the plain roofline"
+        findings.append(Finding(code="not-fitted", severity="warning", says=says, remedy="microbench run --thorough"))
     return tuple(fits), tuple(findings)
 
 

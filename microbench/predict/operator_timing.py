@@ -46,16 +46,20 @@ _TELLING = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` are done; ``seed`` orders each."""
+    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` are done; ``seed`` orders each.
+
+    Nothing at all begins after ``end_s`` seconds, whatever rounds are still to do.
+    """
 
     limit_s: float
     least: int = 2
     seed: int = 0
+    end_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rounds:
-    """Seconds of each operator (row) in each round (column); NaN where it could not run.
+    """Seconds of each operator (row) in each round (column); NaN where it could not run or there was no time.
 
     ``among`` has the same by the bytes that other operators touched between two calls, ``whole`` seconds of whole
     models by name.
@@ -117,17 +121,33 @@ class _ProgressReporter:
 
     on_progress: OnProgress | None
     effort: Effort
+    alone: float
     started: float = field(default_factory=time.monotonic)
     rounds: int = 0
 
-    def next(self, what: str, share_of_round: float) -> None:
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+    def over(self) -> bool:
+        """Whether the end has come."""
+        return self.elapsed() > self.effort.end_s
+
+    def among(self, share: float) -> None:
+        """Operators are timed among others: so much of that part of the round is done."""
+        self._tell("operators among others", self.alone + (1 - self.alone) * share)
+
+    def next(self, what: str, share: float) -> None:
+        """An operator is timed alone: so much of that part of the round is done."""
+        self._tell(what, self.alone * share)
+
+    def _tell(self, what: str, share_of_round: float) -> None:
         if self.on_progress is None:
             return
-        elapsed = time.monotonic() - self.started
+        elapsed = self.elapsed()
         done = self.rounds + share_of_round
         # The first operators load the library, and tell nothing of the others.
         needed_s = elapsed * self.effort.least / done if done > _TELLING else 0.0
-        whole_s = max(self.effort.limit_s, needed_s, elapsed + 1e-9)
+        whole_s = max(min(max(self.effort.limit_s, needed_s), self.effort.end_s), elapsed + 1e-9)
         self.on_progress(what, self.rounds + 1, elapsed / whole_s, whole_s - elapsed)
 
 
@@ -166,22 +186,19 @@ def measure(
     models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
     shuffler = random.Random(effort.seed)  # noqa: S311 - an order, no secret
-    reporter = _ProgressReporter(on_progress=on_progress, effort=effort)
-    until = reporter.started + effort.limit_s
-    alone = _ALONE if interleaved else 1.0
+    reporter = _ProgressReporter(on_progress=on_progress, effort=effort, alone=_ALONE if interleaved else 1.0)
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while len(columns) < effort.least or time.monotonic() < until:
+        while not columns or (not reporter.over() and _again(len(columns), reporter)):
             shuffler.shuffle(order)
-            columns.append(
-                _round(state, order, library, findings, lambda name, share: reporter.next(name, share * alone))
-            )
+            columns.append(_round(state, order, library, findings, reporter))
             for name, call in (whole or {}).items():
-                models[name] = min(models[name], _whole(call, library.clock))
+                if not reporter.over():
+                    models[name] = min(models[name], _whole(call, library.clock))
             for part, (reuse, found) in enumerate(interleaved.items()):
-                reporter.next("operators among others", alone + (1 - alone) * part / len(interleaved))
-                found.append(_stream(state, order, library, reuse))
+                reporter.among(part / len(interleaved))
+                found.append(_stream(state, order, library, reuse, reporter))
             reporter.rounds += 1
             gc.collect()
     finally:
@@ -195,8 +212,12 @@ def measure(
         seconds=seconds,
         findings=tuple(findings),
         interleaved={reuse: np.stack(found, axis=1) for reuse, found in interleaved.items()},
-        whole=models,
+        whole={name: seconds for name, seconds in models.items() if math.isfinite(seconds)},
     )
+
+
+def _again(rounds: int, reporter: _ProgressReporter) -> bool:
+    return rounds < reporter.effort.least or reporter.elapsed() < reporter.effort.limit_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +237,9 @@ def _library(place: str) -> _Library:
     return _Library(prepare=lambda operator: torch_calls.call_of(operator, place), clock=torch_calls.timer(place))
 
 
-def _stream(state: Sequence[_Visit], order: Sequence[int], library: _Library, reuse: float) -> Floats:
+def _stream(
+    state: Sequence[_Visit], order: Sequence[int], library: _Library, reuse: float, reporter: _ProgressReporter
+) -> Floats:
     """One round of a stream; operators that were not kept join the last stream only, prepared for it."""
     column = np.full(len(state), np.nan)
     last = reuse >= cold_cache.COLD
@@ -225,6 +248,8 @@ def _stream(state: Sequence[_Visit], order: Sequence[int], library: _Library, re
     names = [visit.op.name for visit in state]
     for hand in cold_cache.interleaved_batches(names, able if last else able[: cold_cache.PROBES]):
         for group in cold_cache.groups(sizes, hand, reuse):
+            if reporter.over():
+                return column
             calls = [state[place].call or library.prepare(state[place].op) for place in group]
             column[group] = cold_cache.timed(calls)
     return column
@@ -242,7 +267,7 @@ def _round(
     order: Sequence[int],
     library: _Library,
     findings: list[Finding],
-    on_progress: Callable[[str, float], None],
+    reporter: _ProgressReporter,
 ) -> Floats:
     column = np.full(len(state), np.nan)
     free = psutil.virtual_memory().available
@@ -251,7 +276,9 @@ def _round(
         visit = state[place]
         if visit.times < 0:
             continue
-        on_progress(str(visit.op), position / len(order))
+        if reporter.over() and position:
+            break
+        reporter.next(str(visit.op), position / len(order))
         try:
             call = visit.call or library.prepare(visit.op)
         except CannotRun as error:

@@ -10,26 +10,51 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from microbench.errors import CannotRun
 from microbench.hardware.torch_import import import_torch
+from microbench.measure.budget import Deadline
 from microbench.operators import Op, table_of
 from microbench.predict import cold_cache
 from microbench.predict.fit_family import DeviceFigures, fit_table
+from microbench.predict.model import predict_model
 from microbench.predict.operator_timing import Effort, Floats, OnProgress, Rounds, measure, middle
 from microbench.predict.shape_sampling import design
-from microbench.records import MODULE_COST, Characterisation, Cost, Estimate, Finding, Fits, OperatorFit, OperatorTiming
+from microbench.predict.thinning import row_seconds, thin
+from microbench.records import (
+    MODULE_COST,
+    Characterisation,
+    Cost,
+    Estimate,
+    Finding,
+    Fits,
+    OperatorFit,
+    OperatorTiming,
+    Severity,
+)
 from microbench.storage.store import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from microbench.operators.capture import Graph
     from microbench.predict.model import ModelTime
     from microbench.records import Ceiling, Device
 
-# Seconds of measuring and share of the full sweep per budget; a quick run calibrates nothing.
-BUDGETS = {"default": (20.0, 0.5), "thorough": (150.0, 1.0)}
+# Share of the full sweep per budget; a quick run calibrates nothing.
+SHARES = {"default": 0.5, "thorough": 1.0}
 # The seed of the shapes that calibrate; the fresh shapes of `validate` come from other seeds.
 SEED = 1
 _LEAST_ROUNDS = 3
+# Rows that tell beforehand how long the others take, and the share of the time that they may use.
+_PILOT_ROWS, _PILOT_SHARE = 32, 0.1
+# What fitting takes in times of capturing the models, which is timed: both are an interpreter's work on little data.
+_FITTING = 7.0
+# Less than this share of the time for measuring rows would make a fit of nothing.
+_MEASURING = 0.25
+# Rounds go on to this share of the time for them, in which a last one that was begun can end.
+_ROUNDS_END = 0.8
+# Two halves of the rounds that differ by more than this do not tell one shape from the next.
+_REPEATS = 0.08
 # Modules in the chain whose time gives the cost of one.
 CHAIN = 64
 
@@ -91,39 +116,89 @@ def use_all_threads(device: Device) -> None:
 def calibrate(
     device: Device,
     ceilings: Sequence[Ceiling],
-    budget: str = "default",
-    seed: int = SEED,
+    rows: Sequence[Op],
+    limit_s: float,
     on_progress: OnProgress | None = None,
 ) -> Calibrated:
-    """Measure the sweep within one of the `BUDGETS` and fit every family; ``on_progress`` is called meanwhile.
+    """Measure a sweep of operators and fit every family, all of it within a time.
+
+    Rows that do not fit three rounds are left out evenly (`thinning`), and nothing begins when the time is up.
+
+    Parameters
+    ----------
+    device, ceilings
+        What was measured of it.
+    rows
+        The sweep, as `sweep_of` draws it.
+    limit_s
+        Seconds for all of it.
+    on_progress
+        Called between operators.
 
     Returns
     -------
     Calibrated
         Empty, with a finding, where torch is missing.
+
+    Raises
+    ------
+    CannotRun
+        Where the time would be over before rows could be measured.
     """
     if find_spec("torch") is None:
-        says = "operators were not calibrated: torch is not installed; predictions use the plain roofline"
-        return Calibrated(
-            findings=(
-                Finding(
-                    code="no-operators", severity="info", says=says, remedy="pip install 'microbench-roofline[torch]'"
-                ),
-            )
-        )
+        return Calibrated(findings=(_no_torch(),))
+    deadline = Deadline(limit_s=limit_s)
     use_all_threads(device)
-    limit_s, share = BUDGETS[budget]
-    effort = Effort(limit_s=limit_s, least=_LEAST_ROUNDS, seed=seed)
-    rounds = measure(design(seed, share), place_of(device), effort, model_calls(device), on_progress)
-    found = replace(fitted(rounds, measured_figures(device, ceilings)), costs=module_cost(place_of(device)))
-    return replace(
-        found, models=model_errors(device, ceilings, found), findings=(*found.findings, _repeatability(rounds))
-    )
+    captured = captured_models(deadline)
+    fitting_s = _FITTING * deadline.elapsed()
+    if deadline.left() - fitting_s < _MEASURING * limit_s:
+        raise CannotRun(f"{limit_s:.0f} s do not suffice to measure and fit them; --time-limit gives a run more")
+    figures, calls = measured_figures(device, ceilings), model_calls(device)
+    chosen = _chosen(rows, figures, place_of(device), deadline.left() - fitting_s)
+    end_s = deadline.left() - fitting_s
+    effort = Effort(limit_s=_ROUNDS_END * end_s, least=_LEAST_ROUNDS, seed=SEED, end_s=end_s)
+    rounds = measure(chosen, place_of(device), effort, calls, on_progress)
+    costs = module_cost(place_of(device))
+    found = replace(fitted(rounds, figures, lambda: deadline.left() < 0), costs=costs)
+    models = model_errors(device, ceilings, found, captured)
+    return replace(found, models=models, findings=(*found.findings, *_told(rounds, len(rows))))
 
 
-def model_errors(device: Device, ceilings: Sequence[Ceiling], found: Calibrated) -> dict[str, float]:
+def sweep_of(budget: str, seed: int) -> list[Op]:
+    """The rows that calibrate in a budget."""
+    return design(seed, SHARES[budget])
+
+
+def _no_torch() -> Finding:
+    says = "operators were not calibrated: torch is not installed; predictions use the plain roofline"
+    remedy = "pip install 'microbench-roofline[torch]'"
+    return Finding(code="no-operators", severity="info", says=says, remedy=remedy)
+
+
+def _chosen(rows: Sequence[Op], figures: DeviceFigures, place: str, seconds: float) -> list[Op]:
+    """Rows that can be measured in the least number of rounds: estimated by the roofline, scaled by what a few took.
+
+    Those few are measured twice: what a library does at the first call of a shape, it does not do again.
+    """
+    once, least = row_seconds(rows, figures, 1), row_seconds(rows, figures, _LEAST_ROUNDS)
+    few = np.argsort(once)[:: max(1, len(rows) // _PILOT_ROWS)]
+    pilot = [rows[index] for index in few]
+    clock = Deadline(limit_s=seconds)
+    scale = []
+    for _ in range(2):
+        started = clock.elapsed()
+        done = measure(pilot, place, Effort(limit_s=0.0, least=1, end_s=_PILOT_SHARE * seconds))
+        timed = np.isfinite(done.seconds).any(axis=1)
+        scale.append((clock.elapsed() - started) / once[few][timed].sum())
+    kept = thin(rows, scale[0] * once + scale[1] * (least - once), clock.left())
+    return [rows[index] for index in kept]
+
+
+def model_errors(
+    device: Device, ceilings: Sequence[Ceiling], found: Calibrated, captured: Mapping[str, Graph]
+) -> dict[str, float]:
     """ln(measured / predicted) of the whole models timed in the same rounds; a model's interval is made of them."""
-    if found.rounds is None or not found.rounds.whole:
+    if found.rounds is None:
         return {}
     fits = Fits(operators=found.fits, reuse=found.reuse)
     made = Characterisation(
@@ -135,9 +210,10 @@ def model_errors(device: Device, ceilings: Sequence[Ceiling], found: Calibrated)
         costs=found.costs,
         fits=fits,
     )
-    measured = found.rounds.whole
     return {
-        name: math.log(measured[name] / each.latency.value) for name, each in predict_models(measured, made).items()
+        name: math.log(measured / predict_model(captured[name], made).latency.value)
+        for name, measured in found.rounds.whole.items()
+        if name in captured
     }
 
 
@@ -152,14 +228,27 @@ def model_calls(device: Device) -> dict[str, Callable[[], object]]:
     }
 
 
-def predict_models(names: Iterable[str], calibration: Characterisation) -> dict[str, ModelTime]:
-    """Predict the small real models."""
+def captured_models(deadline: Deadline | None = None) -> dict[str, Graph]:
+    """The small real models as lists of operators; those that a deadline leaves time for."""
     from microbench.operators.capture import capture
     from microbench.operators.reference_models import models
-    from microbench.predict.model import predict_model
 
-    made = models()
-    return {name: predict_model(capture(made[name][0], [made[name][1]], name=name), calibration) for name in names}
+    found: dict[str, Graph] = {}
+    every = models()
+    for name, (make, spec) in every.items():
+        # All of them and the fits behind them must fit, as far as the first ones tell.
+        if deadline is not None and found:
+            whole_s = deadline.elapsed() * len(every) / len(found)
+            if (1 + _FITTING) * whole_s > (1 - _MEASURING) * deadline.limit_s:
+                break
+        found[name] = capture(make, [spec], name=name)
+    return found
+
+
+def predict_models(names: Iterable[str], calibration: Characterisation) -> dict[str, ModelTime]:
+    """Predict the small real models."""
+    captured = captured_models()
+    return {name: predict_model(captured[name], calibration) for name in names}
 
 
 def module_cost(place: str) -> tuple[Cost, ...]:
@@ -180,8 +269,11 @@ def module_cost(place: str) -> tuple[Cost, ...]:
     return (Cost(name=MODULE_COST, seconds=seconds, case=f"chain of {CHAIN} modules"),)
 
 
-def fitted(rounds: Rounds, nominal: DeviceFigures) -> Calibrated:
-    """Fit measured rounds: hot operators to the lower envelope, cold ones to what they took between other operators."""
+def fitted(rounds: Rounds, nominal: DeviceFigures, late: Callable[[], bool] = lambda: False) -> Calibrated:
+    """Fit measured rounds: hot operators to the lower envelope, cold ones to what they took between other operators.
+
+    ``late`` is asked before each fit whether it should not be begun any more.
+    """
     columns: tuple[tuple[Literal["hot", "cold"], Floats], ...] = (("hot", rounds.envelope), ("cold", rounds.cold))
     rows = [
         (replace(made, cache=cache), float(seconds))
@@ -189,7 +281,7 @@ def fitted(rounds: Rounds, nominal: DeviceFigures) -> Calibrated:
         for made, seconds in zip(rounds.operators, column, strict=True)
         if np.isfinite(seconds)
     ]
-    fits, findings = fit_table(table_of([made for made, _ in rows], [seconds for _, seconds in rows]), nominal)
+    fits, findings = fit_table(table_of([made for made, _ in rows], [seconds for _, seconds in rows]), nominal, late)
     # Findings about rows of a table: this run's rows have no numbers that its reader could look up.
     kept = [finding for finding in findings if finding.code not in ("distrusted-rows", "contradictory-rows")]
     distrusted = sum(len(fit.distrusted) for fit in fits)
@@ -254,10 +346,24 @@ def repeat_error(rounds: Rounds) -> float:
     return float(np.mean(np.abs(even[both] / odd[both] - 1))) if both.any() else float("nan")
 
 
-def _repeatability(rounds: Rounds) -> Finding:
+def _told(rounds: Rounds, planned: int) -> list[Finding]:
+    """How well two halves of the rounds agree, and how many rows there was no time for."""
     error = repeat_error(rounds)
-    says = (
-        f"{len(rounds.operators)} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager; two "
-        f"halves of the rounds differ by {100 * error:.1f} % in the mean."
-    )
-    return Finding(code="operators-calibrated", severity="info" if error < 0.08 else "warning", says=says)
+    timed = int(np.isfinite(rounds.seconds).any(axis=1).sum())
+    says = f"{timed} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager"
+    if np.isfinite(error):
+        says += f"; two halves of the rounds differ by {100 * error:.1f} % in the mean."
+    # A single round has no second half to differ from.
+    severity: Severity = "info" if error < _REPEATS else "warning"
+    found = [Finding(code="operators-calibrated", severity=severity, says=says)]
+    if timed < planned:
+        says = (
+            f"{planned - timed} of {planned} operator rows were left out, evenly over the times of each operator, "
+            f"so that {_LEAST_ROUNDS} rounds of the others fit the time"
+        )
+        found.append(
+            Finding(
+                code="operators-thinned", severity="info", says=says, remedy="microbench run --thorough measures them"
+            )
+        )
+    return found

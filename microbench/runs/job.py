@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel
+from microbench.measure.budget import Deadline, kernels_s, library_fits
+from microbench.measure.fitting import cut
 from microbench.measure.plan import BUDGETS, Selection, make_plan
-from microbench.records import Characterisation, Device, Finding, Plan, Sheet
+from microbench.measure.priorities import Priorities, left_out_for_time
+from microbench.records import Budget, Case, Characterisation, Device, Finding, Plan, Sheet
+
+# Of the time for kernels, what checking their results may take.
+_CHECKING = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,14 +22,18 @@ class Job:
     """One run before it starts.
 
     ``resumed`` is what the journal of an interrupted run holds. ``findings`` say which kernels of the plan were left
-    out, and why.
+    out, and why; ``no_time`` are the cases that were left out because they do not fit the time. ``start_s`` is what the
+    process took from its start, when ``deadline`` began, to its plan.
     """
 
     device: Device
     kernels: dict[str, Kernel]
     plan: Plan
     resumed: Characterisation | None
+    deadline: Deadline
+    start_s: float = 0.0
     findings: tuple[Finding, ...] = ()
+    no_time: tuple[Case, ...] = field(default=())
 
     def sheets(self) -> dict[str, Sheet]:
         """The sheets of the plan's kernels and of their reference clocks."""
@@ -38,10 +50,86 @@ class Job:
         wanted = {case.kernel for case in self.plan.cases}
         return tuple(self.kernels[name].sheet for name in sorted(wanted) if name in self.kernels)
 
-    def is_full_budget(self, selection: Selection, time_limit_s: float | None) -> bool:
+    def is_full_budget(self, selection: Selection) -> bool:
         """Whether the run covers a whole budget: nothing narrower or shorter, now or when its journal was begun."""
-        if self.resumed is None:
-            return selection == Selection() and time_limit_s is None
         budget = BUDGETS[self.plan.budget.name]
-        full = make_plan(self.device, self.kernels, Selection(), budget)
-        return self.plan.budget == budget and len(self.plan.cases) == len(full.cases)
+        if self.plan.budget.time_limit_s < budget.time_limit_s:
+            return False
+        if self.resumed is None:
+            return selection == Selection()
+        full, _ = plan_in_time(self.device, self.kernels, Selection(), self.plan.budget)
+        return len(self.plan.cases) == len(full.cases)
+
+    def times_operators(self, selection: Selection) -> bool:
+        """Whether operators follow the kernels: PyTorch is usable, and the run is a whole one and no quick one."""
+        libraries = any(
+            kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in self.kernels.values()
+        )
+        fits = library_fits(self.plan.budget.time_limit_s, self.start_s)
+        return libraries and fits and self.plan.budget.name != "quick" and self.is_full_budget(selection)
+
+    def without(self, cases: Sequence[Case]) -> Job:
+        """The job without cases that there was no time for."""
+        late = {case.key for case in cases}
+        kept = tuple(case for case in self.plan.cases if case.key not in late)
+        return replace(self, plan=replace(self.plan, cases=kept), no_time=(*self.no_time, *cases)) if late else self
+
+    def left_out_for_time(self) -> list[Finding]:
+        """The one finding about all cases that there was no time for; none where there was time for all."""
+        if not self.no_time:
+            return []
+        every = (*self.plan.cases, *self.no_time)
+        sheets = {case.kernel: self.kernels[case.kernel].sheet for case in every}
+        rules = Priorities(every, sheets, self.device).rule
+        return [left_out_for_time(self.no_time, len(every), rules, self.plan.budget.time_limit_s)]
+
+
+def plan_in_time(
+    device: Device, kernels: Mapping[str, Kernel], selection: Selection, budget: Budget, seed: int = 0
+) -> tuple[Plan, tuple[Case, ...]]:
+    """The plan of a selection as far as it fits the budget's time, and the cases that do not.
+
+    What a GPU's cases take is seen in their first round; what a processor's take can be estimated.
+    """
+    plan = make_plan(device, kernels, selection, budget, seed)
+    if device.kind == "cuda":
+        return plan, ()
+    whole = selection == Selection() and budget.time_limit_s >= BUDGETS[budget.name].time_limit_s
+    sheets = {name: kernel.sheet for name, kernel in kernels.items()}
+    return cut(plan, sheets, device, kernels_s(budget, operators=whole and budget.name != "quick"))
+
+
+def without_library(plan: Plan, kernels: Mapping[str, Kernel], start_s: float) -> tuple[Plan, tuple[Case, ...]]:
+    """The plan without PyTorch's kernels where starting it would take too much of the time, and those kernels' cases.
+
+    A plan of nothing else keeps them.
+    """
+    library = tuple(case for case in plan.cases if kernels[case.kernel].sheet.backend == "torch")
+    if not library or len(library) == len(plan.cases) or library_fits(plan.budget.time_limit_s, start_s):
+        return plan, ()
+    return replace(plan, cases=tuple(case for case in plan.cases if case not in library)), library
+
+
+def check(job: Job, seconds: float) -> tuple[list[Finding], frozenset[str]]:
+    """Check the results of the plan's kernels before they are timed, the most important first.
+
+    Returns
+    -------
+    findings, unchecked
+        What was wrong, and the names of kernels that a share of the seconds for measuring did not suffice to check.
+    """
+    until = job.deadline.elapsed() + _CHECKING * seconds
+    order = Priorities(job.plan.cases, job.sheets(), job.device)
+    names = dict.fromkeys(case.kernel for case in sorted(job.plan.cases, key=order.rank))
+    found: list[Finding] = []
+    for place, name in enumerate(names):
+        if place and job.deadline.elapsed() > until:
+            return found, frozenset(list(names)[place:])
+        try:
+            finding = job.kernels[name].check(job.device)
+        except MicrobenchError as error:
+            says = f"{name} could not be checked before it is timed: {error}"
+            finding = Finding(code="not-checked", severity="warning", says=says, remedy="microbench doctor")
+        if finding is not None:
+            found.append(finding)
+    return found, frozenset()

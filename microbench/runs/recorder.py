@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from microbench.errors import CannotRun, UsageError
 from microbench.hardware.torch_import import import_torch
 from microbench.kernels import Kernel
+from microbench.measure.budget import Deadline
 from microbench.records import Case, Characterisation, Finding, Plan, Samples, Sheet, units
 from microbench.records.dtypes import DTYPES
 from microbench.report.progress import Progress, Step
+from microbench.runs import signals
 from microbench.storage.journal import Journal
 
 if TYPE_CHECKING:
@@ -23,20 +24,19 @@ if TYPE_CHECKING:
 class Recorder:
     """Keeps samples in memory and in the journal; a journal that cannot be written costs a finding, not the run.
 
-    ``limit_s`` is how long this run may measure; the samples of a run that is resumed come by `take_over`.
+    ``deadline`` is that of the whole run; the samples of a run that is resumed come by `take_over`.
     """
 
     def __init__(
-        self, journal: Journal | None, progress: Progress, sheets: Mapping[str, Sheet], limit_s: float
+        self, journal: Journal | None, progress: Progress, sheets: Mapping[str, Sheet], deadline: Deadline
     ) -> None:
         self.samples: list[Samples] = []
         self.findings: list[Finding] = []
         self.journal = journal
         self._journal_lost = False
         self.progress = progress
-        self._limit_s = limit_s
+        self._deadline = deadline
         self._sheets = sheets
-        self._started = time.monotonic()
 
     def take_over(self, samples: Sequence[Samples]) -> None:
         """Keep what an interrupted run has measured; its journal has it already."""
@@ -56,14 +56,17 @@ class Recorder:
 
     def progressed(self, case: Case, round_index: int, best: float) -> None:
         """Show how far the run is; ``best`` is the case's highest rate so far, in iterations a second."""
-        elapsed = time.monotonic() - self._started
+        self.show(case.key, round_index + 1, _rate_text(self._sheets[case.kernel], best))
+
+    def show(self, what: str, number: int, best: str = "") -> None:
+        """Show what is measured in which round, and how far the whole run is."""
         self.progress.update(
             Step(
-                case=case.key,
-                round=round_index + 1,
-                fraction=min(1.0, elapsed / self._limit_s),
-                remaining_s=max(0.0, self._limit_s - elapsed),
-                best=_rate_text(self._sheets[case.kernel], best),
+                case=what,
+                round=number,
+                fraction=min(1.0, self._deadline.elapsed() / self._deadline.limit_s),
+                remaining_s=max(0.0, self._deadline.left()),
+                best=best,
             )
         )
 
@@ -82,6 +85,24 @@ def _rate_text(sheet: Sheet, iterations_per_s: float) -> str:
 def resume_hint(journal: Path) -> str:
     """The command that resumes an interrupted run, as half a sentence."""
     return f"go on with: microbench run --resume {shlex.quote(str(journal))}"
+
+
+def interrupted_before_saving(recorder: Recorder) -> str:
+    """The sentence for a run that a second signal ended before its file was written."""
+    if recorder.journal is None or not recorder.samples:
+        return "interrupted, nothing was saved"
+    return f"interrupted before the result was saved; {resume_hint(recorder.journal.path)}"
+
+
+def nothing_measured(journal: Journal | None, findings: Sequence[Finding], interrupted: bool) -> None:
+    """Refuse to store a file without a sample; the sentence gives the first reason, the likely cause of the others."""
+    if journal is not None:
+        journal.discard()
+    if interrupted:
+        raise signals.Interrupted("interrupted before anything was measured")
+    reasons = [finding.says for finding in findings if finding.code in ("not-checked", "not-measured")]
+    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+    raise CannotRun(f"nothing could be measured: {reasons[0] if reasons else 'no case was ready in time'}{more}")
 
 
 def plan_of(journal: Characterisation, name: str, kernels: Mapping[str, Kernel]) -> Plan:

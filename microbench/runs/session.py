@@ -20,26 +20,27 @@ from microbench.analysis.findings import left_out, run_findings, with_what_held
 from microbench.analysis.plausibility import Doubt, doubts
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
 from microbench.analysis.unroll_sweep import edges
-from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.errors import MicrobenchError, UsageError
 from microbench.hardware import probe
 from microbench.hardware.environment import environment_facts
 from microbench.hardware.interference import Disturbance
 from microbench.kernels import Kernel, pages, registry
+from microbench.measure.budget import Deadline, Shares, page_fits, share_out
 from microbench.measure.loop import Loop
-from microbench.measure.plan import BUDGETS, Selection, lacking, limited, make_plan
+from microbench.measure.plan import BUDGETS, Selection, lacking, limited
 from microbench.proof import prove
-from microbench.records import Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Value
-from microbench.report.progress import Progress, Quiet, shown_progress
+from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Value, units
+from microbench.report.progress import Progress, Quiet
 from microbench.runs import signals
-from microbench.runs.job import Job
-from microbench.runs.recorder import Recorder, plan_of, resume_hint, without_broken
+from microbench.runs.job import Job, check, plan_in_time, without_library
+from microbench.runs.recorder import Recorder, interrupted_before_saving, nothing_measured, plan_of, without_broken
 from microbench.storage import store
 from microbench.storage.journal import Journal, journal_header, read_journal
 
 log = logging.getLogger(__name__)
 
-# The share of the time limit after which results are checked for plausibility; the rest is for cases in doubt, which
-# are measured again for so many rounds after each check but the last.
+# The share of the time for kernels after which results are checked for plausibility; the rest is for cases in doubt,
+# which are measured again for so many rounds after each check but the last.
 _CHECK_AT = 0.85
 _CHECKS = 3
 _ROUNDS_AGAIN = 2
@@ -47,7 +48,11 @@ _ROUNDS_AGAIN = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the user asked for."""
+    """What the user asked for.
+
+    ``time_limit_s`` is that of the whole run, which began at ``started`` by the monotonic clock (``None``: when it is
+    carried out). ``page`` tells that page and picture will be drawn of its result.
+    """
 
     device: str = "auto"
     budget: str = "default"
@@ -56,24 +61,30 @@ class Request:
     seed: int = 0
     resume: Path | None = None
     out: Path | None = None
+    page: bool = False
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run leaves: the characterisation, its file, and, if it was interrupted, the journal to resume from."""
+    """What a run leaves: the characterisation, its file, and, if it was interrupted, the journal to resume from.
+
+    ``page`` is whether there is time to draw page and picture.
+    """
 
     characterisation: Characterisation
     path: Path | None = None
+    page: bool = True
     interrupted: bool = False
     journal: Path | None = None
 
 
-def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan]:
-    """Probe the device and plan the run without measuring: what --dry-run prints."""
+def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan, tuple[Case, ...]]:
+    """Probe the device and plan the run without measuring, as --dry-run prints it; last what does not fit its time."""
     device = probe(request.device)
     kernels = registry(device)
     budget = limited(BUDGETS[request.budget], request.time_limit_s)
-    return device, kernels, make_plan(device, kernels, request.selection, budget, request.seed)
+    return device, kernels, *plan_in_time(device, kernels, request.selection, budget, request.seed)
 
 
 def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
@@ -84,17 +95,31 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     UsageError, CannotRun
         Before anything is measured. Afterwards what was measured is kept: an interrupt yields ``Outcome.interrupted``.
     """
+    started = time.monotonic() if request.started is None else request.started
     if request.out is not None:
         store.check_writable(request.out)
     journal: Characterisation | None = None
     if request.resume is not None:
         journal = read_journal(request.resume)
         request = replace(request, device=_same_device(journal, request))
-    device, kernels, plan = plan_for(request)
+    device, kernels, plan, no_time = plan_for(request)
     if journal is not None:
-        plan = plan_of(journal, str(request.resume), kernels)
+        plan, no_time = plan_of(journal, str(request.resume), kernels), ()
+    deadline = Deadline(limit_s=plan.budget.time_limit_s, started=started)
+    start_s = deadline.elapsed()
+    named = bool(request.selection.only)  # what the user asks for by name is not too slow to start
+    plan, library = (plan, ()) if named else without_library(plan, kernels, start_s)
     plan, findings = without_broken(plan, kernels)
-    job = Job(device=device, kernels=kernels, plan=plan, resumed=journal, findings=findings)
+    job = Job(
+        device=device,
+        kernels=kernels,
+        plan=plan,
+        resumed=journal,
+        deadline=deadline,
+        start_s=start_s,
+        findings=findings,
+        no_time=(*no_time, *library),
+    )
     with store.only_run(device):
         return _run(request, job, progress or Quiet())
 
@@ -116,97 +141,84 @@ def _run(request: Request, job: Job, progress: Progress) -> Outcome:
     A signal that arrives while measuring ends the measuring; one that arrives in the seconds of analysis and storing
     waits until the file is written.
     """
+    operators = job.times_operators(request.selection)
     with signals.held() as pending:
         disturbance = Disturbance()
         environment = Environment(started=_now(), seconds=0.0, microbench=__version__, facts=_facts(job.device))
-        recorder = Recorder(_journal(request, job, environment), progress, job.sheets(), job.plan.budget.time_limit_s)
+        recorder = Recorder(_journal(request, job, environment), progress, job.sheets(), job.deadline)
         recorder.take_over(job.resumed.samples if job.resumed else ())
-        clock = time.monotonic()
+        shares = share_out(job.deadline, job.start_s, operators=operators, page=request.page)
+        progress.start(len(job.plan.cases), job.deadline.limit_s)
         try:
-            findings, interrupted = _check_and_measure(request, job, recorder, pending)
-            environment = replace(
-                environment,
-                seconds=round(time.monotonic() - clock, 3),
-                facts={**environment.facts, **disturbance.facts()},
-            )
-            characterisation = _assemble(job, environment, recorder.samples, [*findings, *disturbance.findings()])
-            if not (interrupted or pending.arrived):
-                characterisation = _with_operators(request, job, characterisation, pending, progress)
-            return _save(request, characterisation, recorder.journal, interrupted or pending.arrived)
+            job, findings, interrupted = _check_and_measure(request, job, recorder, pending, shares)
+            environment = replace(environment, facts={**environment.facts, **disturbance.facts()})
+            made = _assemble(job, environment, recorder.samples, [*findings, *disturbance.findings()], shares)
+            if operators and not (interrupted or pending.arrived):
+                made = _with_operators(request, job, made, pending, recorder)
+            progress.done()
+            return _save(request, job, made, recorder.journal, interrupted or pending.arrived)
         except signals.Interrupted:
             raise
         except KeyboardInterrupt:  # the second signal
-            raise signals.Interrupted(_interrupted_before_saving(recorder)) from None
+            raise signals.Interrupted(interrupted_before_saving(recorder)) from None
+        finally:
+            progress.done()
 
 
 def _check_and_measure(
-    request: Request, job: Job, recorder: Recorder, pending: signals.Held
-) -> tuple[list[Finding], bool]:
-    """Check the kernels and measure; return the findings, and whether the measuring was interrupted."""
-    loop = Loop(job.device, job.kernels, job.plan, recorder)
-    loop.resume(recorder.samples)
+    request: Request, job: Job, recorder: Recorder, pending: signals.Held, shares: Shares
+) -> tuple[Job, list[Finding], bool]:
+    """Check the kernels and measure; return the job as far as time went, findings, and whether it was interrupted."""
+    until_s = job.deadline.elapsed() + shares.kernels_s
     interrupted = False
     doubted: list[Doubt] = []
-    recorder.progress.start(len(job.plan.cases), job.plan.budget.time_limit_s)
+    loop: Loop | None = None
     try:
         with pending.let_through():
             if job.device.kind == "cuda":
                 recorder.findings += left_out(lacking(job.kernels, request.selection), job.planned())
-            recorder.findings += _check(job)
-            doubted = _measure(loop, job, recorder)
+            found, unchecked = check(job, shares.kernels_s)
+            recorder.findings += found
+            job = job.without([case for case in job.plan.cases if case.kernel in unchecked])
+            loop = Loop(job.device, job.kernels, job.plan, recorder)
+            loop.resume(recorder.samples)
+            doubted = _measure(loop, job, recorder, max(0.0, until_s - job.deadline.elapsed()))
             if job.device.kind == "cpu":
                 recorder.findings += pages.findings()  # while the working sets are still there
+            job = job.without(loop.unmeasured())
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        recorder.progress.done()
-        loop.close()
-    findings = [*job.findings, *recorder.findings, *loop.findings, *(doubt.finding for doubt in doubted)]
+        if loop is not None:
+            loop.close()
+    failed = loop.findings if loop is not None else []
+    findings = [*job.findings, *recorder.findings, *failed, *(doubt.finding for doubt in doubted)]
     if not recorder.samples:
-        _nothing_measured(recorder.journal, findings, interrupted)
-    return findings, interrupted
+        recorder.progress.done()
+        nothing_measured(recorder.journal, findings, interrupted)
+    return job, [*findings, *job.left_out_for_time()], interrupted
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _interrupted_before_saving(recorder: Recorder) -> str:
-    """The sentence for a run that a second signal ended before its file was written."""
-    if recorder.journal is None or not recorder.samples:
-        return "interrupted, nothing was saved"
-    return f"interrupted before the result was saved; {resume_hint(recorder.journal.path)}"
-
-
-def _nothing_measured(journal: Journal | None, findings: Sequence[Finding], interrupted: bool) -> None:
-    """Refuse to store a file without a sample; the sentence gives the first reason, the likely cause of the others."""
-    if journal is not None:
-        journal.discard()
-    if interrupted:
-        raise signals.Interrupted("interrupted before anything was measured")
-    reasons = [finding.says for finding in findings if finding.code in ("not-checked", "not-measured")]
-    more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-    raise CannotRun(f"nothing could be measured: {reasons[0] if reasons else 'no case was ready in time'}{more}")
-
-
 def _with_operators(
-    request: Request, job: Job, made: Characterisation, pending: signals.Held, progress: Progress
+    request: Request, job: Job, made: Characterisation, pending: signals.Held, recorder: Recorder
 ) -> Characterisation:
-    """Calibrate operators too, where PyTorch is usable and the run covers a whole default or thorough budget."""
-    libraries = any(
-        kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in job.kernels.values()
-    )
-    if not libraries or not job.is_full_budget(request.selection, request.time_limit_s):
-        return made
-    from microbench.runs.calibrate import BUDGETS as CALIBRATION
-    from microbench.runs.calibrate import calibrate
+    """Calibrate operators too, in the time that is left but for what follows them."""
+    from microbench.runs.calibrate import calibrate, sweep_of
 
-    budget = job.plan.budget.name
-    if budget not in CALIBRATION:  # a quick run has no time for operators
-        return made
+    rest = share_out(job.deadline, job.start_s, operators=True, page=request.page)
     try:
-        with pending.let_through(), shown_progress(progress, CALIBRATION[budget][0]) as on_progress:
-            found = calibrate(job.device, made.ceilings, budget, request.seed + 1, on_progress)
+        with pending.let_through():
+            found = calibrate(
+                job.device,
+                made.ceilings,
+                sweep_of(job.plan.budget.name, request.seed + 1),
+                rest.kernels_s + rest.operators_s,
+                on_progress=lambda what, number, _share, _left_s: recorder.show(what, number),
+            )
     except KeyboardInterrupt:
         pending.arrived = True
         return made
@@ -235,24 +247,9 @@ def _journal(request: Request, job: Job, environment: Environment) -> Journal | 
     return Journal.create(path, journal_header(job.device, job.plan, environment, tuple(job.sheets().values())))
 
 
-def _check(job: Job) -> list[Finding]:
-    """Check the results of every kernel of the plan before it is timed."""
-    found = []
-    for name in sorted({case.kernel for case in job.plan.cases}):
-        kernel = job.kernels.get(name)
-        try:
-            finding = kernel.check(job.device) if kernel is not None else None
-        except MicrobenchError as error:
-            says = f"{name} could not be checked before it is timed: {error}"
-            finding = Finding(code="not-checked", severity="warning", says=says, remedy="microbench doctor")
-        if finding is not None:
-            found.append(finding)
-    return found
-
-
-def _measure(loop: Loop, job: Job, recorder: Recorder) -> list[Doubt]:
+def _measure(loop: Loop, job: Job, recorder: Recorder, limit: float) -> list[Doubt]:
     """Measure, then measure implausible cases again until the time is up; return what still looks wrong."""
-    limit, sheets = job.plan.budget.time_limit_s, job.sheets()
+    sheets = job.sheets()
     loop.run(job.plan.cases, limit * _CHECK_AT, job.plan.budget.min_rounds)
     cases = {case.key: case for case in job.plan.cases}
     doubted: list[Doubt] = []
@@ -268,13 +265,13 @@ def _measure(loop: Loop, job: Job, recorder: Recorder) -> list[Doubt]:
 
 
 def _assemble(
-    job: Job, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding]
+    job: Job, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding], shares: Shares
 ) -> Characterisation:
     """Turn samples into a characterisation: ceilings with proofs, costs, levels, rooflines and findings."""
     sheets = job.sheets()
     analysis = analyse(samples, job.plan, sheets, job.device)
     cases = {case.key: case for case in job.plan.cases}
-    proofs = prove(tuple(sheets.values()), job.device)
+    proofs = prove(tuple(sheets.values()), job.device) if shares.proof else {}
     ceilings = tuple(
         replace(ceiling, proof=proofs[cases[ceiling.case].kernel]) if cases[ceiling.case].kernel in proofs else ceiling
         for ceiling in analysis.ceilings
@@ -309,13 +306,25 @@ def _interrupted(journal: Journal | None) -> Finding:
     )
 
 
-def _save(request: Request, characterisation: Characterisation, journal: Journal | None, interrupted: bool) -> Outcome:
+def _save(
+    request: Request, job: Job, characterisation: Characterisation, journal: Journal | None, interrupted: bool
+) -> Outcome:
     """Write the file, into the temporary folder where ``out`` fails, and remove the journal of a run that ended."""
-    if interrupted:
-        characterisation = replace(characterisation, findings=(*characterisation.findings, _interrupted(journal)))
+    findings = [_interrupted(journal)] if interrupted else []
+    page = interrupted or page_fits(job.deadline, job.start_s)
+    if request.page and not page:
+        says = f"page and picture were not drawn: no time was left of {units.seconds(job.deadline.limit_s)}"
+        remedy = "microbench report FILE --html PAGE --png PICTURE"
+        findings.append(Finding(code="no-page", severity="info", says=says, remedy=remedy))
+    assert characterisation.environment is not None
+    characterisation = replace(
+        characterisation,
+        environment=replace(characterisation.environment, seconds=round(job.deadline.elapsed(), 3)),
+        findings=(*characterisation.findings, *findings),
+    )
     out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)
     if out is None:
-        return Outcome(characterisation=characterisation, interrupted=interrupted)
+        return Outcome(characterisation=characterisation, interrupted=interrupted, page=page)
     try:
         path = store.save(characterisation, out)
     except MicrobenchError as error:
@@ -325,7 +334,7 @@ def _save(request: Request, characterisation: Characterisation, journal: Journal
     if journal is not None:
         journal.close() if interrupted else journal.discard()
     kept = journal.path if journal is not None and interrupted else None
-    return Outcome(characterisation=characterisation, path=path, interrupted=interrupted, journal=kept)
+    return Outcome(characterisation=characterisation, path=path, interrupted=interrupted, journal=kept, page=page)
 
 
 def run(  # noqa: PLR0913 - the command line's options under the same names
@@ -351,7 +360,7 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
     only, dtype, level
         Kernel or case globs, dtypes, memory levels; one or several; empty means all.
     time_limit
-        Seconds to measure for, in place of the budget's.
+        Seconds for the whole run, in place of the budget's.
     seed
         Decides the order of cases inside a round.
     out

@@ -100,7 +100,7 @@ def test_json_on_stdout_takes_the_tables_place(tmp_path: Path) -> None:
         "--only",
         "fma.f32.scalar",
         "--time-limit",
-        "500ms",
+        "60s",
         "--json",
         "-",
         "--out",

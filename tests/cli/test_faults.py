@@ -340,7 +340,7 @@ def test_a_dry_run_writes_its_plan_where_it_was_asked_to(said: Callable[..., Sai
 
 @pytest.mark.parametrize("stdout", ["/dev/full", "closed pipe"])
 def test_a_table_that_cannot_be_printed_costs_no_file(tmp_path: Path, stdout: str) -> None:
-    command = [sys.executable, "-m", "microbench", *SMALL, "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "microbench", *SMALL, "--time-limit", "90s", "--out", str(tmp_path / "out")]
     if stdout == "closed pipe":
         reading, writing = os.pipe()
         os.close(reading)

@@ -34,7 +34,7 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def run(
-    machine: FakeMachine, *arguments: str, device: str = "cuda:0", nvrtc: bool = True, seconds: int = 3, **more: str
+    machine: FakeMachine, *arguments: str, device: str = "cuda:0", nvrtc: bool = True, seconds: int = 16, **more: str
 ) -> tuple[int, str, Characterisation | None]:
     """Run quickly; exit code, everything that was said, what was stored. A traceback is always a failure."""
     out = machine.folder / "out"

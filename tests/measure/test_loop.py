@@ -11,7 +11,8 @@ from fake_backend import FakeRun, episodes, fake_device, fake_kernel
 
 from microbench.hardware.clock import quiet_window
 from microbench.kernels import Kernel, Pairs
-from microbench.measure.loop import Loop, calibrate
+from microbench.measure.calibration import calibrate
+from microbench.measure.loop import Loop
 from microbench.records import Budget, Case, Plan, Samples, Timing
 
 
@@ -192,9 +193,15 @@ def test_a_burst_without_a_quiet_window_is_taken_again_at_once(monkeypatch: pyte
     assert all(quiet_window(each) is not None for each in notes.samples)
 
 
-def test_past_the_deadline_every_case_still_gets_one_round() -> None:
-    _, notes = measured(*(fake_kernel(f"fma.f32.k{i}") for i in range(5)), deadline_s=0.0)
-    assert len({sample.case for sample in notes.samples}) == 5
+def test_past_the_deadline_the_most_important_case_gets_a_round_and_the_others_are_told() -> None:
+    narrow, wide = (fake_kernel(f"fma.f32.v{bits}", lanes=bits // 32) for bits in (128, 256))
+    cases = tuple(Case(kernel=kernel.sheet.name) for kernel in (narrow, wide))
+    notes = Notes()
+    table = {kernel.sheet.name: kernel for kernel in (narrow, wide)}
+    loop = Loop(fake_device(), table, Plan(cases=cases, budget=BUDGET), notes)
+    loop.run(cases, 0.0, BUDGET.min_rounds)
+    assert [sample.case for sample in notes.samples] == ["fma.f32.v256[]@1"]
+    assert loop.unmeasured() == cases[:1]
 
 
 def paired(mine: Callable[[int], float], other: Callable[[int], float]) -> tuple[Kernel, Kernel]:

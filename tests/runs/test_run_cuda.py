@@ -111,7 +111,7 @@ ROOFS = {
 def test_a_roofline_is_fitted_per_dtype_and_unit_and_finds_the_roofs_it_was_given(tmp_path: Path) -> None:
     peaks = {f"{symbol}_{1 << power}": peak for symbol, peak in ROOFS.values() for power in range(9)}
     held = run(
-        FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), "--only", "mix.*", "--time-limit", "8s"
+        FakeMachine(folder=tmp_path, gpus=(replace(GPU, peaks=peaks),)), "--only", "mix.*", "--time-limit", "20s"
     )[2]
     assert held is not None
     found = {(fit.dtype, fit.variant): fit for fit in held.fits.rooflines}
@@ -162,7 +162,7 @@ def test_a_thorough_run_tells_watts_and_joules_of_every_format_that_it_sustains(
     names = ("fma.f32.random", "fma.f16.half2.random", "wgmma.bf16.f32.m64n256k16.ss.random")
     only = [word for name in names for word in ("--only", name)]
     command = microbench(
-        "run", "--device", "cuda:0", "--thorough", "--time-limit", "6s", "--out", str(tmp_path / "out")
+        "run", "--device", "cuda:0", "--thorough", "--time-limit", "16s", "--out", str(tmp_path / "out")
     )
     done = machine.run(*command, *only, MB_FAKE_NVML="watts=300")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -195,7 +195,7 @@ def test_the_tests_for_a_real_gpu_pass_on_an_invented_one(tmp_path: Path) -> Non
 
 def test_the_second_gpu_is_measured_as_itself(tmp_path: Path) -> None:
     machine = FakeMachine(folder=tmp_path, gpus=(GPU, FakeGpu(name="FAKE SECOND", peaks={"fma_f32": 5e9})))
-    code, said, held = run(machine, "--only", "fma.f32", device="cuda:1", seconds=4)
+    code, said, held = run(machine, "--only", "fma.f32", device="cuda:1", seconds=12)
     assert code == 0, said
     assert held is not None
     assert held.device.name == "FAKE SECOND"
@@ -222,7 +222,7 @@ def test_out_of_memory_costs_the_cases_that_need_it_and_no_others(tmp_path: Path
 
 
 def test_a_full_report_of_a_fake_run_names_the_device_and_nothing_private(tmp_path: Path) -> None:
-    held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)))[2]
+    held = run(FakeMachine(folder=tmp_path, gpus=(GPU,)), seconds=90)[2]
     text = json.dumps([str(held)])
     assert "FAKE HOPPER" in text
     assert "a0a1a2a3" not in text.lower()
@@ -255,7 +255,7 @@ def sweep(folder: Path, hungry: float) -> list[str]:
     """What a run of the read sweep says of its edge on a GPU that needs so many bytes in flight a multiprocessor."""
     gpu = FakeGpu(l2_bytes=2 << 20, hungry=hungry)
     command = microbench(
-        "run", "--device", "cuda:0", "--time-limit", "4s", "--out", str(folder / "out"), "--only", "read.i32.u*"
+        "run", "--device", "cuda:0", "--time-limit", "12s", "--out", str(folder / "out"), "--only", "read.i32.u*"
     )
     done = FakeMachine(folder=folder, gpus=(gpu,)).run(*command, "--level", "DRAM")
     assert done.returncode == 0, done.stderr

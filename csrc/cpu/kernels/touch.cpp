@@ -51,7 +51,7 @@ void configure(context& own, const parameters& given) {
   held->count = std::max<std::size_t>(asked.working_set / held->unit, 1);
   held->pages = std::make_shared<arena>(held->count * held->unit, asked.huge);
   held->pages->grow(held->count * held->unit, asked.huge ? touch_all : nothing);
-  if (asked.huge && held->pages->huge_bytes() < held->pages->filled())
+  if (asked.huge && held->pages->huge_bytes(memory::mappings()) < held->pages->filled())
     throw cannot_run(
         "the system gives no 2 MiB pages, or not enough of them; see /sys/kernel/mm/transparent_hugepage/enabled, or "
         "use pages=4k");
