@@ -96,12 +96,17 @@ struct sheet {
   // Kernels that differ in register width alone; the widest that can run here stands for them. Empty: there is only
   // this one.
   std::string family = {};
+  // Kernels that leave this one nothing to tell where one of them can run: it is planned only where none can.
+  std::vector<std::string> unless = {};
   std::string frequency_license = {};
   std::string ports = {};
   int lanes = 1;
   int flop_per_lane = 2;
   int chains = 1;
   int math = 0;
+  // Instructions of one iteration that the proof counts beside `math`: "add" and "mul", of one FLOP a lane, and "widen",
+  // which a sequence needs and which does no work of its own.
+  std::map<std::string, int> beside = {};
   int loads = 0;
   int stores = 0;
   int access_bytes = 0;

@@ -28,10 +28,12 @@ using isa_set = std::pair<std::string, std::vector<std::string>>;
 const std::vector<isa_set>& isa_sets() {
   static const std::vector<isa_set> sets{
       {"sse2", {}},
-      {"avx2", {"avx", "f16c", "fma", "avx2"}},
+      {"sse4", {"ssse3", "sse4_1"}},
+      {"avx", {"avx", "f16c"}},
+      {"avx2", {"fma", "avx2", "vaes"}},
       {"avx_vnni", {"avx_vnni"}},
       {"avx512", {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"}},
-      {"amx", {"amx_tile", "amx_int8", "amx_bf16"}},
+      {"amx", {"amx_tile", "amx_int8", "amx_bf16", "amx_fp16"}},
   };
   return sets;
 }
@@ -82,6 +84,8 @@ std::set<std::string> flags() {
       row{"amx_tile", 7, 0, &registers::d, 24, tiles},  row{"amx_int8", 7, 0, &registers::d, 25, tiles},
       row{"amx_bf16", 7, 0, &registers::d, 22, tiles},  row{"clflushopt", 7, 0, &registers::b, 23, none},
       row{"hypervisor", 1, 0, &registers::c, 31, none}, row{"erms", 7, 0, &registers::b, 9, none},
+      row{"ssse3", 1, 0, &registers::c, 9, none},       row{"vaes", 7, 0, &registers::c, 9, ymm},
+      row{"amx_fp16", 7, 1, &registers::a, 21, tiles},
   };
   const auto saved = saved_state();
   std::set<std::string> found;
@@ -120,7 +124,11 @@ void identify(features& here) {
 
 const std::vector<isa_set>& isa_sets() {
   static const std::vector<isa_set> sets{
-      {"neon", {"asimd"}}, {"armv8_2", {"asimdhp", "asimddp"}}, {"bf16", {"bf16", "i8mm"}}};
+      {"neon", {"asimd"}},
+      {"armv8_2", {"asimdhp", "asimddp"}},
+      {"bf16", {"bf16", "i8mm"}},
+      {"sve", {"sve", "sve2", "svei8mm", "svebf16"}},
+  };
   return sets;
 }
 
@@ -130,8 +138,12 @@ std::set<std::string> flags() {
   if ((first & HWCAP_ASIMD) != 0) found.insert("asimd");
   if ((first & HWCAP_ASIMDHP) != 0) found.insert("asimdhp");
   if ((first & HWCAP_ASIMDDP) != 0) found.insert("asimddp");
+  if ((first & HWCAP_SVE) != 0) found.insert("sve");
   if ((second & HWCAP2_BF16) != 0) found.insert("bf16");
   if ((second & HWCAP2_I8MM) != 0) found.insert("i8mm");
+  if ((second & HWCAP2_SVE2) != 0) found.insert("sve2");
+  if ((second & HWCAP2_SVEI8MM) != 0) found.insert("svei8mm");
+  if ((second & HWCAP2_SVEBF16) != 0) found.insert("svebf16");
   return found;
 }
 

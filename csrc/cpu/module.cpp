@@ -40,12 +40,14 @@ py::dict describe(const mb::kernel& what) {
   row["access"] = or_none(facts.access);
   row["variant"] = facts.variant;
   row["family"] = facts.family;
+  row["unless"] = py::tuple(py::cast(facts.unless));
   row["frequency_license"] = or_none(facts.frequency_license);
   row["ports"] = or_none(facts.ports);
   row["lanes"] = facts.lanes;
   row["flop_per_lane"] = facts.flop_per_lane;
   row["chains"] = facts.chains;
   row["math"] = facts.math;
+  row["beside"] = facts.beside;
   row["loads"] = facts.loads;
   row["stores"] = facts.stores;
   row["access_bytes"] = facts.access_bytes;

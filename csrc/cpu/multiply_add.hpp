@@ -69,6 +69,7 @@ struct operands {
   alignas(64) std::byte a[64];
   alignas(64) std::byte b[64];
   alignas(64) std::byte minus_b[64];
+  alignas(64) std::byte ones[64];
   alignas(64) std::byte start[most_chains][64];
   alignas(64) std::byte result[most_chains][64];
 };

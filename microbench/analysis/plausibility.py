@@ -47,7 +47,7 @@ def doubts(ceilings: Sequence[Ceiling], device: Device, sheets: Iterable[Sheet] 
         *_far_below_nominal(ceilings),
         *_levels_out_of_order(ceilings),
         *_more_threads_slower(ceilings),
-        *_library_above_units(ceilings),
+        *_library_above_units(ceilings, bounds),
     ]
     if device.kind == "cpu":
         found += _vector_ratio(bounds)
@@ -132,13 +132,13 @@ def _more_threads_slower(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
             )
 
 
-def _library_above_units(ceilings: Sequence[Ceiling]) -> Iterable[Doubt]:
+def _library_above_units(ceilings: Sequence[Ceiling], bounds: Sequence[Ceiling]) -> Iterable[Doubt]:
     for ceiling in ceilings:
         if ceiling.mode != "library" or ceiling.measures != "compute":
             continue
         units = [
             c
-            for c in ceilings
+            for c in bounds
             if c.mode == "peak"
             and c.measures == "compute"
             and c.dtype == ceiling.dtype

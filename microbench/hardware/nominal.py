@@ -7,7 +7,7 @@ from above: a ceiling above nominal at the clock seen is a mistake until explain
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from microbench.errors import UsageError
@@ -72,25 +72,41 @@ def ports_of(device: Device) -> Ports | None:
 def per_cycle(sheet: Sheet, device: Device) -> float | None:
     """FLOP (compute) or bytes (memory) that one core or SM can do per cycle of a sheet's loop; ``None`` if unknown.
 
-    A compute loop is bound by its multiply-adds alone: lanes x FLOP per lane x instructions per cycle. A memory loop is
-    bound by its loads or its stores, whichever take longer.
+    A compute loop is bound by its multiply-adds, and where it multiplies and adds beside them, by the pipes of either
+    kind and by all of them. A memory loop is bound by its loads or its stores, whichever take longer.
     """
     if device.kind == "cuda":
         return _per_cycle_cuda(sheet, device)
     row = ports_of(device)
     if row is None or sheet.ports is None:
         return None
-    if sheet.measures == "compute":
-        count = row.per_cycle.get(sheet.ports)
-        return sheet.lanes * sheet.flop_per_lane * count if count else None
-    width = sheet.ports.partition(".")[2]
     cycles = 0.0
-    for kind, instructions in (("load", sheet.loads), ("store", sheet.stores)):
-        count = row.per_cycle.get(f"{kind}.{width}")
+    for word, instructions in _started(sheet, sheet.ports).items():
+        count = row.per_cycle.get(word)
         if instructions and not count:
             return None
         cycles = max(cycles, instructions / count if count else 0)
-    return sheet.work.bytes / cycles if cycles else None
+    work = _work_of_one(sheet) if sheet.measures == "compute" else sheet.work.bytes
+    return work / cycles if cycles else None
+
+
+def _started(sheet: Sheet, ports: str) -> dict[str, float]:
+    """Words of the port table, and how many instructions of one iteration each of them bounds."""
+    width = ports.partition(".")[2]
+    if sheet.measures != "compute":
+        return {f"load.{width}": sheet.loads, f"store.{width}": sheet.stores}
+    multiplied, added = sheet.beside.get("mul", 0), sheet.beside.get("add", 0)
+    # A multiplication takes the port of a multiply-add. A sheet without counts stands for one instruction.
+    started: dict[str, float] = {ports: sheet.math + multiplied or 1}
+    if multiplied or added:
+        started |= {f"add.{width}": added, f"arith.{width}": sheet.math + multiplied + added}
+    return started
+
+
+def _work_of_one(sheet: Sheet) -> float:
+    """FLOP of the instructions of one iteration, or of one instruction where the sheet has no counts."""
+    beside = sheet.beside.get("mul", 0) + sheet.beside.get("add", 0)
+    return sheet.lanes * (sheet.flop_per_lane * (sheet.math or (0 if beside else 1)) + beside)
 
 
 def nominal_rate(sheet: Sheet, device: Device, *, clock_hz: float, threads: int) -> float | None:
@@ -238,16 +254,20 @@ def _gpu_facts(row: gpus.Gpu) -> dict[str, str]:
     return facts
 
 
-# What one instruction does, by its word: dtype, lanes of 512 bits, FLOP or OP per lane, and the cpuid flag it needs
-# beside its width's.
+# What one instruction does, by its word: dtype, lanes of 512 bits, FLOP or OP per lane, and the flag it needs beside
+# its width's.
 _WORK: dict[str, tuple[tuple[str, int, int, str | None], ...]] = {
     "fma": (("f64", 8, 2, None), ("f32", 16, 2, None), ("f16", 32, 2, "avx512_fp16")),
     "dot_bf16": (("bf16", 16, 4, "avx512_bf16"),),
     "dot_i8": (("i8", 16, 8, None),),
+    "madd_i8": (("i8", 16, 8, None),),
+    "mmla_bf16": (("bf16", 16, 8, "bf16"),),
+    "mmla_i8": (("i8", 16, 16, "i8mm"),),
     # 16 x 16 sums of 64 or 32 products
     "tile": (("i8", 256, 128, "amx_int8"), ("bf16", 256, 64, "amx_bf16")),
 }
 _WIDTH_NEEDS = {"v512": "avx512f", "v256": "avx2"}
+_MATRIX = ("tile", "mmla_bf16", "mmla_i8")
 
 
 def described(device: Device) -> NominalDevice:
@@ -289,28 +309,60 @@ def described(device: Device) -> NominalDevice:
 
 def _cpu_rows(row: Ports, device: Device, cores: int, clock: float | None) -> list[Nominal]:
     found = []
-    x86 = "sse2" in device.features
-    at = prefixed(clock, "Hz") if clock else "clock"
     for word, count in row.per_cycle.items():
         kind, _, width = word.partition(".")
+        if width not in (*_WIDTH_BITS, "amx") or (kind == "madd_i8" and f"dot_i8.{width}" in row.per_cycle):
+            continue  # the length of SVE's vectors is the machine's
         for dtype, wide_lanes, flop, need in _WORK.get(kind, ()):
-            if x86 and any(flag not in device.features for flag in (need, _WIDTH_NEEDS.get(width)) if flag):
+            if not _offers(device, need, _WIDTH_NEEDS.get(width)):
                 continue
             lanes = wide_lanes if kind == "tile" else max(1, wide_lanes * _WIDTH_BITS[width] // 512)
-            ops = "OP" if dtype.startswith("i") else "FLOP"
-            each = cores * count * lanes * flop
-            unit = "matrix" if kind == "tile" else "scalar" if width == "scalar" else f"vector {_WIDTH_BITS[width]} bit"
+            width_words = "" if kind == "tile" else " scalar" if width == "scalar" else f" {_WIDTH_BITS[width]} bit"
+            unit = "matrix" if kind in _MATRIX else "vector"
+            name = "scalar" if width == "scalar" else f"{unit}{width_words if kind != 'tile' else ''}"
             counted = f"{count:g} instructions" if count >= 1 else f"1/{1 / count:g} instruction"
-            formula = f"{cores} cores x {counted} x {lanes} lanes x {at} x {flop} {ops}"
-            rate = each * clock if clock else None
-            found.append(
-                Nominal(
-                    name=f"{unit} {dtype}",
-                    rate=rate,
-                    unit=f"{ops}/s",
-                    per_cycle=each,
-                    formula=formula,
-                    source=row.source,
-                )
-            )
-    return found
+            terms = (f"{counted} x {lanes} lanes", lanes * count * flop, f" x {flop}")
+            found.append(_cpu_row(f"{name} {dtype}", dtype, terms, (row, cores, clock)))
+    return found + list(_mixed_rows(row, device, cores, clock))
+
+
+def _mixed_rows(row: Ports, device: Device, cores: int, clock: float | None) -> Iterator[Nominal]:
+    """Multiply-adds and additions together, and the two apart where there are no multiply-adds."""
+    for width in ("v128", "v256", "v512"):
+        told = {kind: row.per_cycle.get(f"{kind}.{width}") for kind in ("fma", "mul", "add", "arith")}
+        first = told["fma"] or told["mul"]
+        if not (first and told["add"] and told["arith"]) or not _offers(device, _WIDTH_NEEDS.get(width)):
+            continue
+        added = min(told["add"], told["arith"] - first)
+        if added <= 0:
+            continue
+        word, flop = ("FMA", 2) if told["fma"] else ("MUL", 1)
+        for dtype, wide_lanes, _, _ in _WORK["fma"][:2]:
+            lanes = wide_lanes * _WIDTH_BITS[width] // 512
+            counted = f"({first:g} {word} x {flop} + {added:g} ADD) x {lanes} lanes"
+            terms = (counted, lanes * (first * flop + added), "")
+            name = f"vector {_WIDTH_BITS[width]} bit {dtype} {word} + ADD"
+            yield _cpu_row(name, dtype, terms, (row, cores, clock))
+
+
+def _cpu_row(name: str, dtype: str, terms: tuple[str, float, str], of: tuple[Ports, int, float | None]) -> Nominal:
+    """One rate of all cores: what is counted, FLOP of it a cycle and core, and what the formula ends with."""
+    counted, each, last = terms
+    row, cores, clock = of
+    ops = "OP" if dtype.startswith("i") else "FLOP"
+    at = prefixed(clock, "Hz") if clock else "clock"
+    return Nominal(
+        name=name,
+        rate=cores * each * clock if clock else None,
+        unit=f"{ops}/s",
+        per_cycle=cores * each,
+        formula=f"{cores} cores x {counted} x {at}{last} {ops}",
+        source=row.source,
+    )
+
+
+def _offers(device: Device, *flags: str | None) -> bool:
+    """Whether a device that tells its flags has those; one that tells none (a name in a table) is taken to."""
+    told = {"sse2", "asimd"} & set(device.features)
+    arm = "asimd" in device.features
+    return not told or all(flag in device.features for flag in flags if flag and flag.startswith(("avx", "amx")) != arm)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from microbench.analysis.roofs import roofs
 from microbench.errors import UsageError
 from microbench.hardware.tables import gpus
 from microbench.interop import readers
@@ -133,7 +134,7 @@ def measured_reference(c: Characterisation) -> Reference:
     """What a measured device says of declared figures: a ceiling bounds the true peak from below."""
     found: dict[Key, list[Known]] = {}
     for dtype, rate in compute(c).items():
-        rows = [row for row in c.ceilings if row.measures == "compute" and row.dtype == dtype]
+        rows = [row for row in roofs(c.ceilings, c.sheets) if row.measures == "compute" and row.dtype == dtype]
         share = _PEAK_SHARE if any(row.mode == "peak" for row in rows) else _LIBRARY_SHARE
         best = max([rate.value, *(row.rate.value for row in rows if row.scope == "device")])
         # What is reached may be declared, or what it is a share of, or anything between.

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from microbench.analysis.roofs import roofs
 from microbench.errors import UsageError
 from microbench.records import Ceiling, Characterisation, Finding, OperatorFit
 
@@ -63,7 +64,7 @@ def compute(c: Characterisation, unit: str | None = None) -> dict[str, Rate]:
     A library ceiling has no unit of its own, so it counts as the best unit that the device has.
     """
     rates: dict[str, Rate] = {}
-    rows = _whole_device(c, (ceiling for ceiling in c.ceilings if ceiling.measures == "compute"))
+    rows = _whole_device(c, (ceiling for ceiling in roofs(c.ceilings, c.sheets) if ceiling.measures == "compute"))
     for dtype in dict.fromkeys(ceiling.dtype for ceiling in rows if ceiling.dtype):
         rate = _rate([ceiling for ceiling in rows if ceiling.dtype == dtype and unit in (None, ceiling.unit)])
         if rate is not None:

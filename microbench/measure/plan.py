@@ -97,7 +97,7 @@ def make_plan(
     CannotRun
         If all that the selection names cannot run here; the sentence says why.
     """
-    sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable is None]
+    sheets = [kernel.sheet for kernel in kernels.values() if _wanted(kernel.sheet, kernels, selection, budget)]
     cases: dict[str, Case] = {}
     resources = Resources.here()
     for case, level in _candidates(device, sheets, resources, budget):
@@ -113,6 +113,21 @@ def make_plan(
             "and reasons"
         )
     return Plan(cases=tuple(cases.values()), budget=budget, seed=seed)
+
+
+def _wanted(sheet: Sheet, kernels: Mapping[str, Kernel], selection: Selection, budget: Budget) -> bool:
+    """Whether a kernel can run here and tells what no other one does.
+
+    One that others stand for (`Sheet.unless`) is measured where none of them can run, by --thorough, and where it is
+    asked for by name; so is, in a quick run, arithmetic that bounds no roofline.
+    """
+    if sheet.unavailable is not None:
+        return False
+    if budget.name == "thorough" or any(fnmatchcase(sheet.name, glob) for glob in selection.only):
+        return True
+    if budget.name == "quick" and sheet.measures == "compute" and not sheet.takes("roof"):
+        return False
+    return not any(name in kernels and kernels[name].sheet.unavailable is None for name in sheet.unless)
 
 
 def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:

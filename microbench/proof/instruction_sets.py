@@ -34,6 +34,8 @@ class Access:
     on_stack: bool = False
 
 
+Counts = Callable[[Instruction], bool]
+
 # x86-64
 
 _X86_VECTOR = {"zmm": 64, "ymm": 32, "xmm": 16}
@@ -85,13 +87,28 @@ _X86_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
     ("f16", "f16"): (r"vfmadd(132|213|231)ph", r"vfmadd(132|213|231)sh"),
     ("bf16", "f32"): (r"vdpbf16ps|tdpbf16ps", ""),
     ("f16", "f32"): (r"tdpfp16ps", ""),
-    ("i8", "i32"): (r"vpdpb[us][us]ds?|tdpb[us][us]d", ""),
+    ("i8", "i32"): (r"vpdpb[us][us]ds?|tdpb[us][us]d|v?pmaddubsw", ""),
+}
+# What a loop does beside its multiply-adds, by the words of `Sheet.beside`.
+_X86_BESIDE: Mapping[str, Mapping[tuple[str, str], tuple[str, str]]] = {
+    "add": {("f64", "f64"): (r"v?addpd", r"v?addsd"), ("f32", "f32"): (r"v?addps", r"v?addss")},
+    "mul": {("f64", "f64"): (r"v?mulpd", r"v?mulsd"), ("f32", "f32"): (r"v?mulps", r"v?mulss")},
+    "widen": {("i8", "i32"): (r"v?pmaddwd|v?paddd", "")},
 }
 
 
-def x86_math(sheet: Sheet) -> Callable[[Instruction], bool] | None:
+def x86_math(sheet: Sheet) -> Counts | None:
     """Tell a sheet's multiply-add from other instructions; ``None`` for a dtype that x86-64 has none for."""
-    spelling = _spelling(_X86_MATH, sheet)
+    return _x86_counts(_X86_MATH, sheet)
+
+
+def x86_beside(sheet: Sheet, kind: str) -> Counts | None:
+    """Tell an addition, a multiplication or a widening of a sheet's dtype from other instructions."""
+    return _x86_counts(_X86_BESIDE.get(kind, {}), sheet)
+
+
+def _x86_counts(table: Mapping[tuple[str, str], tuple[str, str]], sheet: Sheet) -> Counts | None:
+    spelling = _spelling(table, sheet)
     if spelling is None:
         return None
     pattern = re.compile(spelling)
@@ -118,6 +135,9 @@ _ARM_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
     ("bf16", "f32"): (r"bfdot v\d+\.4s", ""),
     ("i8", "i32"): (r"[su]dot v\d+\.4s", ""),
 }
+_ARM_BESIDE: Mapping[str, Mapping[tuple[str, str], tuple[str, str]]] = {
+    "add": {("f64", "f64"): (r"fadd v\d+\.2d", ""), ("f32", "f32"): (r"fadd v\d+\.4s", "")},
+}
 
 
 def arm_access(each: Instruction) -> Access:
@@ -138,9 +158,18 @@ def arm_access(each: Instruction) -> Access:
     return Access(loads=count if is_load else 0, stores=0 if is_load else count, size=size, on_stack=on_stack)
 
 
-def arm_math(sheet: Sheet) -> Callable[[Instruction], bool] | None:
+def arm_math(sheet: Sheet) -> Counts | None:
     """Tell a sheet's multiply-add from other instructions; ``None`` for a dtype that aarch64 has none for."""
-    spelling = _spelling(_ARM_MATH, sheet)
+    return _arm_counts(_ARM_MATH, sheet)
+
+
+def arm_beside(sheet: Sheet, kind: str) -> Counts | None:
+    """Tell an addition of a sheet's dtype from other instructions."""
+    return _arm_counts(_ARM_BESIDE.get(kind, {}), sheet)
+
+
+def _arm_counts(table: Mapping[tuple[str, str], tuple[str, str]], sheet: Sheet) -> Counts | None:
+    spelling = _spelling(table, sheet)
     if spelling is None:
         return None
     pattern = re.compile(spelling)
@@ -158,13 +187,14 @@ def _register_bytes(sheet: Sheet) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstructionSet:
-    """What an instruction reads and writes, and which one is a sheet's multiply-add."""
+    """What an instruction reads and writes, and which ones are a sheet's multiply-adds and what it counts beside."""
 
     access: Callable[[Instruction], Access]
-    math: Callable[[Sheet], Callable[[Instruction], bool] | None]
+    math: Callable[[Sheet], Counts | None]
+    beside: Callable[[Sheet, str], Counts | None]
 
 
 ISAS = {
-    "x86_64": InstructionSet(access=x86_access, math=x86_math),
-    "aarch64": InstructionSet(access=arm_access, math=arm_math),
+    "x86_64": InstructionSet(access=x86_access, math=x86_math, beside=x86_beside),
+    "aarch64": InstructionSet(access=arm_access, math=arm_math, beside=arm_beside),
 }

@@ -1,8 +1,8 @@
 """Whether a compiled CPU loop is the loop that its sheet describes.
 
-Multiply-adds, loads and stores per iteration are counted in the binary, which binutils disassembles once. In the
-function of ``Sheet.symbol`` the main loop is found from control flow alone: a backward jump closes a loop, and of the
-loops that hold no other the one with the most counted instructions is the one that is timed. A prefetch moves no
+Multiply-adds, loads, stores and what else a sheet counts are counted in the binary, which binutils disassembles once.
+In the function of ``Sheet.symbol`` the main loop is found from control flow alone: a backward jump closes a loop, and
+of the loops that hold no other the one with the most counted instructions is the one that is timed. A prefetch moves no
 operand, and an address computation touches no memory; a memory operand of a multiply-add is a load as well.
 
 Why a program's text and not a library: capstone knows none of the newer instructions. Its versions 5.0.9 and 6.0.0a11
@@ -90,27 +90,28 @@ def innermost_loops(instructions: Sequence[Instruction]) -> list[list[Instructio
 
 
 def count(loop: Iterable[Instruction], sheet: Sheet, machine: str) -> dict[str, int]:
-    """Multiply-adds, loads and stores of one iteration.
+    """Multiply-adds, loads and stores of one iteration, and of what else the sheet counts (`Sheet.beside`).
 
     Where the sheet names the size of an access, operands of another size or on the stack are counted apart, as
     ``other``.
     """
     isa = ISAS[machine]
-    is_math = isa.math(sheet)
+    kinds = {"math": isa.math(sheet)} | {kind: isa.beside(sheet, kind) for kind in sheet.beside}
     found: Counter[str] = Counter()
     for each in loop:
-        found["math"] += int(is_math is not None and is_math(each))
+        for kind, is_of_kind in kinds.items():
+            found[kind] += int(is_of_kind is not None and is_of_kind(each))
         access = isa.access(each)
         named = not sheet.access_bytes or (access.size == sheet.access_bytes and not access.on_stack)
-        kinds = ("loads", "stores") if named else ("other", "other")
-        found[kinds[0]] += access.loads
-        found[kinds[1]] += access.stores
-    return {kind: found[kind] for kind in ("math", "loads", "stores", "other")}
+        moved = ("loads", "stores") if named else ("other", "other")
+        found[moved[0]] += access.loads
+        found[moved[1]] += access.stores
+    return {kind: found[kind] for kind in (*kinds, "loads", "stores", "other")}
 
 
 def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], machine: str, tool: str) -> Proof:
     """Compare every loop that a sheet stands for with the sheet."""
-    expected = {"math": sheet.math, "loads": sheet.loads, "stores": sheet.stores}
+    expected = {"math": sheet.math, **sheet.beside, "loads": sheet.loads, "stores": sheet.stores}
     names = [name for name in functions if sheet.symbol and _family(name) == _family(sheet.symbol)]
     if not sheet.symbol or not names:
         return _unproven(
@@ -119,18 +120,17 @@ def prove_loop(sheet: Sheet, functions: Mapping[str, Sequence[Instruction]], mac
             if sheet.symbol
             else "the sheet names no symbol",
         )
-    if not (sheet.math or sheet.loads or sheet.stores):
+    if not any(expected.values()):
         return _unproven(sheet, "the sheet counts no instructions")
-    if sheet.math and ISAS[machine].math(sheet) is None:
-        return _unproven(sheet, f"no {machine} multiply-add is known for {sheet.dtype}")
+    unknown = [kind for kind in sheet.beside if ISAS[machine].beside(sheet, kind) is None]
+    if (sheet.math and ISAS[machine].math(sheet) is None) or unknown:
+        return _unproven(sheet, f"no {machine} {unknown[0] if unknown else 'multiply-add'} is known for {sheet.dtype}")
     digest = hashlib.sha256()
     found: dict[str, int] = {}
     for name in sorted(names, key=lambda name: (name != sheet.symbol, name)):
         loops = innermost_loops(functions[name])
         counted = [(count(loop, sheet, machine), loop) for loop in loops]
-        found, loop = max(
-            counted, key=lambda each: each[0]["math"] + each[0]["loads"] + each[0]["stores"], default=({}, [])
-        )
+        found, loop = max(counted, key=lambda each: sum(each[0][kind] for kind in expected), default=({}, []))
         on_stack = sum(_stack_accesses(each, machine) for each in loop)
         digest.update("".join(each.code for each in loop).encode())
         # Variants that prefetch or walk several streams compute more addresses; the sheet's own loop may not.

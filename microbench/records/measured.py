@@ -64,14 +64,16 @@ class Sheet:
     """The data sheet of one kernel: facts only, stored with the run.
 
     ``measures`` is the quantity, ``roles`` what it is measured for (`records.roles`). ``family`` is shared by kernels
-    that differ in register width alone, of which the widest that can run here stands for all. ``work`` is per iteration
-    and thread (CUDA: per iteration and thread block). ``math``, ``loads`` and ``stores`` count the instructions of one
-    iteration of the loop, which the proof compares with the disassembly. ``lanes`` x ``flop_per_lane`` is the FLOP of
-    one math instruction. ``ports`` names the row of the architecture's port table that bounds the loop,
-    ``frequency_license`` the instructions that the core may slow down for (cases are measured in blocks of one
-    license), ``reference_clock`` the kernel that tells the clock. ``cycles`` is the length of one iteration's dependent
-    chain in core cycles, given by clock kernels only. ``needs`` are device features; ``unavailable`` says why this
-    machine cannot run it.
+    that differ in register width alone, of which the widest that can run here stands for all; ``unless`` are kernels
+    that leave this one nothing to tell where one of them can run. ``work`` is per iteration and thread (CUDA: per
+    iteration and thread block). ``math``, ``beside``, ``loads`` and ``stores`` count the instructions of one iteration
+    of the loop, which the proof compares with the disassembly: ``math`` are multiply-adds, ``beside`` has ``add`` and
+    ``mul`` (one FLOP a lane) and ``widen`` (what a sequence needs and what does no work of its own). ``lanes`` x
+    ``flop_per_lane`` is the FLOP of one math instruction. ``ports`` names the row of the architecture's port table that
+    bounds the loop, ``frequency_license`` the instructions that the core may slow down for (cases are measured in
+    blocks of one license), ``reference_clock`` the kernel that tells the clock. ``cycles`` is the length of one
+    iteration's dependent chain in core cycles, given by clock kernels only. ``needs`` are device features;
+    ``unavailable`` says why this machine cannot run it.
     """
 
     name: str
@@ -86,12 +88,14 @@ class Sheet:
     access: Access | None = None
     variant: str = ""
     family: str = ""
+    unless: tuple[str, ...] = ()
     frequency_license: str | None = None
     ports: str | None = None
     lanes: int = 1
     flop_per_lane: int = 2
     chains: int = 1
     math: int = 0
+    beside: dict[str, int] = field(default_factory=dict)
     loads: int = 0
     stores: int = 0
     access_bytes: int = 0

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from microbench.analysis.roofs import roofs
 from microbench.records import Ceiling, Characterisation, units
 from microbench.report import style, view
 
@@ -37,7 +38,8 @@ def draw(characterisation: Characterisation, layout: style.Layout) -> Figure | N
         if row.ceiling.measures == "compute"
         and (characterisation.device.kind == "cuda" or row.ceiling.threads == headline)
     ]
-    nominals = [_nominal(row.ceiling, rows) for row in rows]
+    bounding = roofs([row.ceiling for row in rows], characterisation.sheets)
+    nominals = [_nominal(row.ceiling, bounding) for row in rows]
     if not any(nominals):
         return None
     height = 0.5 + layout.top + 0.22 * len(rows)
@@ -56,11 +58,11 @@ def draw(characterisation: Characterisation, layout: style.Layout) -> Figure | N
     return made
 
 
-def _nominal(ceiling: Ceiling, rows: Iterable[view.Row]) -> float | None:
+def _nominal(ceiling: Ceiling, bounding: Iterable[Ceiling]) -> float | None:
     """The nominal rate that a bar is a share of; for a library that of the fastest unit with its dtype."""
     if ceiling.mode != "library":
         return ceiling.nominal
-    others = [row.ceiling.nominal for row in rows if row.ceiling.dtype == ceiling.dtype and row.ceiling.mode == "peak"]
+    others = [other.nominal for other in bounding if other.dtype == ceiling.dtype and other.mode == "peak"]
     return max((nominal for nominal in others if nominal), default=None)
 
 

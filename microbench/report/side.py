@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from microbench.analysis.roofs import roofs
 from microbench.hardware.tables import gpus
 from microbench.hardware.tables.published import Published, published
 from microbench.records import Ceiling, Characterisation, units
@@ -95,7 +96,8 @@ def side_rows(characterisation: Characterisation, figures: Sequence[Published] |
         if not any(ceiling.mode != "peak" for ceiling in held):
             return ()
         threads = view.headline_threads(characterisation)
-        return tuple(_compute_rows([ceiling for ceiling in compute if ceiling.threads == threads], others, "cpu"))
+        bounding = [ceiling for ceiling in roofs(compute, characterisation.sheets) if ceiling.threads == threads]
+        return tuple(_compute_rows(bounding, others, "cpu"))
     return (
         *_compute_rows(compute, others, "cuda"),
         *_memory_rows([ceiling for ceiling in held if ceiling.measures == "memory"], others),

@@ -306,6 +306,10 @@ def _reading_order(ceiling: Ceiling) -> tuple[int, int, int, float]:
     return (dtype, level, access, -ceiling.rate.value)
 
 
+# What a core's loop of arithmetic does: only multiply-adds alone are what 100 % of nominal and the roofline are about.
+_DOES = {"fma": "FMA", "fma_add": "FMA + ADD", "fma2_add": "2 FMA + ADD", "mul_add": "MUL + ADD"}
+
+
 def _titles(ceilings: Sequence[Ceiling]) -> list[str]:
     """A short name for each ceiling, made longer only where two would share it."""
     titles = [_short(ceiling) for ceiling in ceilings]
@@ -319,7 +323,8 @@ def _titles(ceilings: Sequence[Ceiling]) -> list[str]:
 
 def _short(ceiling: Ceiling) -> str:
     if ceiling.measures == "compute":
-        words = [ceiling.dtype, ceiling.unit, ceiling.variant]
+        does = _DOES.get(ceiling.kernel.partition(".")[0]) if ceiling.backend == "native" else None
+        words = [ceiling.dtype, ceiling.unit, ceiling.variant, does]
         if ceiling.accumulator and ceiling.accumulator != ceiling.dtype:
             words.append(f"acc {ceiling.accumulator}")
     else:

@@ -197,6 +197,66 @@ def test_memory_rates_are_bound_by_loads_or_stores_whichever_take_longer() -> No
     assert nominal.nominal_rate(memory_sheet(512, 16, 8), device, clock_hz=1e9, threads=1) == pytest.approx(192e9)
 
 
+def mixed(fused: int, beside: dict[str, int], width: str = "v256", lanes: int = 8) -> Sheet:
+    return dataclasses.replace(sheet(f"{'fma' if fused else 'mul'}.{width}", lanes), math=fused, beside=beside)
+
+
+@pytest.mark.parametrize(
+    ("arch", "fused", "beside", "flop_per_cycle"),
+    [
+        ("zen3", 48, {"add": 48}, 48),  # 2 multiply-adds and 2 additions a cycle
+        ("zen3", 48, {"add": 24}, 40),  # 2 and 1: the pipes of multiply-adds are full
+        ("zen3", 48, {"add": 96}, 32),  # 1 and 2: those of additions are
+        ("skylake", 48, {"add": 48}, 24),  # 2 of either together: no gain
+        ("skylake", 48, {}, 32),
+        ("haswell", 48, {"add": 48}, 24),  # an addition has one port, which multiply-adds share
+        ("golden_cove", 48, {"add": 48}, 36),  # 3 together
+        ("golden_cove", 48, {"add": 24}, 40),
+        ("lion_cove", 48, {"add": 48}, 48),
+        ("sandybridge", 0, {"mul": 60, "add": 60}, 16),
+        ("core2", 0, {"mul": 60, "add": 60}, None),  # it has no 256 bits
+        ("zen2", 48, {"add": 48}, None),  # how many start together is not known
+        ("zen2", 48, {}, 32),
+    ],
+)
+def test_a_mix_is_bound_by_each_kind_and_by_all_together(
+    arch: str, fused: int, beside: dict[str, int], flop_per_cycle: float | None
+) -> None:
+    row = dataclasses.replace(mixed(fused, beside), flop_per_lane=2 if fused else 1)
+    assert nominal.per_cycle(row, cpu(arch)) == (None if flop_per_cycle is None else pytest.approx(flop_per_cycle))
+
+
+def test_products_and_sums_of_the_oldest_cores_have_a_nominal_rate() -> None:
+    row = mixed(0, {"mul": 60, "add": 60}, "v128", lanes=4)
+    assert nominal.per_cycle(row, cpu("nehalem")) == 8
+
+
+def test_a_sequence_of_bytes_counts_as_one_dot_product() -> None:
+    row = dataclasses.replace(sheet("madd_i8.v256", 8, 8, "i8"), math=40, beside={"widen": 80})
+    assert nominal.per_cycle(row, cpu("zen3")) == 64
+    assert nominal.per_cycle(row, cpu("haswell")) == 32
+
+
+def test_the_peak_of_multiply_adds_and_additions_is_a_row_of_its_own() -> None:
+    rows = {row.name: row for row in nominal.described(cpu("zen3", "sse2", "avx2")).rows}
+    assert rows["vector 256 bit f32"].per_cycle == 4 * 32
+    assert rows["vector 256 bit f32 FMA + ADD"].per_cycle == 4 * 48
+    assert rows["vector 256 bit f32 FMA + ADD"].formula == "4 cores x (2 FMA x 2 + 2 ADD) x 8 lanes x clock FLOP"
+    assert not any("ADD" in row.name for row in nominal.described(cpu("skylake", "sse2", "avx2")).rows)
+    older = {row.name: row for row in nominal.described(cpu("nehalem", "sse2")).rows}
+    assert older["vector 128 bit f32 MUL + ADD"].per_cycle == 4 * 8
+
+
+@pytest.mark.parametrize(
+    ("arch", "loads", "stores"),
+    [("zen3", 2, 1), ("zen4", 2, 1), ("zen5", 2, 2), ("skylake", 2, 1), ("golden_cove", 3, 2)],
+)
+def test_scalars_of_memory_loops_are_those_of_floating_point(arch: str, loads: int, stores: int) -> None:
+    # movsd and movaps take the same pipes; that Zen 3 starts three loads a cycle holds for integer registers alone.
+    row = ports.PORTS[arch].per_cycle
+    assert (row["load.scalar"], row["store.scalar"]) == (loads, stores)
+
+
 @pytest.mark.parametrize("arch", ["x86_64_v3", "aarch64", "pentium4", ""])
 def test_a_chip_that_is_not_in_the_table_has_no_nominal(arch: str) -> None:
     device = cpu(arch)
@@ -234,10 +294,13 @@ def test_a_cpu_without_a_known_clock_still_gets_its_work_per_cycle() -> None:
 
 def test_every_row_counts_what_its_instruction_sets_offer() -> None:
     for row in ports.PORTS.values():
-        # Every width that has a multiply-add has loads and stores too.
-        widths = [width for width in ("scalar", "v128", "v256", "v512") if f"fma.{width}" in row.per_cycle]
+        # Every width that has arithmetic has loads and stores too, as far as those are known at all.
+        first = "fma" if "fma.v128" in row.per_cycle else "mul"
+        widths = [width for width in ("scalar", "v128", "v256", "v512") if f"{first}.{width}" in row.per_cycle]
         assert {"scalar", "v128"} <= set(widths), row.arch
-        assert {f"{kind}.{width}" for kind in ("load", "store") for width in widths} <= set(row.per_cycle), row.arch
+        for kind in ("load", "store"):
+            counted = {f"{kind}.{width}" for width in widths}
+            assert counted <= set(row.per_cycle) or not counted & set(row.per_cycle), row.arch
         assert row.source
 
 
@@ -248,6 +311,9 @@ def test_every_row_counts_what_its_instruction_sets_offer() -> None:
         {"per_cycle": {"fma.v128": 0}},
         {"per_cycle": {"fma.v128": 1, "fma.v256": 2, "load.v128": 1, "store.v128": 1}},
         {"per_cycle": {"fma.v128": 2, "load.v128": 1, "store.v128": 1}, "varies": {"fma.v128": 4}},
+        {"per_cycle": {"add.v128": 2}},
+        {"per_cycle": {"fma.v128": 2, "add.v128": 2, "arith.v128": 5}},
+        {"per_cycle": {"fma.v128": 2, "add.v128": 2, "arith.v128": 1}},
     ],
 )
 def test_a_row_that_cannot_be_is_refused(row: dict[str, dict[str, float]]) -> None:

@@ -45,7 +45,24 @@ def test_a_kernel_that_cannot_run_says_why() -> None:
 def test_work_is_the_instructions_times_what_each_does(name: str) -> None:
     sheet = KERNELS[name].sheet
     assert sheet.math % sheet.chains == 0
-    assert sheet.work.flop == sheet.math * sheet.lanes * sheet.flop_per_lane > 0
+    beside = sheet.beside.get("mul", 0) + sheet.beside.get("add", 0)
+    assert sheet.work.flop == sheet.lanes * (sheet.math * sheet.flop_per_lane + beside) > 0
+
+
+def test_what_stands_for_a_kernel_is_a_kernel_of_the_same_dtype() -> None:
+    for name, kernel in KERNELS.items():
+        for other in kernel.sheet.unless:
+            assert other in KERNELS, name
+            assert KERNELS[other].sheet.dtype == kernel.sheet.dtype, name
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="SSE2 is a part of x86-64")
+def test_a_cpu_of_any_age_has_a_compute_peak_of_both_floats() -> None:
+    code = "for sheet in cpu.sheets(): print(sheet.name, sheet.unavailable)"
+    rows = [line.split(" ", 1) for line in with_cap("sse2", code).splitlines()]
+    free = {name for name, unavailable in rows if unavailable == "None"}
+    assert {"mul_add.f64.v128", "mul_add.f32.v128", "clock.mul_add.f32.v128"} <= free
+    assert not any(name.startswith(("fma", "dot")) for name in free)
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -51,6 +51,38 @@ def test_only_takes_names_and_globs() -> None:
     assert {key.split("[")[0] for key in planned(only=("fma.*",))} == {"fma.f32.v512", "fma.f64.v512"}
 
 
+def planned_beside(*free: str, budget: str = "default", only: tuple[str, ...] = ()) -> set[str]:
+    """Kernels of a plan where those that stand for others can run or not."""
+    unless = {"mul_add.f32.v128": ("fma.f32.v128",), "dot.i8.madd": ("dot.i8.vnni", "dot.i8.vex")}
+    named = ("fma.f32.v128", "dot.i8.vnni", "dot.i8.vex")
+    made = [fake_kernel(name, unavailable=None if name in free else "needs more") for name in named]
+    made += [fake_kernel(name, unless=others) for name, others in unless.items()]
+    made += [fake_kernel("fma_add.f32.v128", roles=("ceiling",)), fake_kernel("plain.f32")]
+    plan = make_plan(
+        fake_device(), {kernel.sheet.name: kernel for kernel in made}, Selection(only=only), BUDGETS[budget]
+    )
+    return {case.kernel for case in plan.cases}
+
+
+def test_a_kernel_that_others_stand_for_is_planned_where_none_of_them_can_run() -> None:
+    assert {"mul_add.f32.v128", "dot.i8.madd"} <= planned_beside()
+    assert planned_beside("fma.f32.v128", "dot.i8.vex").isdisjoint({"mul_add.f32.v128", "dot.i8.madd"})
+    assert "dot.i8.madd" in planned_beside("fma.f32.v128")
+
+
+def test_what_others_stand_for_is_measured_by_thorough_and_by_name() -> None:
+    everything = ("fma.f32.v128", "dot.i8.vnni", "dot.i8.vex")
+    assert {"mul_add.f32.v128", "dot.i8.madd"} <= planned_beside(*everything, budget="thorough")
+    assert planned_beside(*everything, only=("mul_add.*",)) == {"mul_add.f32.v128"}
+    assert "mul_add.f32.v128" not in planned_beside(*everything, only=("mul_add*@1", "plain.*"))
+
+
+def test_a_quick_run_measures_the_arithmetic_that_bounds_the_roofline() -> None:
+    assert "fma_add.f32.v128" in planned_beside()
+    assert "fma_add.f32.v128" not in planned_beside(budget="quick")
+    assert {"plain.f32", "mul_add.f32.v128"} <= planned_beside(budget="quick")
+
+
 def test_dtype_takes_any_spelling() -> None:
     assert {key.split("[")[0] for key in planned(only=("fma.*",), dtypes=("float64",))} == {"fma.f64.v512"}
 

@@ -21,11 +21,13 @@ from microbench.storage import store
 
 MIB, GIB = 1024 * KIB, 1024 * 1024 * KIB
 X86 = {
-    "sse2": {"erms"},
-    "avx2": {"avx", "f16c", "fma", "avx2"},
+    "sse2": {"sse2", "erms"},
+    "sse4": {"ssse3", "sse4_1"},
+    "avx": {"avx", "f16c"},
+    "avx2": {"fma", "avx2", "vaes"},
     "avx_vnni": {"avx_vnni"},
     "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"},
-    "amx": {"amx_tile", "amx_int8", "amx_bf16"},
+    "amx": {"amx_tile", "amx_int8", "amx_bf16", "amx_fp16"},
 }
 ARM = {"asimd": {"asimd"}, "bf16": {"asimdhp", "asimddp", "bf16"}}
 HERE = X86 if platform.machine() == "x86_64" else ARM
@@ -94,7 +96,7 @@ def shares_exceed_the_level_before(device: Device, threads: int) -> bool:
 
 @pytest.mark.parametrize("budget", ["quick", "default"])
 @pytest.mark.parametrize("where", MACHINES)
-@pytest.mark.parametrize("isa", [isa for isa in HERE if isa != "sse2"])
+@pytest.mark.parametrize("isa", [isa for isa in HERE if isa in WIDEST])
 def test_every_instruction_set_gets_every_row_on_every_machine(
     isa: str, where: str, budget: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,15 +134,38 @@ def test_every_instruction_set_gets_every_row_on_every_machine(
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="sse2 is a set of x86")
 @pytest.mark.parametrize("budget", ["quick", "default"])
-def test_without_avx_a_run_has_latencies_costs_and_string_copies_only(
+def test_without_avx_a_run_has_arithmetic_latencies_costs_and_string_copies(
     budget: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cases, _, _ = planned(kernels_of(sheets_of("sse2")), "three levels", budget, monkeypatch)
-    assert {case.kernel.partition(".")[0] for case in cases} == {"chase", "first_touch", "cost", "copy", "write"}
+    kinds = {"chase", "first_touch", "cost", "copy", "write", "mul_add"}
+    assert {case.kernel.partition(".")[0] for case in cases} == kinds
     assert {case.kernel for case in cases if case.kernel.startswith(("copy", "write"))} == {
         "copy.i8.rep",
         "write.i8.rep",
     }
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the words are those of x86")
+@pytest.mark.parametrize("budget", ["quick", "default"])
+@pytest.mark.parametrize("isa", X86)
+def test_every_instruction_set_has_a_compute_peak_of_each_float_and_the_best_row_of_bytes(
+    isa: str, budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sheets = {each.name: each for each in sheets_of(isa)}
+    cases, _, threads = planned(kernels_of(list(sheets.values())), "three levels", budget, monkeypatch)
+    compute = {(case.kernel, case.threads) for case in cases if sheets[case.kernel].measures == "compute"}
+    names = {name for name, _ in compute}
+    assert compute == {(name, team) for name in names for team in (1, threads)}
+    for dtype in ("f32", "f64"):
+        words = {name.split(".")[0] for name in names if name.split(".")[1] == dtype and sheets[name].takes("roof")}
+        assert words == {"mul_add" if isa in ("sse2", "sse4", "avx") else "fma"}
+    bytes_rows = {name for name in names if name.startswith("dot.i8")}
+    wanted = {"sse2": set(), "sse4": {"madd128"}, "avx": {"madd128"}, "avx2": {"madd256"}}.get(isa)
+    assert {name.rpartition(".")[2] for name in bytes_rows} == wanted or (wanted is None and bytes_rows)
+    assert not any("madd" in name for name in bytes_rows) or wanted
+    mixed = {name for name in names if name.startswith(("fma_add", "fma2_add"))}
+    assert len(mixed) == (4 if budget == "default" and "fma" in {name.split(".")[0] for name in names} else 0)
 
 
 def test_the_instruction_sets_tried_here_are_those_of_the_build() -> None:

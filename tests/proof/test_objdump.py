@@ -206,6 +206,70 @@ def test_each_multiply_add_is_known_by_its_dtype(tmp_path: Path, instruction: st
     assert proof_of(tmp_path, source, math=3, **facts, **rest)[0] == "failed"
 
 
+MIXED = """
+loop:
+1:  vfmadd231ps %ymm0, %ymm1, %ymm2
+    vfmadd231ps %ymm0, %ymm1, %ymm3
+    vaddps %ymm0, %ymm4, %ymm4
+    sub $1, %rax
+    jne 1b
+    ret
+"""
+
+
+@needs_binutils
+@x86_only
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("", "", None),
+        ("vaddps %ymm0, %ymm4, %ymm4", "nop", "0 add instead of 1"),
+        ("vaddps %ymm0, %ymm4, %ymm4", "vaddps %xmm0, %xmm4, %xmm4", "0 add instead of 1"),
+        ("vaddps %ymm0, %ymm4, %ymm4", "vaddpd %ymm0, %ymm4, %ymm4", "0 add instead of 1"),
+        ("vfmadd231ps %ymm0, %ymm1, %ymm3", "vaddps %ymm0, %ymm3, %ymm3", "1 math instead of 2, 2 add instead of 1"),
+        ("vfmadd231ps %ymm0, %ymm1, %ymm3", "vmulps %ymm0, %ymm3, %ymm3", "1 math instead of 2"),
+    ],
+)
+def test_additions_beside_multiply_adds_are_counted_apart(tmp_path: Path, old: str, new: str, says: str | None) -> None:
+    facts = {"lanes": 8, "math": 2, "beside": {"add": 1}, "loads": 0, "stores": 0, "access_bytes": 0}
+    status, reason = proof_of(tmp_path, MIXED.replace(old, new), **facts)
+    assert status == ("failed" if says else "proven")
+    assert (says or "") in reason
+
+
+@needs_binutils
+@x86_only
+@pytest.mark.parametrize(
+    ("mul", "add", "facts"),
+    [
+        ("mulps %xmm0, %xmm2", "addps %xmm2, %xmm3", {"dtype": "f32", "lanes": 4}),
+        ("mulsd %xmm0, %xmm2", "addsd %xmm2, %xmm3", {"dtype": "f64", "lanes": 1, "unit": "scalar"}),
+        ("vmulpd %ymm0, %ymm1, %ymm2", "vaddpd %ymm2, %ymm3, %ymm3", {"dtype": "f64", "lanes": 4}),
+    ],
+)
+def test_products_and_sums_apart_are_counted_without_a_multiply_add(
+    tmp_path: Path, mul: str, add: str, facts: dict[str, object]
+) -> None:
+    source = f"loop:\n1: movaps %xmm1, %xmm2\n {mul}\n {add}\n {add}\n sub $1, %rax\n jne 1b\n ret\n"
+    rest = {"math": 0, "loads": 0, "stores": 0, "access_bytes": 0}
+    assert proof_of(tmp_path, source, beside={"mul": 1, "add": 2}, **facts, **rest)[0] == "proven"
+    assert proof_of(tmp_path, source, beside={"mul": 2, "add": 2}, **facts, **rest)[0] == "failed"
+    assert "no x86_64 widen is known" in proof_of(tmp_path, source, beside={"widen": 2}, **facts, **rest)[1]
+
+
+@needs_binutils
+@x86_only
+def test_a_sequence_of_bytes_is_counted_by_each_of_its_instructions(tmp_path: Path) -> None:
+    lines = ("vpmaddubsw %ymm0, %ymm1, %ymm2", "vpmaddwd %ymm3, %ymm2, %ymm2", "vpaddd %ymm2, %ymm4, %ymm4")
+    facts = {"dtype": "i8", "accumulator": "i32", "lanes": 8, "math": 1, "beside": {"widen": 2}}
+    rest = {"loads": 0, "stores": 0, "access_bytes": 0}
+    source = "loop:\n1: " + "\n ".join((*lines, "sub $1, %rax", "jne 1b", "ret", ""))
+    assert proof_of(tmp_path, source, **facts, **rest)[0] == "proven"
+    status, reason = proof_of(tmp_path, source.replace(lines[1], "nop"), **facts, **rest)
+    assert status == "failed"
+    assert "1 widen instead of 2" in reason
+
+
 @needs_binutils
 @x86_only
 def test_a_variant_of_the_loop_that_differs_is_found(tmp_path: Path) -> None:
