@@ -62,7 +62,13 @@ struct alignas(4096) context {
   unsigned thread = 0;
   unsigned threads = 1;
   int cpu = 0;
+  // Which of the team's threads on this CPU it is: 0 but where a team has several there.
+  unsigned seat = 0;
+  // The NUMA node that its memory must come from; -1 leaves that to the first touch.
+  int node = -1;
   barrier* team = nullptr;
+  // Thread 0's, for what all threads of a team share; there from the first `arm` on, when all are configured.
+  context* leader = nullptr;
 };
 
 // FLOP (an FMA is 2) and bytes of one iteration on one thread.
@@ -85,6 +91,8 @@ struct sheet {
   //   intensity     its rates are the points that the roofline is fitted to
   //   latency       seconds per load at each level
   //   cost          seconds per iteration
+  //   transfer      seconds that a cache line takes between two CPUs and back
+  //   loaded        latency or bandwidth of some threads while the others keep memory busy
   //   clock         it tells the core clock beside other kernels
   std::vector<std::string> roles = {};
   std::string says = {};

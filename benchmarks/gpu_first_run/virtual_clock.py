@@ -123,7 +123,7 @@ def imagined_kernels(device: Device, clock: Clock, host_speed: float) -> dict[st
         return Imagined(clock, sheet, working_set, check / host_speed + HOST_S.get(sheet.backend, 0.0))
 
     def of(kernel: Kernel) -> Kernel:
-        return replace(kernel, prepare=lambda _device, params, _threads: prepare(kernel.sheet, params))
+        return replace(kernel, prepare=lambda _device, params, _threads, _cpus=None: prepare(kernel.sheet, params))
 
     with (
         patch.object(code.Library, "here", classmethod(lambda cls, held: cls(held, 13000))),

@@ -1,6 +1,8 @@
 #include "memory.hpp"
 
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -57,10 +59,19 @@ void evict_line(const std::byte* where) { asm volatile("dc civac, %0" : : "r"(wh
 void fence() { asm volatile("dsb sy" : : : "memory"); }
 #endif
 
+// By the system call itself: libnuma would be one more library for one call. No page is elsewhere, or the touch fails.
+bool bind_to(int node, void* from, std::size_t bytes) {
+  constexpr int only_these = 2;  // MPOL_BIND
+  constexpr auto bits = std::numeric_limits<unsigned long>::digits;
+  std::vector<unsigned long> mask(static_cast<std::size_t>(node / bits) + 1);
+  mask.back() = 1UL << (node % bits);
+  return syscall(SYS_mbind, from, bytes, only_these, mask.data(), mask.size() * bits + 1, 0U) == 0;
+}
+
 std::string mib(std::size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
-// Contents, CPU, place in the team, huge pages.
-using key = std::tuple<std::string, int, unsigned, bool>;
+// Contents, CPU, seat there, huge pages, node.
+using key = std::tuple<std::string, int, unsigned, bool, int>;
 
 std::mutex pool_mutex;
 std::map<key, std::weak_ptr<arena>>& pool() {
@@ -76,14 +87,15 @@ std::shared_ptr<arena> shared_arena(const key& which, std::size_t bytes) {
   auto held = known.lock();
   if (held && held->reserved() >= bytes) return held;
   constexpr auto usual = std::size_t{4} << 30;
-  held = std::make_shared<arena>(std::max(usual, round_up(bytes, huge_page)), std::get<3>(which));
+  held = std::make_shared<arena>(std::max(usual, round_up(bytes, huge_page)), std::get<3>(which), std::get<4>(which));
   known = held;
   return held;
 }
 
 }  // namespace
 
-arena::arena(std::size_t reserve, bool huge) : reserved_(round_up(reserve, huge_page)), huge_(huge) {
+arena::arena(std::size_t reserve, bool huge, int node)
+    : reserved_(round_up(reserve, huge_page)), huge_(huge), node_(node) {
   const auto whole = reserved_ + 2 * huge_page;
   void* const got = mmap(nullptr, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (got == MAP_FAILED)
@@ -112,6 +124,12 @@ void arena::grow(std::size_t bytes, filling fill) {
     pending.fetch_sub(more);
     throw cannot_run("the system refused a working set of " + mib(bytes) + " (" + std::strerror(error) +
                      "); ask for a smaller one");
+  }
+  if (node_ >= 0 && !bind_to(node_, begin_ + filled_, more)) {
+    const int error = errno;
+    pending.fetch_sub(more);
+    throw cannot_run("the system refused memory of NUMA node " + std::to_string(node_) + " (" + std::strerror(error) +
+                     "); the nodes that this process may use are in /proc/self/status, Mems_allowed_list");
   }
   // Advice only: what came of it is what huge_bytes() tells.
   madvise(begin_ + filled_, more, huge_ ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -143,7 +161,7 @@ std::size_t arena::huge_bytes(const std::vector<mapping>& mappings) const {
 }
 
 std::byte* array(context& own, const std::string& role, std::size_t bytes, bool huge, filling fill) {
-  auto held = shared_arena({role, own.cpu, own.thread, huge}, bytes);
+  auto held = shared_arena({role, own.cpu, own.seat, huge, own.node}, bytes);
   held->grow(bytes, fill);
   if (!own.memory) own.memory = std::make_shared<std::vector<std::shared_ptr<arena>>>();
   static_cast<std::vector<std::shared_ptr<arena>>*>(own.memory.get())->push_back(held);

@@ -45,7 +45,7 @@ std::vector<mapping> mappings();
 class arena {
  public:
   // Reserves addresses only. Throws cannot_run, in one sentence, where there are none left.
-  arena(std::size_t reserve, bool huge);
+  arena(std::size_t reserve, bool huge, int node = -1);
   ~arena();
   arena(const arena&) = delete;
   arena& operator=(const arena&) = delete;
@@ -68,6 +68,7 @@ class arena {
   std::size_t reserved_ = 0;
   std::size_t filled_ = 0;
   bool huge_;
+  int node_;
   std::mutex growing_;
 };
 

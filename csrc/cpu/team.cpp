@@ -153,8 +153,13 @@ void team::live(int cpu, unsigned thread) {
 job::job(const kernel& what, const std::vector<int>& cpus, const parameters& given)
     : what_(what), contexts_(cpus.size()) {
   if (cpus.empty()) throw bad_parameter("a kernel needs at least one CPU");
+  // Which node the memory comes from is asked of any kernel that has some.
+  const auto& known = what_.facts.params;
+  const bool has_memory = std::find(known.begin(), known.end(), "working_set") != known.end();
+  constexpr std::int64_t most_nodes = 1 << 16;
+  const auto node = has_memory ? static_cast<int>(integer(given, "node", -1, -1, most_nodes)) : -1;
   for (const auto& [name, ignored] : given)
-    if (std::find(what_.facts.params.begin(), what_.facts.params.end(), name) == what_.facts.params.end())
+    if (std::find(known.begin(), known.end(), name) == known.end() && !(has_memory && name == "node"))
       throw bad_parameter(what_.facts.name + " has no parameter " + name);
   team_ = team::of(cpus);
   try {
@@ -164,10 +169,13 @@ job::job(const kernel& what, const std::vector<int>& cpus, const parameters& giv
       own->thread = thread;
       own->threads = team_->size();
       own->cpu = cpus[thread];
+      own->seat = static_cast<unsigned>(std::count(cpus.begin(), cpus.begin() + thread, cpus[thread]));
+      own->node = node;
       own->team = &team_->start();
       own->loop = what_.run;
       if (what_.configure != nullptr) what_.configure(*own, given);
     });
+    for (auto& each : contexts_) each->leader = contexts_.front().get();
   } catch (...) {
     free();
     throw;

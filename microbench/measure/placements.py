@@ -57,7 +57,7 @@ def candidates(
     native = [sheet for sheet in sheets if sheet.backend == "native"]
     best = list(_widest(native))
     streams = Streams(widest=widest(native), quick=True)
-    curve = [sheet for sheet in best if _on_the_curve(sheet)]
+    curve = [*curve_sheets(native, "compute"), *curve_sheets(native, "memory")]
     for team in topology.placements:
         chosen = curve if team.name == "scale" else best
         sets = working_sets(team, device, memory_bytes, len(topology.allowed))
@@ -90,9 +90,16 @@ def _arithmetic(sheet: Sheet) -> tuple[str, str | None, str | None]:
     return sheet.name.partition(".")[0], sheet.dtype, sheet.accumulator
 
 
-def _on_the_curve(sheet: Sheet) -> bool:
-    """What the scaling curve is of: vector arithmetic in f32, and reading."""
-    return sheet.dtype == "f32" and "roof" in sheet.roles and (sheet.measures == "compute" or sheet.access == "read")
+def curve_sheets(sheets: Sequence[Sheet], measures: str) -> list[Sheet]:
+    """What the scaling curve is of: the widest arithmetic in f32, or the widest read."""
+    return [
+        sheet
+        for sheet in _widest(sheets)
+        if sheet.measures == measures
+        and sheet.dtype == "f32"
+        and sheet.takes("roof")
+        and sheet.access in (None, "read")
+    ]
 
 
 def _streams(sheet: Sheet, team: Placement, sets: WorkingSets, streams: Streams) -> Iterator[tuple[Case, str]]:

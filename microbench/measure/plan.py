@@ -17,7 +17,7 @@ import psutil
 
 from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
-from microbench.measure import placements, plan_cuda
+from microbench.measure import matrices, placements, plan_cuda
 from microbench.measure.fitting import least_rounds
 from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, widest
 from microbench.records import LEVELS, Budget, Case, Device, Placement, Plan, Sheet, Value
@@ -100,7 +100,7 @@ def make_plan(
     sheets = [kernel.sheet for kernel in kernels.values() if _wanted(kernel.sheet, kernels, selection, budget)]
     cases: dict[str, Case] = {}
     resources = Resources.here()
-    for case, level in _candidates(device, sheets, resources, budget):
+    for case, level in _candidates(device, sheets, resources, budget, seed):
         if selection.admits(case, kernels[case.kernel].sheet, level):
             cases.setdefault(case.key, case)
     if not cases:
@@ -143,7 +143,7 @@ def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:
 
 
 def _candidates(
-    device: Device, sheets: Sequence[Sheet], resources: Resources, budget: Budget
+    device: Device, sheets: Sequence[Sheet], resources: Resources, budget: Budget, seed: int
 ) -> Iterable[tuple[Case, str | None]]:
     if budget.name == "quick":
         # Starting a library alone takes a quick run's tenth.
@@ -161,6 +161,7 @@ def _candidates(
                 yield placements.case(sheet, team), None
     yield from _memory(device, sheets, resources, budget)
     yield from placements.candidates(device, sheets, resources.memory_bytes, quick=budget.name == "quick")
+    yield from matrices.candidates(device, sheets, resources.memory_bytes, budget.name, seed)
 
 
 def _memory(

@@ -13,6 +13,16 @@ from typing import TYPE_CHECKING, Any
 from microbench.records.analysed import MODULE_COST, Ceiling, Cost, LevelSeen, Proof
 from microbench.records.fitted import Fits, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
 from microbench.records.measured import Budget, Case, Device, Plan, Samples, Sheet, Timing
+from microbench.records.multicore import (
+    CoreToCore,
+    CpuPair,
+    LoadedPoint,
+    Multicore,
+    NodePair,
+    ScalingCurve,
+    ScalingPoint,
+    TeamClock,
+)
 from microbench.records.topology import Core, CoreKind, Cpu, MemoryLevel, MemoryNode, Part, Placement, Topology
 from microbench.records.values import (
     BACKENDS,
@@ -49,18 +59,23 @@ __all__ = [
     "Characterisation",
     "Core",
     "CoreKind",
+    "CoreToCore",
     "Cost",
     "Cpu",
+    "CpuPair",
     "Device",
     "Environment",
     "Estimate",
     "Finding",
     "Fits",
     "LevelSeen",
+    "LoadedPoint",
     "Measures",
     "MemoryLevel",
     "MemoryNode",
     "Mode",
+    "Multicore",
+    "NodePair",
     "Operands",
     "OperatorFit",
     "OperatorTiming",
@@ -74,9 +89,12 @@ __all__ = [
     "RooflineFit",
     "Row",
     "Samples",
+    "ScalingCurve",
+    "ScalingPoint",
     "Scope",
     "Severity",
     "Sheet",
+    "TeamClock",
     "Timing",
     "Topology",
     "Unit",
@@ -133,6 +151,7 @@ class Characterisation:
     ceilings: tuple[Ceiling, ...] = ()
     costs: tuple[Cost, ...] = ()
     fits: Fits = field(default_factory=Fits)
+    multicore: Multicore | None = None
     findings: tuple[Finding, ...] = ()
     if TYPE_CHECKING:  # bound where the package is assembled: records know nothing of analysis
 

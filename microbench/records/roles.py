@@ -6,7 +6,19 @@ from typing import Literal
 
 from microbench.records.values import Access, Measures
 
-Role = Literal["ceiling", "dram_ceiling", "roof", "sweep", "intensity", "latency", "cost", "clock", "operator"]
+Role = Literal[
+    "ceiling",
+    "dram_ceiling",
+    "roof",
+    "sweep",
+    "intensity",
+    "latency",
+    "cost",
+    "transfer",
+    "loaded",
+    "clock",
+    "operator",
+]
 
 # What each role asks for, and which measures can take it.
 ROLES: dict[Role, str] = {
@@ -17,6 +29,8 @@ ROLES: dict[Role, str] = {
     "intensity": "its rates are the points that the roofline is fitted to",
     "latency": "it gives the seconds per load of each level",
     "cost": "it gives seconds per iteration",
+    "transfer": "it gives the seconds that a cache line takes between two CPUs and back",
+    "loaded": "it gives latency or bandwidth of some threads while the others keep memory busy",
     "clock": "it tells the core clock beside other kernels",
     "operator": "it is timed as an operator",
 }
@@ -29,6 +43,8 @@ _TAKEN_BY: dict[Role, tuple[Measures, ...]] = {
     "intensity": ("intensity",),
     "latency": ("latency",),
     "cost": ("cost",),
+    "transfer": ("cost",),
+    "loaded": ("memory", "latency"),
     "clock": ("clock",),
     "operator": ("operator",),
 }
