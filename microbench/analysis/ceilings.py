@@ -88,7 +88,8 @@ def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet],
     cases = {case.key: case for case in plan.cases}
     grouped: dict[str, list[Samples]] = defaultdict(list)
     for sample in samples:
-        if sample.case in cases and cases[sample.case].kernel in sheets:
+        case = cases.get(sample.case)
+        if case is not None and case.kernel in sheets and not case.on_named_cpus:  # those are entries of a matrix
             grouped[sample.case].append(sample)
     grouped, doubts = long_enough(grouped)
     known = [sample for group in grouped.values() for sample in group]
@@ -128,7 +129,7 @@ def _rated(
     """Yield the cases that are ceilings, with what they measure and, where that is memory, its level."""
     for one in series:
         measures = one.sheet.measures
-        if not one.sheet.takes(*RATED) or one.case.on_named_cpus:
+        if not one.sheet.takes(*RATED):
             continue
         if measures in ("compute", "link"):
             yield one, measures, None

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,23 @@ def cpu_list(text: str) -> list[int]:
         if match:
             found.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
     return found
+
+
+def cpu_text(numbers: Iterable[int]) -> str:
+    """Spell CPUs as the kernel does.
+
+    Examples
+    --------
+    >>> cpu_text([7, 0, 1, 2])
+    '0-2,7'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def allowed(machine: Machine) -> list[int]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from microbench.hardware.placement import scaling
+from microbench.hardware.procfs import cpu_text
 from microbench.measure import placements
 from microbench.measure.working_sets import COLD_BYTES, WorkingSets, known
 from microbench.records import Case, Cpu, Device, Sheet, Topology
@@ -83,9 +84,7 @@ def pairs(topology: Topology, most: int, seed: int) -> list[tuple[int, int]]:
     return list(dict.fromkeys((min(two), max(two)) for two in ordered))[:most]
 
 
-def _nodes(
-    topology: Topology, sheets: Sequence[Sheet], sets: WorkingSets, far: int, most: int
-) -> Iterator[Case]:
+def _nodes(topology: Topology, sheets: Sequence[Sheet], sets: WorkingSets, far: int, most: int) -> Iterator[Case]:
     """A chase on one core and a stream on all cores of a node through the memory of each node, nearest pairs first."""
     memories = [node for node in topology.nodes if node.usable and node.memory_bytes]
     allowed = set(topology.allowed)
@@ -107,7 +106,6 @@ def _nodes(
             yield replace(chase, params={**chase.params, "node": memory})
         for sheet in reads:
             params = known(sheet, working_set=sets.cold, pages="huge", streams=1, cold=1)
-            where = ",".join(map(str, cpus))
             yield Case(
-                kernel=sheet.name, params={**params, "node": memory}, threads=len(cpus), placement=where
+                kernel=sheet.name, params={**params, "node": memory}, threads=len(cpus), placement=cpu_text(cpus)
             )

@@ -37,9 +37,9 @@ class ScalingCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeamClock:
-    """The highest core clock seen while one core ran a loop of a frequency license, and while all did."""
+    """The highest core clock seen while one core ran arithmetic of a variant (a register width), and while all did."""
 
-    frequency_license: str
+    variant: str
     one_core_hz: float
     all_cores_hz: float
 
@@ -72,7 +72,7 @@ class CoreToCore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePair:
-    """What CPUs of one NUMA node see of another node's memory: bandwidth (byte/s) of all their cores, latency of one."""
+    """What CPUs of one NUMA node see of another node's memory: bandwidth of all their cores, latency of one."""
 
     cpu_node: int
     memory_node: int

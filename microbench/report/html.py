@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from microbench.records import Characterisation, units
-from microbench.report import fits, page, plots, roofline_scene, side, style, summary, view, words
+from microbench.report import cores, fits, page, plots, roofline_scene, side, style, summary, view, words
 
 _LABELS: dict[plots.PlotName, str] = {
     "roofline": "Roofline: measured compute and bandwidth ceilings over arithmetic intensity",
@@ -55,6 +55,7 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "rooflines": fits.roofline_rows(characterisation),
         "levels": _levels(characterisation),
         "costs": _costs(characterisation),
+        "cores": cores.rows(characterisation),
         "groups": [_best_first(group) for group in groups],
         "words": words.explained([row for group in groups for row in group.rows]),
         "legend": view.legend(row for group in groups for row in group.rows),

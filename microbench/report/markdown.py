@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from microbench.records import Characterisation, units
-from microbench.report import fits, side, summary, view
+from microbench.report import cores, fits, side, summary, view
 
 
 def render(characterisation: Characterisation) -> str:
@@ -24,6 +24,7 @@ def render(characterisation: Characterisation) -> str:
     parts += [
         *_levels(characterisation),
         *_costs(characterisation),
+        *_cores(characterisation),
         *_operators(characterisation),
         *_findings(characterisation),
     ]
@@ -92,6 +93,13 @@ def _costs(characterisation: Characterisation) -> Iterable[str]:
             for cost in costs
         ]
         yield table(("cost", "time", "interval"), rows)
+
+
+def _cores(characterisation: Characterisation) -> Iterable[str]:
+    rows = cores.rows(characterisation)
+    if rows:
+        yield f"## {cores.TITLE}"
+        yield table(("what", "seen"), rows)
 
 
 def _operators(characterisation: Characterisation) -> Iterable[str]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from microbench.records import Characterisation, Finding, units
-from microbench.report import side, summary, view
+from microbench.report import cores, side, summary, view
 from microbench.report.sweeps import plural
 
 # Below this width the median and the clock leave the table of ceilings; --csv and the page have them.
@@ -50,6 +50,7 @@ def show(characterisation: Characterisation, to: Console | None = None, *, every
     show_side(characterisation, out)
     show_levels(characterisation, out)
     show_costs(characterisation, out)
+    show_cores(characterisation, out)
     show_findings(characterisation, out)
 
 
@@ -133,6 +134,20 @@ def show_costs(characterisation: Characterisation, out: Console) -> None:
             units.seconds(cost.seconds.value),
             view.cost_interval(cost),
         )
+    out.print()
+    out.print(table)
+
+
+def show_cores(characterisation: Characterisation, out: Console) -> None:
+    """Print what cores do together: placements, scaling, core-to-core and loaded latency."""
+    lines = cores.rows(characterisation)
+    if not lines:
+        return
+    table = _table(cores.TITLE)
+    table.add_column("what", no_wrap=True)
+    table.add_column("")
+    for what, says in lines:
+        table.add_row(what, Text(says))
     out.print()
     out.print(table)
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from microbench import __version__
 from microbench.analysis.ceilings import analyse
 from microbench.analysis.findings import left_out, run_findings, with_what_held
+from microbench.analysis.multicore import multicore
+from microbench.analysis.multicore_findings import multicore_findings
 from microbench.analysis.plausibility import Doubt, doubts
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
 from microbench.analysis.unroll_sweep import edges
@@ -277,6 +279,7 @@ def _assemble(
         for ceiling in analysis.ceilings
     )
     rooflines = fit_rooflines(samples, cases, sheets, analysis.levels, job.device)
+    together = multicore(samples, cases, sheets, ceilings, job.device) if job.device.kind == "cpu" else None
     return Characterisation(
         schema=store.SCHEMA,
         device=job.device,
@@ -287,11 +290,13 @@ def _assemble(
         ceilings=ceilings,
         costs=analysis.costs,
         fits=Fits(levels=analysis.levels, rooflines=tuple(rooflines)),
+        multicore=together,
         findings=(
             *with_what_held(findings, ceilings),
             *run_findings(replace(analysis, ceilings=ceilings), samples, job.planned()),
             *edges(samples, cases, sheets),
             *legacy_paths(rooflines, ceilings),
+            *multicore_findings(together, analysis.costs, job.device),
         ),
     )
 

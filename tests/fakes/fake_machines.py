@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from microbench.hardware import topology
-from microbench.hardware.procfs import Machine
+from microbench.hardware.procfs import Machine, cpu_text
 from microbench.records import Device, MemoryLevel, Topology
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -73,14 +73,14 @@ class FakeMachine:
         numbers = [cpu.number for cpu in online]
         offline = [cpu.number for cpu in self.cpus if not cpu.online]
         found = {
-            f"{SYS}/cpu/online": spell(numbers),
-            f"{SYS}/cpu/offline": spell(offline),
-            f"{SYS}/cpu/present": spell([cpu.number for cpu in self.cpus]),
-            f"{SYS}/cpu/possible": spell([cpu.number for cpu in self.cpus]),
+            f"{SYS}/cpu/online": cpu_text(numbers),
+            f"{SYS}/cpu/offline": cpu_text(offline),
+            f"{SYS}/cpu/present": cpu_text([cpu.number for cpu in self.cpus]),
+            f"{SYS}/cpu/possible": cpu_text([cpu.number for cpu in self.cpus]),
         }
         for kind in ("cpu_core", "cpu_atom"):
             if members := [cpu.number for cpu in online if cpu.pmu == kind]:
-                found[f"sys/devices/{kind}/cpus"] = spell(members)
+                found[f"sys/devices/{kind}/cpus"] = cpu_text(members)
         shared = {
             what: _groups(online, key)
             for what, key in {
@@ -92,9 +92,9 @@ class FakeMachine:
         for cpu in online:
             found |= self._cpu(cpu, {what: lists[cpu.number] for what, lists in shared.items()})
         nodes = sorted({cpu.node for cpu in online} | set(self.memory_only_nodes))
-        found[f"{SYS}/node/online"] = spell(nodes)
+        found[f"{SYS}/node/online"] = cpu_text(nodes)
         for node in nodes:
-            found[f"{SYS}/node/node{node}/cpulist"] = spell([cpu.number for cpu in online if cpu.node == node])
+            found[f"{SYS}/node/node{node}/cpulist"] = cpu_text([cpu.number for cpu in online if cpu.node == node])
             found[f"{SYS}/node/node{node}/distance"] = " ".join("10" if node == other else "21" for other in nodes)
             found[f"{SYS}/node/node{node}/meminfo"] = f"Node {node} MemTotal:       {64 * MIB} kB"
         return found
@@ -163,19 +163,8 @@ def _groups(cpus: Sequence[FakeCpu], key: Callable[[FakeCpu], Any]) -> dict[int,
     groups: dict[Any, list[int]] = {}
     for cpu in cpus:
         groups.setdefault(key(cpu), []).append(cpu.number)
-    lists = {shared: spell(numbers) for shared, numbers in groups.items()}
+    lists = {shared: cpu_text(numbers) for shared, numbers in groups.items()}
     return {cpu.number: lists[key(cpu)] for cpu in cpus}
-
-
-def spell(numbers: Sequence[int]) -> str:
-    """CPUs in the system's spelling: 0-3,8."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
 
 
 def _smt(cores: int, each: Callable[[int], FakeCpu], threads: int = 2) -> tuple[FakeCpu, ...]:

@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fake_machines import MACHINES, FakeCpu, FakeMachine, spell
+from fake_machines import MACHINES, FakeCpu, FakeMachine
 
 from microbench.hardware import extensions, topology
 from microbench.hardware.placement import scaling
-from microbench.hardware.procfs import Machine, cpu_list
+from microbench.hardware.procfs import Machine, cpu_list, cpu_text
 from microbench.records import Topology
 
 
@@ -23,7 +23,7 @@ def described(request: pytest.FixtureRequest) -> tuple[FakeMachine, Topology]:
 def teams(name: str) -> dict[tuple[str, int], str]:
     """Placements of a machine without those of the scaling curve: name and threads, and their CPUs."""
     told = MACHINES[name].topology()
-    return {(each.name, each.threads): spell(each.cpus) for each in told.placements if each.name != "scale"}
+    return {(each.name, each.threads): cpu_text(each.cpus) for each in told.placements if each.name != "scale"}
 
 
 def test_the_cpus_are_those_that_are_switched_on(described: tuple[FakeMachine, Topology]) -> None:
@@ -211,4 +211,4 @@ def test_this_machine_tells_its_own_cpus() -> None:
 
 def test_spelling_and_reading_lists_of_cpus_are_inverse() -> None:
     numbers = [0, 1, 2, 7, 9, 10, 2047]
-    assert cpu_list(spell(numbers)) == numbers
+    assert cpu_list(cpu_text(numbers)) == numbers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from microbench.analysis.levels import level_of_case
 from microbench.hardware.placement import as_seen_by, cores_of, cpus_of, nominal_of, sharers
 from microbench.kernels import Kernel, cpu
 from microbench.measure import placements
+from microbench.measure.matrices import MOST_NODE_PAIRS, MOST_PAIRS
 from microbench.measure.plan import BUDGETS, Resources, Selection, make_plan
 from microbench.records import Case, Device, Sheet, Work
 
@@ -66,11 +68,12 @@ def test_a_plan_is_bounded_by_the_placements_and_not_by_the_cpus(
     took = time.perf_counter() - started
     usual = [case for case in cases if case.placement is None]
     assert len(device.topology.placements) <= 20
-    by_word = {word: [case for case in cases if case.placement == word] for word in {case.placement for case in cases}}
-    assert all(len(each) <= 60 for word, each in by_word.items() if word not in (None, "scale"))
-    assert len(by_word.get("scale", [])) <= 4 * len(
-        [each for each in device.topology.placements if each.name == "scale"]
-    )
+    named = [case for case in cases if case.on_named_cpus]
+    assert len(named) <= MOST_PAIRS[budget] + 2 * MOST_NODE_PAIRS[budget]
+    count = Counter(case.placement for case in cases if not case.on_named_cpus)
+    assert all(each <= 60 for word, each in count.items() if word not in (None, "scale"))
+    steps = [each for each in device.topology.placements if each.name == "scale"]
+    assert count["scale"] <= 6 * len(steps)
     assert len(usual) <= 1000
     assert took < 30, (
         "a plan of thousands of cases takes far below a second; this only catches one that grows with CPUs"
@@ -97,6 +100,7 @@ def test_one_core_and_all_cpus_keep_their_keys(device: Device, monkeypatch: pyte
 
 def test_narrow_variants_stay_on_one_core_and_on_all_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = planned(MACHINES["two sockets of 64 cores, siblings at +128"].device(), "default", monkeypatch)
+    cases = tuple(case for case in cases if not case.on_named_cpus)
     narrow = {case.placement for case in cases if ".v128" in case.kernel or "scalar" in case.kernel}
     widest = {case.placement for case in cases if case.kernel in ("fma.f32.v512", "read.f32.v512")}
     if any(".v512" in case.kernel for case in cases):
