@@ -132,6 +132,28 @@ def hypervisor(machine: Machine) -> Value | None:
     return (machine.text("sys/hypervisor/type") or "yes") if "hypervisor" in flags.split() else "none"
 
 
+def _emulator(value: Value, _: Machine) -> Finding | None:
+    says = f"programs for {platform.machine()} are translated here ({value}): every figure is the translator's"
+    return _doubt("emulated", says, "measure where the processor runs the program itself")
+
+
+@fact(judge=_emulator)
+def emulated(machine: Machine) -> Value | None:
+    """What shows that a translator such as QEMU or Rosetta runs this program; ``None`` where nothing does.
+
+    Translators of single programs pass on the kernel's description of the real processor, which has other entries for
+    other architectures. Those that describe a processor of their own leave Arm's implementer 0, which is reserved for
+    software, or a brand of their own.
+    """
+    x86, arm = machine.entry("proc/cpuinfo", "vendor_id"), machine.entry("proc/cpuinfo", "CPU implementer")
+    if platform.machine() == "aarch64":
+        own = "implementer 0 is software" if arm and re.fullmatch(r"0x0+", arm) else None
+        return f"the kernel describes {x86}" if x86 and not arm else own
+    model = machine.entry("proc/cpuinfo", "model name") or ""
+    own = f"it calls itself {model}" if x86 == "VirtualApple" or "TCG" in model else None
+    return f"the kernel describes implementer {arm}" if arm and not x86 else own
+
+
 def _governor_slow(value: Value, _: Machine) -> Finding | None:
     if value == "performance":
         return None

@@ -58,7 +58,9 @@ LAPTOP: Recorded = VIRTUAL | {
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")  # as both recorded machines were
+
     def write(recorded: Recorded) -> Machine:
         for name, text in recorded.items():
             path = tmp_path / name
@@ -255,3 +257,37 @@ def test_laps_count_from_the_last_one(place: Place) -> None:
     assert steal.lap() == 0
     switches = Switches()
     assert switches.lap() >= 0
+
+
+INTEL = "vendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R)\n"
+GRAVITON = "BogoMIPS\t: 243.75\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n"
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpuinfo", "emulated"),
+    [
+        ("x86_64", INTEL, None),
+        ("aarch64", GRAVITON, None),
+        ("aarch64", "", None),
+        ("aarch64", INTEL, "the kernel describes GenuineIntel"),
+        ("aarch64", "CPU implementer\t: 0x00\nCPU part\t: 0x051\n", "implementer 0 is software"),
+        ("x86_64", GRAVITON, "the kernel describes implementer 0x41"),
+        (
+            "x86_64",
+            "vendor_id\t: VirtualApple\nmodel name\t: VirtualApple @ 2.50GHz\n",
+            "it calls itself VirtualApple @ 2.50GHz",
+        ),
+        (
+            "x86_64",
+            "vendor_id\t: AuthenticAMD\nmodel name\t: QEMU TCG CPU version 2.5+\n",
+            "it calls itself QEMU TCG CPU version 2.5+",
+        ),
+    ],
+)
+def test_a_program_that_is_translated_for_another_processor_says_so(
+    place: Place, monkeypatch: pytest.MonkeyPatch, machine: str, cpuinfo: str, emulated: str | None
+) -> None:
+    told = place({"proc/cpuinfo": cpuinfo})
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert environment_facts(told)["emulated"] == emulated
+    assert ("emulated" in {finding.code for finding in environment_findings(told)}) == (emulated is not None)

@@ -1,0 +1,82 @@
+"""What a user would try first, in the arm64 chroot of .ci/aarch64_chroot.sh: each command does it or says why not.
+
+The figures are the emulator's, so none is looked at but for being there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+RUN = ["--quick", "--only", "fma.*", "--only", "read.*", "--only", "triad.f32*", "--only", "chase"]
+MATMUL = "matmul:m=512,n=512,k=512,dtype=f32"
+
+
+def said(*arguments: str, code: int = 0) -> str:
+    """Run a command that must end with a code, and without a traceback; returns what it wrote."""
+    begun = time.monotonic()
+    ran = subprocess.run(["microbench", *arguments], capture_output=True, text=True, check=False)
+    print(f"{time.monotonic() - begun:6.0f} s  microbench {' '.join(arguments)}", flush=True)
+    whole = ran.stdout + ran.stderr
+    if ran.returncode != code or "Traceback" in whole:
+        sys.exit(f"{whole}\nended with {ran.returncode} and not {code}")
+    return whole
+
+
+def refused(*arguments: str, code: int, sentence: str) -> None:
+    """Run a command that cannot do what it is asked; it must say so in one line."""
+    lines = said(*arguments, code=code).strip().splitlines()
+    assert len(lines) == 1, lines
+    assert re.search(sentence, lines[0]), lines
+
+
+def measured(out: Path) -> Path:
+    """Characterise the emulated processor; every loop must be right, proven and at a level."""
+    said("run", *RUN, "--out", str(out))
+    [path] = out.glob("*/*.json")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    ceilings = record["ceilings"]
+    kernels = {ceiling["name"] for ceiling in ceilings}
+    assert {"fma.f32.v128", "fma.f64.v128", "read.f32.v128", "triad.f32.v128"} <= kernels, kernels
+    assert all(ceiling["proof"]["status"] == "proven" for ceiling in ceilings), [each["proof"] for each in ceilings]
+    assert not [finding for finding in record["findings"] if finding["severity"] == "error"], record["findings"]
+    assert "emulated" in {finding["code"] for finding in record["findings"]}, record["findings"]
+    return path
+
+
+def main(out: Path) -> None:
+    """Try the commands one after the other."""
+    assert "every loop is disassembled" in re.sub(r"\s+", " ", said("doctor", "--device", "cpu"))
+    assert "fma.f32.v128" in said("list", "kernels", "--device", "cpu")
+    assert "matmul" in said("list", "operators")
+    said("nominal")
+    said("run", "--dry-run", "--quick")
+    path = str(measured(out))
+    said("report", path, "--html", str(out / "p.html"), "--md", str(out / "p.md"), "--png", str(out / "p.png"))
+    for name in ("p.html", "p.md", "p.png"):
+        assert (out / name).stat().st_size > 1000, name
+    assert "limited by" in said("predict", "--op", MATMUL, "--calibration", path)
+    said("compare", path, path)
+    said("export", path, "--to", "pytorch", "-o", str(out / "device.py"))
+    said("audit", str(out / "device.py"), "--against", path)
+    refused("run", "--device", "cuda:0", code=3, sentence="no GPU can be used here")
+    refused("validate", code=3, sentence="torch is not installed")
+    refused(
+        "predict",
+        "--model",
+        "torch.nn:Linear(3, 4)",
+        "--input",
+        "3x3:f32",
+        "--calibration",
+        path,
+        code=2,
+        sentence="No module named 'torch'",
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
