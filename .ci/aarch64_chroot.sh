@@ -1,47 +1,52 @@
 #!/usr/bin/env bash
-# The package in an arm64 Debian under emulation: it installs, measures, reports and predicts, and its tests pass there, but for those that
-# hold measured numbers against each other. No figure from it says anything of a processor: it is the emulator that is measured.
+# The package in an arm64 Debian under emulation: it installs, measures, reports and predicts, and its tests pass there,
+# but for those that hold measured numbers against each other. No figure from it means anything: the emulator's speed is
+# what is measured.
 #
-#   .ci/aarch64_chroot.sh [FOLDER [MIRROR]]     default: a temporary folder, and the mirror that apt on this machine takes Debian from
+#   .ci/aarch64_chroot.sh [FOLDER [MIRROR]]     default: a temporary folder, and the mirror that apt takes Debian from
 #
-# FOLDER keeps the Debian and the wheels for the next time; without them it takes half an hour longer. The tests are those of
-# MICROBENCH_TESTS, or all of tests/. The wheel is cross-built; MICROBENCH_NATIVE=1 builds it once more inside, with Debian's own compiler.
+# FOLDER keeps the Debian for the next time; to make it takes a quarter of an hour. MICROBENCH_TESTS names tests, as
+# pytest takes them, instead of all. The wheel is cross-built; with MICROBENCH_NATIVE=1 it is built in the chroot, too.
 #
-# Needs root, debootstrap, qemu-user-static and aarch64-linux-gnu-g++ (Debian: g++-aarch64-linux-gnu). arm64 programs run inside a user
-# namespace that has its own table of binary formats (Linux 6.7 or newer), so that the machine's own stays as it is.
+# Needs root, debootstrap, qemu-user-static and g++-aarch64-linux-gnu, by Debian's names. arm64 programs run in a user
+# namespace with its own table of binary formats (Linux 6.7 or newer), so the machine's own stays as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source=$PWD
-kept=${1:-}
-release=bookworm python=3.11
-formats=/usr/lib/binfmt.d/qemu-aarch64.conf # of qemu-user-static
+release=bookworm python=3.11 # what that release has
+formats=/usr/lib/binfmt.d/qemu-aarch64.conf
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
-for tool in debootstrap qemu-aarch64-static aarch64-linux-gnu-g++ unshare; do
-  command -v "$tool" >/dev/null || { echo "$tool is not installed; this needs debootstrap, qemu-user-static and g++-aarch64-linux-gnu" >&2; exit 2; }
+refuse() { echo "$1" >&2 && exit 2; }
+for tool in debootstrap qemu-aarch64-static aarch64-linux-gnu-g++ python$python pkill unshare; do
+  command -v "$tool" >/dev/null || refuse "$tool is missing: Debian's debootstrap, qemu-user-static, g++-aarch64-linux-gnu"
 done
-[ "$(id -u)" = 0 ] || { echo "a chroot is root's: run this as root" >&2; exit 2; }
-mirror=${2:-$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' | sed -n "s/ $release\$//p" | head -1)}
-[ -n "$mirror" ] || { echo "apt on this machine knows no mirror with Debian $release: name one, $0 FOLDER MIRROR" >&2; exit 2; }
-fold=$(realpath -m "${kept:-$(mktemp -d)}")
-root=$fold/root
-pipes=$(mktemp -d)
+[ "$(id -u)" = 0 ] || refuse "a chroot is made by root: run this as root"
+mirrors=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages')
+mirror=${2:-$(sed -n "s/ $release\$//p;" <<<"$mirrors" | head -1)}
+[ -n "$mirror" ] || refuse "apt takes no Debian $release from anywhere: name a mirror, $0 FOLDER MIRROR"
+
+fold=$(realpath -m "${1:-$(mktemp -d)}")
+root=$fold/root pipes=$(mktemp -d) child=
+keep=${1:+yes}
 finish() {
+  # unshare waits for the first process of its namespace, whatever it is sent; with that process all others end.
+  [ -z "$child" ] || pkill -KILL -P "$child" || true
   rm -rf "$pipes"
-  [ -n "$kept" ] || rm -rf --one-file-system "$fold"
+  [ -n "$keep" ] || rm -rf --one-file-system "$fold"
 }
 trap finish EXIT
+trap 'exit 130' INT TERM
 mkdir -p "$fold"
 
-step() { printf '\n== %s (%d s)\n' "$1" $SECONDS; }
+step() { printf '\n== %s (after %d s)\n' "$1" $SECONDS; }
 
-# A command in the chroot, as root of a user namespace in which arm64 programs run. /sys is left out on purpose: there the emulator shows
-# this machine's processor, and a machine that tells no caches is what has to be planned for. The namespace is mapped from outside, which
-# only its parent may do for more than one user.
+# A command in the chroot, as root of a user namespace in which arm64 programs run; who is outside maps the users into
+# it. /sys is left out on purpose: the real processor's caches would show there, and a machine that tells none has to be
+# planned for.
 inside() {
   rm -f "$pipes"/*
   mkfifo "$pipes/up" "$pipes/go"
-  unshare --user --mount --pid --fork --kill-child bash -euc '
+  unshare --user --mount --pid --fork bash -euc '
     echo >"$0/up"
     read -r _ <"$0/go"
     mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
@@ -50,59 +55,64 @@ inside() {
     mount --rbind /dev "$2/dev"
     exec chroot "${@:2}"' "$pipes" "$formats" "$root" env -i HOME=/root LC_ALL=C.UTF-8 container=lxc \
     PATH=/venv/bin:/usr/sbin:/usr/bin PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1 "$@" <&0 &
-  local child=$!
+  child=$!
   read -r _ <"$pipes/up"
-  echo "0 0 4294967295" >/proc/$child/uid_map
-  echo "0 0 4294967295" >/proc/$child/gid_map
+  echo "0 0 4294967295" >"/proc/$child/uid_map"
+  echo "0 0 4294967295" >"/proc/$child/gid_map"
   echo >"$pipes/go"
-  wait $child
+  wait "$child"
+  child=
 }
 
 if [ ! -e "$fold/ready" ]; then
   step "Debian $release for arm64"
   rm -rf --one-file-system "$root"
-  debootstrap --foreign --arch=arm64 --variant=minbase --include=python3-venv,python3-dev,g++,binutils,ca-certificates,git,procps \
-    $release "$root" "$mirror" >"$fold/debootstrap.log"
-  [ ! -L "$root/proc" ] || { rm "$root/proc" && mkdir "$root/proc"; } # where debootstrap takes this machine for a container
-  inside /debootstrap/debootstrap --second-stage >>"$fold/debootstrap.log"
+  packages=python3-venv,python3-dev,g++,binutils,ca-certificates,git,procps
+  debootstrap --foreign --arch=arm64 --variant=minbase --include=$packages $release "$root" "$mirror" \
+    >"$fold/debian.log"
+  # Where debootstrap takes the machine for a container it links to the machine's own.
+  [ ! -L "$root/proc" ] || { rm "$root/proc" && mkdir "$root/proc"; }
+  inside /debootstrap/debootstrap --second-stage >>"$fold/debian.log"
   inside python3 -m venv /venv
   touch "$fold/ready"
 fi
-inside uname -m
 
-# Wheels are fetched by this machine's pip, which knows its index, and installed by the chroot's, which needs none.
-step "wheels of what it depends on"
-mapfile -t needs < <(python3 -c 'import tomllib
+# This machine's pip, which knows an index, fetches the wheels; the chroot's installs them without any.
+step "wheels of what it needs"
+mapfile -t needs < <(python$python -c 'import tomllib
 project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-tools = {"clang-format", "import-linter", "mypy", "nvidia-cuda-nvdisasm", "ruff"}
-test = [each for each in project["optional-dependencies"]["test"] if each.split(">")[0].split("=")[0] not in tools and "stubs" not in each]
-print(*project["dependencies"], *[each for each in test if not each.startswith("types-")], sep="\n")')
-platforms=()
-for number in 17 24 26 27 28 31 34 35 36; do platforms+=(--platform "manylinux_2_${number}_aarch64"); done
-python3 -m pip download -q --dest "$root/wheels" --only-binary=:all: --python-version $python --implementation cp --abi cp${python/./} \
-  --abi abi3 --abi none --platform manylinux2014_aarch64 "${platforms[@]}" -c constraints.txt "${needs[@]}" 'scikit-build-core>=0.11' \
-  'pybind11>=2.13' cmake ninja
+print(*project["dependencies"], *project["optional-dependencies"]["test"], sep="\n")')
+build=('scikit-build-core>=0.11' 'pybind11>=2.13')
+tags=()
+for glibc in 17 24 26 27 28 31 34 35 36; do tags+=(--platform "manylinux_2_${glibc}_aarch64"); done
+[ -d "$fold/tools" ] || python$python -m venv "$fold/tools"
+"$fold/tools/bin/pip" install -q "${build[@]}"
+"$fold/tools/bin/pip" download -q --dest "$root/wheels" --only-binary=:all: --python-version $python \
+  --implementation cp --abi cp${python/./} --abi abi3 --abi none --platform manylinux2014_aarch64 "${tags[@]}" \
+  -c constraints.txt "${needs[@]}" "${build[@]}" cmake ninja
 
 step "the wheel, cross-built"
-[ -d "$fold/tools" ] || python$python -m venv "$fold/tools"
-"$fold/tools/bin/pip" install -q 'scikit-build-core>=0.11' 'pybind11>=2.13'
-MICROBENCH_AARCH64_ROOT=$root CMAKE_TOOLCHAIN_FILE=$PWD/.ci/aarch64.cmake _PYTHON_HOST_PLATFORM=linux-aarch64 MICROBENCH_CUDA=OFF \
-  SETUPTOOLS_EXT_SUFFIX=.cpython-${python/./}-aarch64-linux-gnu.so \
+MICROBENCH_AARCH64_ROOT=$root CMAKE_TOOLCHAIN_FILE=$PWD/.ci/aarch64.cmake MICROBENCH_CUDA=OFF \
+  _PYTHON_HOST_PLATFORM=linux-aarch64 SETUPTOOLS_EXT_SUFFIX=.cpython-${python/./}-aarch64-linux-gnu.so \
   "$fold/tools/bin/pip" wheel -q --no-build-isolation --no-deps -w "$root/wheels" -C build-dir="$fold/build" .
-rm -rf "$root/src" "$root/results"
+rm -rf "$root/src"
 mkdir "$root/src"
-git ls-files -z --cached --others --exclude-standard | tar --null -T - --ignore-failed-read -cf - | tar -C "$root/src" -xf -
+git ls-files -z --cached --others --exclude-standard | tar --null -T - --ignore-failed-read -cf - 2>/dev/null |
+  tar -C "$root/src" -xf -
 
-step "installed, and what each command says"
-inside pip install -q --no-index --find-links /wheels --force-reinstall --no-deps microbench-roofline
+step "installed, and tried as a user would"
 inside pip install -q --no-index --find-links /wheels "${needs[@]}"
-inside bash -euc "$(sed -n '/^# commands$/,$p' "$source/.ci/aarch64_commands.sh")"
+inside pip install -q --no-index --find-links /wheels --force-reinstall --no-deps microbench-roofline
+rm -rf "$root/tried"
+inside python /src/.ci/aarch64_commands.py /tried
 
 step "tests"
-inside bash -c 'cd /src && python -m pytest -q -n 1 -m "not hardware and not timed and not nightly and not gpu" '"${MICROBENCH_TESTS:-tests}"
+chosen="not hardware and not timed and not nightly and not gpu"
+inside bash -c 'cd /src && exec python -m pytest -q -m "$0" $1' "$chosen" "${MICROBENCH_TESTS:-}"
 
 if [ -n "${MICROBENCH_NATIVE:-}" ]; then
-  step "built inside"
-  inside bash -euc 'cd /src && MICROBENCH_CUDA=OFF pip install --no-index --find-links /wheels --force-reinstall --no-deps . && microbench doctor'
+  step "built in the chroot"
+  inside env MICROBENCH_CUDA=OFF pip install -q --no-index --find-links /wheels --force-reinstall --no-deps /src
+  inside microbench doctor --device cpu
 fi
 printf '\n%d s in all\n' $SECONDS

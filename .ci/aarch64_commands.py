@@ -49,7 +49,8 @@ def measured(out: Path) -> Path:
 
 
 def main(out: Path) -> None:
-    """Try the commands one after the other."""
+    """Try the commands one after the other, in a new folder."""
+    out.mkdir()
     assert "every loop is disassembled" in re.sub(r"\s+", " ", said("doctor", "--device", "cpu"))
     assert "fma.f32.v128" in said("list", "kernels", "--device", "cpu")
     assert "matmul" in said("list", "operators")
