@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 refuse() { echo "$1" >&2 && exit 2; }
 for tool in debootstrap qemu-aarch64-static aarch64-linux-gnu-g++ python$python pkill unshare; do
-  command -v "$tool" >/dev/null || refuse "$tool is missing: Debian's debootstrap, qemu-user-static, g++-aarch64-linux-gnu"
+  command -v "$tool" >/dev/null || refuse "$tool is missing (debootstrap, qemu-user-static, g++-aarch64-linux-gnu)"
 done
 [ "$(id -u)" = 0 ] || refuse "a chroot is made by root: run this as root"
 mirrors=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages')

@@ -70,6 +70,19 @@ def test_the_check_passes(name: str) -> None:
     assert KERNELS[name].check(CPU) is None
 
 
+def test_kernels_are_checked_where_the_system_gives_no_huge_pages() -> None:
+    words = (
+        "import ctypes; ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE",
+        "from microbench.kernels.cpu import kernels",
+        "from microbench.records import Device",
+        "here = Device(id='0', kind='cpu', name='this one', arch='unknown')",
+        "paged = [each for each in kernels(here) if 'pages' in each.sheet.params and not each.sheet.unavailable]",
+        "assert paged and all(each.check(here) is None for each in paged)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", COMPUTE)
 @pytest.mark.parametrize("iterations", [1, 2, 67, 68, 69, 4095, 4096, 4097, 12345])
 def test_the_timed_result_is_exact_for_any_count(name: str, iterations: int) -> None:
