@@ -70,6 +70,11 @@ bool bind_to(int node, void* from, std::size_t bytes) {
 
 std::string mib(std::size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
+cannot_run no_room(std::size_t bytes, std::size_t more, std::size_t free) {
+  return cannot_run("a working set of " + mib(bytes) + " needs " + mib(more) + " more memory, and " + mib(free) +
+                    " are free; ask for a smaller set or fewer threads");
+}
+
 // Contents, CPU, seat there, huge pages, node.
 using key = std::tuple<std::string, int, unsigned, bool, int>;
 
@@ -86,6 +91,8 @@ std::shared_ptr<arena> shared_arena(const key& which, std::size_t bytes) {
   auto& known = pool()[which];
   auto held = known.lock();
   if (held && held->reserved() >= bytes) return held;
+  // An emulator keeps tables of the addresses that it gives: what cannot be filled is not to be asked for.
+  if (const auto free = available(); bytes > free) throw no_room(bytes, bytes, free);
   constexpr auto usual = std::size_t{4} << 30;
   held = std::make_shared<arena>(std::max(usual, round_up(bytes, huge_page)), std::get<3>(which), std::get<4>(which));
   known = held;
@@ -116,8 +123,7 @@ void arena::grow(std::size_t bytes, filling fill) {
   const auto others = pending.fetch_add(more), free = available();
   if (others + more > free) {
     pending.fetch_sub(more);
-    throw cannot_run("a working set of " + mib(bytes) + " needs " + mib(more) + " more memory, and " +
-                     mib(free > others ? free - others : 0) + " are free; ask for a smaller set or fewer threads");
+    throw no_room(bytes, more, free > others ? free - others : 0);
   }
   if (mprotect(begin_ + filled_, more, PROT_READ | PROT_WRITE) != 0) {
     const int error = errno;

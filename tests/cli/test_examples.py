@@ -9,6 +9,7 @@ import pkgutil
 import pytest
 
 import microbench
+from microbench.kernels.cuda import registry
 
 # Triton reads this one's functions when it is imported.
 MODULES = sorted(
@@ -20,6 +21,8 @@ MODULES = sorted(
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_give_what_is_written_below_them(name: str) -> None:
+    if name == registry.__name__ and (lacks := registry.sheets_for("sm_90a")[0].unavailable):
+        pytest.skip(f"its examples are of code that can run: {lacks}")
     module = importlib.import_module(name)
     found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.failed == 0
