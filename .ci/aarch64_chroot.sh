@@ -94,7 +94,7 @@ for glibc in 17 24 26 27 28 31 34 35 36; do tags+=(--platform "manylinux_2_${gli
 step "the wheel, cross-built"
 MICROBENCH_AARCH64_ROOT=$root CMAKE_TOOLCHAIN_FILE=$PWD/.ci/aarch64.cmake MICROBENCH_CUDA=OFF \
   _PYTHON_HOST_PLATFORM=linux-aarch64 SETUPTOOLS_EXT_SUFFIX=.cpython-${python/./}-aarch64-linux-gnu.so \
-  "$fold/tools/bin/pip" wheel -q --no-build-isolation --no-deps -w "$root/wheels" -C build-dir="$fold/build" .
+  "$fold/tools/bin/pip" wheel -q --no-build-isolation --no-deps -w "$root/wheels" --config-settings=build-dir="$fold/build" .
 rm -rf "$root/src"
 mkdir "$root/src"
 git ls-files -z --cached --others --exclude-standard | tar --null -T - --ignore-failed-read -cf - 2>/dev/null |
