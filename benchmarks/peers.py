@@ -1,11 +1,13 @@
 """Our kernels beside other benchmarks of the same machine, interleaved in one run, and beside what the ports allow.
 
-Usage: python benchmarks/peers.py [--level L1 L2 DRAM compute limits] [--op read write copy triad] [--threads 1 2]
-                                  [--rounds 5] [--without likwid carm c] [--csv PATH] [--markdown PATH]
+Usage: python benchmarks/peers.py [--level L1 L2 L3 DRAM compute limits] [--op read write copy triad] [--threads 1 2]
+                                  [--rounds 5] [--without likwid carm c] [--loaded] [--csv PATH] [--markdown PATH]
 
 Each round measures ours, then each rival, with the same bytes per thread and the same way of counting: bytes that the
-program asks for. What is missing is said in a line. The level "limits" needs no rivals: it sets our compute rows beside
-their own limit.
+program asks for. A rate of ours is the work of one burst over its time, as long as a rival's burst; the C programs
+print their best slice. Rivals that are missing or failed are named, with how to get them. A loaded machine is refused,
+or with --loaded measured and marked. The level "limits" needs no rivals: it sets our compute rows beside their own
+limit.
 
 The value of either side is its best round; the ratio's interval goes from our third best round over the rival's best to
 our best over the rival's third best. A tie is a ratio whose interval holds 1.
@@ -25,19 +27,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import limits
-from rivals import LIKWID_OP, MIB, Measure, Point, here
+from rivals import BURST_S, FAILED, LIKWID_OP, MIB, Measure, Point, here
 
 from microbench.errors import MicrobenchError
 from microbench.hardware.cpu import probe
+from microbench.hardware.interference import OTHERS_SHARE, STEAL_SHARE, Disturbance
 from microbench.kernels import Kernel, registry
 from microbench.records import Device, Value
 
-SAMPLE_NS = 1_000_000
-SAMPLES = 25
+# A first look at every variant is shorter than what is compared.
+LOOK_S = 0.02
+# Runnable processes a CPU, before we start, from which rates are those of a crowd.
+CROWDED = 0.5
 # Variants that later rounds still measure: the fastest of the first.
 FINALISTS = 3
 STARTED = time.monotonic()
-LEVELS = ("L1", "L2", "DRAM", "compute", "limits")
+LEVELS = ("L1", "L2", "L3", "DRAM", "compute", "limits")
 
 # Rates by label, then by round.
 Rates = dict[str, dict[int, float]]
@@ -74,12 +79,14 @@ def variants(kernels: dict[str, Kernel], point: Point) -> Iterator[tuple[str, Ma
 
 def _params(point: Point, width: int, non_temporal: bool) -> Iterator[Mapping[str, Value]]:
     yield {"pages": "huge"}
+    if point.level == "L1" and point.op == "triad":
+        yield {"pages": "huge", "group": 1}
     if point.level == "L1" or width < 32:
         return
     distances = (512, 1024) if point.op != "read" else (2048,)
     for distance in distances:
         yield {"pages": "huge", "prefetch": distance}
-    if point.level == "L2":
+    if point.level in ("L2", "L3"):
         yield {"pages": "4k"}
         for distance in distances:
             yield {"pages": "4k", "prefetch": distance}
@@ -97,37 +104,39 @@ class Ours:
         self._best: dict[Point, list[str]] = {}
 
     def __call__(self, point: Point, rate: float) -> Iterator[tuple[str, float]]:
-        """Sample every variant in the first round, the finalists in later ones."""
+        """Look at every variant in the first round; sample the finalists in every one."""
         del rate
-        seen: dict[str, float] = {}
         # Jobs stay open over the point: their arrays are shared, and filling one takes longer than sampling it.
         with contextlib.ExitStack() as opened:
-            for name, params in variants(self.kernels, point):
-                words = (name, *(f"{key}={value}" for key, value in params.items() if key != "working_set"))
-                label = " ".join(words)
-                if label not in self._best.get(point, [label]):
-                    continue
-                seen[label] = self._sample(name, params, point.threads, opened)
-                yield label, seen[label]
-        self._best.setdefault(point, sorted(seen, key=lambda label: -seen[label])[:FINALISTS])
+            known = {
+                " ".join((name, *(f"{key}={value}" for key, value in params.items() if key != "working_set"))): (
+                    name,
+                    params,
+                )
+                for name, params in variants(self.kernels, point)
+            }
+            if point not in self._best:
+                seen = {label: self._sample(*each, point.threads, opened, LOOK_S) for label, each in known.items()}
+                self._best[point] = sorted(seen, key=lambda label: -seen[label])[:FINALISTS]
+            for label in self._best[point]:
+                yield label, self._sample(*known[label], point.threads, opened, BURST_S)
 
-    def _sample(self, name: str, params: Mapping[str, Value], threads: int, opened: contextlib.ExitStack) -> float:
+    def _sample(
+        self, name: str, params: Mapping[str, Value], threads: int, opened: contextlib.ExitStack, seconds: float
+    ) -> float:
+        """Rate of one burst of so many seconds."""
         kernel = self.kernels[name]
         amount = kernel.sheet.work.flop if kernel.sheet.measures == "compute" else kernel.sheet.work.bytes
         job = kernel.prepare(self.device, params, threads)
         opened.callback(job.close)
         iterations, timing = 64, job.run(64)
-        while timing.ns < SAMPLE_NS / 4:
+        while timing.ns < seconds * 1e9 / 16:
             iterations *= 2
             timing = job.run(iterations)
-        iterations = max(1, iterations * SAMPLE_NS // timing.ns)
-        best = 0.0
-        for _ in range(SAMPLES):
-            timing = job.run(iterations)
-            if timing.checked is False:
-                raise SystemExit(f"{name} left a wrong result")
-            best = max(best, amount * timing.iterations * threads / timing.ns * 1e9)
-        return best
+        timing = job.run(max(1, round(iterations * seconds * 1e9 / timing.ns)))
+        if timing.checked is False:
+            raise SystemExit(f"{name} left a wrong result")
+        return amount * timing.iterations * threads / timing.ns * 1e9
 
 
 def points(device: Device, wanted: argparse.Namespace) -> list[Point]:
@@ -138,6 +147,8 @@ def points(device: Device, wanted: argparse.Namespace) -> list[Point]:
         "L2": caches.get("L2", MIB) // 2,
         "DRAM": 256 * MIB,
     }
+    if caches.get("L3", 0) > 3 * sizes["L2"] * 2 * max(wanted.threads):
+        sizes["L3"] = 6 * sizes["L2"]
     found = [
         Point(level=level, op=op, threads=threads, bytes_per_thread=sizes[level])
         for level in wanted.level
@@ -239,6 +250,30 @@ def limits_tables(bench: limits.Bench, threads: Sequence[int], rounds: int) -> s
     return text
 
 
+def crowd() -> str:
+    """The load average of the last minute and the CPUs that share it."""
+    return f"load average {os.getloadavg()[0]:.1f} on {len(os.sched_getaffinity(0))} CPUs"
+
+
+def load_of(disturbance: Disturbance, before: str) -> str:
+    """What else the machine did meanwhile, in a sentence that says whether that counts."""
+    facts = disturbance.facts()
+    others, steal = (float(facts[name] or 0) for name in ("other_processes_share", "steal_share"))
+    loaded = others > OTHERS_SHARE or steal > STEAL_SHARE
+    return (
+        f"**{'Loaded' if loaded else 'Quiet'} machine**: {before} before and {os.getloadavg()[0]:.1f} after; other "
+        f"processes took {others:.0%} of the CPUs and the host {steal:.1%}"
+        f"{': ratios are those of this hour, and their intervals say how far to believe them' if loaded else ''}.\n"
+    )
+
+
+def peers_of(rivals: Sequence[Measure], absent: Mapping[str, str]) -> str:
+    """Which rivals were measured, and why the others were not."""
+    there = ", ".join(type(each).__name__.lower() for each in rivals) or "none"
+    missing = "".join(f"- {name}: {why}\n" for name, why in {**absent, **FAILED}.items())
+    return f"\nRivals measured: {there}.{' Missing or failed:' if missing else ''}\n\n{missing}"
+
+
 def page(device: Device, rows: Sequence[dict[str, str | float]], limits_text: str, rounds: int) -> str:
     """All results as Markdown."""
     text = (
@@ -267,9 +302,13 @@ def main() -> int:
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, len(os.sched_getaffinity(0))}))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--without", nargs="*", default=[], choices=["likwid", "carm", "c"])
+    parser.add_argument("--loaded", action="store_true", help="measure though other processes run, and say so")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--markdown", type=Path)
     wanted = parser.parse_args()
+    before, disturbance = crowd(), Disturbance()
+    if os.getloadavg()[0] > CROWDED * len(os.sched_getaffinity(0)) and not wanted.loaded:
+        raise SystemExit(f"{before}: rates would be those of a crowd; wait, or say --loaded and have it said")
     try:
         device = probe()
     except MicrobenchError as error:
@@ -280,9 +319,9 @@ def main() -> int:
         limits_text = limits_tables(limits.Bench(device, kernels), wanted.threads, wanted.rounds)
     with tempfile.TemporaryDirectory() as folder:
         asked = points(device, wanted)
-        rivals = here(device, Path(folder), wanted.threads, wanted.without) if asked else []
+        rivals, absent = here(device, Path(folder), wanted.threads, wanted.without) if asked else ([], {})
         rows = list(compare(asked, Ours(device, kernels), rivals, wanted.rounds))
-    text = page(device, rows, limits_text, wanted.rounds)
+    text = page(device, rows, load_of(disturbance, before) + peers_of(rivals, absent) + limits_text, wanted.rounds)
     print(text, end="")
     if wanted.markdown is not None:
         wanted.markdown.parent.mkdir(parents=True, exist_ok=True)

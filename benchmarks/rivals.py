@@ -24,6 +24,8 @@ MIB = 2**20
 SOURCES = Path(__file__).resolve().parents[1] / "tests" / "peers"
 # Seconds of one rival in one round: long enough to outlast its start, short enough to interleave.
 BURST_S = 0.25
+# Rivals that were there and gave no result, with what they said.
+FAILED: dict[str, str] = {}
 CARM_RATIO = {"read": "1:0", "write": "0:1", "copy": "1:1", "triad": "2:1"}
 CARM_ISAS = {"avx512f": "x86_avx512", "avx2": "x86_avx2", "asimd": "arm_neon"}
 CARM_WIDTH = {"v512": "x86_avx512", "v256": "x86_avx2", "v128": "x86_sse"}
@@ -70,7 +72,9 @@ class Likwid:
             )
             unit = "MFlops/s" if point.level == "compute" else "MByte/s"
             found = re.search(unit + r":\s+([\d.]+)", text)
-            if found is not None:
+            if found is None:
+                FAILED[f"likwid {name}"] = f"printed no {unit} at {point.name}"
+            else:
                 yield f"likwid {name}", float(found[1]) * 1e6
 
     def _names(self, point: Point) -> Iterator[str]:
@@ -86,7 +90,7 @@ class Likwid:
             tails = (
                 ["_avx512", "_avx512_fma", "_avx", "_avx_fma"]
                 if stem != "stream"
-                else ["_avx512_fma", "_avx_fma", "_sp_avx512_fma"]
+                else ["_avx512_fma", "_avx_fma", "_sp_avx512_fma", "_sp_avx_fma", "_avx"]
             )
             wanted = [stem + tail for tail in tails]
             if point.level == "DRAM":
@@ -112,7 +116,7 @@ class Compiled:
     def __call__(self, point: Point, rate: float) -> Iterator[tuple[str, float]]:
         """Time memcpy and memset at every level beyond the first, STREAM's rules in main memory only."""
         del rate
-        if point.level in ("L2", "DRAM") and point.op in ("copy", "write"):
+        if point.level in ("L2", "L3", "DRAM") and point.op in ("copy", "write"):
             command = [str(self.memops), point.op, str(point.bytes_per_thread), str(point.threads), str(BURST_S)]
             yield "glibc " + {"copy": "memcpy", "write": "memset"}[point.op], float(output(command))
         if point.level == "DRAM" and point.op in ("copy", "triad"):
@@ -194,7 +198,7 @@ class Carm:
         programs = sorted(out.glob("carm-benchmark-*/benchmark"))
         files = sorted(out.glob("*/benchmarks.jsonl"))
         if not programs or not files:
-            print(f"rival carm: no result for {' '.join(words)}: {said[-200:]}", file=sys.stderr)
+            FAILED["carm " + " ".join(words)] = f"no result: {said[-200:].strip() or 'it said nothing'}"
             return _Built(program=Path("true"), amount={}, threads={}, dtype={})
         rows = [json.loads(line) for line in files[0].read_text().splitlines()]
         amount = {
@@ -215,19 +219,27 @@ def output(command: Sequence[str], **environment: str) -> str:
     return made.stdout
 
 
-def here(device: Device, folder: Path, threads: Sequence[int], without: Sequence[str]) -> list[Measure]:
-    """The rivals that are installed; a line on stderr names each that is missing."""
-    needs: dict[str, tuple[str, Callable[[], Measure]]] = {
-        "likwid": ("likwid-bench", lambda: Likwid(device)),
-        "carm": ("carm", lambda: Carm(device, folder, threads)),
-        "c": (os.environ.get("CC", "cc"), lambda: Compiled(folder)),
+def here(
+    device: Device, folder: Path, threads: Sequence[int], without: Sequence[str]
+) -> tuple[list[Measure], dict[str, str]]:
+    """The rivals that are installed, and why each of the others is missing."""
+    needs: dict[str, tuple[str, str, Callable[[], Measure]]] = {
+        "likwid": ("likwid-bench", "apt-get install likwid", lambda: Likwid(device)),
+        "carm": ("carm", "pip install carm-roofline", lambda: Carm(device, folder, threads)),
+        "c": (os.environ.get("CC", "cc"), "install a C compiler", lambda: Compiled(folder)),
     }
     found: list[Measure] = []
-    for name, (command, make) in needs.items():
+    absent: dict[str, str] = {}
+    for name, (command, remedy, make) in needs.items():
         if name in without:
-            continue
-        if shutil.which(command) is None:
-            print(f"rival {name}: no {command} on the path, left out", file=sys.stderr)
-            continue
-        found.append(make())
-    return found
+            absent[name] = "left out as asked"
+        elif shutil.which(command) is None:
+            absent[name] = f"no {command} on the path; {remedy}"
+        else:
+            try:
+                found.append(make())
+            except (OSError, subprocess.CalledProcessError) as error:
+                absent[name] = f"{command} failed: {error}"
+    for name, why in absent.items():
+        print(f"rival {name}: {why}", file=sys.stderr)
+    return found, absent

@@ -13,17 +13,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from microbench.errors import CannotRun
 from microbench.hardware.torch_import import import_torch
 from microbench.kernels import Kernel
 from microbench.kernels.gemm_search import TILE, Shape, search
+from microbench.kernels.torch_products import multiplication, place, quantised
 from microbench.records import Device, Finding, Sheet, Timing, Value, Work
-from microbench.records.dtypes import DTYPES
-
-if TYPE_CHECKING:
-    import torch
 
 LINE = 64  # bytes that one iteration of a copy reads, and writes
 SEARCH_S = {"cpu": 0.3, "cuda": 3.0}
@@ -89,8 +86,11 @@ def gemm_sheet(device: Device, dtype: str) -> Sheet:
     if device.kind == "cuda" and dtype in _FLOOR and _capability(device) < _FLOOR[dtype]:
         major, minor = divmod(_FLOOR[dtype], 10)
         unavailable = f"{dtype} products need sm_{major}{minor} or newer; cuda:{device.index} is {device.arch}"
-    variant = "torch" if native else "torch_emulated"
-    how = "" if native else ", converted to another format because this processor has no such instructions"
+    variant, how = "torch", ""
+    if not native:
+        variant, how = "torch_emulated", ", converted to another format because this processor has no such instructions"
+    elif quantised(device, dtype):
+        variant, how = "torch_quantised", " of 8 by 7 bits, by oneDNN's quantised linear layer: `_int_mm` is slow here"
     return Sheet(
         name=f"gemm.{dtype}.{variant}",
         measures="compute",
@@ -150,7 +150,7 @@ class _Preparer:
         except (RuntimeError, MemoryError) as error:
             prepared.close()
             raise CannotRun(
-                f"{self.sheet.name} cannot be prepared on {_place(device)}: {str(error).splitlines()[0]}"
+                f"{self.sheet.name} cannot be prepared on {place(device)}: {str(error).splitlines()[0]}"
             ) from error
         return prepared
 
@@ -164,23 +164,19 @@ class _Checker:
             wrong = self._wrong(device)
         except (RuntimeError, AssertionError) as error:
             raise CannotRun(
-                f"{self.sheet.name} cannot be checked on {_place(device)}: {str(error).splitlines()[0]}"
+                f"{self.sheet.name} cannot be checked on {place(device)}: {str(error).splitlines()[0]}"
             ) from error
         if wrong is None:
             return None
         return Finding(
             code="wrong-result",
             severity="error",
-            says=f"{self.sheet.name} on {_place(device)} is wrong: {wrong}",
+            says=f"{self.sheet.name} on {place(device)} is wrong: {wrong}",
             remedy="update PyTorch; its rate for this format cannot be trusted here",
         )
 
     def _wrong(self, device: Device) -> str | None:
         return check_copy(device) if self.sheet.access == "copy" else check_gemm(device, self.sheet.dtype or "f32")
-
-
-def _place(device: Device) -> str:
-    return "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
 
 
 class _Timed:
@@ -189,7 +185,7 @@ class _Timed:
     def __init__(self, device: Device, dtype: str, threads: int) -> None:
         self.torch = import_torch()
         self.device, self.dtype, self.threads = device, dtype, threads
-        self.place = _place(device)
+        self.place = place(device)
 
     def timed(self, call: Callable[[], object], times: int) -> int:
         """Nanoseconds for so many calls one after another."""
@@ -240,8 +236,7 @@ class Gemm(_Timed):
     def use(self, shape: Shape) -> None:
         """Make the operands of one shape and run them once."""
         self._call = None
-        a, b = operands(self.torch, self.dtype, shape, self.place)
-        self._call = product(self.torch, self.dtype, a, b)
+        self._call = multiplication(self.torch, self.device, self.dtype, shape)[0]
         self.shape = shape
         self.timed(self._call, 1)
 
@@ -301,53 +296,12 @@ class Copy(_Timed):
         self.tensors = None
 
 
-def operands(torch: Any, dtype: str, shape: Shape, place: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random operands, the same for the same shape: uniform in [-1, 1], or all 8-bit integers."""
-    m, n, k = shape
-    random = torch.Generator(device=place).manual_seed(m * 31 + n * 7 + k)
-    if dtype == "i8":
-        make = (
-            torch.randint(-128, 128, size, dtype=torch.int8, generator=random, device=place)
-            for size in ((m, k), (k, n))
-        )
-        return next(make), next(make)
-    a, b = (torch.rand(size, generator=random, device=place) * 2 - 1 for size in ((m, k), (k, n)))
-    stored = getattr(torch, DTYPES[dtype].torch or "float32")
-    return a.to(stored), b.to(stored)
-
-
-def product(torch: Any, dtype: str, a: torch.Tensor, b: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """Return a call that multiplies into a result made beforehand."""
-    if dtype == "i8":
-        out = torch.empty(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
-        return lambda: torch._int_mm(a, b, out=out)  # noqa: SLF001 - PyTorch has no public integer product
-    if dtype == "f8e4m3":
-        one = torch.ones((), device=a.device)
-        columns = b.t().contiguous().t()  # the library takes the right operand column by column
-        scaled = torch._scaled_mm  # noqa: SLF001 - the only product of 8-bit floats
-        return lambda: scaled(a, columns, one, one, out_dtype=torch.bfloat16)
-    out = torch.empty(a.shape[0], b.shape[1], dtype=a.dtype, device=a.device)
-    if dtype not in ("f32", "tf32"):
-        return lambda: torch.mm(a, b, out=out)
-
-    precision = "high" if dtype == "tf32" else "highest"
-
-    def multiply() -> torch.Tensor:
-        # One switch for the whole process: other kernels may have left it where f32 silently becomes TF32 or bf16.
-        if torch.get_float32_matmul_precision() != precision:
-            torch.set_float32_matmul_precision(precision)
-        result: torch.Tensor = torch.mm(a, b, out=out)
-        return result
-
-    return multiply
-
-
 def check_gemm(device: Device, dtype: str) -> str | None:
     """Compare a small product with the same one in float64; ``None`` where it is right."""
     torch = import_torch()
     m, n, k = CHECKED
-    a, b = operands(torch, dtype, CHECKED, _place(device))
-    found = product(torch, dtype, a, b)().double().cpu()
+    call, a, b = multiplication(torch, device, dtype, CHECKED)
+    found = call().double().cpu()
     expected = a.double().cpu() @ b.double().cpu()
     # Rounding of the result and of k partial sums, each at most k in size.
     allowed = 2 * _EPSILON[dtype] * max(1.0, math.sqrt(k)) * max(1.0, float(expected.abs().max()))

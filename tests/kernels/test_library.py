@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from microbench import kernels
-from microbench.kernels import library
+from microbench.errors import CannotRun
+from microbench.kernels import library, torch_products
 from microbench.records import Device, MemoryLevel
 
 CPU = Device(
@@ -44,12 +45,13 @@ def test_products_agree_with_float64(dtype: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["f32", "f64", "bf16", "f16", "i8"])
 def test_a_wrong_product_is_seen(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = library.product
+    right = library.multiplication
 
-    def permuted(torch: Any, dtype: str, a: Any, b: Any) -> Any:
-        return right(torch, dtype, a.flip(0).contiguous(), b)
+    def permuted(torch: Any, device: Device, dtype: str, shape: Any) -> Any:
+        call, a, b = right(torch, device, dtype, shape)
+        return lambda: call().flip(0).contiguous(), a, b
 
-    monkeypatch.setattr(library, "product", permuted)
+    monkeypatch.setattr(library, "multiplication", permuted)
     kernel = next(
         kernel for kernel in library.kernels(CPU) if kernel.sheet.dtype == dtype and kernel.sheet.measures == "compute"
     )
@@ -80,6 +82,32 @@ def test_a_run_counts_the_work_it_did(name: str, threads: int) -> None:
 def test_formats_without_instructions_are_labelled_emulated() -> None:
     assert "gemm.bf16.torch_emulated" in by_name(CPU)
     assert "gemm.bf16.torch" in by_name(replace(CPU, features=("avx2", "avx512_bf16")))
+
+
+def test_integers_are_multiplied_by_the_fast_path_that_the_processor_has_and_the_variant_says_which() -> None:
+    assert "gemm.i8.torch_quantised" in by_name(CPU)
+    for dot in ("avx512_vnni", "avx_vnni", "amx_int8"):
+        assert "gemm.i8.torch" in by_name(replace(CPU, features=("avx2", dot)))
+    assert "gemm.i8.torch" in by_name(replace(CPU, features=("asimd", "asimddp")))
+
+
+def test_a_quantised_product_is_exact_where_two_products_would_overflow_16_bits() -> None:
+    torch = pytest.importorskip("torch")
+    a, b = torch.full((16, 32), 127, dtype=torch.int8), torch.full((32, 48), 63, dtype=torch.int8)
+    b[::2] = -64
+    exact = a.double() @ b.double()
+    assert torch.equal(torch_products.quantised_product(torch, a, b)().double(), exact)
+
+
+def test_a_pytorch_without_the_quantised_layer_says_so() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Without:
+        class ops:  # noqa: N801 - torch's own name
+            onednn = object()
+
+    with pytest.raises(CannotRun, match="no oneDNN quantised linear layer"):
+        torch_products.quantised_product(Without, torch.zeros(1), torch.zeros(1))
 
 
 def test_a_pytorch_for_processors_says_so_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
