@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from microbench.errors import UsageError
 from microbench.hardware.chips import revealed
 from microbench.hardware.tables import gpus
 from microbench.hardware.tables.ports import PORTS, Ports
-from microbench.records import Device, Sheet
+from microbench.records import Device, Sheet, Topology
 from microbench.records.units import digits, prefixed
 
 _WIDTH_BITS = {"scalar": 0, "v128": 128, "v256": 256, "v512": 512}
@@ -282,6 +282,8 @@ def described(device: Device) -> NominalDevice:
     """
     if device.kind == "cuda":
         return named(device.name)
+    if device.topology is not None and len(device.topology.cores) > 1:
+        return _of_each_kind(device, device.topology)
     row = ports_of(device)
     clock = device.boost_clock_hz or device.base_clock_hz
     cores = device.units_by_kind.get("core", 1)
@@ -305,6 +307,29 @@ def described(device: Device) -> NominalDevice:
     if clock is None:
         notes.append("the system does not tell the clock: 'microbench run' measures it for every instruction set")
     return NominalDevice(name=device.name, facts=facts, rows=rows, notes=tuple(notes))
+
+
+def _of_each_kind(device: Device, topology: Topology) -> NominalDevice:
+    """The rates of a machine with several kinds of core, each kind for itself: one loop waits for the slow ones."""
+    facts: dict[str, str] = {}
+    rows: list[Nominal] = []
+    notes: dict[str, None] = {}
+    for core in topology.cores:
+        own = [cpu for cpu in topology.usable() if cpu.kind == core.kind]
+        cores = {cpu.number if cpu.core is None else cpu.core for cpu in own}
+        alone = replace(
+            device,
+            arch=core.arch or device.arch,
+            units_by_kind={"core": len(cores)},
+            base_clock_hz=core.base_clock_hz,
+            boost_clock_hz=core.boost_clock_hz,
+            topology=None,
+        )
+        told = described(alone)
+        facts |= {f"{core.kind}: {name}": value for name, value in told.facts.items()}
+        rows += [replace(row, name=f"{row.name}, {core.kind} cores") for row in told.rows]
+        notes |= dict.fromkeys(told.notes)
+    return NominalDevice(name=device.name, facts=facts, rows=tuple(rows), notes=tuple(notes))
 
 
 def _cpu_rows(row: Ports, device: Device, cores: int, clock: float | None) -> list[Nominal]:

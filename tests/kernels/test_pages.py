@@ -13,7 +13,12 @@ from microbench.records import Device
 
 CPU = Device(id="0", kind="cpu", name="this one", arch="generic")
 ALL = {kernel.sheet.name: kernel for kernel in cpu.kernels(CPU)}
-KERNELS = {name: kernel for name, kernel in ALL.items() if kernel.sheet.measures == "memory"}
+# What loads main memory beside a chase has tests of its own.
+KERNELS = {
+    name: kernel
+    for name, kernel in ALL.items()
+    if kernel.sheet.measures == "memory" and not kernel.sheet.takes("loaded")
+}
 # String instructions have no loads and stores to count, and no streams.
 LOOPS = [name for name in KERNELS if not name.endswith(".rep")]
 MIXED = [

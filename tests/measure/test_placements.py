@@ -11,6 +11,7 @@ from fake_backend import fake_kernel
 from fake_machines import MACHINES
 
 from microbench.analysis.levels import level_of_case
+from microbench.hardware.nominal import described
 from microbench.hardware.placement import as_seen_by, cores_of, cpus_of, nominal_of, sharers
 from microbench.kernels import Kernel, cpu
 from microbench.measure import placements
@@ -225,3 +226,16 @@ def test_a_planned_set_belongs_to_the_level_that_it_was_planned_for(name: str) -
             for size in sizes:
                 case = Case(kernel="read.f32", params={"working_set": size}, threads=team.threads, placement=team.word)
                 assert level_of_case(case, [], told) == level
+
+
+def test_a_hybrid_is_described_kind_by_kind() -> None:
+    told = MACHINES["hybrid of 8 and 16"].device()
+    assert told.topology is not None
+    fast, slow = told.topology.cores
+    cores = (replace(fast, arch="golden_cove"), replace(slow, arch="zen"))
+    told = replace(told, features=("avx2", "fma", "sse2"), topology=replace(told.topology, cores=cores))
+    said = described(told)
+    assert (said.facts["performance: cores"], said.facts["efficiency: cores"]) == ("8", "16")
+    rates = {row.name: row.per_cycle for row in said.rows}
+    assert rates["vector 256 bit f32, performance cores"] == 8 * 2 * 8 * 2
+    assert rates["vector 256 bit f32, efficiency cores"] == 16 * 1 * 8 * 2
