@@ -23,6 +23,7 @@ from microbench.hardware.clock import (
     converged,
     evaluate_round,
     highest_clocks,
+    lasts,
     select_rounds,
     settled,
 )
@@ -37,6 +38,8 @@ TIMER_STEP_NS = 40
 _Rates = Literal["compute", "memory", "link"]
 # A round whose median is within this of the best was quiet.
 _QUIET = {"compute": 0.02, "memory": 0.05}
+# Rounds of samples that last may lie so far apart, as a share of their median.
+_STEADY = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +174,7 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
         placement=case.placement,
         operands=sheet.operands,
         rounds=len(one.rounds),
-        converged=converged([each for each, _ in found], sheet, case.threads),
+        converged=_settled(one, found, medians),
         quiet_share=_quiet_share(medians, rate.value, measures),
         nominal=nominal,
         advertised=advertised_rate(device, sheet, level),
@@ -179,8 +182,17 @@ def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) 
         per_clock=_per_clock(rate.value, clock, case, device),
         power_w=power,
         energy_per_op_j=power / rate.value if power and sustained and measures == "compute" else None,
+        energy_per_byte_j=power / rate.value if power and sustained and measures == "memory" else None,
         throttled_share=_throttled(one.rounds),
     )
+
+
+def _settled(one: _Series, found: Sequence[tuple[Round, Best]], medians: Sequence[float]) -> bool:
+    """Whether a peak is established; of what lasts, whether its rounds lie within a tenth of each other."""
+    if not lasts(one.case, one.sheet):
+        return converged([each for each, _ in found], one.sheet, one.case.threads)
+    middle = float(np.median(medians))
+    return len(medians) >= AGREEING_ROUNDS and max(medians) - min(medians) <= _STEADY * middle
 
 
 def _clock(one: _Series, fastest: Best) -> float | None:
@@ -207,7 +219,8 @@ def _power(rounds: Sequence[Samples]) -> float | None:
 
 def _warm_memory(level: str, one: _Series) -> bool:
     """Whether a cache may have answered a part of this case in main memory; the cold cases are the ceiling."""
-    return level == "DRAM" and one.sheet.device_kind == "cpu" and not one.case.params.get("cold")
+    cpu = one.sheet.device_kind == "cpu"
+    return level == "DRAM" and cpu and not one.case.params.get("cold") and one.case.mode != "sustained"
 
 
 def _peak(per_round: Sequence[float], medians: Sequence[float], one: _Series, nominal: float | None) -> Estimate:

@@ -51,6 +51,7 @@ def sweep(
             not sheet.takes("sweep")
             or sheet.measures != ("latency" if seen_by == "chase" else "memory")
             or case.threads != 1
+            or case.mode != "peak"
             or "working_set" not in case.params
             or int(case.params.get("streams", 1)) != 1
             or case.params.get("cold")
@@ -156,8 +157,12 @@ def _level(
 
 
 def level_of_case(case: Case, levels: Sequence[LevelSeen], device: Device) -> str | None:
-    """The level of a case: main memory where its lines are evicted first, else the plateau of its working set."""
-    if case.params.get("cold"):
+    """The level of a case: main memory where its lines are evicted first or outlast every cache, else the plateau.
+
+    The plan takes sets for sustained samples of a CPU that outgrow the last cache several times, or none.
+    """
+    lasts = case.mode == "sustained" and device.kind == "cpu" and "working_set" in case.params
+    if case.params.get("cold") or lasts:
         return "DRAM"
     if "working_set" not in case.params:
         return None

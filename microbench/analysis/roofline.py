@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from microbench.records import (
     Device,
     Finding,
     LevelSeen,
+    Mode,
     RooflineFit,
     RoofPoint,
     Samples,
@@ -48,11 +50,15 @@ class _Shape(NamedTuple):
     dtype: str
     variant: str
     threads: int
+    mode: Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
     """Roofs of one characterisation, for all its threads or for one.
+
+    A roof of mode ``peak`` is a burst, the best millisecond; one of mode ``sustained`` the median of samples that
+    lasted. Every `Ceiling` of ``peaks`` and ``bandwidths`` says in ``mode`` which it is.
 
     Examples
     --------
@@ -66,18 +72,23 @@ class Roofline:
 
     @classmethod
     def of(cls, characterisation: Characterisation, threads: int | None = None, mode: str = "peak") -> Roofline:
-        """Take the highest roof per dtype, and per level and access, at so many threads (default: most measured)."""
+        """Take the highest roof per dtype, and per level and access, at so many threads (default: most measured).
+
+        Where ``mode`` is sustained, what was measured for bursts only is taken from there: caches, and the arithmetic
+        of a CPU in a file without sustained rows.
+        """
         if threads is None:
             threads = max((c.threads for c in characterisation.ceilings), default=1)
         peaks: dict[str, Ceiling] = {}
         bandwidths: dict[tuple[str, str], Ceiling] = {}
+        modes = (mode, "peak") if mode == "sustained" else (mode,)
         for ceiling in roofs(characterisation.ceilings, characterisation.sheets):
-            if ceiling.threads != threads or ceiling.placement is not None or ceiling.mode != mode:
+            if ceiling.threads != threads or ceiling.placement is not None or ceiling.mode not in modes:
                 continue
             if ceiling.measures == "compute" and ceiling.dtype is not None:
-                _keep_higher(peaks, ceiling.dtype, ceiling)
+                _keep_higher(peaks, ceiling.dtype, ceiling, mode)
             elif ceiling.measures == "memory" and ceiling.level is not None and ceiling.access is not None:
-                _keep_higher(bandwidths, (ceiling.level, ceiling.access), ceiling)
+                _keep_higher(bandwidths, (ceiling.level, ceiling.access), ceiling, mode)
         return cls(peaks=peaks, bandwidths=bandwidths, source=characterisation)
 
     def peak(self, dtype: str) -> float:
@@ -133,8 +144,10 @@ class Roofline:
         return self.source.draw_roofline(ax)
 
 
-def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling) -> None:
-    if key not in table or ceiling.rate.value > table[key].rate.value:
+def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling, mode: str) -> None:
+    """Keep the higher of two ceilings, and one of the mode asked for before any other."""
+    held = table.get(key)
+    if held is None or (ceiling.mode == mode, ceiling.rate.value) > (held.mode == mode, held.rate.value):
         table[key] = ceiling
 
 
@@ -145,12 +158,13 @@ def fit_rooflines(
     levels: Sequence[LevelSeen],
     device: Device,
 ) -> list[RooflineFit]:
-    """Fit one roofline per loop, dtype, vector variant and number of threads on the points of the intensity sweep.
+    """Fit a roofline for each loop, dtype, vector variant, number of threads and mode of the intensity sweep's points.
 
-    The peak, one bandwidth per level and the sharpness of the corner are fitted together, by least squares on log rates
-    with a soft loss, since interference only ever lowers a point.
+    A point is the best round of its bursts, or the median of the rounds of samples that lasted. The peak, one bandwidth
+    per level and the sharpness of the corner are fitted together, by least squares on log rates with a soft loss, since
+    interference only ever lowers a point.
     """
-    points: dict[_Shape, dict[tuple[str, float], float]] = defaultdict(dict)
+    rates: dict[_Shape, dict[tuple[str, float], list[float]]] = defaultdict(lambda: defaultdict(list))
     through: dict[_Shape, Sheet] = {}
     for sample in samples:
         case = cases.get(sample.case)
@@ -168,12 +182,17 @@ def fit_rooflines(
             continue
         rate = sheet.work.flop * case.threads * sample.iterations * 1e9 / min(sample.ns)
         # Loops of one name read alike and differ in multiply-adds alone, so their points lie on one curve.
-        shape = _Shape(sheet.name.partition(".")[0], sheet.dtype, sheet.variant.split(".")[0], case.threads)
-        at = (level, sheet.work.intensity)
-        points[shape][at] = max(points[shape].get(at, 0.0), rate)
+        loop, variant = sheet.name.partition(".")[0], sheet.variant.split(".")[0]
+        shape = _Shape(loop, sheet.dtype, variant, case.threads, case.mode)
+        rates[shape][level, sheet.work.intensity].append(rate)
         through[shape] = sheet
-    fits = [_fit(through[shape], shape, curve) for shape, curve in points.items() if len(curve) >= _MIN_POINTS]
-    return sorted(fits, key=lambda fit: (fit.dtype, fit.threads, fit.variant))
+    fits = []
+    for shape, seen in rates.items():
+        pick = median if shape.mode == "sustained" else max
+        curve = {at: float(pick(values)) for at, values in seen.items()}
+        if len(curve) >= _MIN_POINTS:
+            fits.append(_fit(through[shape], shape, curve))
+    return sorted(fits, key=lambda fit: (fit.dtype, fit.threads, fit.variant, fit.mode))
 
 
 def legacy_paths(fits: Sequence[RooflineFit], ceilings: Sequence[Ceiling]) -> list[Finding]:
@@ -245,4 +264,5 @@ def _fit(sheet: Sheet, shape: _Shape, curve: Mapping[tuple[str, float], float]) 
         worst_log_residual=float(residuals[np.argmax(np.abs(residuals))]),
         variant=shape.variant,
         legacy="legacy" in sheet.variant.split("."),
+        mode=shape.mode,
     )

@@ -33,6 +33,7 @@ def clocks_unknown(ceilings: Iterable[Ceiling], sheets: Mapping[str, Sheet], dev
         ceiling
         for ceiling in ceilings
         if ceiling.nominal is None
+        and ceiling.mode != "sustained"
         and (sheet := sheets[ceiling.kernel]).reference_clock
         and (ceiling.measures == "compute" or ceiling.level == "L1")
         and per_cycle(sheet, device)

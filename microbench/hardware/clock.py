@@ -38,6 +38,9 @@ _AGREE = 0.003
 # What the core clock bounds is sampled in pairs with a reference clock, short ones: quiet moments of a shared core are
 # shorter than a millisecond, and of a hundred short samples some hit one where ten long ones do not.
 CLOCKED_SAMPLE_S = 50e-6
+# What a program of some seconds gets shows after a tenth of one: several episodes of a shared host's scheduler, and the
+# power limit.
+SUSTAINED_SAMPLE_S = 0.1
 # A sample shorter than this share of what it was to last was calibrated while something held its loop up: it times the
 # start of threads and the reading of clocks, not the loop.
 LONG_ENOUGH = 0.5
@@ -48,12 +51,19 @@ _CLOCK_STEP = 0.03
 _LOWEST_CLOCK = 0.85
 
 
+def lasts(case: Case, sheet: Sheet) -> bool:
+    """Whether a case is sampled for long, as those of a CPU are whose mode is sustained."""
+    return case.mode == "sustained" and sheet.device_kind == "cpu"
+
+
 def sample_target_s(case: Case, sheet: Sheet, budget: Budget, *, clocked: bool) -> float:
     """Seconds that a sample of a case should last; ``clocked`` where a reference clock alternates with it.
 
     Several threads start some 100 ns apart, and bringing tiles in and out costs some 200 ns, so those samples are
     longer.
     """
+    if lasts(case, sheet):
+        return SUSTAINED_SAMPLE_S
     if not clocked:
         return budget.sample_s
     return CLOCKED_SAMPLE_S * (1 if case.threads == 1 else 2) * (4 if sheet.frequency_license == "amx" else 1)

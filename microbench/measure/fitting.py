@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from microbench.hardware.clock import bound, sample_target_s
+from microbench.hardware.clock import SUSTAINED_SAMPLE_S, bound, lasts, sample_target_s
+from microbench.measure import sustained
 from microbench.measure.calibration import CLOCKED_SAMPLES
 from microbench.measure.priorities import Priorities
 from microbench.records import Budget, Case, Device, Plan, Sheet
@@ -39,6 +40,7 @@ class Fitting:
         self.priorities = Priorities(cases, sheets, device)
         self._visit_s = {case.key: _visit_s(case, sheets[case.kernel], device, budget) for case in cases}
         self._prepare_s = _preparations(cases, sheets)
+        self._few = {case.key for case in cases if lasts(case, sheets[case.kernel])}
         self._seen: dict[str, float] = {}
         self._ready: set[str] = set()
         self._real = {"prepare": [1e-3, 1e-3], "visit": [1e-3, 1e-3]}  # seconds seen, seconds estimated
@@ -67,6 +69,8 @@ class Fitting:
         seconds = 0.0 if case.key in self._ready else self._ratio("prepare") * self._prepare_s[case.key]
         if not rounds:
             return seconds
+        if case.key in self._few:
+            rounds = min(rounds, sustained.ROUNDS)
         seen = self._seen.get(case.key)
         if seen is not None:
             return seconds + rounds * seen
@@ -122,6 +126,8 @@ def least_rounds(least: int) -> int:
 def _visit_s(case: Case, sheet: Sheet, device: Device, budget: Budget) -> float:
     if sheet.backend == "torch":
         return _LIBRARY_VISIT_S
+    if lasts(case, sheet):
+        return _AROUND_S + SUSTAINED_SAMPLE_S
     if case.mode == "sustained":
         return _SUSTAINED_VISIT_S
     clocked = sheet.reference_clock is not None and bound(sheet, case, device) is not None

@@ -17,34 +17,37 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 from microbench.errors import CannotRun, MicrobenchError
 from microbench.hardware.clock import (
     SHAPES,
-    Round,
+    SUSTAINED_SAMPLE_S,
     bound,
     converged,
     distillable,
     evaluate_round,
     highest_clocks,
+    lasts,
     quiet_window,
     sample_target_s,
     select_rounds,
     settled,
 )
+from microbench.hardware.energy import Meter
 from microbench.hardware.interference import Steal
 from microbench.hardware.placement import cpus_of
-from microbench.kernels import Kernel, Pairing, Prepared
+from microbench.kernels import Kernel, Prepared
+from microbench.measure import sustained
+from microbench.measure.bursts import State, burst
 from microbench.measure.calibration import CLOCKED_SAMPLES, calibrate
 from microbench.measure.fitting import Fitting, least_rounds
-from microbench.records import Case, Device, Finding, Plan, Samples, Sheet, Timing
-from microbench.stats.intervals import evenly_spaced
+from microbench.records import Case, Device, Finding, Plan, Samples
+from microbench.records.roles import RATED
 
 log = logging.getLogger(__name__)
 
-KEEP_SAMPLES = 200
 # A visit whose samples turn out too short is calibrated and taken again; a loop that is too short in so many visits is
 # given up, since nothing can be said of it.
 _VISITS = 3
@@ -61,14 +64,13 @@ REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
 AGREEMENT_SPAN = 0.4
 _FREQUENCY_LICENSES = ("128", "neon", "256", "512", "amx")
-# A sample that cannot be short (a large matrix product) must not hold up the round.
-_BURST_LIMIT_S = 0.15
-_LEAST_SAMPLES = 2
 _LEAST_COLD_SAMPLES = 4
 # While cases are prepared, this often it is asked whether the others still fit.
 _FIT_EVERY_S = 0.5
 # A loop that has measured nothing at all when its time is up tries on for so long.
 _GRACE_S = 2.0
+# The trial that the iterations of a sustained sample are scaled up from.
+_TRIAL_S = 5e-3
 
 
 class Watcher(Protocol):
@@ -79,24 +81,6 @@ class Watcher(Protocol):
 
     def progressed(self, case: Case, round_index: int, best: float) -> None:
         """Something to show: the most iterations per second so far, over all threads."""
-
-
-@dataclass(slots=True)
-class _State:
-    """A case under measurement. The only mutable record: it dies with the loop."""
-
-    case: Case
-    sheet: Sheet
-    prepared: Prepared
-    reference_clock: Prepared | None = None
-    reference_clock_sheet: Sheet | None = None
-    iterations: int = 0
-    reference_iterations: int = 0
-    rounds: list[Round] = field(default_factory=list)
-    ended_s: list[float] = field(default_factory=list)
-    converged: bool = False
-    lost: bool = False
-    short_visits: int = 0
 
 
 class Loop:
@@ -113,11 +97,12 @@ class Loop:
         self.findings: list[Finding] = []
         self.started = time.monotonic()
         self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, State] = {}
         self._shared: dict[tuple[str, int, str | None], Prepared] = {}
         self._frequency_license: str | None = None
         self._held: tuple[Samples, ...] = ()
         self._steal = Steal()
+        self._meter = Meter()
         self._clocks: dict[tuple[str, int], float] = {}
         self._fitting = Fitting(plan.cases, {name: each.sheet for name, each in kernels.items()}, device, plan.budget)
         self.round = 0
@@ -192,11 +177,12 @@ class Loop:
         except (MicrobenchError, MemoryError, RuntimeError, ValueError) as error:
             self._give_up(case, error)
             return
-        state = _State(case=case, sheet=kernel.sheet, prepared=prepared)
+        state = State(case=case, sheet=kernel.sheet, prepared=prepared)
         reference_clock = self.kernels.get(kernel.sheet.reference_clock or "")
         if (
             reference_clock is not None
             and reference_clock.sheet.unavailable is None
+            and not lasts(case, kernel.sheet)
             and bound(kernel.sheet, case, self.device)
         ):
             key = (reference_clock.sheet.name, case.threads, case.placement)
@@ -216,10 +202,12 @@ class Loop:
             Finding(code="not-measured", severity="warning", says=says, remedy="microbench doctor", case=case.key)
         )
 
-    def _due(self, state: _State, least: int, deadline_s: float) -> bool:
+    def _due(self, state: State, least: int, deadline_s: float) -> bool:
         """Every case for the first rounds, then those that have not converged, and the others now and then."""
         if state.lost:
             return False
+        if lasts(state.case, state.sheet):
+            return self._due_for_long(state, least)
         if len(state.rounds) < least:
             return True
         spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (deadline_s - state.ended_s[0])
@@ -227,12 +215,19 @@ class Loop:
         state.converged = self._converged(state) and (spread or proven_by_ports or state.sheet.measures in SHAPES)
         return not state.converged or self.round % REVISIT_EVERY == 0
 
-    def _converged(self, state: _State) -> bool:
+    def _due_for_long(self, state: State, least: int) -> bool:
+        """Few rounds, spread over those that every case has; as many again where the plausibility check asks."""
+        rounds, budget = sustained.ROUNDS, self.plan.budget
+        again = least > budget.min_rounds
+        state.converged = len(state.rounds) >= (2 * rounds if again else rounds)
+        return not state.converged and (again or self.round % max(1, budget.min_rounds // rounds) == 0)
+
+    def _converged(self, state: State) -> bool:
         rounds = settled(state.rounds, state.case, state.sheet, self._clocks)
         counted = select_rounds(rounds, state.case.threads, state.reference_clock is not None)
         return converged([rounds[i] for i in counted], state.sheet, state.case.threads)
 
-    def _order(self, due: Sequence[_State]) -> Iterator[_State]:
+    def _order(self, due: Sequence[State]) -> Iterator[State]:
         """Blocks of one frequency license, narrow to wide, libraries last: their idle threads spin on.
 
         The seed decides inside a block. Of cases without a round yet the essential ones come first of all.
@@ -249,7 +244,7 @@ class Loop:
         )
         yield from shuffled
 
-    def _visit(self, state: _State) -> None:
+    def _visit(self, state: State) -> None:
         started = self._elapsed()
         try:
             samples = self._long_enough(state, started)
@@ -265,7 +260,7 @@ class Loop:
         highest = max(each.rate for each in state.rounds)
         self.watcher.progressed(state.case, self.round, highest)
 
-    def _long_enough(self, state: _State, started_s: float) -> Samples | None:
+    def _long_enough(self, state: State, started_s: float) -> Samples | None:
         """One visit's samples; ``None`` where they stay shorter than half of what they should last.
 
         Whatever holds a loop up while its count is sought makes the count too small, so a burst tells whether it was:
@@ -277,8 +272,13 @@ class Loop:
             count = self.plan.budget.samples if state.reference_clock is None else CLOCKED_SAMPLES
             if state.case.params.get("cold"):
                 count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
+            if lasts(state.case, state.sheet):
+                count = 1
             self._steal.lap()
+            began = self._meter.mark()
             samples = replace(self._burst(state, count, started_s), steal_s=self._steal.lap())
+            if lasts(state.case, state.sheet) and (watts := self._meter.watts(began)):
+                samples = replace(samples, power_w=(round(watts, 3),))
             if samples.iterations < state.iterations:
                 return samples  # a kernel that does no more at once has samples as long as it can
             samples = replace(samples, target_ns=round(self._target_s(state) * 1e9))
@@ -291,7 +291,7 @@ class Loop:
                 state.reference_iterations = 0
         return trusted
 
-    def _too_short(self, state: _State) -> None:
+    def _too_short(self, state: State) -> None:
         state.short_visits += 1
         if state.short_visits < _SHORT_VISITS:
             return
@@ -303,7 +303,7 @@ class Loop:
         )
         self._give_up(state.case, error)
 
-    def _burst(self, state: _State, count: int, started_s: float) -> Samples:
+    def _burst(self, state: State, count: int, started_s: float) -> Samples:
         """Take a burst; with a reference clock, take it again if no window of it was quiet: the next round is far."""
         for _ in range(_BURSTS):
             samples = burst(state, count, self.round, started_s)
@@ -311,19 +311,29 @@ class Loop:
                 break
         return samples
 
-    def _calibrate(self, state: _State) -> None:
+    def _calibrate(self, state: State) -> None:
         target_s = self._target_s(state)
         if not state.iterations:
-            state.iterations = calibrate(state.prepared.run, target_s)
+            # What lasts is scaled up from a short trial: a set that no cache holds has one rate, however long.
+            times = round(target_s / _TRIAL_S) if lasts(state.case, state.sheet) else 1
+            state.iterations = times * calibrate(state.prepared.run, target_s / times)
         if state.reference_clock is not None and not state.reference_iterations:
             state.reference_iterations = calibrate(state.reference_clock.run, target_s)
 
-    def _target_s(self, state: _State) -> float:
-        return sample_target_s(state.case, state.sheet, self.plan.budget, clocked=state.reference_clock is not None)
+    def _target_s(self, state: State) -> float:
+        budget, clocked = self.plan.budget, state.reference_clock is not None
+        target_s = sample_target_s(state.case, state.sheet, budget, clocked=clocked)
+        # Only a thorough run has the time that a slow gauge of power asks for.
+        held = budget.name == "thorough" and lasts(state.case, state.sheet) and state.case.scope == "device"
+        return max(target_s, self._meter.settles_s) if held and state.sheet.takes(*RATED) else target_s
 
-    def _warm_up(self, state: _State) -> None:
+    def _warm_up(self, state: State) -> None:
         """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
         budget = self.plan.budget
+        if lasts(state.case, state.sheet):
+            state.prepared.run(max(1, round(state.iterations * budget.warmup_s / SUSTAINED_SAMPLE_S)))
+            self._frequency_license = state.sheet.frequency_license
+            return
         working_set = int(state.case.params.get("working_set", 0))
         touched = state.sheet.work.bytes or state.sheet.loads * LINE_BYTES * (state.sheet.measures == "latency")
         if touched and not state.case.params.get("cold"):
@@ -338,60 +348,10 @@ class Loop:
             state.prepared.run(state.iterations)
         self._frequency_license = state.sheet.frequency_license
 
-    def _count(self, state: _State, samples: Samples, ended_s: float) -> None:
+    def _count(self, state: State, samples: Samples, ended_s: float) -> None:
         """Take in a round: its best rate, and the share of the ports' count at the clock seen."""
         seen, _ = evaluate_round(samples, state.case, self.device, state.sheet, state.reference_clock_sheet)
         state.rounds.append(seen)
         state.ended_s.append(ended_s)
         for key, clock in highest_clocks([(state.case, state.sheet, seen)]).items():
             self._clocks[key] = max(self._clocks.get(key, 0.0), clock)
-
-
-def burst(state: _State, count: int, index: int, started_s: float) -> Samples:
-    """Take the samples of one case in one round; the kernel is warm."""
-    take = _pairs if isinstance(state.prepared, Pairing) else _one_by_one
-    samples = replace(take(state, count), round=index, started_s=round(started_s, 4))
-    return replace(samples, stop="count" if samples.count == count else "time")
-
-
-def _pairs(state: _State, count: int) -> Samples:
-    """Threads that stay awake from sample to sample."""
-    assert isinstance(state.prepared, Pairing)
-    took = state.prepared.pairs(
-        state.iterations, state.reference_clock, state.reference_iterations, count, _BURST_LIMIT_S
-    )
-    return Samples(
-        case=state.case.key,
-        round=0,
-        started_s=0.0,
-        iterations=took.iterations,
-        ns=evenly_spaced(took.ns, KEEP_SAMPLES),
-        count=len(took.ns),
-        reference_ns=evenly_spaced(took.reference_ns, KEEP_SAMPLES),
-        reference_iterations=took.reference_iterations,
-        switches=took.switches,
-        checked=took.checked,
-    )
-
-
-def _one_by_one(state: _State, count: int) -> Samples:
-    """One launch a sample, with whatever the device itself tells of it."""
-    taken: list[Timing] = []
-    until = time.monotonic() + _BURST_LIMIT_S
-    while len(taken) < count and (len(taken) < _LEAST_SAMPLES or time.monotonic() <= until):
-        taken.append(state.prepared.run(state.iterations))
-    verdicts = [timing.checked for timing in taken if timing.checked is not None]
-    return Samples(
-        case=state.case.key,
-        round=0,
-        started_s=0.0,
-        # A kernel may round up to what it can do; every sample of a burst then does the same number.
-        iterations=taken[-1].iterations,
-        ns=evenly_spaced([timing.ns for timing in taken], KEEP_SAMPLES),
-        count=len(taken),
-        clock_hz=tuple(timing.clock_hz for timing in taken if timing.clock_hz is not None)[:KEEP_SAMPLES],
-        power_w=tuple(timing.power_w for timing in taken if timing.power_w is not None)[:KEEP_SAMPLES],
-        throttled=sum(timing.throttled for timing in taken),
-        switches=sum(timing.switches for timing in taken),
-        checked=all(verdicts) if verdicts else None,
-    )

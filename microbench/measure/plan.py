@@ -17,7 +17,7 @@ import psutil
 
 from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
-from microbench.measure import matrices, placements, plan_cuda
+from microbench.measure import matrices, placements, plan_cuda, sustained
 from microbench.measure.fitting import least_rounds
 from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, widest
 from microbench.records import LEVELS, Budget, Case, Device, Placement, Plan, Sheet, Value
@@ -162,6 +162,7 @@ def _candidates(
     yield from _memory(device, sheets, resources, budget)
     yield from placements.candidates(device, sheets, resources.memory_bytes, quick=budget.name == "quick")
     yield from matrices.candidates(device, sheets, resources.memory_bytes, budget.name, seed)
+    yield from sustained.candidates(device, sheets, resources.threads, resources.memory_bytes, budget.name)
 
 
 def _memory(

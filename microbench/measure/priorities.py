@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from microbench.hardware.clock import lasts
 from microbench.measure.working_sets import widest
 from microbench.records import Case, Device, Finding, Sheet, units
 from microbench.records.roles import Role
@@ -80,7 +81,7 @@ ORDER: tuple[Rule, ...] = (
     Rule(
         name="numbers of streams between the fewest and the most",
         why="one of the two ends is the best nearly everywhere",
-        holds=lambda f: f.among,
+        holds=lambda f: f.among and not lasts(f.case, f.sheet),
     ),
     Rule(
         name="4 KiB pages in caches",
@@ -101,6 +102,11 @@ ORDER: tuple[Rule, ...] = (
         name="placements between one core and all CPUs",
         why="the two ends remain",
         holds=lambda f: f.between and f.sheet.backend != "torch",
+    ),
+    Rule(
+        name="sustained rates",
+        why="the best milliseconds of the same loops remain",
+        holds=lambda f: lasts(f.case, f.sheet),
     ),
     Rule(
         name="further working sets of a level",

@@ -79,6 +79,7 @@ class Ceiling:
     per_clock: float | None = None
     power_w: float | None = None
     energy_per_op_j: float | None = None
+    energy_per_byte_j: float | None = None
     throttled_share: float | None = None
     placement: str | None = None
     proof: Proof = field(default_factory=lambda: Proof(status="unproven", reason="not examined"))
@@ -99,6 +100,7 @@ class Ceiling:
             "per_clock",
             "power_w",
             "energy_per_op_j",
+            "energy_per_byte_j",
             "threads",
             "rounds",
             positive=True,

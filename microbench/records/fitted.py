@@ -8,7 +8,7 @@ from typing import Literal
 
 from microbench.records.analysed import LevelSeen
 from microbench.records.dtypes import DTYPES
-from microbench.records.values import LEVELS, Estimate, Unit, Work, finite, one_of, refuse
+from microbench.records.values import LEVELS, Estimate, Mode, Unit, Work, finite, one_of, refuse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,8 @@ class RooflineFit:
     ``bandwidth`` and ``ridge`` are keyed by level (byte/s, FLOP/byte). ``sharpness`` is the exponent of the smooth
     minimum ``(peak^-p + (bandwidth x intensity)^-p)^(-1/p)``; infinite overlap is a large p. ``residuals`` are
     ln(measured / fitted). ``variant`` names the instructions that the sweep went through; where that is not the way to
-    the chip's peak, ``legacy`` is true.
+    the chip's peak, ``legacy`` is true. ``mode`` is ``peak`` where the points are best rounds of bursts, ``sustained``
+    where they are medians of samples that lasted.
     """
 
     dtype: str
@@ -47,9 +48,11 @@ class RooflineFit:
     worst_log_residual: float | None = None
     variant: str = ""
     legacy: bool = False
+    mode: Mode = "peak"
 
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)
+        one_of(self, "mode", ("peak", "sustained"))
         finite(self, "peak", "threads", positive=True)
         for name, values in (("bandwidth", self.bandwidth), ("ridge", self.ridge)):
             refuse(

@@ -125,13 +125,14 @@ def roofline_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], 
 def _roofline(fit: RooflineFit, level: str, *, gpu: bool) -> tuple[str, ...]:
     ridge = fit.ridge.get(level)
     where = "whole device" if gpu else plural(fit.threads, "thread")
+    path = ", the legacy path" if fit.legacy else ", sustained" if fit.mode == "sustained" else ""
     residual = view.UNKNOWN
     if fit.rms_log_residual is not None:
         worst = f", {100 * math.expm1(fit.worst_log_residual):+.1f} %" if fit.worst_log_residual is not None else ""
         residual = f"{100 * math.expm1(fit.rms_log_residual):.1f} %{worst}"
     unit = unit_words(fit.unit, "cuda") if gpu else fit.unit
     return (
-        f"{' '.join(filter(None, (fit.dtype, unit, fit.variant)))}{', the legacy path' * fit.legacy}, {where}",
+        f"{' '.join(filter(None, (fit.dtype, unit, fit.variant)))}{path}, {where}",
         level,
         units.rate(fit.peak, "FLOP/s"),
         units.rate(fit.bandwidth[level], "byte/s"),

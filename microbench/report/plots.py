@@ -56,11 +56,15 @@ def svg(name: PlotName, characterisation: Characterisation, layout: style.Layout
 
 
 def _roofline(characterisation: Characterisation, layout: style.Layout) -> Figure:
-    height = (5.1 if layout.narrow else 5.8) + layout.top
+    strip = 1.25 if roofplot.has_residuals(characterisation) else 0.0
+    height = (5.1 if layout.narrow else 5.8) + layout.top + strip
     made = style.figure(layout.width, height)
     left, right = (0.155, 0.985) if layout.narrow else (0.07, 0.77)
-    ax = made.add_axes((left, 0.6 / height, right - left, (height - 0.6 - layout.top) / height))
+    across, bottom = right - left, 0.6 + strip
+    ax = made.add_axes((left, bottom / height, across, (height - bottom - layout.top) / height))
     roofplot.draw(ax, characterisation, layout)
+    if strip:
+        roofplot.draw_residuals(made.add_axes((left, 0.5 / height, across, 0.95 / height)), ax, characterisation)
     return made
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from microbench.records import Ceiling, Characterisation, RooflineFit, units
+from microbench.records import Ceiling, Characterisation, RooflineFit, RoofPoint, units
 from microbench.report import side, style, summary, view
 
 # More thin roofs than this hide the thick ones.
@@ -14,6 +15,8 @@ MOST_THIN = 4
 _FARTHEST_THIN = 64.0
 # Roofs of one kind of unit that lie closer than this are drawn on top of each other and share a label.
 _COINCIDE = 0.02
+# The corner of a fit that does not tell its sharpness.
+_SHARP = 40.0
 # Characters of a label that fit beside the axes.
 _LONGEST = 31
 
@@ -32,11 +35,22 @@ class Roof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What is drawn: the roofs, the bandwidth of each level (label, byte/s), and the fits whose points are shown."""
+    """What is drawn: the roofs, the bandwidth of each level (label, byte/s), and the fits whose points are shown.
+
+    ``bandwidth`` is of bursts, ``sustained`` of samples that lasted.
+    """
 
     roofs: tuple[Roof, ...]
     bandwidth: dict[str, tuple[str, float]]
     fits: tuple[RooflineFit, ...]
+    sustained: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    @property
+    def slopes(self) -> tuple[tuple[str, float, bool], ...]:
+        """Label, byte/s and whether it lasts, of every slope, the steepest first."""
+        slopes = [(*pair, False) for pair in self.bandwidth.values()]
+        slopes += [(*pair, True) for pair in self.sustained.values()]
+        return tuple(sorted(slopes, key=lambda slope: -slope[1]))
 
     @property
     def thick(self) -> tuple[Roof, ...]:
@@ -55,7 +69,7 @@ class Scene:
 def scene(characterisation: Characterisation) -> Scene:
     """Choose what is drawn, all at the headline thread count.
 
-    A thick roof for each dtype, a few thin ones, the best read bandwidth of each level.
+    A thick roof for each dtype, a few thin ones, the best read bandwidth of each level, in bursts and in what lasts.
     """
     compute, memory = (
         tuple(ceiling for ceiling in view.headline(characterisation, measures) if style.drawable(ceiling.rate.value))
@@ -67,12 +81,42 @@ def scene(characterisation: Characterisation) -> Scene:
     most = max((fit.threads for fit in fits), default=0)
     return Scene(
         roofs=(*_thick(best), *_thin(best, compute)),
-        bandwidth={
-            level: (f"{level} {ceiling.access} {units.rate(ceiling.rate.value, 'byte/s', 3)}", ceiling.rate.value)
-            for level, ceiling in levels.items()
-        },
+        bandwidth=_slopes(levels, "burst"),
         fits=tuple(fit for fit in fits if fit.threads == most),
+        sustained=_slopes(view.best_by_level(view.lasting(characterisation)), "sustained"),
     )
+
+
+def _slopes(levels: Mapping[str, Ceiling], mode: str) -> dict[str, tuple[str, float]]:
+    return {
+        level: (f"{level} {ceiling.access} {mode} {units.rate(ceiling.rate.value, 'byte/s', 3)}", ceiling.rate.value)
+        for level, ceiling in levels.items()
+        if style.drawable(ceiling.rate.value)
+    }
+
+
+def residuals(fits: Iterable[RooflineFit]) -> tuple[tuple[RooflineFit, RoofPoint, float], ...]:
+    """Every point that can be drawn, with its fit and what it lies above the fitted curve, as a share of that."""
+    return tuple(
+        (fit, point, point.rate / point.fitted - 1)
+        for fit in fits
+        for point in fit.points
+        if all(map(style.drawable, (point.intensity, point.rate, point.fitted)))
+    )
+
+
+def curve(fit: RooflineFit, level: str, intensity: float) -> float:
+    """The fitted rate at an intensity: the smooth minimum of peak and slope.
+
+    Examples
+    --------
+    >>> fit = RooflineFit(dtype="f32", unit=None, threads=1, peak=8.0, bandwidth={"L1": 4.0}, ridge={}, sharpness=1.0)
+    >>> round(curve(fit, "L1", 2.0), 9)
+    4.0
+    """
+    power = fit.sharpness or _SHARP
+    lower, upper = sorted((math.log(fit.peak), math.log(fit.bandwidth[level]) + math.log(intensity)))
+    return math.exp(lower - math.log1p(math.exp(-power * (upper - lower))) / power)
 
 
 def caption(characterisation: Characterisation) -> tuple[str, str]:
@@ -83,12 +127,9 @@ def caption(characterisation: Characterisation) -> tuple[str, str]:
         else "fitted, not measured here"
     )
     where = view.threads_text(characterisation, view.headline_threads(characterisation))
-    dots = (
-        ""
-        if missing(characterisation)
-        else " · dots: ridge points in FLOP/byte, memory-bound left of them, compute-bound right"
-    )
-    return (summary.title(characterisation), f"Measured ceilings, {where} · {started}{dots}")
+    dots = "" if missing(characterisation) else " · rings: ridge points in FLOP/byte, memory-bound left of them"
+    lasts = " · dashed: sustained over 0.1 s" if dots and scene(characterisation).sustained else ""
+    return (summary.title(characterisation), f"Measured ceilings, {where} · {started}{dots}{lasts}")
 
 
 def missing(characterisation: Characterisation) -> str:
@@ -101,13 +142,14 @@ def missing(characterisation: Characterisation) -> str:
 def ridge_rows(characterisation: Characterisation) -> tuple[tuple[str, ...], ...]:
     """The ridge points as a table: a heading row, then for each dtype FLOP/byte at each level."""
     chosen = scene(characterisation)
-    if not chosen.thick or not chosen.bandwidth:
+    held = chosen.bandwidth
+    if not chosen.thick or not held:
         return ()
     rows = [
-        (roof.dtype, *(units.digits(roof.rate / value, 3) for _, value in chosen.bandwidth.values()))
+        (roof.dtype, *(units.digits(roof.rate / value, 3) for _, value in (*held.values(), *chosen.sustained.values())))
         for roof in chosen.thick
     ]
-    return (("dtype", *chosen.bandwidth), *rows)
+    return (("dtype", *held, *(f"{level} sustained" for level in chosen.sustained)), *rows)
 
 
 def _thick(best: dict[str, Ceiling]) -> Iterable[Roof]:
@@ -160,7 +202,7 @@ def _shape(ceiling: Ceiling) -> str | None:
 
 
 def _roof_label(ceiling: Ceiling) -> str:
-    words = [ceiling.dtype, _shape(ceiling)]
+    words = [ceiling.dtype, _shape(ceiling), *(["burst"] if ceiling.mode == "peak" else [])]
     return f"{' '.join(word for word in words if word)}  {view.rate_text(ceiling, ceiling.rate.value)}"
 
 

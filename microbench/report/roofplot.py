@@ -10,11 +10,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from microbench.records import Characterisation, units
+from microbench.records import Characterisation, RooflineFit, units
 from microbench.report import style, view
-from microbench.report.roofline_scene import Scene, caption, joined, missing, scene
+from microbench.report.roofline_scene import Scene, caption, curve, joined, missing, residuals, scene
 from microbench.report.sweeps import plural
 
 # Points between two slopes that a label along one of them needs.
@@ -22,6 +22,10 @@ _LABEL_GAP = 14.0
 # Points between the axis and a label along a slope.
 _LABEL_LEAD = 12.0
 _LEAST_DECADES = 3.5
+# Straight pieces that a fitted curve is drawn of.
+_CURVE_STEPS = 64
+# The strip of residuals reaches at least so far, and at most; a tenth is shaded.
+_NEAREST, _FARTHEST, _TENTH, _FAR = 0.16, 1.0, 0.1, 0.4
 _MARKERS = {"L1": "o", "shared": "o", "L2": "^", "L3": "s", "DRAM": "D", "host": "v", "peer": "v"}
 
 
@@ -55,6 +59,7 @@ def draw(ax: Axes, characterisation: Characterisation, layout: style.Layout = st
     _frame(ax, chosen, layout)
     _slopes(ax, chosen)
     _roofs(ax, chosen, layout)
+    _curves(ax, chosen)
     _sweep(ax, chosen, layout, gpu=characterisation.device.kind == "cuda")
     _ridges(ax, chosen, labelled=not layout.narrow)
 
@@ -68,7 +73,7 @@ def _say(ax: Axes, says: str) -> None:
 
 
 def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
-    bandwidths = [value for _, value in chosen.bandwidth.values()]
+    bandwidths = [value for _, value, _ in chosen.slopes]
     rates = [roof.rate for roof in chosen.roofs]
     points = [point for fit in chosen.fits for point in fit.points if style.drawable(point.intensity)]
     # The labels along the slopes end before the first point.
@@ -95,18 +100,17 @@ def _slopes(ax: Axes, chosen: Scene) -> None:
     left = ax.get_xlim()[0]
     origin, decade = ax.transData.transform((left, left)), ax.transData.transform((left * 10, left * 10))
     angle = math.degrees(math.atan2(decade[1] - origin[1], decade[0] - origin[0]))
-    slopes = sorted(chosen.bandwidth.values(), key=lambda pair: -pair[1])
+    slopes = chosen.slopes
     per_decade = math.cos(math.radians(angle)) * (decade[1] - origin[1]) * 72 / ax.figure.dpi
     lead = _LABEL_LEAD * ax.figure.dpi / 72 / (decade[0] - origin[0])
     gaps = [
         math.inf,
-        *(per_decade * math.log10(upper / lower) for (_, upper), (_, lower) in pairwise(slopes)),
+        *(per_decade * math.log10(upper / lower) for (_, upper, _), (_, lower, _) in pairwise(slopes)),
         math.inf,
     ]
-    for index, (label, value) in enumerate(slopes):
-        ax.plot(
-            [left, top / value], [value * left, top], color=style.INK, linewidth=1.3, zorder=2, solid_capstyle="round"
-        )
+    for index, (label, value, lasts) in enumerate(slopes):
+        dashes: dict[str, Any] = {"linestyle": (0, (5, 2))} if lasts else {"solid_capstyle": "round"}
+        ax.plot([left, top / value], [value * left, top], color=style.INK, linewidth=1.3, zorder=2, **dashes)
         above = gaps[index] >= _LABEL_GAP
         # Squeezed from both sides, a label moves along its line, past the ends of its neighbours' labels.
         squeezed = not above and gaps[index + 1] < _LABEL_GAP
@@ -150,26 +154,78 @@ def _roofs(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     place(ax, [(roof.rate, roof.label, roof.colour, roof.thick) for roof in joined(chosen.roofs)])
 
 
-def _sweep(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> None:
-    """Draw the points of the intensity sweep, hollow where they go by the chip's legacy path, and their legend."""
-    levels: set[str] = set()
+def _curves(ax: Axes, chosen: Scene) -> None:
+    """Draw each fitted curve from before its first point to beyond its last, dashed where its points lasted."""
+    left, right = ax.get_xlim()
     for fit in chosen.fits:
-        colour = style.DTYPE_COLOURS.get(fit.dtype, style.INK)
-        for point in fit.points:
-            if style.drawable(point.intensity) and style.drawable(point.rate):
-                levels.add(point.level)
-                ax.plot(
-                    point.intensity,
-                    point.rate,
-                    _MARKERS.get(point.level, "o"),
-                    color=style.PAPER if fit.legacy else colour,
-                    markersize=4.6,
-                    markeredgecolor=colour if fit.legacy else style.PAPER,
-                    markeredgewidth=1.1 if fit.legacy else 0.7,
-                    zorder=6,
-                )
+        for level in fit.bandwidth:
+            at = [point.intensity for point in fit.points if point.level == level and style.drawable(point.intensity)]
+            if not at or not style.drawable(fit.peak) or not style.drawable(fit.bandwidth[level]):
+                continue
+            low, high = max(left, min(at) / 1.3), min(right, 1.3 * max(at))
+            steps = [low * (high / low) ** (step / _CURVE_STEPS) for step in range(_CURVE_STEPS + 1)]
+            ax.plot(
+                steps,
+                [curve(fit, level, intensity) for intensity in steps],
+                color=style.DTYPE_COLOURS.get(fit.dtype, style.INK),
+                linewidth=1.0,
+                linestyle=(0, (4, 2)) if fit.mode == "sustained" else "-",
+                alpha=0.75,
+                zorder=5,
+            )
+
+
+def _marker(fit: RooflineFit, level: str) -> dict[str, Any]:
+    """How a point looks: its level's shape, hollow where it lasted or goes by the chip's legacy path."""
+    colour = style.DTYPE_COLOURS.get(fit.dtype, style.INK)
+    hollow = fit.legacy or fit.mode == "sustained"
+    return {
+        "linestyle": "",
+        "marker": _MARKERS.get(level, "o"),
+        "color": style.PAPER if hollow else colour,
+        "markersize": 6.4,
+        "markeredgecolor": colour if hollow else style.PAPER,
+        "markeredgewidth": 1.3 if hollow else 0.7,
+    }
+
+
+def _sweep(ax: Axes, chosen: Scene, layout: style.Layout, *, gpu: bool) -> None:
+    """Draw the points of the intensity sweep, and their legend."""
+    levels: set[str] = set()
+    for fit, point, _ in residuals(chosen.fits):
+        levels.add(point.level)
+        ax.plot(point.intensity, point.rate, zorder=6, **_marker(fit, point.level))
     if levels:
         _sweep_legend(ax, chosen, layout, sorted(levels, key=view.NEAR_TO_FAR.index), gpu=gpu)
+
+
+def has_residuals(characterisation: Characterisation) -> bool:
+    """Whether there are points of the intensity sweep to hold against their fit."""
+    return not missing(characterisation) and bool(residuals(scene(characterisation).fits))
+
+
+def draw_residuals(ax: Axes, above: Axes, characterisation: Characterisation) -> None:
+    """Draw what each point lies above or below its fitted curve, under the roofline's axes and to their scale."""
+    style.dress(ax)
+    seen = residuals(scene(characterisation).fits)
+    # What interference did to a single point must not flatten all others.
+    reach = min(_FARTHEST, max(_NEAREST, 1.25 * max(abs(away) for _, _, away in seen)))
+    ax.set_xscale("log", base=10)
+    ax.set_xlim(above.get_xlim())
+    ax.set_ylim(-reach, reach)
+    ax.axhspan(-_TENTH, _TENTH, color=style.SHADES[0], linewidth=0, zorder=0)
+    ax.axhline(0, color=style.FAINT, linewidth=1, zorder=1)
+    for fit, point, away in seen:
+        ax.plot(point.intensity, max(-reach, min(reach, away)), zorder=6, clip_on=False, **_marker(fit, point.level))
+    ax.xaxis.set_major_locator(LogLocator(base=10, numticks=9))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ends = _TENTH if reach < _FAR else reach / 1.25
+    ax.yaxis.set_major_locator(FixedLocator([-ends, 0, ends]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f} %" if value else "fit"))
+    ax.set_xlabel(above.get_xlabel())
+    above.set_xlabel("")
+    above.tick_params(labelbottom=False)
 
 
 def _sweep_legend(ax: Axes, chosen: Scene, layout: style.Layout, levels: list[str], *, gpu: bool) -> None:
@@ -184,8 +240,9 @@ def _sweep_legend(ax: Axes, chosen: Scene, layout: style.Layout, levels: list[st
         "markeredgecolor": style.MUTED,
         "markersize": 5,
     }
-    legacy = sorted({fit.variant for fit in chosen.fits if fit.legacy})
-    handles += [Line2D([], [], label=f"by {name} (legacy)", **hollow) for name in legacy]
+    names = [f"by {name} (legacy)" for name in sorted({fit.variant for fit in chosen.fits if fit.legacy})]
+    names += ["sustained"] * any(fit.mode == "sustained" and fit.points for fit in chosen.fits)
+    handles += [Line2D([], [], label=name, **hollow) for name in names]
     dtypes = ", ".join(dict.fromkeys(fit.dtype for fit in chosen.fits if fit.points))
     # On a GPU the sweep, like every other row, is of the whole device.
     threads = "" if gpu else f", {plural(chosen.fits[0].threads, 'thread')}"
@@ -214,6 +271,7 @@ def _ridges(ax: Axes, chosen: Scene, *, labelled: bool) -> None:
     farthest = min(value for _, value in chosen.bandwidth.values())
     wanted = [(main, value) for _, value in chosen.bandwidth.values()] if main else []
     wanted += [(roof, farthest) for roof in chosen.thick if roof is not main]
+    wanted += [(main, value) for _, value in chosen.sustained.values()] if main else []
     taken: list[Text] = []
     for roof, value in wanted:
         if roof is None:

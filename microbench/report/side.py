@@ -93,7 +93,7 @@ def side_rows(characterisation: Characterisation, figures: Sequence[Published] |
     held = view.table_ceilings(characterisation)
     compute = [ceiling for ceiling in held if ceiling.measures == "compute"]
     if characterisation.device.kind == "cpu":
-        if not any(ceiling.mode != "peak" for ceiling in held):
+        if not any(ceiling.mode != "peak" for ceiling in compute):
             return ()
         threads = view.headline_threads(characterisation)
         bounding = [ceiling for ceiling in roofs(compute, characterisation.sheets) if ceiling.threads == threads]

@@ -195,7 +195,12 @@ def _bandwidth(characterisation: Characterisation) -> str:
     ceilings = view.headline(characterisation, "memory")
     best = view.best_by_level(ceilings)
     far = view.best_by_level(ceilings, "triad").get("DRAM")
-    parts = [f"{level} {units.rate(ceiling.rate.value, 'byte/s', 3)}" for level, ceiling in best.items()]
+    lasts = {level: row.rate.value for level, row in view.best_by_level(view.lasting(characterisation)).items()}
+    parts = [
+        f"{level} {units.rate(ceiling.rate.value, 'byte/s', 3)}"
+        + (f" ({units.like(lasts[level], ceiling.rate.value, 3)} sustained)" if level in lasts else "")
+        for level, ceiling in best.items()
+    ]
     if not parts:
         return "not measured"
     triad = f"; DRAM triad {units.rate(far.rate.value, 'byte/s', 3)}" if far else ""

@@ -10,11 +10,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from microbench.records import Case, Characterisation, Sheet, Value
 
 _KEY = re.compile(
-    r"(?P<kernel>[^\[\]@]+)\[(?P<params>.*)\]@(?P<threads>\d+)(?:/(?P<placement>[\w,-]+))?(?::(?P<mode>\w+))?"
+    r"(?P<kernel>[^\[\]@]+)\[(?P<params>.*)\]@(?P<threads>\d+)(?:/(?P<placement>[\w,-]+))?(?::(?P<mode>sustained|library))?"
 )
 
 # Fewer points than this are the cases of a few levels, not a sweep.
@@ -79,7 +80,9 @@ def parse_case(key: str | None) -> Case | None:
         return None
     pairs = (pair.partition("=") for pair in match["params"].split(";") if "=" in pair)
     params: dict[str, Value] = {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
-    return Case(kernel=match["kernel"], params=params, threads=int(match["threads"]), placement=match["placement"])
+    mode: Any = match["mode"] or "peak"
+    threads, placement = int(match["threads"]), match["placement"]
+    return Case(kernel=match["kernel"], params=params, threads=threads, mode=mode, placement=placement)
 
 
 def working_set(key: str | None) -> int | None:
@@ -100,7 +103,7 @@ def streams(characterisation: Characterisation) -> tuple[Curve, ...]:
     rates = {
         ceiling.case: ceiling.rate.value
         for ceiling in characterisation.ceilings
-        if ceiling.measures == "memory" and ceiling.access in (None, "read")
+        if ceiling.measures == "memory" and ceiling.access in (None, "read") and ceiling.mode != "sustained"
     }
     for key, (kernel, threads) in _sampled(characterisation, sheets, "memory").items():
         if kernel.takes("sweep") and key not in rates and kernel.work.bytes:
@@ -140,7 +143,8 @@ def _sampled(
     for samples in characterisation.samples:
         case = parse_case(samples.case)
         sheet = sheets.get(case.kernel) if case else None
-        if case and sheet and sheet.measures == measures and not case.placement and working_set(samples.case):
+        bursts = case is not None and case.mode == "peak" and not case.placement
+        if case and sheet and sheet.measures == measures and bursts and working_set(samples.case):
             found[samples.case] = (sheet, case.threads)
     return found
 

@@ -100,10 +100,10 @@ def groups(characterisation: Characterisation) -> tuple[Group, ...]:
 
 
 def best_variants(group: Group) -> Group:
-    """The group with one row for each level and access: the fastest."""
-    best: dict[tuple[str | None, str | None], Row] = {}
+    """The group with one row for each level and access, burst and sustained: the fastest."""
+    best: dict[tuple[str | None, str | None, bool], Row] = {}
     for row in group.rows:
-        key = (row.ceiling.level, row.ceiling.access)
+        key = (row.ceiling.level, row.ceiling.access, row.ceiling.mode == "sustained")
         if key not in best or row.ceiling.rate.value > best[key].ceiling.rate.value:
             best[key] = row
     return (
@@ -225,6 +225,17 @@ def headline(characterisation: Characterisation, measures: str) -> tuple[Ceiling
         if ceiling.measures == measures and ceiling.mode != "sustained"
     )
     return tuple(ceiling for ceiling in chosen if _threads(characterisation, ceiling) == threads)
+
+
+def lasting(characterisation: Characterisation) -> tuple[Ceiling, ...]:
+    """The memory ceilings at the headline thread count whose samples lasted."""
+    threads = headline_threads(characterisation)
+    return tuple(
+        ceiling
+        for ceiling in roofs(characterisation.ceilings, characterisation.sheets)
+        if (ceiling.measures, ceiling.mode) == ("memory", "sustained")
+        and _threads(characterisation, ceiling) == threads
+    )
 
 
 def best_by_dtype(ceilings: Sequence[Ceiling]) -> dict[str, Ceiling]:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel
+from microbench.measure import sustained
 from microbench.measure.budget import Deadline, kernels_s, library_fits
 from microbench.measure.fitting import cut
-from microbench.measure.plan import BUDGETS, Selection, make_plan
+from microbench.measure.plan import BUDGETS, Resources, Selection, make_plan
 from microbench.measure.priorities import Priorities, left_out_for_time
 from microbench.records import Budget, Case, Characterisation, Device, Finding, Plan, Sheet
 
@@ -108,6 +109,15 @@ def without_library(plan: Plan, kernels: Mapping[str, Kernel], start_s: float) -
     if not library or len(library) == len(plan.cases) or library_fits(plan.budget.time_limit_s, start_s):
         return plan, ()
     return replace(plan, cases=tuple(case for case in plan.cases if case not in library)), library
+
+
+def without_sustained(plan: Plan, device: Device) -> tuple[Finding, ...]:
+    """Why a plan that measures main memory has only bursts of it, where memory is too short for anything longer."""
+    if not any(case.params.get("cold") for case in plan.cases):
+        return ()
+    free = Resources.here()
+    finding = sustained.left_out(device, free.threads, free.memory_bytes)
+    return () if finding is None else (finding,)
 
 
 def check(job: Job, seconds: float) -> tuple[list[Finding], frozenset[str]]:

@@ -23,7 +23,7 @@ from microbench.analysis.plausibility import Doubt, doubts
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
 from microbench.analysis.unroll_sweep import edges
 from microbench.errors import MicrobenchError, UsageError
-from microbench.hardware import probe
+from microbench.hardware import energy, probe
 from microbench.hardware.environment import environment_facts
 from microbench.hardware.interference import Disturbance
 from microbench.kernels import Kernel, pages, registry
@@ -34,7 +34,7 @@ from microbench.proof import prove
 from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Value, units
 from microbench.report.progress import Progress, Quiet
 from microbench.runs import signals
-from microbench.runs.job import Job, check, plan_in_time, without_library
+from microbench.runs.job import Job, check, plan_in_time, without_library, without_sustained
 from microbench.runs.recorder import Recorder, interrupted_before_saving, nothing_measured, plan_of, without_broken
 from microbench.storage import store
 from microbench.storage.journal import Journal, journal_header, read_journal
@@ -119,7 +119,7 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
         resumed=journal,
         deadline=deadline,
         start_s=start_s,
-        findings=findings,
+        findings=(*findings, *without_sustained(plan, device)),
         no_time=(*no_time, *library),
     )
     with store.only_run(device):
@@ -234,7 +234,7 @@ def _with_operators(
 def _facts(device: Device) -> dict[str, Value | None]:
     """The host's conditions, and the GPU's own where one is measured."""
     if device.kind == "cpu":
-        return environment_facts()
+        return environment_facts() | energy.facts()
     from microbench.hardware import cuda
 
     return environment_facts() | {f"gpu_{name}": value for name, value in cuda.facts(device.index).items()}

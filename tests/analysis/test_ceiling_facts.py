@@ -161,8 +161,17 @@ def test_energy_is_told_of_sustained_arithmetic_whose_power_was_seen() -> None:
     assert found.energy_per_op_j == pytest.approx(400 / (320 * 1000 / 4e-6))
     assert ceiling(burst, 4000, **power).energy_per_op_j is None
     assert ceiling(lasting, 4000).energy_per_op_j is None
-    read = Case(kernel=READ.name, params={"working_set": 16 * KIB}, mode="sustained")
-    assert ceiling(read, 4000, **power).energy_per_op_j is None
+    read = Case(kernel=READ.name, params={"working_set": 256 * MIB}, mode="sustained")
+    moved = ceiling(read, 4000, **power)
+    assert (moved.energy_per_op_j, found.energy_per_byte_j) == (None, None)
+    assert moved.energy_per_byte_j == pytest.approx(400 / (640 * 1000 / 4e-6))
+    assert ceiling(read, 4000).energy_per_byte_j is None
+
+
+def test_what_is_walked_for_long_is_main_memory_whatever_the_sweep_shows() -> None:
+    case = Case(kernel=READ.name, params={"working_set": 256 * MIB}, mode="sustained")
+    found = ceiling(case, 4000)
+    assert (found.level, found.mode) == ("DRAM", "sustained")
 
 
 def test_a_sustained_rate_without_stamps_has_the_clock_of_its_fastest_round() -> None:

@@ -11,7 +11,7 @@ import pytest
 from fake_backend import KIB, fake_device
 
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
-from microbench.records import Case, Ceiling, Estimate, RooflineFit, Samples, Sheet, Work
+from microbench.records import Case, Ceiling, Estimate, Mode, RooflineFit, Samples, Sheet, Work
 
 PEAK, BANDWIDTH = 150e9, 12e9
 Swept = tuple[list[Samples], dict[str, Case], dict[str, Sheet]]
@@ -27,6 +27,7 @@ def points(
     sharpness: float = math.inf,
     level: str = "DRAM",
     threads: int = 1,
+    mode: Mode = "peak",
     **facts: Any,
 ) -> Swept:
     """One case per multiply-adds a load, some of them lowered by a factor."""
@@ -36,7 +37,7 @@ def points(
         work = Work(flop=32 * each, bytes_read=64)
         made: dict[str, Any] = {"measures": "intensity", "dtype": "f32", "variant": "v512", "work": work, **facts}
         sheet = Sheet(name=f"intensity.f32.v512.x{each}", backend="native", device_kind="cpu", says="", **made)
-        case = Case(kernel=sheet.name, params={"working_set": working_set}, threads=threads)
+        case = Case(kernel=sheet.name, params={"working_set": working_set}, threads=threads, mode=mode)
         sheets[sheet.name], cases[case.key] = sheet, case
         roofs = np.log((PEAK, bandwidth * each / 2))
         smooth = min(roofs) if math.isinf(sharpness) else -np.logaddexp(*(-sharpness * roofs)) / sharpness
@@ -93,6 +94,17 @@ def test_threads_add_up_and_have_a_roofline_of_their_own() -> None:
     one, two = fit_of(points(SWEEP), points(SWEEP, threads=2))
     assert (one.threads, two.threads) == (1, 2)
     assert two.peak == pytest.approx(2 * one.peak, rel=1e-3)
+
+
+def test_samples_that_last_have_a_roofline_of_their_own_through_the_medians_of_their_rounds() -> None:
+    samples, cases, sheets = points(SWEEP, mode="sustained")
+    slower = [replace(each, ns=(3 * each.ns[1],)) for each in samples]
+    lasting = [replace(each, ns=each.ns[1:]) for each in samples]
+    burst, sustained = fit_of(points(SWEEP), ([*lasting, *lasting, *slower], cases, sheets))
+    assert (burst.mode, sustained.mode) == ("peak", "sustained")
+    assert [point.rate for point in sustained.points] == [point.rate for point in burst.points]
+    (held_up,) = fit_of(([*slower, *slower, *lasting], cases, sheets))
+    assert held_up.peak == pytest.approx(burst.peak / 3, rel=1e-3)
 
 
 def test_other_samples_are_no_points_of_a_roofline() -> None:

@@ -66,3 +66,26 @@ def test_a_characterisation_without_ceilings_has_no_roof() -> None:
         of().peak("f32")
     with pytest.raises(UsageError, match="it has none"):
         of().bandwidth()
+
+
+def test_a_sustained_roofline_takes_what_lasts_and_bursts_where_nothing_else_was_measured() -> None:
+    rows = (
+        row("fma.f32", 100e9, **FMA),
+        row("fma.f64", 50e9, measures="compute", dtype="f64"),
+        row("fma.f32", 80e9, mode="sustained", **FMA),
+        row("read.f32", 10e9, **READ),
+        row("read.f32", 6e9, mode="sustained", **READ),
+        row("read.f32.L1", 200e9, measures="memory", level="L1", access="read"),
+        row("gemm.f64", 70e9, mode="library", measures="compute", dtype="f64"),
+    )
+    lasts = of(*rows, mode="sustained")
+    assert (lasts.peak("f32"), lasts.peak("f64")) == (80e9, 50e9)
+    assert (lasts.bandwidth(), lasts.bandwidth("L1")) == (6e9, 200e9)
+    assert (lasts.bandwidths["DRAM", "read"].mode, lasts.bandwidths["L1", "read"].mode) == ("sustained", "peak")
+    assert of(*rows).bandwidth() == 10e9
+
+
+def test_a_sustained_roof_counts_though_a_burst_was_lower() -> None:
+    rows = (row("read.f32", 10e9, **READ), row("read.f32", 11e9, mode="sustained", **READ))
+    assert of(*rows, mode="sustained").bandwidth() == 11e9
+    assert of(*rows).bandwidth() == 10e9

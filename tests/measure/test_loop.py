@@ -146,7 +146,7 @@ def test_a_burst_holds_what_the_host_stole_while_it_was_taken(monkeypatch: pytes
 def test_a_burst_says_whether_its_number_or_its_time_ended_it(monkeypatch: pytest.MonkeyPatch) -> None:
     _, notes = measured(fake_kernel("fma.f32.v128"))
     assert {(sample.count, sample.stop) for sample in notes.samples} == {(BUDGET.samples, "count")}
-    monkeypatch.setattr("microbench.measure.loop._BURST_LIMIT_S", -1.0)
+    monkeypatch.setattr("microbench.measure.bursts._BURST_LIMIT_S", -1.0)
     _, notes = measured(fake_kernel("fma.f32.v128"))
     assert {(sample.count, sample.stop) for sample in notes.samples} == {(2, "time")}
 

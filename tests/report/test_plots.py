@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from places import DATA
 
-from microbench.records import Ceiling, Characterisation, Estimate, MemoryLevel
+from microbench.records import Ceiling, Characterisation, Estimate, MemoryLevel, RooflineFit, RoofPoint
 from microbench.report import plots, roofline_scene, style
 
 NAMES: tuple[plots.PlotName, ...] = ("roofline", "working-set", "latency", "compute")
@@ -37,11 +37,11 @@ def test_every_picture_of_the_fake_is_a_png_with_something_on_it(
 def test_the_roofline_carries_numbers_units_and_ridge_points(fake_cpu: Characterisation) -> None:
     drawn = plots.svg("roofline", fake_cpu) or ""
     for label in (
-        "f32 avx512  302.6 GFLOP/s",
-        "f64 avx512  151.3 GFLOP/s",
-        "i8 avx512  1.210 TOP/s",
-        "DRAM read 23.3 GB/s",
-        "L1 read 669 GB/s",
+        "f32 avx512 burst  302.6 GFLOP/s",
+        "f64 avx512 burst  151.3 GFLOP/s",
+        "i8 avx512 burst  1.210 TOP/s",
+        "DRAM read burst 23.3 GB/s",
+        "L1 read burst 669 GB/s",
     ):
         assert f">{label}<" in drawn
     assert ">13.0<" in drawn
@@ -327,3 +327,60 @@ for made in (Roofline.of(held, threads=1), held.roofline):
     # In a process of its own: nothing may have been drawn before.
     command = [sys.executable, "-c", code.replace("PATH", repr(str(DATA / "fake-cpu.json")))]
     subprocess.run(command, check=True, timeout=120)
+
+
+def lasting(characterisation: Characterisation) -> Characterisation:
+    """The same with a sustained row of main memory at half the burst, and a sustained fit through five points."""
+    reads = [row for row in characterisation.ceilings if (row.level, row.access) == ("DRAM", "read")]
+    burst = max(reads, key=lambda row: (row.threads, row.rate.value))
+    half = burst.rate.value / 2
+    rate = replace(burst.rate, value=half, low=half, high=half)
+    row = replace(burst, mode="sustained", rate=rate, case=f"{burst.case}:sustained")
+    points = tuple(
+        RoofPoint(level="DRAM", intensity=at, rate=min(half * at, 100e9), fitted=0.95 * min(half * at, 100e9))
+        for at in (1.0, 2.0, 4.0, 8.0, 32.0)
+    )
+    fit = RooflineFit(
+        dtype="f32",
+        unit="vector",
+        threads=burst.threads,
+        peak=100e9,
+        bandwidth={"DRAM": half},
+        ridge={"DRAM": 100e9 / half},
+        points=points,
+        sharpness=4.0,
+        mode="sustained",
+    )
+    fits = replace(characterisation.fits, rooflines=(*characterisation.fits.rooflines, fit))
+    return replace(characterisation, ceilings=(*characterisation.ceilings, row), fits=fits)
+
+
+@pytest.mark.parametrize("layout", [style.ALONE, style.IN_PAGE, style.IN_NARROW_PAGE])
+def test_roofs_are_named_burst_or_sustained_and_residuals_stand_below_to_the_same_scale(
+    fake_cpu: Characterisation, layout: style.Layout
+) -> None:
+    made = plots.figure("roofline", lasting(fake_cpu), layout)
+    assert made is not None
+    roofline, strip = made.axes
+    texts = " ".join(text.get_text() for text in roofline.texts)
+    assert "DRAM read burst 23.3 GB/s" in texts
+    assert "DRAM read sustained 11.7 GB/s" in texts
+    assert strip.get_xlim() == roofline.get_xlim()
+    away = [float(line.get_ydata()[0]) for line in strip.lines if line.get_marker() not in ("None", "")]
+    assert [value for value in away if value == pytest.approx(1 / 0.95 - 1)]
+    legend = roofline.get_legend()
+    assert legend is not None
+    assert "sustained" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_ridge_points_of_what_lasts_have_a_column_of_their_own(fake_cpu: Characterisation) -> None:
+    heading, *rows = roofline_scene.ridge_rows(lasting(fake_cpu))
+    assert heading[-1] == "DRAM sustained"
+    burst, sustained = (float(rows[0][heading.index(name)]) for name in ("DRAM", "DRAM sustained"))
+    assert sustained == pytest.approx(2 * burst, rel=0.01)
+
+
+def test_without_an_intensity_sweep_there_is_no_strip_of_residuals(fake_cpu: Characterisation) -> None:
+    made = plots.figure("roofline", replace(fake_cpu, fits=replace(fake_cpu.fits, rooflines=())))
+    assert made is not None
+    assert len(made.axes) == 1

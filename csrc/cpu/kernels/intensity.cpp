@@ -4,7 +4,8 @@
 // 2 x that / bytes of an element, in FLOP/byte. At the low end the memory level limits the loop, at the high end the
 // multiply-add ports do, and where the two overlap neither is reached. Nominal: the smaller of fma.<width>'s rate and
 // read.<width>'s rate times the intensity. 12 accumulators cover latency x ports (4 x 2) and leave registers for the
-// operands.
+// operands. Loops of eight multiply-adds and more prefetch by software; with parameter prefetch=0 they leave that to the
+// hardware, as compiled code does.
 //
 // Proof: the array holds small integers whose signs turn every 4 KiB, so sums stay exact and come back to zero with
 // every pair of pages; each lane of each accumulator must hold what the pages between the launch's first and last
@@ -25,7 +26,7 @@ inline constexpr std::size_t chains = 12;
 
 // Bytes between a load and what is prefetched beside it: some 30 lines, more than main memory's latency at any of these
 // rates.
-inline constexpr std::size_t prefetched = 2048;
+inline constexpr std::int64_t prefetched = 2048;
 
 // Loads of one iteration: at least 16 where loads limit the loop, and no more multiply-adds than a core's buffers hold
 // decoded.
@@ -87,7 +88,7 @@ void fill(std::byte* array, std::size_t first, std::size_t last) {
 
 int scale_of(std::size_t lane) { return 1 + static_cast<int>(lane % 3); }
 
-template <class Loop, class W, class T, std::size_t fmas>
+template <class Loop, class Plain, class W, class T, std::size_t fmas>
 struct row {
   static constexpr std::size_t lanes = W::bytes / sizeof(T);
   using totals = std::int64_t[chains][lanes];
@@ -107,6 +108,10 @@ struct row {
       const auto value = static_cast<T>(scale_of(lane));
       std::memcpy(held->scale + lane * sizeof value, &value, sizeof value);
     }
+    const auto ahead = integer(given, "prefetch", prefetched, 0, prefetched);
+    if (ahead != 0 && ahead != prefetched)
+      throw bad_parameter("parameter prefetch must be 0 or " + std::to_string(prefetched) + " here");
+    own.loop = ahead == 0 ? Plain::run : Loop::run;
     own.working_set = size;
     own.position = 0;
     own.state = std::move(held);
@@ -154,10 +159,10 @@ struct row {
   }
 };
 
-template <template <class, class, std::size_t> class Loop, class W, class T, std::size_t fmas>
+template <template <class, class, std::size_t, bool> class Loop, class W, class T, std::size_t fmas>
 kernel make(std::vector<std::string> needs) {
-  using made = Loop<W, T, fmas>;
-  using functions = row<made, W, T, fmas>;
+  using made = Loop<W, T, fmas, true>;
+  using functions = row<made, Loop<W, T, fmas, false>, W, T, fmas>;
   const std::string dtype = sizeof(T) == 8 ? "f64" : "f32",
                     variant = std::string(W::name) + ".x" + std::to_string(fmas);
   sheet facts{.name = "intensity." + dtype + "." + variant,
@@ -179,7 +184,7 @@ kernel make(std::vector<std::string> needs) {
               .loads = static_cast<int>(made::loads),
               .access_bytes = static_cast<int>(W::bytes),
               .per_iteration = {.flop = 2 * made::loads * fmas * functions::lanes, .bytes_read = made::body},
-              .params = {"working_set", "pages", "pause_us", "cold"},
+              .params = {"working_set", "pages", "prefetch", "pause_us", "cold"},
               .needs = std::move(needs),
               .reference_clock = W::clock,
               .operands = "exact",

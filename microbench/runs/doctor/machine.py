@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from microbench.errors import CannotRun
 from microbench.hardware import extensions, nominal, probe
 from microbench.hardware.chips import signature_of
+from microbench.hardware.clock import SUSTAINED_SAMPLE_S
+from microbench.hardware.energy import Meter
 from microbench.hardware.environment import FACTS, environment_facts
 from microbench.hardware.interference import STEAL_SHARE, Steal
 from microbench.hardware.procfs import allowed
@@ -92,6 +94,19 @@ def stolen_time(context: Context) -> Iterator[Finding]:
         yield finding("steal", "warning", says, "measure at another time, or on a dedicated host")
     else:
         yield finding("steal", "info", f"stolen time: {share:.0%} in the last {_STEAL_LOOK_S:g} s")
+
+
+@check("cpu")
+def power(context: Context) -> Iterator[Finding]:
+    """Whether the system tells the power that a loop takes, and why not."""
+    meter = Meter(context.machine)
+    if meter.says is None:
+        yield finding("power", "info", f"power: not told by this system ({meter.why_not}); no joules", meter.remedy)
+    elif meter.settles_s > SUSTAINED_SAMPLE_S:
+        says = f"power: {meter.says}, a mean over {meter.settles_s:g} s; joules in runs with --thorough only"
+        yield finding("power", "info", says)
+    else:
+        yield finding("power", "info", f"power: {meter.says}")
 
 
 @check()
