@@ -68,6 +68,23 @@ bool bind_to(int node, void* from, std::size_t bytes) {
   return syscall(SYS_mbind, from, bytes, only_these, mask.data(), mask.size() * bits + 1, 0U) == 0;
 }
 
+// Capacity of a CPU's level 1: from cpuid, which answers for the CPU that asks, or as the kernel tells it. 0: unknown.
+std::size_t level1_bytes(int cpu) {
+  for (const auto& each : cpu_caches())
+    if (each.level == 1 && each.type != "instruction") return each.capacity_bytes;
+  const auto caches = "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cache/index";
+  for (int index = 0; index < 16; ++index) {
+    const auto folder = caches + std::to_string(index) + "/";
+    std::ifstream level_file(folder + "level"), type_file(folder + "type"), size_file(folder + "size");
+    int level = 0;
+    std::string type;
+    std::size_t kib = 0;
+    if (!(level_file >> level && type_file >> type && size_file >> kib)) continue;
+    if (level == 1 && type != "Instruction") return kib * 1024;
+  }
+  return 0;
+}
+
 std::string mib(std::size_t bytes) { return std::to_string(bytes >> 20) + " MiB"; }
 
 cannot_run no_room(std::size_t bytes, std::size_t more, std::size_t free) {
@@ -193,6 +210,8 @@ request requested(const parameters& given, std::size_t otherwise) {
 std::int64_t requested_pause(const parameters& given) { return 1000 * integer(given, "pause_us", 0, 0, 10'000'000); }
 
 bool requested_cold(const parameters& given) { return integer(given, "cold", 0, 0, 1) != 0; }
+
+bool by_halves(std::size_t working_set, int cpu) { return working_set <= level1_bytes(cpu); }
 
 void walk::evict(const std::byte* array, std::size_t k, std::uint64_t iterations) const {
   const auto side = streams <= 2 ? 1U : streams;

@@ -99,6 +99,10 @@ bool requested_cold(const parameters& given);
 // Lets the neighbours of a shared cache have their time: sleeps, outside whatever is timed.
 void rest(std::int64_t ns);
 
+// Whether a loop walks a working set by halves, see `walk`: where the CPU's level 1 holds it. False where its capacity is
+// unknown.
+bool by_halves(std::size_t working_set, int cpu);
+
 // The order in which the iterations of a loop visit an array of `size` bytes, `body` bytes at a time.
 //
 // streams 1: in ascending order. 2: the two halves in turn, so that no load instruction strides evenly; some level 1

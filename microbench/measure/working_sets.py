@@ -22,6 +22,8 @@ _LEAST_BYTES = 16 * MIB
 _SHARE_OF_MEMORY = 12
 # Bytes ahead for software prefetch; 0 leaves it to the hardware. Neither wins everywhere, so both are cases.
 _PREFETCH = (0, 1024)
+# Registers that are loaded before they are stored in level 1; 0 leaves it to the kernel. Neither wins everywhere.
+_GROUPS = (0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +110,11 @@ class Streams:
         for level, sizes in sets.levels.items():
             for working_set in sizes if wide else sizes[:1]:
                 for pages in ("huge", "4k") if wide and not self.quick and level == "L2" else ("huge",):
+                    where: dict[str, Value] = {"working_set": working_set, "pages": pages, "streams": 1}
                     for ahead in _PREFETCH if level == "L2" and wide and sheet.access != "read" else (0,):
-                        yield level, known(sheet, working_set=working_set, pages=pages, streams=1, prefetch=ahead)
+                        yield level, known(sheet, **where, prefetch=ahead)
+                    for group in _GROUPS if level == "L1" and wide else ():
+                        yield level, known(sheet, **where, group=group)
 
     def _in_memory(self, sheet: Sheet, sets: WorkingSets, *, wide: bool) -> Iterable[tuple[str, dict[str, Value]]]:
         thorough = wide and not self.quick
@@ -144,9 +149,9 @@ def _side_by_side(sheet: Sheet, *, thorough: bool) -> tuple[int, ...]:
 
 
 def known(sheet: Sheet, **params: Value) -> dict[str, Value]:
-    """Those of the parameters that a kernel takes; switched off (``prefetch`` and ``cold`` 0) goes without saying."""
+    """Those of the parameters that a kernel takes; switched off (``prefetch``, ``cold``, ``group`` 0) goes unsaid."""
     return {
         name: value
         for name, value in params.items()
-        if name in sheet.params and not (name in ("prefetch", "cold") and not value)
+        if name in sheet.params and not (name in ("prefetch", "cold", "group") and not value)
     }

@@ -36,7 +36,8 @@ def test_bytes_are_those_that_the_loads_and_stores_ask_for(name: str) -> None:
     assert sheet.loads >= 16 or sheet.access == "write"
     assert sheet.access is not None
     assert sheet.work.bytes % ARRAYS[sheet.access] == 0
-    assert sheet.work.flop == (2 * sheet.lanes * sheet.math if sheet.access == "triad" else 0)
+    multiplied = sheet.math + sheet.beside.get("mul", 0)
+    assert sheet.work.flop == (2 * sheet.lanes * multiplied if sheet.access == "triad" else 0)
 
 
 @pytest.mark.parametrize("name", HERE)
@@ -52,10 +53,29 @@ def test_partial_passes_and_wraps_are_exact(name: str, params: dict[str, int]) -
     job.close()
 
 
+@pytest.mark.parametrize("name", [name for name in HERE if "group" in KERNELS[name].sheet.params])
+@pytest.mark.parametrize("working_set", [24 * 1024, 3 * 192 * 1024])
+def test_registers_that_are_stored_one_by_one_are_exact(name: str, working_set: int) -> None:
+    job = KERNELS[name].prepare(CPU, {"working_set": working_set, "group": 1}, 1)
+    for iterations in (1, 2, 3, 47, 1000):
+        assert job.run(iterations).checked is True, iterations
+    job.close()
+
+
+def test_stores_past_the_caches_know_no_groups_and_groups_no_streams() -> None:
+    assert {name.split(".")[0] for name in KERNELS if "group" in KERNELS[name].sheet.params} == {"triad"}
+    assert not any(name.endswith("_nt") for name in KERNELS if "group" in KERNELS[name].sheet.params)
+    kernel = KERNELS["triad.f64.scalar"]
+    with pytest.raises(UsageError, match="group must be 1 or 4"):
+        kernel.prepare(CPU, {"group": 2}, 1)
+    with pytest.raises(UsageError, match="group goes with one stream and without prefetch"):
+        kernel.prepare(CPU, {"group": 1, "prefetch": 512}, 1)
+
+
 @pytest.mark.parametrize("name", HERE)
 def test_the_smallest_set_and_odd_sizes_are_exact(name: str) -> None:
     sheet = KERNELS[name].sheet
-    for working_set in (4096 * ARRAYS[str(sheet.access)], 5 * 4096 * 3, 100_000):
+    for working_set in (4096 * ARRAYS[str(sheet.access)], 24 * 1024, 5 * 4096 * 3, 100_000):
         job = KERNELS[name].prepare(CPU, {"working_set": working_set, "pages": "huge"}, 1)
         for iterations in (1, 5, 7, 100):
             assert job.run(iterations).checked is True
@@ -133,7 +153,7 @@ def test_a_pause_lies_outside_the_time() -> None:
 @pytest.mark.parametrize("working_set", [8192, 40 * 1024, 1 << 20])
 def test_mixed_kernels_are_exact_for_any_part_of_a_pass(name: str, working_set: int) -> None:
     sheet = ALL[name].sheet
-    assert sheet.work.flop == 2 * sheet.math * sheet.lanes
+    assert sheet.work.flop == 2 * (sheet.math + sheet.beside.get("mul", 0)) * sheet.lanes
     assert sheet.work.bytes_read == sheet.loads * sheet.access_bytes
     assert sheet.math == sheet.loads * int(name.rsplit(".x", 1)[1])
     job = ALL[name].prepare(CPU, {"working_set": working_set}, 1)

@@ -31,7 +31,8 @@ X86 = {
 }
 ARM = {"asimd": {"asimd"}, "bf16": {"asimdhp", "asimddp", "bf16"}}
 HERE = X86 if platform.machine() == "x86_64" else ARM
-WIDEST = {"avx2": "v256", "avx_vnni": "v256", "avx512": "v512", "amx": "v512", "asimd": "v128", "bf16": "v128"}
+WIDEST = {"sse2": "v128_sse2", "sse4": "v128_sse2", "avx2": "v256", "avx_vnni": "v256", "avx512": "v512", "amx": "v512"}
+WIDEST |= {"asimd": "v128", "bf16": "v128"}
 ACCESSES = ("read", "write", "copy", "triad")
 
 
@@ -132,18 +133,30 @@ def test_every_instruction_set_gets_every_row_on_every_machine(
     assert mixed >= {(dtype, level) for dtype in ("f32", "f64") for level in (*list(sets.levels)[:1], "DRAM")}
 
 
+@pytest.mark.parametrize("isa", [isa for isa in HERE if isa in WIDEST])
+def test_triads_in_level_1_store_singly_and_in_groups_and_nothing_else_does(
+    isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, sets, _ = planned(kernels_of(sheets_of(isa)), "three levels", "default", monkeypatch)
+    single = [case for case in cases if "group" in case.params]
+    assert {case.kernel for case in single} == {f"triad.f32.{WIDEST[isa]}"}
+    assert {case.params["working_set"] for case in single} == set(sets.levels["L1"])
+    without = {replace(case, params={k: v for k, v in case.params.items() if k != "group"}).key for case in single}
+    assert without <= {case.key for case in cases}
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="sse2 is a set of x86")
 @pytest.mark.parametrize("budget", ["quick", "default"])
-def test_without_avx_a_run_has_arithmetic_latencies_costs_and_string_copies(
+def test_loops_of_sse2_are_planned_where_there_is_no_other_and_nowhere_else(
     budget: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cases, _, _ = planned(kernels_of(sheets_of("sse2")), "three levels", budget, monkeypatch)
-    kinds = {"chase", "first_touch", "cost", "copy", "write", "mul_add"}
-    assert {case.kernel.partition(".")[0] for case in cases} == kinds
-    assert {case.kernel for case in cases if case.kernel.startswith(("copy", "write"))} == {
-        "copy.i8.rep",
-        "write.i8.rep",
-    }
+    def loops(isa: str) -> set[str]:
+        cases, _, _ = planned(kernels_of(sheets_of(isa)), "three levels", budget, monkeypatch)
+        return {case.kernel.partition(".")[0] for case in cases if "_sse2" in case.kernel}
+
+    assert loops("sse2") == {*ACCESSES, "intensity"}
+    assert loops("avx") == {"triad", "intensity"}  # AVX has no fused multiply-add
+    assert loops("avx2") == loops("avx512") == set()
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the words are those of x86")

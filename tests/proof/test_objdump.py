@@ -273,7 +273,7 @@ def test_a_sequence_of_bytes_is_counted_by_each_of_its_instructions(tmp_path: Pa
 @needs_binutils
 @x86_only
 def test_a_variant_of_the_loop_that_differs_is_found(tmp_path: Path) -> None:
-    name = "_ZN4loopILj1ELb0ELb0EE3runERm"
+    name = "_ZN4loopILj1ELb0ELb0ELj4EE3runERm"
     variant = name.replace("Lj1E", "Lj4E")
     body = "1: vmovups (%rsi), %zmm0\n{more} sub $1, %rax\n jne 1b\n ret\n"
     source = f"{name}:\n" + body.format(more="") + f"{variant}:\n" + body.format(more="{more}")

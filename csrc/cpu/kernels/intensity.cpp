@@ -46,6 +46,12 @@ inline state& state_of(const context& own) { return *static_cast<state*>(own.sta
 
 #if defined(__x86_64__)
 
+#define MB_WITHOUT_AVX
+namespace sse {
+#include "../intensity.inc"
+}
+#undef MB_WITHOUT_AVX
+
 MB_TARGET_BEGIN("avx2,fma")
 namespace vex {
 #include "../intensity.inc"
@@ -99,8 +105,7 @@ struct row {
     if (size == 0)
       throw bad_parameter("parameter working_set must be at least " + std::to_string(pair) + " bytes here");
     auto held = std::make_shared<state>();
-    // Halves in turn where a level 1 cache may hold the set, see memory::walk.
-    held->way = {size, Loop::body, size <= std::size_t{64} << 10 ? 2U : 1U};
+    held->way = {size, Loop::body, by_halves(size, own.cpu) ? 2U : 1U};
     held->array = array(own, sizeof(T) == 8 ? "signed.f64" : "signed.f32", size, asked.huge, fill<T>);
     held->pause_ns = requested_pause(given);
     held->cold = requested_cold(given);
@@ -197,6 +202,39 @@ kernel make(std::vector<std::string> needs) {
 }
 
 #if defined(__x86_64__)
+
+// A multiplication and an addition in the place of a multiply-add, for cores that have none.
+template <class T, std::size_t fmas>
+kernel without_fma() {
+  auto made = make<sse::loop, v128, T, fmas>({"sse2"});
+  auto& facts = made.facts;
+  const auto width = std::string(v128::name), after = ".x" + std::to_string(fmas);
+  facts.unless = {facts.name};
+  facts.variant = width + "_sse2" + after;
+  facts.name = "intensity." + facts.dtype + "." + facts.variant;
+  facts.says += ", multiplied and added apart";
+  facts.ports = "mul." + width;
+  facts.reference_clock = "clock.mul_add." + facts.dtype + "." + width;
+  facts.beside = {{"mul", facts.math}, {"add", facts.math}};
+  facts.flop_per_lane = 1;
+  facts.math = 0;
+  return made;
+}
+
+MB_KERNEL(without_fma<float, 1>())
+MB_KERNEL(without_fma<float, 2>())
+MB_KERNEL(without_fma<float, 4>())
+MB_KERNEL(without_fma<float, 8>())
+MB_KERNEL(without_fma<float, 16>())
+MB_KERNEL(without_fma<float, 32>())
+MB_KERNEL(without_fma<float, 64>())
+MB_KERNEL(without_fma<double, 1>())
+MB_KERNEL(without_fma<double, 2>())
+MB_KERNEL(without_fma<double, 4>())
+MB_KERNEL(without_fma<double, 8>())
+MB_KERNEL(without_fma<double, 16>())
+MB_KERNEL(without_fma<double, 32>())
+MB_KERNEL(without_fma<double, 64>())
 
 MB_KERNEL(make<vex::loop, v128, float, 1>({"avx", "fma"}))
 MB_KERNEL(make<vex::loop, v128, float, 2>({"avx", "fma"}))

@@ -6,12 +6,14 @@
 // iteration has at least 16 loads, or its counter and branch would show, and no branch at the end of a pass. Reads are
 // 4 KiB an iteration, because no load may stride evenly by less (see memory::walk). Beyond level 2 a single stream is
 // limited by the misses that the prefetchers keep outstanding: parameter `streams` walks several pages side by side,
-// `prefetch` asks for lines so many bytes ahead, `_nt` variants store past the caches. None of them wins everywhere, so
-// each is a case of its own. With `cold` every launch evicts beforehand what it will touch, so that main memory answers
+// `prefetch` asks for lines so many bytes ahead, `_nt` variants store past the caches, `group` is how many registers are
+// loaded before they are stored: stores one by one cost level 1 of some cores and are what others need for two loads and
+// a store a cycle; many together cost level 2. None of them wins everywhere, so each is a case of its own. With `cold` every launch evicts beforehand what it will touch, so that main memory answers
 // however large a last level is and whoever else has just read the same array.
 //
 // Proof of each launch: reads add up four registers of every iteration, whose sum says where they came from; before a
 // launch some lines it will write are poisoned, and all must be right after it.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <set>
@@ -27,10 +29,21 @@ using namespace memory;
 
 enum class op { read, write, copy, triad };
 
-constexpr std::size_t body_of(op what) { return what == op::read ? 4096 : 1024; }
+// Bytes of an array that an iteration passes. Triads fill every port in every cycle, so that each restart of their loop
+// costs one; scalar ones would no longer fit the caches of decoded instructions.
+template <class W>
+constexpr std::size_t body_of(op what) {
+  return what == op::read ? 4096 : what == op::triad ? std::min<std::size_t>(4096, 128 * W::bytes) : 1024;
+}
+
+// Bytes of an iteration that are walked before a page's turn comes again where several lie side by side.
+constexpr std::size_t turn_of(op what) { return what == op::read ? 4096 : 1024; }
 
 // Registers of one read iteration that are added up.
 inline constexpr std::size_t proofs = 4;
+
+// Registers that are loaded before the first of them is stored.
+inline constexpr unsigned together = 4;
 
 struct state {
   walk way;
@@ -49,6 +62,12 @@ inline state& state_of(context& own) { return *static_cast<state*>(own.state.get
 inline const state& state_of(const context& own) { return *static_cast<const state*>(own.state.get()); }
 
 #if defined(__x86_64__)
+
+#define MB_WITHOUT_AVX
+namespace sse {
+#include "../stream.inc"
+}
+#undef MB_WITHOUT_AVX
 
 MB_TARGET_BEGIN("avx2,fma")
 namespace vex {
@@ -127,17 +146,15 @@ const char* word_of(op what) {
   return words[static_cast<std::size_t>(what)];
 }
 
-walk way_of(op what, const parameters& given, std::size_t working_set) {
+walk way_of(op what, std::size_t body, const parameters& given, std::size_t working_set, int cpu) {
   const auto streams = static_cast<unsigned>(integer(given, "streams", 1, 1, 16));
   if ((streams & (streams - 1)) != 0) throw bad_parameter("parameter streams must be 1, 2, 4, 8 or 16");
-  const auto body = body_of(what), unit = walk::unit(body, streams), size = working_set / arrays_of(what) / unit * unit;
+  const auto unit = walk::unit(body, streams), size = working_set / arrays_of(what) / unit * unit;
   if (size == 0)
     throw bad_parameter("parameter working_set must be at least " + std::to_string(unit * arrays_of(what)) +
                         " bytes for " + word_of(what) + " with " + std::to_string(streams) +
                         (streams == 1 ? " stream" : " streams"));
-  // A set that any level 1 cache could hold is walked by halves, see memory::walk.
-  constexpr std::size_t small = 64 << 10;
-  return {size, body, streams == 1 && working_set <= small ? 2 : streams};
+  return {size, body, streams == 1 && by_halves(working_set, cpu) ? 2 : streams};
 }
 
 // What the added registers of iteration k say in lane 0.
@@ -148,31 +165,44 @@ std::uint32_t numbers(const walk& way, std::size_t k) {
   return static_cast<std::uint32_t>(sum);
 }
 
-template <op what, class W, template <op, class, unsigned, bool, bool> class Loop, bool past>
+template <op what, class W, template <op, class, unsigned, bool, bool, unsigned> class Loop, bool past>
 struct row {
   using T = std::conditional_t<std::is_same_v<W, word64>, double, float>;
-  using first = Loop<what, W, 1, past, false>;
+  using first = Loop<what, W, 1, past, false, together>;
+  // Where two loads and a store compete for the ports of every cycle.
+  static constexpr bool grouped = what == op::triad && !past;
 
-  static std::uint64_t (*chosen(unsigned streams, bool ahead))(context&, std::uint64_t) {
+  static std::uint64_t (*chosen(unsigned streams, bool ahead, bool singly))(context&, std::uint64_t) {
+    if (singly && (streams > 2 || ahead))
+      throw bad_parameter("parameter group goes with one stream and without prefetch");
+    if constexpr (grouped)
+      if (singly) return Loop<what, W, 1, past, false, 1>::run;
     if constexpr (!std::is_same_v<W, word64>) {
-      if (streams == 4) return Loop<what, W, 4, past, false>::run;
-      if (streams == 8) return Loop<what, W, 8, past, false>::run;
-      if (streams == 16) return Loop<what, W, 16, past, false>::run;
+      if (streams == 4) return Loop<what, W, 4, past, false, together>::run;
+      if (streams == 8) return Loop<what, W, 8, past, false, together>::run;
+      if (streams == 16) return Loop<what, W, 16, past, false, together>::run;
     }
     if (streams > 2) throw bad_parameter("parameter streams must be 1 or 2 for scalar kernels");
-    return ahead ? Loop<what, W, 1, past, true>::run : first::run;
+    return ahead ? Loop<what, W, 1, past, true, together>::run : first::run;
+  }
+
+  static bool requested_singly(const parameters& given) {
+    const auto group = integer(given, "group", together, 1, together);
+    if (group != 1 && group != together)
+      throw bad_parameter("parameter group must be 1 or " + std::to_string(together));
+    return group == 1;
   }
 
   static void configure(context& own, const parameters& given) {
     const auto asked = requested(given, 16 << 10);
     auto held = std::make_shared<state>();
-    held->way = way_of(what, given, asked.working_set);
+    held->way = way_of(what, body_of<W>(what), given, asked.working_set, own.cpu);
     held->pause_ns = requested_pause(given);
     held->cold = requested_cold(given);
     held->ahead = static_cast<std::size_t>(integer(given, "prefetch", 0, 0, 65536));
     if (held->ahead != 0 && held->way.streams > 2)
       throw bad_parameter("parameter prefetch goes with 1 or 2 streams, not with more");
-    own.loop = chosen(held->way.streams, held->ahead != 0);
+    own.loop = chosen(held->way.streams, held->ahead != 0, requested_singly(given));
     place(own, *held, asked.huge);
     for (std::size_t i = 0; i < 64 / sizeof(T); ++i) {
       const T value = scale;
@@ -191,15 +221,36 @@ struct row {
   static void place(context& own, state& held, bool huge) {
     const auto size = held.way.size;
     const std::string dtype = sizeof(T) == 8 ? ".f64" : ".f32";
-    if constexpr (what == op::read || what == op::copy) held.b = array(own, "numbers", size, huge, numbered::fill);
-    if constexpr (what == op::triad) {
-      held.b = array(own, "addends" + dtype, size, huge, addends<T>::fill);
-      held.c = array(own, "factors" + dtype, size, huge, factors<T>::fill);
+    if (arrays_of(what) > 1 && by_halves(size * arrays_of(what), own.cpu)) {
+      place_side_by_side(own, held, huge);
+    } else {
+      if constexpr (what == op::read || what == op::copy) held.b = array(own, "numbers", size, huge, numbered::fill);
+      if constexpr (what == op::triad) {
+        held.b = array(own, "addends" + dtype, size, huge, addends<T>::fill);
+        held.c = array(own, "factors" + dtype, size, huge, factors<T>::fill);
+      }
+      if constexpr (what != op::read)
+        held.a = array(own, word_of(what) + (what == op::triad ? dtype : ""), size, huge, destination<what, T>::fill);
     }
-    if constexpr (what != op::read)
-      held.a = array(own, word_of(what) + (what == op::triad ? dtype : ""), size, huge, destination<what, T>::fill);
     for (auto** each : {&held.a, &held.b, &held.c})
       if (*each == nullptr) *each = what == op::write ? held.a : held.b;
+  }
+
+  // In level 1 the arrays share an arena of their own. A core that looks a line up by a hash of its address lets arrays
+  // that lie far apart push each other out, though all of them fit.
+  static void place_side_by_side(context& own, state& held, bool huge) {
+    const auto size = held.way.size, apart = round_up(size, page);
+    const auto role = word_of(what) + std::to_string(8 * sizeof(T)) + " within " + std::to_string(apart);
+    auto* const first = array(own, role, arrays_of(what) * apart, huge, [](std::byte*, std::size_t, std::size_t) {});
+    held.a = first;
+    held.b = first + apart;
+    destination<what, T>::fill(held.a, 0, size);
+    if constexpr (what == op::copy) numbered::fill(held.b, 0, size);
+    if constexpr (what == op::triad) {
+      held.c = held.b + apart;
+      addends<T>::fill(held.b, 0, size);
+      factors<T>::fill(held.c, 0, size);
+    }
   }
 
   // Poisons one line in the first iteration, in the last, and in some between. None of this is timed.
@@ -261,7 +312,14 @@ std::vector<std::string> roles_of() {
   return {"ceiling", "roof"};
 }
 
-template <op what, class W, template <op, class, unsigned, bool, bool> class Loop, bool past>
+template <bool grouped>
+std::vector<std::string> params_of() {
+  std::vector<std::string> known{"working_set", "pages", "streams", "prefetch", "pause_us", "cold"};
+  if (grouped) known.insert(known.end(), "group");
+  return known;
+}
+
+template <op what, class W, template <op, class, unsigned, bool, bool, unsigned> class Loop, bool past>
 kernel make(std::vector<std::string> needs) {
   using made = row<what, W, Loop, past>;
   using first = typename made::first;
@@ -288,7 +346,7 @@ kernel make(std::vector<std::string> needs) {
               .per_iteration = {.flop = what == op::triad ? 2 * body / sizeof(typename made::T) : 0,
                                 .bytes_read = body * sources,
                                 .bytes_written = what == op::read ? 0 : body},
-              .params = {"working_set", "pages", "streams", "prefetch", "pause_us", "cold"},
+              .params = params_of<made::grouped>(),
               .needs = std::move(needs),
               .reference_clock = W::clock,
               .operands = "exact",
@@ -301,6 +359,37 @@ kernel make(std::vector<std::string> needs) {
 }
 
 #if defined(__x86_64__)
+
+// The loop of SSE2, which multiplies and adds apart; where AVX moves the same width it tells nothing more.
+template <op what, class W, bool past>
+kernel without_avx() {
+  auto made = make<what, W, sse::loop, past>({"sse2"});
+  auto& facts = made.facts;
+  facts.unless = {facts.name};
+  const std::string width = W::name;
+  facts.name = std::string(word_of(what)) + "." + facts.dtype + "." + width + "_sse2" + (past ? "_nt" : "");
+  facts.variant = width + "_sse2" + (past ? "_nt" : "");
+  facts.reference_clock = std::string("clock.mul_add.") + facts.dtype + "." + W::name;
+  if (facts.math != 0) {
+    facts.says += ", multiplied and added apart";
+    facts.beside = {{"mul", facts.math}, {"add", facts.math}};
+    facts.flop_per_lane = 1;
+    facts.math = 0;
+  }
+  return made;
+}
+
+MB_KERNEL(without_avx<op::read, word64, false>())
+MB_KERNEL(without_avx<op::write, word64, false>())
+MB_KERNEL(without_avx<op::copy, word64, false>())
+MB_KERNEL(without_avx<op::triad, word64, false>())
+MB_KERNEL(without_avx<op::read, v128, false>())
+MB_KERNEL(without_avx<op::write, v128, false>())
+MB_KERNEL(without_avx<op::write, v128, true>())
+MB_KERNEL(without_avx<op::copy, v128, false>())
+MB_KERNEL(without_avx<op::copy, v128, true>())
+MB_KERNEL(without_avx<op::triad, v128, false>())
+MB_KERNEL(without_avx<op::triad, v128, true>())
 
 MB_KERNEL(make<op::read, word64, vex::loop, false>({"avx"}))
 MB_KERNEL(make<op::write, word64, vex::loop, false>({"avx"}))
