@@ -173,7 +173,7 @@ def _complaint(
 
 
 def _family(symbol: str) -> str:
-    """Reduce a symbol to what its loop's variants share: a case may choose streams, prefetches, and groups of stores."""
+    """Reduce a symbol to what its loop's variants share: a case may choose streams, prefetches, groups of stores."""
     return re.sub(r"Lj\d+E(Lb[01]E)Lb[01]ELj\d+E", r"Lj*E\1Lb*ELj*E", symbol)
 
 
