@@ -28,20 +28,20 @@ typedef float vec __attribute__((vector_size(WIDTH)));
 #define HUGE_PAGE (2UL << 20)
 
 /* sum = sum / 2 + x: no two multiply-adds are alike, so no compiler can merge them, and with x = 1 every sum is 2. */
-#define LOOP(K, LOADS)                                                                  \
-  static void pass_##K(const vec* from, size_t count, vec* sums) {                      \
-    const vec half = (vec){} + 0.5f;                                                    \
-    vec s[SUMS];                                                                        \
-    for (int j = 0; j < SUMS; j++) s[j] = sums[j];                                      \
-    for (size_t i = 0; i < count; i += LOADS) {                                         \
-      _Pragma("GCC unroll 16") for (int l = 0; l < LOADS; l++) {                        \
-        const vec x = from[i + (size_t)l];                                              \
-        _Pragma("GCC unroll 64") for (int f = 0; f < K; f++) {                          \
-          s[(l * K + f) % SUMS] = s[(l * K + f) % SUMS] * half + x;                     \
-        }                                                                               \
-      }                                                                                 \
-    }                                                                                   \
-    for (int j = 0; j < SUMS; j++) sums[j] = s[j];                                      \
+#define LOOP(K, LOADS)                                              \
+  static void pass_##K(const vec* from, size_t count, vec* sums) {  \
+    const vec half = (vec){} + 0.5f;                                \
+    vec s[SUMS];                                                    \
+    for (int j = 0; j < SUMS; j++) s[j] = sums[j];                  \
+    for (size_t i = 0; i < count; i += LOADS) {                     \
+      _Pragma("GCC unroll 16") for (int l = 0; l < LOADS; l++) {    \
+        const vec x = from[i + (size_t)l];                          \
+        _Pragma("GCC unroll 64") for (int f = 0; f < K; f++) {      \
+          s[(l * K + f) % SUMS] = s[(l * K + f) % SUMS] * half + x; \
+        }                                                           \
+      }                                                             \
+    }                                                               \
+    for (int j = 0; j < SUMS; j++) sums[j] = s[j];                  \
   }
 LOOP(1, 16)
 LOOP(2, 8)
@@ -55,8 +55,7 @@ typedef void (*pass)(const vec*, size_t, vec*);
 static const struct {
   int k;
   pass run;
-} passes[] = {{1, pass_1},   {2, pass_2},   {4, pass_4},   {8, pass_8},
-              {16, pass_16}, {32, pass_32}, {64, pass_64}};
+} passes[] = {{1, pass_1}, {2, pass_2}, {4, pass_4}, {8, pass_8}, {16, pass_16}, {32, pass_32}, {64, pass_64}};
 
 static size_t bytes;
 static pass chosen;

@@ -4,8 +4,8 @@
 // 2 x that / bytes of an element, in FLOP/byte. At the low end the memory level limits the loop, at the high end the
 // multiply-add ports do, and where the two overlap neither is reached. Nominal: the smaller of fma.<width>'s rate and
 // read.<width>'s rate times the intensity. 12 accumulators cover latency x ports (4 x 2) and leave registers for the
-// operands. Loops of eight multiply-adds and more prefetch by software; with parameter prefetch=0 they leave that to the
-// hardware, as compiled code does.
+// operands. Loops of eight multiply-adds and more prefetch by software; with parameter prefetch=0 they leave that to
+// the hardware, as compiled code does.
 //
 // Proof: the array holds small integers whose signs turn every 4 KiB, so sums stay exact and come back to zero with
 // every pair of pages; each lane of each accumulator must hold what the pages between the launch's first and last
