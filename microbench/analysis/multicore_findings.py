@@ -41,7 +41,9 @@ def _no_row(device: Device) -> Iterator[Finding]:
 
 def _caches(found: Multicore, costs: list[Cost], device: Device) -> Iterator[Finding]:
     """Pairs of CPUs that share a last cache by name and are further apart than main memory; and the other way round."""
-    memory = min((cost.seconds.value for cost in costs if cost.name == "load_to_use.DRAM"), default=None)
+    far = [cost.seconds.value for cost in costs if cost.level == "DRAM" and cost.name.startswith("load_to_use")]
+    far += [point.latency.value for point in found.loaded if point.streams == 0]
+    memory = min(far, default=None)
     if found.core_to_core is None or device.topology is None:
         return
     cpus = {cpu.number: cpu for cpu in device.topology.cpus}

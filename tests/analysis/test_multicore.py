@@ -22,6 +22,7 @@ from microbench.records import (
     CpuPair,
     Device,
     Estimate,
+    LoadedPoint,
     Multicore,
     Samples,
     Sheet,
@@ -140,6 +141,8 @@ def test_a_line_that_takes_longer_than_main_memory_contradicts_a_shared_cache() 
     device = MACHINES["this one"].device()
     assert codes(transfers(device, 200e-9, 200e-9, lambda cpu: 0), device) == {"l3-not-shared"}
     assert codes(transfers(device, 40e-9, 40e-9, lambda cpu: 0), device) == set()
+    idle = LoadedPoint(streams=0, latency=exact(35e-9))
+    assert codes(replace(transfers(device, 40e-9, 40e-9, lambda cpu: 0), loaded=(idle,)), device) == {"l3-not-shared"}
 
 
 def test_cores_that_are_near_across_caches_are_told_too() -> None:
