@@ -224,6 +224,11 @@ void walk::evict(const std::byte* array, std::size_t k, std::uint64_t iterations
   fence();
 }
 
+void evict(const std::vector<const std::byte*>& lines) {
+  for (const auto* const each : lines) evict_line(each);
+  fence();
+}
+
 void rest(std::int64_t ns) {
   if (ns > 0) std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
 }

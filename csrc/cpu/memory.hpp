@@ -96,6 +96,8 @@ request requested(const parameters& given, std::size_t otherwise);
 std::int64_t requested_pause(const parameters& given);
 // The parameter cold: whether each launch evicts first what it will touch.
 bool requested_cold(const parameters& given);
+// Evicts these lines from every cache.
+void evict(const std::vector<const std::byte*>& lines);
 // Lets the neighbours of a shared cache have their time: sleeps, outside whatever is timed.
 void rest(std::int64_t ns);
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from microbench.analysis.l2_partitions import Halves, halves, rises_beyond_half
+from microbench.analysis.latencies import cost_of, latencies, memory_latency, sides
+from microbench.analysis.level_findings import level_findings
 from microbench.analysis.levels import find_levels, level_of_case, sweep
 from microbench.analysis.trust import clocks_unknown, long_enough
 from microbench.hardware.clock import (
@@ -96,11 +97,11 @@ def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet],
             grouped[sample.case].append(sample)
     grouped, doubts = long_enough(grouped)
     known = [sample for group in grouped.values() for sample in group]
-    levels = [
-        *find_levels(sweep(known, cases, sheets, "stream"), device, "stream"),
-        *find_levels(sweep(known, cases, sheets, "chase"), device, "chase"),
-    ]
     series = [_series(cases[key], sheets, group) for key, group in grouped.items()]
+    levels = [
+        *find_levels(sweep(known, cases, sheets, "stream"), device, "stream", _memory_rate(series)),
+        *find_levels(sweep(known, cases, sheets, "chase"), device, "chase", memory_latency(series)),
+    ]
     alone = [(one.case, one.sheet, each) for one in series for each, _ in one.evaluated(device)]
     series = [replace(one, highest=highest_clocks(alone)) for one in series]
     highest: dict[tuple[str, int, str | None, str], Ceiling] = {}
@@ -109,13 +110,18 @@ def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet],
         identity = (ceiling.name, ceiling.threads, ceiling.placement, ceiling.mode)
         if identity not in highest or ceiling.rate.value > highest[identity].rate.value:
             highest[identity] = ceiling
-    sides, one_group = _sides(series, device)
-    costs = [*(_cost(one) for one in series if one.sheet.takes("cost")), *_latencies(levels, series), *sides]
+    parts, one_group = sides(series, device)
+    costs = [*(cost_of(one) for one in series if one.sheet.takes("cost")), *latencies(levels, series, device), *parts]
     return Analysis(
         ceilings=tuple(highest.values()),
         costs=tuple(costs),
         levels=tuple(levels),
-        findings=(*doubts, *one_group, *clocks_unknown(highest.values(), sheets, device)),
+        findings=(
+            *doubts,
+            *one_group,
+            *clocks_unknown(highest.values(), sheets, device),
+            *level_findings(levels, highest.values(), device),
+        ),
     )
 
 
@@ -124,6 +130,18 @@ def _series(case: Case, sheets: Mapping[str, Sheet], rounds: Sequence[Samples]) 
     return _Series(
         case=case, sheet=sheet, rounds=tuple(rounds), reference_clock=sheets.get(sheet.reference_clock or "")
     )
+
+
+def _memory_rate(series: Sequence[_Series]) -> float | None:
+    """The best byte/s of one thread through main memory, of the kernel that sweeps: where its curve leads."""
+    rates = (
+        one.sheet.work.bytes * samples.iterations * 1e9 / min(samples.ns)
+        for one in series
+        if one.sheet.takes("sweep") and one.sheet.work.bytes and one.case.params.get("cold") and one.case.threads == 1
+        for samples in one.rounds
+        if one.sheet.measures == "memory"
+    )
+    return max(rates, default=None)
 
 
 def _rated(
@@ -255,117 +273,3 @@ def _throttled(rounds: Sequence[Samples]) -> float | None:
     if not any(r.clock_hz for r in rounds):
         return None
     return sum(r.throttled for r in rounds) / sum(r.count for r in rounds)
-
-
-def _cost(one: _Series) -> Cost:
-    """Seconds per iteration; the best round is the cost, the third best bounds it from above."""
-    times = sorted(min(r.ns) * 1e-9 / r.iterations for r in one.rounds)
-    high = times[min(AGREEING_ROUNDS, len(times)) - 1]
-    name = one.sheet.name if one.case.threads == 1 else f"{one.sheet.name}.{one.case.threads}_threads"
-    pages = one.case.params.get("pages")
-    estimate = Estimate(value=times[0], low=times[0], high=high, basis="best round; high: third best round")
-    return Cost(name=f"{name}.{pages}" if pages else name, seconds=estimate, case=one.case.key)
-
-
-def _latencies(levels: Sequence[LevelSeen], series: Sequence[_Series]) -> list[Cost]:
-    """Load-to-use latency per level: of the chase that swept it, and apart of any other kernel that takes the role."""
-    chases = [one for one in series if one.sheet.takes("latency")]
-    costs = []
-    for level in levels:
-        if level.seen_by != "chase":
-            continue
-        inside = [
-            one for one in chases if level.low_bytes <= int(one.case.params.get("working_set", 0)) <= level.high_bytes
-        ]
-        kernels: dict[str, list[_Series]] = defaultdict(list)
-        for one in inside:
-            kernels["load_to_use" if one.sheet.takes("sweep") else one.sheet.name].append(one)
-        costs += [_load_to_use(_typical_of(each, level), level.name, name) for name, each in kernels.items()]
-    return [*costs, *(_load_to_use(one, str(one.sheet.fixed_level)) for one in chases if one.sheet.fixed_level)]
-
-
-def _typical_of(inside: Sequence[_Series], level: LevelSeen) -> _Series:
-    """The case nearest to the plateau's height, on huge pages where there are: small ones add page walks."""
-    huge = [one for one in inside if one.case.params.get("pages") == "huge"] or inside
-    return min(huge, key=lambda one: abs(_best_load(one) - level.value))
-
-
-def _sides(series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
-    """Latency of the near and of the far part of a divided L2, from chases of single lines.
-
-    A finding where the lines do not fall into two groups.
-    """
-    lines = [one for one in series if "line" in one.case.params]
-    if not lines:
-        return [], []
-    seen = {_best_load(one): one for one in lines}
-    found = halves([_best_load(one) for one in lines])
-    if found.why_not is not None:
-        return _one_group(found, series, device)
-    costs = []
-    for side, values in (("near", found.near), ("far", found.far)):
-        middle = values[len(values) // 2]
-        basis = (
-            f"median of {len(values)} of {len(lines)} lines, each its best round; low and high: the fastest and "
-            "slowest of them"
-        )
-        seconds = Estimate(value=middle, low=values[0], high=values[-1], basis=basis)
-        costs.append(Cost(name=f"load_to_use.L2.{side}", level="L2", seconds=seconds, case=seen[middle].case.key))
-    return costs, []
-
-
-def _one_group(found: Halves, series: Sequence[_Series], device: Device) -> tuple[list[Cost], list[Finding]]:
-    """What single lines that answer alike mean: one L2, or one whose parts keep copies.
-
-    Sets beyond half of it tell the two apart.
-    """
-    says = (
-        f"L2 shows no near and far part: {len(found.near)} lines answer in {found.near[0] * 1e9:.0f} to "
-        f"{found.near[-1] * 1e9:.0f} ns; "
-    )
-    level = device.level("L2")
-    capacity = (level.capacity_bytes if level else None) or 0
-    sets = {
-        int(one.case.params["working_set"]): one
-        for one in series
-        if "line" in one.sheet.params and "working_set" in one.case.params
-    }
-    risen = rises_beyond_half({size: _best_load(one) for size, one in sets.items()}, capacity) if capacity else None
-    if risen is None:
-        chased = any(capacity / 2 < size < capacity for size in sets)
-        seen = "sets beyond half of it take no longer" if chased else "no set beyond half of it was chased"
-        remedy = "none needed; a multiprocessor that is as far from all of L2 sees one part, whatever the chip has"
-        return [], [Finding(code="one-l2", severity="info", says=f"{says}{found.why_not}, and {seen}", remedy=remedy)]
-    within, beyond = risen
-    says += (
-        f"sets below half of its {capacity / 2**20:.3g} MiB take {within * 1e9:.0f} ns a load too, but sets beyond "
-        f"half up to {beyond * 1e9:.0f} ns: so behaves a divided L2 that keeps copies of the far part's lines nearby "
-        "while they fit"
-    )
-    remedy = (
-        "data that every multiprocessor reads have half of L2; the latency of the far part alone is longer than what "
-        "those sets take"
-    )
-    size = next(size for size, one in sets.items() if _best_load(one) == beyond)
-    far = replace(_load_to_use(sets[size], "L2"), name="load_to_use.L2.beyond_half")
-    return [_near(found, series), far], [Finding(code="l2-copies", severity="info", says=says, remedy=remedy)]
-
-
-def _near(found: Halves, series: Sequence[_Series]) -> Cost:
-    middle = found.near[len(found.near) // 2]
-    basis = f"median of {len(found.near)} lines, each its best round; low and high: the fastest and slowest of them"
-    near = Estimate(value=middle, low=found.near[0], high=found.near[-1], basis=basis)
-    line = next(one for one in series if "line" in one.case.params and _best_load(one) == middle)
-    return Cost(name="load_to_use.L2.near", level="L2", seconds=near, case=line.case.key)
-
-
-def _load_to_use(one: _Series, level: str, name: str = "load_to_use") -> Cost:
-    cost, loads = _cost(one), max(1, one.sheet.loads)
-    scaled = replace(
-        cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads
-    )
-    return Cost(name=f"{name}.{level}", level=level, seconds=scaled, case=one.case.key)
-
-
-def _best_load(one: _Series) -> float:
-    return min(min(r.ns) * 1e-9 / r.iterations for r in one.rounds) / max(1, one.sheet.loads)

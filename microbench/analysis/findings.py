@@ -129,12 +129,12 @@ def _levels(analysis: Analysis, *, gpu: bool) -> Iterator[Finding]:
     why = "a divided L2 fills up with copies, one in each part" if gpu else "neighbours share it"
     last = max((level.advertised_bytes or 0 for level in analysis.levels), default=0)
     for level in analysis.levels:
-        if level.advertised_bytes == last and level.high_bytes * 2 <= last:
+        if level.advertised_bytes == last and level.seen_to_bytes * 2 <= last:
             reuse = f" ({level.reuse_s * 1e3:.2g} ms between two uses of a line)" if level.reuse_s else ""
             says = (
                 f"{level.name} is advertised as {level.advertised_bytes / 2**20:.4g} MiB, but a {level.seen_by} sees "
                 "it only up to "
-                f"{level.high_bytes / 2**20:.3g} MiB{reuse}"
+                f"{level.seen_to_bytes / 2**20:.3g} MiB{reuse}"
             )
             yield Finding(code="level-smaller", severity="info", says=says, remedy=f"{why}; plan with the size seen")
 

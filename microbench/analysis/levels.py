@@ -1,42 +1,46 @@
-"""Memory levels as they behave: plateaus of the working-set sweep, found by change point.
+"""Memory levels as they behave: what a stream and a chase see of each, found on the whole curve over working sets.
 
-Advertised capacities only lend the plateaus their names. A shared host may advertise 36 MiB of last-level cache and let
-neighbours empty it every few milliseconds, so the size on which a stream still sees it and the time between two uses of
-a line are both reported, and both are found.
+A level is a plateau of the curve, and its capacity the size at which the curve passes the geometric middle between its
+plateau and the next: there as much is answered from one as from the other. Advertised capacities only lend the plateaus
+their names. A shared host may advertise 36 MiB of last-level cache and let neighbours empty it every few milliseconds,
+so the time between two uses of a line is reported beside the size.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from microbench.analysis.plateaus import Climb, Plateau, SweepPoint, plateaus
 from microbench.hardware.placement import as_seen_by, placement_of
 from microbench.records import Case, Device, LevelSeen, Samples, Sheet
-from microbench.stats.intervals import segments
 
-# A stretch of the sweep must explain this much squared log deviation to be a stretch of its own: 4 points off by 12 %.
-_PENALTY = 0.06
-# A last-level plateau must beat main memory by this factor, or it is main memory.
-_BEATS_DRAM = 1.2
-# Neighbouring stretches within this factor are one level.
-_SAME_LEVEL = 1.15
-# The two ends of what a stream sees of a level differ by less.
-_FLAT = 1.25
+# The least factor in time between two levels. The second level of some cores streams nearly as fast as the first, and
+# a last level must beat main memory by a fifth; a chase pays for page walks, which take up to half as long again.
+_STEP = {"stream": math.log2(1.2), "chase": math.log2(1.5)}
+# Random loads that take this share of what one in main memory takes without page walks come from main memory.
+_OF_MEMORY = math.log2(0.85)
+# Fewer points are no curve, nor are those of which two lie so far apart: they are the sets of a few levels.
+_LEAST_POINTS, _GAP = 6, 6.0
+# A sweep that ends so far beyond the last advertised size ends in main memory; no cache, whatever it replaces, answers
+# a share worth seeing of a walk through the second.
+_OUTGROWN, _LEFT_BEHIND = 1.5, 4.0
+# A level's own time shows from so many sizes of the level before it, which answers a part of what is less (none keeps
+# strictly the newest lines), and up to this share of its own. The first pair that leaves enough points counts.
+_OWN = ((4.0, 0.5), (4.0, 0.7), (2.0, 0.7), (2.0, 1.0), (0.0, math.inf))
+_ENOUGH_POINTS = 2
 # A working set counts as on a plateau this far beyond its ends, since sweep points are a fraction of an octave apart.
 _SLACK = 1.19
 _LINE_BYTES = 64
+_CACHES = {"cpu": ("L1", "L2", "L3"), "cuda": ("L1", "L2")}
+# What a plateau is named after, in octaves between sizes: a cache seen larger than it is counts double, since
+# neighbours, page placement and lines that are fetched ahead only take from it; a name without a size counts as this.
+_LARGER, _NAMELESS = 2.0, 2.0
 # Levels of one core: threads add up in those behind them, which are shared.
 _PRIVATE = ("L1", "L2")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepPoint:
-    """One working set of a sweep: bytes, and byte/s (stream) or seconds per load (chase), best over rounds."""
-
-    size_bytes: int
-    value: float
 
 
 def sweep(
@@ -55,6 +59,7 @@ def sweep(
             or "working_set" not in case.params
             or int(case.params.get("streams", 1)) != 1
             or case.params.get("cold")
+            or case.params.get("window")  # without page walks: another curve
         ):
             continue
         best_s = min(sample.ns) * 1e-9 / sample.iterations
@@ -69,8 +74,13 @@ def sweep(
     return [SweepPoint(size_bytes=size, value=curves[best][size]) for size in sorted(curves[best])]
 
 
-def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["stream", "chase"]) -> list[LevelSeen]:
-    """Plateaus of a sweep, named after the levels the device advertises.
+def find_levels(
+    points: Sequence[SweepPoint],
+    device: Device,
+    seen_by: Literal["stream", "chase"],
+    memory: float | None = None,
+) -> list[LevelSeen]:
+    """Plateaus of a sweep from near to far, named after the levels the device advertises.
 
     Parameters
     ----------
@@ -80,46 +90,61 @@ def find_levels(points: Sequence[SweepPoint], device: Device, seen_by: Literal["
         Its advertised levels lend names; capacities seen may differ.
     seen_by
         ``stream``: higher is faster; ``chase``: lower is faster.
+    memory
+        What main memory is known to do where no cache and no page walk takes part. A sweep need not end there then, and
+        plateaus of a chase at that height are memory, however far page walks set them apart.
     """
-    if len(points) < 6:
+    sizes = [point.size_bytes for point in points]
+    if len(sizes) < _LEAST_POINTS or any(far > near * _GAP for near, far in itertools.pairwise(sizes)):
         return []
-    sign = 1.0 if seen_by == "stream" else -1.0
-    speed = [sign * math.log(point.value) for point in points]
-    stretches = segments(speed, _PENALTY)
-    height = {stretch: sum(speed[stretch[0] : stretch[1]]) / (stretch[1] - stretch[0]) for stretch in stretches}
-    last = stretches[-1]
-    found: list[LevelSeen] = []
-    below = 0
-    for name, capacity in _advertised(device):
-        inside = [s for s in stretches[:-1] if below * _SLACK < _middle(points, s) <= capacity * _SLACK]
-        if name not in _PRIVATE:
-            # The fastest stretch beyond the level before it; what follows may be page walks or memory.
-            inside = [
-                s
-                for s in inside
-                if height[s] - height[last] > math.log(_BEATS_DRAM) and points[s[0]].size_bytes >= below * _SLACK
-            ]
-            if seen_by == "stream":
-                # Just past the level before it a part still comes from there: a slope, where there is anything flatter.
-                inside = [s for s in inside if abs(speed[s[0]] - speed[s[1] - 1]) <= math.log(_FLAT)] or inside
-        if inside:
-            # The longest stretch is a core's own level; what lies between two levels is short or steep.
-            chosen = max(inside, key=(lambda s: s[1] - s[0]) if name in _PRIVATE else (lambda s: height[s]))
-            found.append(_level(name, seen_by, points, _extended(chosen, inside, height), capacity))
-        below = capacity
-    found.append(_level("DRAM", seen_by, points, last, None))
-    return found
+    rate = seen_by == "stream"
+    known = None if memory is None else (-1.0 if rate else 1.0) * math.log2(memory)
+    outgrown = points[-1].size_bytes / max((size for _, size in _advertised(device)), default=1)
+    climb = Climb.of(points, rate=rate, beyond=known if outgrown <= _LEFT_BEHIND else None)
+    found = [[each] for each in plateaus(climb, _STEP[seen_by])]
+    while not rate and known and len(found) > 1 and found[-2][0].low >= known + _OF_MEMORY:
+        found[-2:] = [found[-2] + found[-1]]
+    advertised = {name: size for name, size in _advertised(device) if size > points[0].size_bytes}
+    passed = {name for name, _ in _advertised(device)} - set(advertised)
+    names = [name for name in _CACHES[device.kind] if name not in passed]
+    # A sweep that ends inside the last cache saw main memory only if it saw more than the caches.
+    reached = outgrown >= _OUTGROWN or len(climb.size) > len(points) or len(found) > len(advertised)
+    while len(found) - reached > len(names):
+        _join_nearest(found)
+    ends = [_capacity(climb, near, far) for near, far in itertools.pairwise(found)]
+    caches = [*ends, float(points[-1].size_bytes)][: len(found) - reached]
+    named = [*_names(caches, names, advertised), "DRAM"]
+    curve = _Curve(points=points, climb=climb, seen_by=seen_by)
+    return [
+        curve.level(name, group, around, advertised.get(name))
+        for name, group, around in zip(named, found, zip([0.0, *ends], [*ends, None], strict=True), strict=False)
+        if group[0].first < len(points)
+    ]
 
 
-def _extended(
-    chosen: tuple[int, int], inside: Sequence[tuple[int, int]], height: Mapping[tuple[int, int], float]
-) -> tuple[int, int]:
-    """A stretch with those that follow at nearly its height: one level whose rate sinks a little towards its end."""
-    end = chosen[1]
-    for stretch in inside:
-        if stretch[0] == end and height[chosen] - height[stretch] <= math.log(_SAME_LEVEL):
-            end = stretch[1]
-    return chosen[0], end
+def _join_nearest(found: list[list[Plateau]]) -> None:
+    """Make one level of the two neighbours that differ least."""
+    at = min(range(len(found) - 1), key=lambda i: found[i + 1][0].low - found[i][-1].high)
+    found[at : at + 2] = [found[at] + found[at + 1]]
+
+
+def _capacity(climb: Climb, near: Sequence[Plateau], far: Sequence[Plateau]) -> float:
+    """Bytes at which a curve passes the geometric middle of two neighbouring plateaus."""
+    middle = (near[-1].middle + far[0].middle) / 2
+    return climb.crossing(middle, near[0].first, far[-1].last) or float(2 ** climb.size[near[-1].last])
+
+
+def _names(caches: Sequence[float], names: Sequence[str], advertised: Mapping[str, int]) -> tuple[str, ...]:
+    """One name for each cache seen, in order, so that the sizes lie nearest to the advertised ones."""
+
+    def apart(name: str, size: float) -> float:
+        octaves = math.log2(size / advertised[name]) if name in advertised else _NAMELESS
+        return octaves * _LARGER if name in advertised and octaves > 0 else abs(octaves)
+
+    return min(
+        itertools.combinations(names, len(caches)),
+        key=lambda chosen: sum(apart(name, size) for name, size in zip(chosen, caches, strict=True)),
+    )
 
 
 def _advertised(device: Device) -> list[tuple[str, int]]:
@@ -131,29 +156,43 @@ def _advertised(device: Device) -> list[tuple[str, int]]:
     return sorted(((name, capacity) for name, capacity in caches if capacity), key=lambda pair: pair[1])
 
 
-def _middle(points: Sequence[SweepPoint], stretch: tuple[int, int]) -> float:
-    return math.sqrt(points[stretch[0]].size_bytes * points[stretch[1] - 1].size_bytes)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Curve:
+    """A sweep as measured and as the finder sees it."""
 
+    points: Sequence[SweepPoint]
+    climb: Climb
+    seen_by: Literal["stream", "chase"]
 
-def _level(
-    name: str,
-    seen_by: Literal["stream", "chase"],
-    points: Sequence[SweepPoint],
-    stretch: tuple[int, int],
-    capacity: int | None,
-) -> LevelSeen:
-    inside = sorted(point.value for point in points[stretch[0] : stretch[1]])
-    high = points[stretch[1] - 1].size_bytes
-    value = inside[len(inside) // 2]
-    return LevelSeen(
-        name=name,
-        seen_by=seen_by,
-        low_bytes=points[stretch[0]].size_bytes,
-        high_bytes=high,
-        value=value,
-        reuse_s=high / value if seen_by == "stream" else high / _LINE_BYTES * value,
-        advertised_bytes=capacity,
-    )
+    def level(
+        self, name: str, group: Sequence[Plateau], ends: tuple[float, float | None], size: int | None
+    ) -> LevelSeen:
+        """One level: its plateaus, the capacities of the level before it and its own, and its advertised size."""
+        near, end = ends
+        # Of main memory with and without page walks, random loads everywhere pay for them.
+        first = group[-1].first if name == "DRAM" else group[0].first
+        last = min(group[-1].last, len(self.points) - 1)
+        high, value = self.points[last].size_bytes, self._height(first, last, near, end or math.inf)
+        return LevelSeen(
+            name=name,
+            seen_by=self.seen_by,
+            low_bytes=self.points[group[0].first].size_bytes,
+            high_bytes=high,
+            capacity_bytes=round(end) if end and end <= self.points[-1].size_bytes else None,
+            value=value,
+            reuse_s=high / value if self.seen_by == "stream" else high / _LINE_BYTES * value,
+            advertised_bytes=size,
+        )
+
+    def _height(self, first: int, last: int, near: float, end: float) -> float:
+        """The value of the middle point, of those that neither neighbour answers a part of."""
+        quiet = [i for i in range(first, last + 1) if self.climb.quiet(i)] or [last]
+        for least, most in _OWN:
+            own = [i for i in quiet if near * least <= self.points[i].size_bytes <= end * most]
+            if len(own) >= _ENOUGH_POINTS:
+                break
+        ranked = sorted(own or quiet, key=lambda i: self.climb.time[i])
+        return self.points[ranked[(len(ranked) - 1) // 2]].value
 
 
 def level_of_case(case: Case, levels: Sequence[LevelSeen], device: Device) -> str | None:
@@ -185,17 +224,33 @@ def level_of(
     """The level on whose plateau a working set per thread lies; ``None`` between two plateaus.
 
     ``sharers`` tells how many threads share one cache of a level, whose sets add up there; without it, all share every
-    level after the second. Without a sweep the advertised capacities decide.
+    level after the second. Levels that a stream does not tell apart are told by a chase, or by their advertised
+    capacities, as all are without a sweep.
     """
     sharing = sharers or (lambda name: 1 if name in _PRIVATE else threads)
-    stream = [level for level in levels if level.seen_by == "stream"]
+    stream = {level.name: level for level in levels if level.seen_by == "stream"}
     if not stream:
         return _level_by_advertised(working_set, device, sharing)
-    for level in stream:
+    for name, level in stream.items():
         if working_set * sharing("L1") < level.low_bytes / _SLACK:  # what one core walks through
             continue
-        if level.name == "DRAM" or working_set * sharing(level.name) <= level.high_bytes * _SLACK:
-            return None if _helped(working_set, level.name, device, sharing) else level.name
+        if name == "DRAM" or working_set * sharing(name) <= level.high_bytes * _SLACK:
+            found = _nearer(working_set, name, levels, device, sharing) or name
+            return None if _helped(working_set, found, device, sharing) else found
+    return None
+
+
+def _nearer(
+    working_set: int, name: str, levels: Sequence[LevelSeen], device: Device, sharing: Callable[[str], int]
+) -> str | None:
+    """The level that holds a working set already, nearer than one of which a stream cannot tell it apart."""
+    seen = {level.name: level.seen_to_bytes for level in levels if level.seen_by == "chase"}
+    told = {level.name for level in levels if level.seen_by == "stream"}
+    for near, size in _advertised(device):
+        if near == name:
+            break
+        if near not in told and name != "DRAM" and working_set * sharing(near) <= seen.get(near, size):
+            return near
     return None
 
 

@@ -15,7 +15,7 @@ from itertools import combinations
 from microbench.hardware.placement import scaling
 from microbench.hardware.procfs import cpu_text
 from microbench.measure import placements
-from microbench.measure.working_sets import COLD_BYTES, WorkingSets, known
+from microbench.measure.working_sets import WorkingSets, known
 from microbench.records import Case, Cpu, Device, Sheet, Topology
 
 # A pair takes some 10 ms of each round, so these are within a tenth of a budget.
@@ -38,7 +38,7 @@ def candidates(
     threads = len(topology.allowed)
     sets = WorkingSets.of(device, memory_bytes, threads)
     last = device.level("L3") or device.level("L2")
-    far = min(sets.largest, max(COLD_BYTES, _LAST_CACHES * ((last.capacity_bytes if last else None) or 0)))
+    far = min(sets.largest, max(sets.cold, _LAST_CACHES * ((last.capacity_bytes if last else None) or 0)))
     for sheet in sheets:
         if sheet.takes("loaded"):
             for team in scaling(topology):

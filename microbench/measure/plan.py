@@ -7,6 +7,7 @@ The working sets come from the levels the system advertises, but nothing believe
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
 from microbench.measure import matrices, placements, plan_cuda, sustained
 from microbench.measure.fitting import least_rounds
-from microbench.measure.working_sets import MIB, Streams, WorkingSets, known, widest
+from microbench.measure.working_sets import Streams, WorkingSets, known, widest
 from microbench.records import LEVELS, Budget, Case, Device, Placement, Plan, Sheet, Value
 from microbench.records.dtypes import dtype as parse_dtype
 from microbench.records.roles import RATED
@@ -31,8 +32,8 @@ BUDGETS = {
     "thorough": Budget(name="thorough", time_limit_s=900.0, min_rounds=12, sample_s=1e-3, samples=12),
 }
 
-# Pages of a cost are touched in a set that outgrows the caches and is soon given back.
-COST_BYTES = 16 * MIB
+# A cost of pages is that of so many, which outnumber what any translation buffer holds and are soon given back.
+COST_BYTES = 2**12 * mmap.PAGESIZE
 _AT_A_LEVEL = ("memory", "latency", "intensity")
 
 
@@ -180,11 +181,14 @@ def _memory(
             if streams.wide(sheet, "intensity") and (not streams.quick or team is teams[-1]):
                 yield from _intensities(sheet, own, team, quick=streams.quick)
     for sheet in sheets:
+        if sheet.takes("latency"):
+            for params in streams.memory_chases(sheet, sets):
+                yield placements.case(sheet, teams[0], **params), "DRAM"
         if sheet.takes("latency") and not sheet.takes("sweep"):
             for level, sizes in sets.levels.items():
                 yield placements.case(sheet, teams[0], **known(sheet, working_set=sizes[0], pages="huge")), level
-    for sheet, params in streams.sweep(sheets, sets.largest):
-        yield placements.case(sheet, teams[0], **params), "sweep"
+    for sheet, params, level in streams.sweep(sheets, sets):
+        yield placements.case(sheet, teams[0], **params), level
 
 
 def _ceilings(

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from microbench.records import Device, Sheet, Value
 from microbench.records.roles import RATED, Role
 
 KIB, MIB = 2**10, 2**20
+# What the loops walk and sets are multiples of, whatever pages the system has.
+_PAGE = 4 * KIB
 
 # Main memory is measured cold (each line evicted before it is touched), so its set need only outgrow the page-walk
-# caches.
-COLD_BYTES = 64 * MIB
-_SWEEP_BYTES = 256 * MIB
-# Following one pointer after another through more than this takes longer than it tells.
-_CHASE_BYTES = {True: 128 * MIB, False: 512 * MIB}
+# caches: so many pages are several times what any of them holds.
+_COLD_PAGES = 2**14
+# Loads that stay in so many pages for a while find them in the first translation buffer of any core, which has 32
+# entries or more.
+_WINDOW_PAGES = 32
+# A sweep goes so far at least: beyond a last cache that a guest is not told of, and to where random loads pay for page
+# walks. No size of any chip: a fallback for what nobody tells.
+_UNTOLD_BYTES = 256 * MIB
+# A set is the last cache's no more from twice its size, and nothing of it is left in four times, whatever is replaced.
+_OUTGROWN, _LEFT_BEHIND = 2, 4
+_INSIDE, _BEYOND = 3, 2
+# A sweep begins here, or at a quarter of a smaller first cache.
+_START = 2 * _PAGE
 _LEAST_BYTES = 16 * MIB
-# Copies and triads, sweeps and chases in both page kinds, each thread: all of them prepared at once.
-_SHARE_OF_MEMORY = 12
+# Copies and triads of all threads, sweeps and chases in both page kinds of one: all of them prepared at once. The two
+# sets that outgrow the last cache are worth a larger share.
+_SHARE_OF_MEMORY, _LARGEST_SHARE = 12, 6
 # Bytes ahead for software prefetch; 0 leaves it to the hardware. Neither wins everywhere, so both are cases.
 _PREFETCH = (0, 1024)
 # Registers that are loaded before they are stored in level 1; 0 leaves it to the kernel. Neither wins everywhere.
@@ -28,19 +40,81 @@ _GROUPS = (0, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkingSets:
-    """Bytes per thread: of each level's ceilings, of a cold pass through main memory, and of the sweep's end."""
+    """Bytes per thread: of each level's ceilings, of a cold pass through main memory, and of the sweep's end.
+
+    ``caches`` are the advertised capacities in ascending order; ``window`` confines loads to pages at hand.
+    """
 
     levels: dict[str, tuple[int, ...]]
     cold: int
     largest: int
+    caches: tuple[tuple[str, int], ...] = ()
+    window: int = _WINDOW_PAGES * mmap.PAGESIZE
 
     @classmethod
     def of(cls, device: Device, memory_bytes: int, threads: int) -> WorkingSets:
         """Choose sizes for a device and the memory that is free."""
-        affordable = max(_LEAST_BYTES, memory_bytes // (_SHARE_OF_MEMORY * threads))
-        last = max((level.capacity_bytes or 0 for level in device.levels if level.name != "DRAM"), default=0)
-        largest = 1 << int(math.log2(min(max(_SWEEP_BYTES, 2 * last), affordable)))
-        return cls(levels=_around_levels(device), cold=min(COLD_BYTES, largest), largest=largest)
+        caches = sorted(
+            (
+                (level.name, level.capacity_bytes)
+                for level in device.levels
+                if level.name != "DRAM" and level.capacity_bytes
+            ),
+            key=lambda each: each[1],
+        )
+        last = caches[-1][1] if caches else 0
+        affordable = max(_LEAST_BYTES, memory_bytes // _SHARE_OF_MEMORY)
+        outgrown = min(_OUTGROWN * last, max(_LEAST_BYTES, memory_bytes // _LARGEST_SHARE))
+        largest = _grain(max(min(max(_UNTOLD_BYTES, _OUTGROWN * last), affordable), outgrown))
+        cold = min(_COLD_PAGES * mmap.PAGESIZE, _UNTOLD_BYTES, max(_LEAST_BYTES, affordable // threads))
+        return cls(levels=_around_levels(device), cold=_power(cold), largest=largest, caches=tuple(caches))
+
+    @property
+    def outgrows(self) -> bool:
+        """Whether the sweep's end leaves the last advertised cache behind."""
+        return not self.caches or self.largest >= _LEFT_BEHIND * self.caches[-1][1]
+
+    def sweep(self, per_octave: int) -> dict[int, str | None]:
+        """Sizes of a sweep and the advertised level that each is strictly inside of: three at least, two beyond all.
+
+        Where a last level is told, one size an octave beyond twice of it tells as much.
+        """
+        told = next((size for name, size in self.caches if name == "L3"), None)
+        dense = min(self.largest, _OUTGROWN * told) if told else self.largest
+        sizes = {*sweep_sizes(dense, per_octave, self._start()), self.largest}
+        sizes |= {dense << octave for octave in range(64) if dense << octave < self.largest}
+        near = 0
+        for _, size in self.caches:
+            sizes |= set(_filled(sizes, near or self._start() // 2, min(size, self.largest), _INSIDE))
+            near = size
+        if near < self.largest:
+            sizes |= set(_filled(sizes, near, self.largest + 1, _BEYOND))
+        return {size: self._inside(size) for size in sorted(sizes) if size <= self.largest}
+
+    def _start(self) -> int:
+        """A quarter of the first cache: a few points lie on its plateau."""
+        return min(_START, max(_PAGE, self.caches[0][1] // 4)) if self.caches else _START
+
+    def _inside(self, size: int) -> str | None:
+        near = 0
+        for name, capacity in self.caches:
+            if near < size < capacity:
+                return name
+            near = capacity
+        return "DRAM" if near and size >= _OUTGROWN * near else None
+
+
+def _power(size: int) -> int:
+    """The largest power of two up to a size."""
+    return 1 << (size.bit_length() - 1)
+
+
+def _filled(sizes: Iterable[int], low: int, high: int, count: int) -> Iterator[int]:
+    """Sizes to add, evenly on a logarithmic axis, until so many lie strictly between two."""
+    if sum(low < size < high for size in sizes) < count:
+        for step in range(1, count + 1):
+            size = low * (high / low) ** (step / (count + 1))
+            yield round(size / KIB) * KIB
 
 
 def _around_levels(device: Device) -> dict[str, tuple[int, ...]]:
@@ -61,16 +135,16 @@ def _around_levels(device: Device) -> dict[str, tuple[int, ...]]:
 
 
 def _grain(size: int) -> int:
-    return max(4 * KIB, size // (4 * KIB) * 4 * KIB)
+    return max(_PAGE, size // _PAGE * _PAGE)
 
 
-def sweep_sizes(largest: int, per_octave: int) -> list[int]:
-    """Working sets from 8 KiB to ``largest``, so many per octave, rounded to 4 KiB (1 KiB below 64 KiB)."""
-    steps = round(per_octave * math.log2(largest / (8 * KIB)))
+def sweep_sizes(largest: int, per_octave: int, smallest: int = _START) -> list[int]:
+    """Working sets up to ``largest``, so many per octave, rounded to whole pages (to 1 KiB below 16 of them)."""
+    steps = round(per_octave * math.log2(largest / smallest))
     sizes: dict[int, None] = {}
     for i in range(steps + 1):
-        exact = 8 * KIB * 2 ** (i / per_octave)
-        grain = KIB if exact < 64 * KIB else 4 * KIB
+        exact = smallest * 2 ** (i / per_octave)
+        grain = KIB if exact < 16 * _PAGE else _PAGE
         sizes[round(exact / grain) * grain] = None
     return list(sizes)
 
@@ -126,19 +200,29 @@ class Streams:
                         known(sheet, working_set=sets.cold, pages=pages, streams=streams, prefetch=ahead, cold=1),
                     )
 
-    def sweep(self, sheets: Iterable[Sheet], largest: int) -> Iterable[tuple[Sheet, dict[str, Value]]]:
-        """Every point of the sweep by a stream and of the sweep by a chase."""
+    def sweep(self, sheets: Iterable[Sheet], sets: WorkingSets) -> Iterable[tuple[Sheet, dict[str, Value], str]]:
+        """Every point of the sweep by a stream and of the sweep by a chase, with the level it is inside of."""
+        if self.quick:  # beyond, filling takes longer than all else; where the curve leads is known from cold sets
+            sets = replace(sets, largest=min(sets.largest, _UNTOLD_BYTES))
         for sheet in sheets:
             if not self.wide(sheet, "sweep"):
                 continue
             if sheet.measures == "latency":
                 for pages in ("huge",) if self.quick else ("huge", "4k"):
-                    for working_set in sweep_sizes(min(largest, _CHASE_BYTES[self.quick]), 1 if pages == "4k" else 2):
-                        yield sheet, known(sheet, working_set=working_set, pages=pages)
+                    for working_set, level in sets.sweep(1 if pages == "4k" else 2).items():
+                        yield sheet, known(sheet, working_set=working_set, pages=pages), level or "sweep"
             else:
-                last, per_octave = (min(largest, _SWEEP_BYTES), 2) if self.quick else (largest, 3)
-                for working_set in sweep_sizes(last, per_octave):
-                    yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1)
+                for working_set, level in sets.sweep(2 if self.quick else 3).items():
+                    # Main memory has cold sets, where no cache answers a part.
+                    inside = level if level and level != "DRAM" else "sweep"
+                    yield sheet, known(sheet, working_set=working_set, pages="huge", streams=1), inside
+
+    def memory_chases(self, sheet: Sheet, sets: WorkingSets) -> Iterable[dict[str, Value]]:
+        """Loads from main memory inside a window of pages, and from everywhere where no sweep leaves the caches."""
+        if "window" in sheet.params and sheet.takes("sweep"):
+            yield known(sheet, working_set=sets.cold, pages="huge", window=sets.window, cold=1)
+            if not sets.outgrows:
+                yield known(sheet, working_set=max(sets.cold, min(sets.largest, _UNTOLD_BYTES)), pages="huge", cold=1)
 
 
 def _side_by_side(sheet: Sheet, *, thorough: bool) -> tuple[int, ...]:

@@ -149,7 +149,7 @@ def _capacity(calibration: Characterisation, level: str, threads: int) -> float:
     if advertised is None and seen is None:
         return 0.0
     copies = max(1, threads // (advertised.shared_by or 1)) if advertised and level != "L3" else 1
-    one = seen.high_bytes if seen else (advertised.capacity_bytes or 0 if advertised else 0)
+    one = seen.seen_to_bytes if seen else (advertised.capacity_bytes or 0 if advertised else 0)
     return float(one * copies)
 
 

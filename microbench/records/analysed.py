@@ -131,8 +131,9 @@ class LevelSeen:
     """A plateau of the working-set sweep: what a stream or a chase sees of one memory level.
 
     ``low_bytes`` to ``high_bytes`` is the range of working sets on the plateau; ``value`` its height (byte/s for a
-    stream, seconds per load for a chase). ``reuse_s`` is the longest time between two uses of one line that still hit
-    this level.
+    stream, seconds per load for a chase). ``capacity_bytes`` is where the curve passes the geometric middle between
+    this plateau and the next; ``None`` for the last one, and in files older than schema 1.2. ``reuse_s`` is the longest
+    time between two uses of one line that still hit this level.
     """
 
     name: str
@@ -142,7 +143,13 @@ class LevelSeen:
     value: float
     reuse_s: float | None = None
     advertised_bytes: int | None = None
+    capacity_bytes: int | None = None
 
     def __post_init__(self) -> None:
         one_of(self, "name", LEVELS)
-        finite(self, "low_bytes", "high_bytes", "value", "reuse_s", "advertised_bytes", positive=True)
+        finite(self, "low_bytes", "high_bytes", "value", "reuse_s", "advertised_bytes", "capacity_bytes", positive=True)
+
+    @property
+    def seen_to_bytes(self) -> int:
+        """The largest working set that the level still holds: its capacity, or the end of its plateau without one."""
+        return self.capacity_bytes or self.high_bytes

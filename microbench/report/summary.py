@@ -119,7 +119,7 @@ def _range(level: LevelSeen | None) -> str:
         return view.UNKNOWN
     if level.name in _FAR:
         return f"from {units.size(level.low_bytes, 3)}"
-    return f"to {units.size(level.high_bytes, 3)}"
+    return f"to {units.size(level.seen_to_bytes, 3)}"
 
 
 def _device(characterisation: Characterisation) -> str:
@@ -212,16 +212,25 @@ def _latency(characterisation: Characterisation) -> str:
     best = {level: cost.seconds.value for level, cost in view.latencies(characterisation).items()}
     if not best:
         return "not measured"
-    return _join(f"{level} {units.seconds(value)}" for level, value in best.items()) + _smaller_cache(characterisation)
+    parts = [
+        f"{level} {units.seconds(value)}{_without_walks(characterisation, level)}" for level, value in best.items()
+    ]
+    return _join(parts) + _smaller_cache(characterisation)
+
+
+def _without_walks(characterisation: Characterisation, level: str) -> str:
+    """What a load takes that stays in one window of pages, where that was measured."""
+    local = next((c for c in characterisation.costs if c.name == f"load_to_use.{level}.local"), None)
+    return f" ({units.seconds(local.seconds.value)} without page walks)" if local else ""
 
 
 def _smaller_cache(characterisation: Characterisation) -> str:
     """A cache of which much less is seen than is advertised; of several the one farthest from the core."""
     for row in reversed(level_rows(characterisation)):
         found = [level for level in characterisation.fits.levels if level.name == row.name and level.name not in _FAR]
-        least = min(found, key=lambda level: level.high_bytes, default=None)
-        if least and least.advertised_bytes and least.high_bytes < 0.6 * least.advertised_bytes:
-            advertised, seen = units.size(least.advertised_bytes), units.size(least.high_bytes, 3)
+        least = min(found, key=lambda level: level.seen_to_bytes, default=None)
+        if least and least.advertised_bytes and least.seen_to_bytes < 0.6 * least.advertised_bytes:
+            advertised, seen = units.size(least.advertised_bytes), units.size(least.seen_to_bytes, 3)
             return f"; of {advertised} {least.name} advertised, a {least.seen_by} sees {seen}"
     return ""
 

@@ -109,6 +109,13 @@ def test_a_cache_that_is_smaller_says_up_to_which_size_it_is_seen_and_why(sheet:
     assert silent.says.endswith("up to 4 MiB")
 
 
+def test_a_cache_whose_capacity_is_known_is_not_judged_by_the_end_of_its_plateau() -> None:
+    held = replace(level("L3", 4 * MIB, 32 * MIB), capacity_bytes=20 * MIB)
+    assert found(levels=(held,)) == []
+    (finding,) = found(levels=(replace(held, capacity_bytes=8 * MIB),))
+    assert "up to 8 MiB" in finding.says
+
+
 @pytest.mark.parametrize(("clock_ghz", "moved"), [(3.03, False), (3.06, True)])
 def test_a_clock_that_moves_by_more_than_readings_of_it_differ_is_told(clock_ghz: float, moved: bool) -> None:
     rows = (ceiling("fma.f32.v256", clock_hz=3.0e9), ceiling("fma.f64.v256", clock_hz=clock_ghz * 1e9))

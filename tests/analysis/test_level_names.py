@@ -27,30 +27,30 @@ def found(
     return {level.name: level for level in find_levels(points, DEVICE, seen_by)}
 
 
-def test_a_plateau_is_named_after_the_level_that_holds_its_middle() -> None:
+def test_a_plateau_is_named_after_the_level_whose_size_is_nearest_to_its_capacity() -> None:
     wide = found((32 * KIB, 300e9), (2 * MIB, 100e9), (8 * MIB, 25e9), (256 * MIB, 10e9))
-    assert 1.5 * MIB < wide["L2"].high_bytes <= 2 * MIB
+    assert wide["L2"].capacity_bytes == pytest.approx(2 * MIB, rel=0.25)
     late = found((32 * KIB, 300e9), (512 * KIB, 100e9), (8 * MIB, 50e9), (256 * MIB, 10e9))
-    assert late["L2"].high_bytes <= 512 * KIB
-    assert "L3" not in late  # what begins before the second level ends is no view of the third
+    assert late["L2"].capacity_bytes == pytest.approx(512 * KIB, rel=0.25)
+    assert late["L3"].capacity_bytes == pytest.approx(8 * MIB, rel=0.25)
+    shared = found((32 * KIB, 300e9), (20 * MIB, 40e9), (256 * MIB, 10e9))
+    assert list(shared) == ["L1", "L3", "DRAM"]
 
 
-def test_a_plateau_whose_middle_lies_a_little_beyond_a_level_still_has_its_name() -> None:
-    sizes = {300e9: (8, 12, 16, 24, 32), 100e9: (700, 900, 1200, 1600, 2000), 10e9: (2**16, 2**17, 2**18)}
-    points = [SweepPoint(size_bytes=size * KIB, value=value) for value, each in sizes.items() for size in each]
-    assert [level.name for level in find_levels(points, DEVICE, "stream")] == ["L1", "L2", "DRAM"]
+def test_levels_that_are_equally_fast_have_the_name_of_the_last() -> None:
+    assert list(found((MIB, 50e9), (256 * MIB, 10e9))) == ["L2", "DRAM"]
+    assert list(found((MIB, 50e9), (20 * MIB, 25e9), (256 * MIB, 10e9))) == ["L2", "L3", "DRAM"]
 
 
-def test_the_second_level_is_its_longest_plateau_and_the_last_level_its_fastest() -> None:
-    second = found((32 * KIB, 300e9), (64 * KIB, 150e9), (MIB, 100e9), (8 * MIB, 25e9), (256 * MIB, 10e9))
-    assert second["L2"].value == 100e9
-    last = found((32 * KIB, 300e9), (MIB, 100e9), (3 * MIB, 50e9), (24 * MIB, 20e9), (256 * MIB, 10e9))
-    assert (last["L3"].value, last["L3"].high_bytes <= 3 * MIB) == (50e9, True)
+def test_of_more_plateaus_than_caches_the_two_that_differ_least_are_one_level() -> None:
+    steps = ((32 * KIB, 300e9), (200 * KIB, 130e9), (MIB, 100e9), (8 * MIB, 25e9), (256 * MIB, 10e9))
+    assert found(*steps)["L2"].capacity_bytes == pytest.approx(MIB, rel=0.25)
 
 
-def test_a_plateau_beyond_a_dip_is_not_a_part_of_the_one_before_it() -> None:
+def test_a_run_of_points_that_something_slowed_cuts_no_plateau() -> None:
     steps = ((32 * KIB, 300e9), (300 * KIB, 100e9), (520 * KIB, 40e9), (MIB, 100e9), (8 * MIB, 25e9), (256 * MIB, 10e9))
-    assert found(*steps, per_octave=4)["L2"].high_bytes <= 300 * KIB
+    level = found(*steps, per_octave=4)["L2"]
+    assert (level.value, level.capacity_bytes) == (100e9, pytest.approx(MIB, rel=0.25))
 
 
 def test_a_slope_is_the_last_level_where_there_is_nothing_flatter() -> None:
@@ -66,10 +66,11 @@ def test_the_height_of_a_level_is_the_middle_of_its_points() -> None:
 
 
 def test_of_points_that_differ_the_middle_one_is_the_height_of_a_level() -> None:
-    points = [SweepPoint(size_bytes=size, value=300e9 + 1e9 * size / KIB) for size in range(8 * KIB, 33 * KIB, 4 * KIB)]
-    far = [SweepPoint(size_bytes=size, value=10e9) for size in (64 * MIB, 128 * MIB, 256 * MIB)]
-    (first, _) = find_levels([*points, *far], DEVICE, "stream")
-    assert (first.name, first.value) == ("L1", 320e9)
+    steps = [(size * KIB, 300e9 + 1e9 * size) for size in (8, 10, 12, 14, 16, 20, 24, 28, 32)]
+    near = [SweepPoint(size_bytes=size, value=value) for size, value in steps]
+    far = [SweepPoint(size_bytes=size * KIB, value=10e9) for size in (48, 64, 96, 128, 256, 512, 1024, 2048)]
+    first = find_levels([*near, *far], DEVICE, "stream")[0]
+    assert (first.name, first.value) == ("L1", 312e9)  # of 8 to 18 KiB, which lie well inside
 
 
 def seen(name: str, low: int, high: int, seen_by: Literal["stream", "chase"] = "stream") -> LevelSeen:
@@ -152,3 +153,14 @@ def test_a_case_belongs_to_main_memory_where_its_lines_are_evicted_first() -> No
     assert level(working_set=16 * KIB, cold=1) == "DRAM"
     assert level(cold=1) == "DRAM"
     assert level(streams=1) is None
+
+
+def test_levels_that_a_stream_cannot_tell_apart_are_told_by_a_chase_or_by_their_sizes() -> None:
+    stream = [seen("L2", 8 * KIB, 800 * KIB), seen("DRAM", 40 * MIB, 256 * MIB)]
+    chase = [seen("L1", 8 * KIB, 24 * KIB, "chase"), seen("L2", 64 * KIB, MIB, "chase")]
+    assert (level_of(24 * KIB, 2, stream, DEVICE), level_of(512 * KIB, 2, stream, DEVICE)) == ("L1", "L2")
+    assert level_of(24 * KIB, 1, [*stream, *chase], DEVICE) == "L1"
+    assert (
+        level_of(28 * KIB, 1, [*stream, *chase], DEVICE) is None
+    )  # beyond the first level, which still answers a part
+    assert level_of(128 * MIB, 1, stream, DEVICE) == "DRAM"

@@ -120,7 +120,7 @@ def test_half_of_a_sweep_is_still_a_sweep(monkeypatch: pytest.MonkeyPatch) -> No
     half = sorted(int(case.params["working_set"]) for case in points[: len(points) // 2])
     assert half[0] <= sizes[2]
     assert half[-1] >= sizes[-4]
-    assert max(b / a for a, b in zip(half, half[1:], strict=False)) <= 4
+    assert max(b / a for a, b in zip(half, half[1:], strict=False)) < 6  # what is still read as a curve
 
 
 class Counts:

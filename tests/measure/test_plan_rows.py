@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,8 @@ MACHINES: dict[str, tuple[Device, Resources]] = {
     "three levels": (machine(48 * KIB, 2 * MIB, 36 * MIB), Resources(threads=2, memory_bytes=16 * GIB)),
     "one core": (machine(32 * KIB, MIB, 8 * MIB), Resources(threads=1, memory_bytes=2 * GIB)),
     "256 threads": (machine(32 * KIB, MIB, 384 * MIB), Resources(threads=256, memory_bytes=512 * GIB)),
+    "a last cache like main memory": (machine(32 * KIB, MIB, 512 * MIB), Resources(threads=64, memory_bytes=64 * GIB)),
+    "a last cache and little memory": (machine(32 * KIB, 512 * KIB, 32 * MIB), Resources(threads=8, memory_bytes=GIB)),
     "little memory": (machine(32 * KIB, 256 * KIB, 4 * MIB), Resources(threads=8, memory_bytes=400 * MIB)),
 } | {
     path.parent.name: (store.load(path).device, Resources(threads=2, memory_bytes=16 * GIB))
@@ -143,6 +147,65 @@ def test_triads_in_level_1_store_singly_and_in_groups_and_nothing_else_does(
     assert {case.params["working_set"] for case in single} == set(sets.levels["L1"])
     without = {replace(case, params={k: v for k, v in case.params.items() if k != "group"}).key for case in single}
     assert without <= {case.key for case in cases}
+
+
+@pytest.mark.parametrize("asked", [(), ("L3",)])
+@pytest.mark.parametrize("budget", ["quick", "default"])
+@pytest.mark.parametrize("where", MACHINES)
+def test_the_sweeps_have_points_on_every_level_and_beyond_the_last_cache(
+    where: str, budget: str, asked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, resources = MACHINES[where]
+    if asked and device.level(asked[0]) is None:
+        pytest.skip("has no such level")
+    monkeypatch.setattr(Resources, "here", lambda: resources)
+    kernels = kernels_of(sheets_of("avx2" if HERE is X86 else "asimd"))
+    cases = make_plan(device, kernels, Selection(levels=asked), BUDGETS[budget]).cases
+    for name in ("chase", "read.f32.v256" if HERE is X86 else "read.f32.v128"):
+        sizes = {
+            int(case.params["working_set"])
+            for case in cases
+            if case.kernel == name
+            and case.threads == 1
+            and not case.params.get("cold")
+            and case.params["pages"] == "huge"
+        }
+        near = 0
+        for level in device.levels:
+            if level.capacity_bytes and level.name != "DRAM":
+                wanted = not asked or level.name in asked
+                assert sum(near < size < level.capacity_bytes for size in sizes) >= (3 if wanted else 0), level.name
+                near = level.capacity_bytes
+        filled = budget != "quick" or 2 * near <= 256 * MIB  # no time to fill more
+        if not asked and filled and resources.memory_bytes // 6 >= 2 * near:
+            assert sum(size > near for size in sizes) >= 2
+            assert max(sizes) >= 2 * near
+
+
+@pytest.mark.parametrize("caches", [(32 * KIB, 48 * KIB), (32 * KIB, MIB, 1408 * KIB), (16 * KIB,), ()])
+def test_a_level_that_is_little_larger_than_the_one_before_has_three_points_too(caches: tuple[int, ...]) -> None:
+    sets = WorkingSets.of(machine(*caches), 4 * GIB, 2).sweep(1)
+    assert list(sets) == sorted(sets)
+    for name, near, size in zip(("L1", "L2", "L3"), (0, *caches), caches, strict=False):
+        inside = [each for each, level in sets.items() if level == name]
+        assert len(inside) >= 3
+        assert all(near < each < size for each in inside)
+    assert max(sets) == 256 * MIB  # where no last level is told, the sweep goes on in the same steps
+    sizes = list(sets)
+    assert all(far < 2.3 * near for near, far in pairwise(sizes))
+
+
+@pytest.mark.parametrize("budget", ["quick", "default"])
+@pytest.mark.parametrize("where", MACHINES)
+def test_main_memory_is_chased_inside_a_window_and_cold_from_everywhere_where_caches_may_hold_the_sweep(
+    where: str, budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, sets, _ = planned(kernels_of(sheets_of(list(HERE)[1])), where, budget, monkeypatch)
+    cold = [case.params for case in cases if case.kernel == "chase" and case.params.get("cold")]
+    assert [each.get("window") for each in cold] == [sets.window, None][: 1 + (not sets.outgrows)]
+    assert sets.window % mmap.PAGESIZE == 0
+    last = max(size for _, size in sets.caches)
+    assert sets.outgrows == (sets.largest >= 4 * last)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="sse2 is a set of x86")
