@@ -261,7 +261,7 @@ def load_of(disturbance: Disturbance, before: str) -> str:
     others, steal = (float(facts[name] or 0) for name in ("other_processes_share", "steal_share"))
     loaded = others > OTHERS_SHARE or steal > STEAL_SHARE
     return (
-        f"**{'Loaded' if loaded else 'Quiet'} machine**: {before} before and {os.getloadavg()[0]:.1f} after; other "
+        f"\n**{'Loaded' if loaded else 'Quiet'} machine**: {before} before and {os.getloadavg()[0]:.1f} after; other "
         f"processes took {others:.0%} of the CPUs and the host {steal:.1%}"
         f"{': ratios are those of this hour, and their intervals say how far to believe them' if loaded else ''}.\n"
     )
