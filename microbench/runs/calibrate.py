@@ -47,10 +47,11 @@ SEED = 1
 _LEAST_ROUNDS = 3
 # Rows that tell beforehand how long the others take, and the share of the time that they may use.
 _PILOT_ROWS, _PILOT_SHARE = 32, 0.1
-# What fitting takes in times of capturing the models, which is timed: both are an interpreter's work on little data.
-_FITTING = 7.0
-# Less than this share of the time for measuring rows would make a fit of nothing.
-_MEASURING = 0.25
+# What fitting takes in times of capturing the models, which is timed: both are an interpreter's work on little data. It
+# gets no more than a share; the smallest families are left unfitted where that does not suffice.
+_FITTING, _FITTING_SHARE = 7.0, 0.5
+# Where capturing alone takes more than this share, measuring and fitting would come to nothing.
+_CAPTURING_SHARE = 0.25
 # Rounds go on to this share of the time for them, in which a last one that was begun can end.
 _ROUNDS_END = 0.8
 # Two halves of the rounds that differ by more than this do not tell one shape from the next.
@@ -150,8 +151,8 @@ def calibrate(
     deadline = Deadline(limit_s=limit_s)
     use_all_threads(device)
     captured = captured_models(deadline)
-    fitting_s = _FITTING * deadline.elapsed()
-    if deadline.left() - fitting_s < _MEASURING * limit_s:
+    fitting_s = min(_FITTING * deadline.elapsed(), _FITTING_SHARE * limit_s)
+    if deadline.elapsed() > _CAPTURING_SHARE * limit_s:
         raise CannotRun(f"{limit_s:.0f} s do not suffice to measure and fit them; --time-limit gives a run more")
     figures, calls = measured_figures(device, ceilings), model_calls(device)
     chosen = _chosen(rows, figures, place_of(device), deadline.left() - fitting_s)
@@ -236,11 +237,8 @@ def captured_models(deadline: Deadline | None = None) -> dict[str, Graph]:
     found: dict[str, Graph] = {}
     every = models()
     for name, (make, spec) in every.items():
-        # All of them and the fits behind them must fit, as far as the first ones tell.
-        if deadline is not None and found:
-            whole_s = deadline.elapsed() * len(every) / len(found)
-            if (1 + _FITTING) * whole_s > (1 - _MEASURING) * deadline.limit_s:
-                break
+        if deadline is not None and deadline.elapsed() > _CAPTURING_SHARE * deadline.limit_s:
+            break
         found[name] = capture(make, [spec], name=name)
     return found
 
