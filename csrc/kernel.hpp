@@ -112,8 +112,8 @@ struct sheet {
   int flop_per_lane = 2;
   int chains = 1;
   int math = 0;
-  // Instructions of one iteration that the proof counts beside `math`: "add" and "mul", of one FLOP a lane, and "widen",
-  // which a sequence needs and which does no work of its own.
+  // Instructions of one iteration that the proof counts beside `math`: "add" and "mul", of one FLOP a lane, and
+  // "widen", which a sequence needs and which does no work of its own.
   std::map<std::string, int> beside = {};
   int loads = 0;
   int stores = 0;

@@ -20,7 +20,8 @@ struct instruction {
   static constexpr int chains = independent;
   static constexpr int steps = repeats;
   static constexpr int math = chains * steps;
-  static constexpr bool slow = false;  // starts only every second cycle on some cores
+  static constexpr bool slow = false;   // starts only every second cycle on some cores
+  static constexpr bool tiles = false;  // a product of matrices: two rows of `depth` by two columns
   static_assert(math % 20 == 0);
 };
 
@@ -44,6 +45,12 @@ struct dot_bf16 : instruction<as_bf16, as_f32, 2, 20, 3> {
   static constexpr bool slow = true;
 };
 struct dot_i8 : instruction<as_i8, as_i32, 4, 20, 3> {};
+struct mmla_i8 : instruction<as_i8, as_i32, 8, 20, 3> {
+  static constexpr bool tiles = true;
+};
+struct mmla_bf16 : instruction<as_bf16, as_f32, 4, 20, 3> {
+  static constexpr bool tiles = true;
+};
 #endif
 inline constexpr int most_chains = 20;
 
@@ -83,7 +90,7 @@ inline const operands& operands_of(const context& own) {
 template <class Op, class Width>
 void fill(context& own) {
   auto& held = operands_of(own);
-  for (std::size_t lane = 0; lane < lanes<Op, Width>(); ++lane)
+  for (std::size_t lane = 0; lane < (Op::tiles ? 2 : lanes<Op, Width>()); ++lane)
     for (std::size_t k = 0; k < Op::depth; ++k) {
       const auto at = (lane * Op::depth + k) * Op::in::bytes;
       Op::in::put(held.a + at, exact::left(lane, k));
@@ -103,7 +110,8 @@ bool check(const context& own, std::uint64_t iterations) {
   for (std::size_t chain = 0; chain < Op::chains; ++chain)
     for (std::size_t lane = 0; lane < lanes<Op, Width>(); ++lane) {
       std::int64_t product = 0;
-      for (std::size_t k = 0; k < Op::depth; ++k) product += exact::left(lane, k) * exact::right(lane, k);
+      const auto row = Op::tiles ? lane / 2 : lane, column = Op::tiles ? lane % 2 : lane;
+      for (std::size_t k = 0; k < Op::depth; ++k) product += exact::left(row, k) * exact::right(column, k);
       std::byte expected[8];
       Op::out::put(expected, static_cast<int>(exact::start(chain) + product * Op::steps * level));
       if (std::memcmp(expected, held.result[chain] + lane * Op::out::bytes, Op::out::bytes) != 0) return false;
@@ -175,7 +183,9 @@ struct multiply_add {
   }
 
   static sheet shared(const row& given) {
-    return {.unit = std::is_same_v<Width, scalar> ? "scalar" : "vector",
+    return {.unit = Op::tiles                       ? "matrix"
+                    : std::is_same_v<Width, scalar> ? "scalar"
+                                                    : "vector",
             .dtype = Op::in::name,
             .accumulator = Op::out::name,
             .variant = given.variant,

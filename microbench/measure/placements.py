@@ -69,17 +69,17 @@ def candidates(
 
 
 def _widest(sheets: Sequence[Sheet]) -> Iterator[Sheet]:
-    """Of arithmetic the variant with the most lanes for each pair of dtypes, of streams the widest of each family."""
+    """Of arithmetic that is a roof the most lanes for each pair of dtypes, of streams the widest of each family."""
     lanes: dict[tuple[str, str | None, str | None], int] = {}
     for sheet in sheets:
-        if sheet.measures == "compute":
+        if sheet.measures == "compute" and sheet.takes("roof"):
             lanes[_arithmetic(sheet)] = max(lanes.get(_arithmetic(sheet), 0), sheet.lanes)
     streams = Streams(widest=widest(sheets), quick=True)
     for sheet in sheets:
         if not sheet.takes(*RATED):
             continue
         if sheet.measures == "compute":
-            chosen = sheet.lanes == lanes[_arithmetic(sheet)]
+            chosen = sheet.takes("roof") and sheet.lanes == lanes[_arithmetic(sheet)]
         else:
             chosen = sheet.measures == "memory" and bool(sheet.family) and streams.wide(sheet, *RATED)
         if chosen:

@@ -129,11 +129,11 @@ def _x86_counts(table: Mapping[tuple[str, str], tuple[str, str]], sheet: Sheet) 
 
 _ARM_SIZES = {"q": 16, "d": 8, "s": 4, "h": 2, "b": 1, "x": 8, "w": 4}
 _ARM_MATH: Mapping[tuple[str, str], tuple[str, str]] = {
-    ("f64", "f64"): (r"fmla v\d+\.2d", r"fmadd d\d+"),
-    ("f32", "f32"): (r"fmla v\d+\.4s", r"fmadd s\d+"),
-    ("f16", "f16"): (r"fmla v\d+\.8h", r"fmadd h\d+"),
-    ("bf16", "f32"): (r"bfdot v\d+\.4s", ""),
-    ("i8", "i32"): (r"[su]dot v\d+\.4s", ""),
+    ("f64", "f64"): (r"fmla (v\d+\.2d|z\d+\.d)", r"fmadd d\d+"),
+    ("f32", "f32"): (r"fmla (v\d+\.4s|z\d+\.s)", r"fmadd s\d+"),
+    ("f16", "f16"): (r"fmla (v\d+\.8h|z\d+\.h)", r"fmadd h\d+"),
+    ("bf16", "f32"): (r"bf(dot|mmla) (v\d+\.4s|z\d+\.s)", ""),
+    ("i8", "i32"): (r"([su]dot|smmla) (v\d+\.4s|z\d+\.s)", ""),
 }
 _ARM_BESIDE: Mapping[str, Mapping[tuple[str, str], tuple[str, str]]] = {
     "add": {("f64", "f64"): (r"fadd v\d+\.2d", ""), ("f32", "f32"): (r"fadd v\d+\.4s", "")},

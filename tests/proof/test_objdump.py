@@ -314,6 +314,41 @@ def test_aarch64_loops_are_counted_alike(edit: Callable[[str], str], status: str
     assert objdump.prove_loop(row, objdump.read(edit(ARM)), "aarch64", "objdump").status == status
 
 
+def test_additions_of_aarch64_are_counted_beside_multiply_adds() -> None:
+    listing = (
+        "0000000000000000 <loop>:\n   0:\t4e21cc02 \tfmla\tv2.4s, v0.4s, v1.4s\n"
+        "   4:\t4e3fd484 \tfadd\tv4.4s, v4.4s, v31.4s"
+        "\n   8:\tf1000400 \tsubs\tx0, x0, #0x1\n   c:\t54ffffa1 \tb.ne\t0 <loop>"
+    )
+    facts = {"lanes": 4, "math": 1, "loads": 0, "stores": 0, "access_bytes": 0}
+    for added, status in ((1, "proven"), (2, "failed")):
+        row = sheet(beside={"add": added}, **facts)
+        assert objdump.prove_loop(row, objdump.read(listing), "aarch64", "objdump").status == status
+
+
+@pytest.mark.parametrize(
+    ("instruction", "facts"),
+    [
+        ("fmla\tz0.s, p0/m, z30.s, z31.s", {"dtype": "f32"}),
+        ("fmla\tz19.d, p0/m, z30.d, z31.d", {"dtype": "f64"}),
+        ("fmla\tz1.h, p0/m, z30.h, z31.h", {"dtype": "f16"}),
+        ("sdot\tz1.s, z30.b, z31.b", {"dtype": "i8", "accumulator": "i32"}),
+        ("bfdot\tz1.s, z30.h, z31.h", {"dtype": "bf16", "accumulator": "f32"}),
+        ("smmla\tv1.4s, v20.16b, v21.16b", {"dtype": "i8", "accumulator": "i32", "unit": "matrix"}),
+        ("bfmmla\tv1.4s, v20.8h, v21.8h", {"dtype": "bf16", "accumulator": "f32", "unit": "matrix"}),
+    ],
+)
+def test_each_multiply_add_of_aarch64_is_known_by_its_dtype(instruction: str, facts: dict[str, object]) -> None:
+    lines = (f"   0:\t04bf7bc0 \t{instruction}", "   4:\t4e3fd484 \tfadd\tv4.4s, v4.4s, v31.4s")
+    listing = "\n".join(
+        ("0000000000000000 <loop>:", *lines, "   8:\tf1000400 \tsubs\tx0, x0, #0x1", "   c:\t54ffffa1 \tb.ne\t0 <loop>")
+    )
+    functions = objdump.read(listing)
+    rest = {"loads": 0, "stores": 0, "access_bytes": 0}
+    assert objdump.prove_loop(sheet(math=1, **facts, **rest), functions, "aarch64", "objdump").status == "proven"
+    assert objdump.prove_loop(sheet(math=2, **facts, **rest), functions, "aarch64", "objdump").status == "failed"
+
+
 @pytest.mark.parametrize(
     ("text", "loads", "stores"),
     [

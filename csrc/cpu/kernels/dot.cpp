@@ -1,4 +1,6 @@
-// Dot-product instructions: i8 into i32 (AVX512-VNNI, AVX-VNNI, NEON sdot) and bf16 into f32 (AVX512-BF16, NEON bfdot).
+// Dot-product instructions: i8 into i32 (AVX512-VNNI, AVX-VNNI, NEON sdot) and bf16 into f32 (AVX512-BF16, NEON bfdot);
+// on aarch64 also the products of small matrices, i8 (smmla) and bf16 (bfmmla), whose lanes take twice as many
+// products.
 //
 // The loop is that of fma.cpp; one lane takes 4 products of i8, or 2 of bf16. Nominal: lanes x 2 x 4 (or 2) x ports x
 // clock. `vpdpbusd` multiplies unsigned by signed bytes, `sdot` signed by signed; the operands fit both. AVX-VNNI is
@@ -79,12 +81,22 @@ namespace bf16 {
 }
 MB_TARGET_END
 
+MB_TARGET_BEGIN("arch=armv8.2-a+i8mm")
+namespace i8mm {
+#include "../multiply_add.inc"
+}
+MB_TARGET_END
+
 namespace {
 
 MB_KERNEL(dotprod::measured<dot_i8, v128>::kernels(
     {"dot", "v128", "dot_i8.v128", {"asimddp"}, "independent dot products of 4 bytes (NEON sdot)", false}))
 MB_KERNEL(bf16::measured<dot_bf16, v128>::kernels(
     {"dot", "v128", "dot_bf16.v128", {"bf16"}, "independent dot products of 2 bf16 (NEON bfdot)", false}))
+MB_KERNEL(bf16::measured<mmla_bf16, v128>::kernels(
+    {"mmla", "v128", "mmla_bf16.v128", {"bf16"}, "independent products of 2 x 4 by 4 x 2 bf16 (NEON bfmmla)", false}))
+MB_KERNEL(i8mm::measured<mmla_i8, v128>::kernels(
+    {"mmla", "v128", "mmla_i8.v128", {"i8mm"}, "independent products of 2 x 8 by 8 x 2 bytes (NEON smmla)", false}))
 
 }  // namespace
 

@@ -1,12 +1,12 @@
 // Multiply-adds and additions mixed: what a core does that has pipes for both, and no product of matrices can reach.
 //
 // AMD's cores since Zen have two pipes for multiply-adds and two for additions, Intel's since Golden Cove one more for
-// additions; a loop of multiply-adds alone leaves those idle. Two mixes, for nobody knows beforehand which a core takes:
-// two multiply-adds and two additions in turn (Zen 3 starts 3.99 of 4 a cycle; one and one in turn, 3.59, because its
-// schedulers take them in pairs), and four and two. Where both share their pipes, as on Intel before Golden Cove and on
-// Arm, either row is below the multiply-adds alone: it counts fewer FLOP an instruction. Nominal: instructions over what
-// the pipes of either kind, and all of them, start in a cycle. It bounds no roofline, since matrix products have as many
-// multiplications as additions.
+// additions; a loop of multiply-adds alone leaves those idle. Two mixes, for nobody knows beforehand which a core
+// takes: two multiply-adds and two additions in turn (Zen 3 starts 3.99 of 4 a cycle; one and one in turn, 3.59,
+// because its schedulers take them in pairs), and four and two. Where both share their pipes, as on Intel before Golden
+// Cove and on Arm, either row is below the multiply-adds alone: it counts fewer FLOP an instruction. Nominal:
+// instructions over what the pipes of either kind, and all of them, start in a cycle. It bounds no roofline, since
+// matrix products have as many multiplications as additions.
 #include <algorithm>
 #include <numeric>
 #include <utility>

@@ -1,10 +1,10 @@
 // Bytes without VNNI: pmaddubsw, pmaddwd by ones, paddd, the sequence of libraries for cores that lack vpdpbusd.
 //
-// pmaddubsw multiplies unsigned by signed bytes and adds neighbours into 16 bits, pmaddwd adds those into 32 bits, paddd
-// adds the sums to one of 8. A sequence does for one lane of 32 bits what vpdpbusd does, 4 products of 2 OP; it is
-// counted so, though it is three instructions. (Full-range bytes can saturate the 16 bits, which is the price of the
-// sequence; these operands are small.) Nominal: lanes x 8 OP x sequences a cycle, which the two multiplying instructions
-// bound: one a cycle on two ports, one in two cycles on one.
+// pmaddubsw multiplies unsigned by signed bytes and adds neighbours into 16 bits, pmaddwd adds those into 32 bits,
+// paddd adds the sums to one of 8. A sequence does for one lane of 32 bits what vpdpbusd does, 4 products of 2 OP; it
+// is counted so, though it is three instructions. (Full-range bytes can saturate the 16 bits, which is the price of the
+// sequence; these operands are small.) Nominal: lanes x 8 OP x sequences a cycle, which the two multiplying
+// instructions bound: one a cycle on two ports, one in two cycles on one.
 #if defined(__x86_64__)
 #include <algorithm>
 #include <utility>

@@ -4,7 +4,8 @@
 // own and is added to one of 10 sums; products come in pairs, and so do additions, as schedulers take them. SSE writes
 // over an operand, so each product begins with a copy, which renaming makes or a spare port. Nominal: lanes x FLOP x
 // what the pipes of either kind, and all of them, start in a cycle; one of either on Intel's cores from Core 2 to Ivy
-// Bridge. Where there is a fused multiply-add of the same width, it tells more, and these are measured only if asked for.
+// Bridge. Where there is a fused multiply-add of the same width, it tells more, and these are measured only if asked
+// for.
 #if defined(__x86_64__)
 #include <algorithm>
 #include <utility>
