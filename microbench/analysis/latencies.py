@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from microbench.analysis.l2_partitions import Halves, halves, rises_beyond_half
-from microbench.analysis.levels import level_of_case
+from microbench.analysis.levels import is_memory, level_of_case
 from microbench.records import Case, Cost, Device, Estimate, Finding, LevelSeen, Samples, Sheet
 from microbench.stats.intervals import AGREEING_ROUNDS
 
@@ -54,8 +54,10 @@ def cost_of(one: Series) -> Cost:
 def latencies(levels: Sequence[LevelSeen], series: Sequence[Series], device: Device) -> list[Cost]:
     """Load-to-use latency per level: of the chase that swept it, and apart of any other kernel that takes the role.
 
-    Without a sweep by a chase the level is the one whose advertised size holds the working set.
+    Without a sweep by a chase the level is the one whose advertised size holds the set, unless main memory takes no
+    longer.
     """
+    memory = memory_latency(series)
     seen = {level.name: level for level in levels if level.seen_by == "chase"}
     chases = [one for one in series if one.sheet.takes("latency")]
     groups: dict[tuple[str, str], list[Series]] = defaultdict(list)
@@ -65,9 +67,14 @@ def latencies(levels: Sequence[LevelSeen], series: Sequence[Series], device: Dev
             kernel = "load_to_use" if one.sheet.takes("sweep") else one.sheet.name
             groups[level, f"{kernel}.{level}{local}"].append(one)
     order = [*seen, *(level for level, _ in groups if level not in seen)]
-    costs = [
-        _load_to_use(_typical_of(each, seen.get(level)), level, name)
+    typical = {
+        (level, name): _typical_of(each, level, seen.get(level))
         for (level, name), each in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
+    }
+    costs = [
+        _load_to_use(one, level, name)
+        for (level, name), one in typical.items()
+        if level in seen or level == "DRAM" or not is_memory(best_load(one), memory)
     ]
     fixed = ((one, one.sheet.fixed_level) for one in chases)
     return [*costs, *(_load_to_use(one, where, f"load_to_use.{where}") for one, where in fixed if where)]
@@ -85,16 +92,17 @@ def _levels_of(case: Case, seen: Mapping[str, LevelSeen], device: Device) -> Ite
             yield level
 
 
-def _typical_of(inside: Sequence[Series], level: LevelSeen | None) -> Series:
+def _typical_of(inside: Sequence[Series], name: str, level: LevelSeen | None) -> Series:
     """The case nearest to the plateau's height, on huge pages where there are: small ones add page walks.
 
-    Where lines were evicted first, main memory answered whatever the caches hold.
+    Where lines were evicted first, main memory answered whatever the caches hold. Without a sweep it is the median in
+    main memory, and of a cache the fastest: neighbours may have had the part that larger sets need.
     """
     cold = [one for one in inside if one.case.params.get("cold")]
     huge = [one for one in cold or inside if one.case.params.get("pages") == "huge"] or cold or inside
     ranked = sorted(huge, key=best_load)
     if cold or level is None:
-        return ranked[(len(ranked) - 1) // 2]
+        return ranked[(len(ranked) - 1) // 2 if name == "DRAM" else 0]
     return min(huge, key=lambda one: abs(best_load(one) - level.value))
 
 

@@ -19,7 +19,7 @@ def level_findings(levels: Sequence[LevelSeen], ceilings: Iterable[Ceiling], dev
             f"rates of {', '.join(str(level) for level in rated)} are of sets that the system's sizes put there: no "
             "sweep over working sets showed what these levels hold"
         )
-        remedy = "microbench run without --only and --level finds the levels"
+        remedy = "microbench run, whole and in a quiet moment or with --thorough, finds the levels"
         yield Finding(code="levels-as-advertised", severity="info", says=says, remedy=remedy)
     yield from _unseen(levels, device)
 

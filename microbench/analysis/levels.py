@@ -102,7 +102,7 @@ def find_levels(
     outgrown = points[-1].size_bytes / max((size for _, size in _advertised(device)), default=1)
     climb = Climb.of(points, rate=rate, beyond=known if outgrown <= _LEFT_BEHIND else None)
     found = [[each] for each in plateaus(climb, _STEP[seen_by])]
-    while not rate and known and len(found) > 1 and found[-2][0].low >= known + _OF_MEMORY:
+    while not rate and len(found) > 1 and is_memory(2 ** found[-2][0].low, memory):
         found[-2:] = [found[-2] + found[-1]]
     advertised = {name: size for name, size in _advertised(device) if size > points[0].size_bytes}
     passed = {name for name, _ in _advertised(device)} - set(advertised)
@@ -120,6 +120,11 @@ def find_levels(
         for name, group, around in zip(named, found, zip([0.0, *ends], [*ends, None], strict=True), strict=False)
         if group[0].first < len(points)
     ]
+
+
+def is_memory(seconds: float, memory_s: float | None) -> bool:
+    """Whether a random load of so many seconds comes from main memory, of which one without page walks is known."""
+    return memory_s is not None and math.log2(seconds / memory_s) >= _OF_MEMORY
 
 
 def _join_nearest(found: list[list[Plateau]]) -> None:

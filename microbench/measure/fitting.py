@@ -149,6 +149,8 @@ def _preparations(cases: Sequence[Case], sheets: Mapping[str, Sheet]) -> dict[st
         sheet = sheets[case.kernel]
         size = int(case.params.get("working_set", 0))
         group = (sheet.measures, sheet.access, case.params.get("pages"), case.threads, case.placement, sheet.backend)
+        if sheet.measures == "latency":
+            group = (*group, size)  # a cycle of another length is an array of its own
         fresh = max(0, size - touched[group]) * _ARRAYS.get(sheet.access or "", 1)
         touched[group] = max(touched[group], size)
         found[case.key] = 1e-4 + fresh / _FILL_RATE + (_SEARCH_S if sheet.backend == "torch" else 0.0)

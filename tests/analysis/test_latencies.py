@@ -86,6 +86,18 @@ def test_a_few_sets_of_one_level_give_its_latency_without_a_sweep(level: str, fi
     assert analysed(rows).levels == ()
 
 
+def chased(*sets: tuple[int, float]) -> Rows:
+    return [(CHASE, {"working_set": size, "pages": "huge"}, seconds) for size, seconds in sets]
+
+
+def test_without_a_sweep_a_cache_is_as_fast_as_its_fastest_set_and_none_where_memory_takes_no_longer() -> None:
+    few = chased((16 * KIB, 1e-9), (3 * MIB, 16e-9), (6 * MIB, 60e-9), (24 * MIB, 110e-9))
+    local = cold(80e-9, window=WINDOW)
+    assert costs([*few, *local])["load_to_use.L3"] == pytest.approx(16e-9)
+    taken = costs([*few[:1], *few[3:], *local])
+    assert set(taken) == {"load_to_use.L1", "load_to_use.DRAM.local"}
+
+
 def read(*sizes: int) -> Rows:
     return [(READ, {"working_set": size, "pages": "huge", "streams": 1}, 1e-9) for size in sizes]
 
