@@ -39,8 +39,10 @@ class Fitting:
     def __init__(self, cases: Sequence[Case], sheets: Mapping[str, Sheet], device: Device, budget: Budget) -> None:
         self.priorities = Priorities(cases, sheets, device)
         self._visit_s = {case.key: _visit_s(case, sheets[case.kernel], device, budget) for case in cases}
-        self._prepare_s = _preparations(cases, sheets)
         self._few = {case.key for case in cases if lasts(case, sheets[case.kernel])}
+        self._ahead = {case.key for case in cases if self._is_soon_ready(case, sheets[case.kernel])}
+        alone = {case.key: _filling_s(case, sheets[case.kernel], 0) for case in cases if case.key in self._ahead}
+        self._prepare_s = _preparations(cases, sheets) | alone
         self._seen: dict[str, float] = {}
         self._ready: set[str] = set()
         self._real = {"prepare": [1e-3, 1e-3], "visit": [1e-3, 1e-3]}  # seconds seen, seconds estimated
@@ -63,6 +65,14 @@ class Fitting:
     def _ratio(self, what: str) -> float:
         seen, estimated = self._real[what]
         return seen / estimated
+
+    def _is_soon_ready(self, case: Case, sheet: Sheet) -> bool:
+        essential = self.priorities.rule[case.key].essential and case.key not in self._few
+        return essential and _filling_s(case, sheet, 0) < self._visit_s[case.key]
+
+    def goes_ahead(self, case: Case) -> bool:
+        """Whether a case is essential and prepared in less time than it is measured in, with memory of its own."""
+        return case.key in self._ahead
 
     def needs_s(self, case: Case, rounds: int) -> float:
         """Seconds that so many further rounds of a case take, with its preparation where it still has to be made."""
@@ -151,7 +161,12 @@ def _preparations(cases: Sequence[Case], sheets: Mapping[str, Sheet]) -> dict[st
         group = (sheet.measures, sheet.access, case.params.get("pages"), case.threads, case.placement, sheet.backend)
         if sheet.measures == "latency":
             group = (*group, size)  # a cycle of another length is an array of its own
-        fresh = max(0, size - touched[group]) * _ARRAYS.get(sheet.access or "", 1)
+        found[case.key] = _filling_s(case, sheet, touched[group])
         touched[group] = max(touched[group], size)
-        found[case.key] = 1e-4 + fresh / _FILL_RATE + (_SEARCH_S if sheet.backend == "torch" else 0.0)
     return found
+
+
+def _filling_s(case: Case, sheet: Sheet, touched: int) -> float:
+    """Seconds of preparing a case when so many bytes of each of its arrays have been filled before."""
+    fresh = max(0, int(case.params.get("working_set", 0)) - touched) * _ARRAYS.get(sheet.access or "", 1)
+    return 1e-4 + fresh / _FILL_RATE + (_SEARCH_S if sheet.backend == "torch" else 0.0)

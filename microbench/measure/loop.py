@@ -17,6 +17,7 @@ import logging
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Protocol
 
@@ -114,22 +115,35 @@ class Loop:
     def run(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
         """Measure until all have converged or the time is up; in time, that is at least ``least`` rounds of each.
 
-        ``deadline_s`` counts from the start of the loop. No visit begins after it, but the very first.
+        ``deadline_s`` counts from the start of the loop. No visit begins after it, but the very first. A round of the
+        essential cases that need little memory goes ahead: on a busy machine preparing the rest may take all the time.
         """
+        ahead = [case for case in cases if case.key not in self._states and self._fitting.goes_ahead(case)]
+        self._prepare(ahead, deadline_s, least)
+        self._one_round(ahead, deadline_s, least)
+        done = {case.key for case in ahead}
         self._prepare(cases, deadline_s, least)
         for _ in range(self.plan.budget.max_rounds):
-            states = [
-                self._states[case.key] for case in self._fit(cases, deadline_s, least) if case.key in self._states
-            ]
-            if self._late(deadline_s) or all(state.converged or state.lost for state in states):
+            if not self._one_round(cases, deadline_s, least, done):
                 return
-            for state in self._order([state for state in states if self._due(state, least, deadline_s)]):
-                if self._late(deadline_s):
-                    return
-                started = self._elapsed()
-                self._visit(state)
-                self._fitting.visited(state.case, self._elapsed() - started)
             self.round += 1
+            done = set()
+
+    def _one_round(
+        self, cases: Sequence[Case], deadline_s: float, least: int, done: AbstractSet[str] = frozenset()
+    ) -> bool:
+        """Visit what is due and not done yet; return whether there was time for it and something was wanted."""
+        states = [self._states[case.key] for case in self._fit(cases, deadline_s, least) if case.key in self._states]
+        if self._late(deadline_s) or all(state.converged or state.lost for state in states):
+            return False
+        due = [state for state in states if state.case.key not in done and self._due(state, least, deadline_s)]
+        for state in self._order(due):
+            if self._late(deadline_s):
+                return False
+            started = self._elapsed()
+            self._visit(state)
+            self._fitting.visited(state.case, self._elapsed() - started)
+        return True
 
     def unmeasured(self) -> tuple[Case, ...]:
         """The cases of the plan that there was no time for; one that failed has a finding of its own."""

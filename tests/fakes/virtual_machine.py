@@ -25,6 +25,7 @@ class VirtualClock:
 
     now: float = 1000.0
     slow: float = 1.0
+    slow_to_fill: float = 1.0  # memory that nobody has touched: pages that a busy system clears when it comes to it
 
     def __call__(self) -> float:
         self.now += 1e-6  # so that a loop that only looks at the clock ends
@@ -73,7 +74,7 @@ def virtual_kernels(clock: VirtualClock, sheets: Mapping[str, Sheet]) -> dict[st
         def prepare(
             device: Device, params: Mapping[str, Value], threads: int, cpus: Sequence[int] | None = None
         ) -> VirtualRun:
-            clock.take(_PREPARE_S + int(params.get("working_set", 0)) / _FILL_RATE)
+            clock.take(_PREPARE_S + clock.slow_to_fill * int(params.get("working_set", 0)) / _FILL_RATE)
             return VirtualRun(clock)
 
         def check(_device: Device) -> Finding | None:

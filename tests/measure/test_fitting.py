@@ -136,9 +136,11 @@ class Counts:
         pass
 
 
-def measured(plan: Plan, where: str, slow: float, seconds: float) -> tuple[Loop, Counts, float]:
+def measured(
+    plan: Plan, where: str, slow: float, seconds: float, slow_to_fill: float = 1.0
+) -> tuple[Loop, Counts, float]:
     """Measure a plan on a machine that is so much slower; the loop, the rounds of each case, and the time it took."""
-    clock, counts = VirtualClock(slow=slow), Counts()
+    clock, counts = VirtualClock(slow=slow, slow_to_fill=slow_to_fill), Counts()
     with virtual_time(clock):
         loop = Loop(MACHINES[where][0], virtual_kernels(clock, SHEETS), plan, counts)
         started = clock.now
@@ -161,6 +163,24 @@ def test_measuring_ends_in_time_on_a_machine_however_slow_and_what_is_measured_g
     if slow == 1.0:
         assert not loop.unmeasured()
         assert min(counts.rounds.values()) >= 3
+
+
+@pytest.mark.parametrize("slow_to_fill", [10.0, 100.0, 300.0])
+@pytest.mark.parametrize("where", ["one virtual CPU", "two virtual CPUs", "128 cores"])
+def test_peaks_and_the_near_levels_are_measured_however_slowly_a_busy_system_hands_out_memory(
+    where: str, slow_to_fill: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, _ = cut(whole_plan(where, "quick", monkeypatch), SHEETS, MACHINES[where][0], 18.0)
+    loop, counts, took = measured(plan, where, 1.0, 18.0, slow_to_fill)
+    largest = max(int(case.params.get("working_set", 0)) for case in plan.cases)
+    assert took <= 18.0 + 1.0 + slow_to_fill * largest / 1e9  # one case may be in preparation
+    rules, near = rules_of(plan, where), MACHINES[where][0].levels[0].capacity_bytes or 0
+    for case in plan.cases:
+        peak = rules[case.key] == "wide arithmetic"
+        close = rules[case.key] == "wide streams" and not case.params.get("cold")
+        if peak or (close and int(case.params["working_set"]) <= near):
+            assert case.key in counts.rounds
+    assert {case.key for case in loop.unmeasured()}.isdisjoint(counts.rounds)
 
 
 def test_the_finding_counts_what_was_left_out_and_says_what_measures_it(monkeypatch: pytest.MonkeyPatch) -> None:
