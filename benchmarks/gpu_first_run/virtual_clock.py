@@ -22,6 +22,7 @@ from microbench.kernels import Kernel, library, registry
 from microbench.kernels.cuda import code
 from microbench.kernels.triton import registry as triton
 from microbench.measure import loop
+from microbench.measure.budget import kernels_s
 from microbench.measure.plan import BUDGETS, Selection, make_plan
 from microbench.records import Case, Device, Samples, Sheet, Timing, Value
 
@@ -162,7 +163,7 @@ def main() -> int:
     with patch.object(loop, "time", clock):
         measured = loop.Loop(device, kernels, plan, rounds)
         clock.now_s += options.preparation
-        measured.run(plan.cases, budget.time_limit_s * 0.85, budget.min_rounds)
+        measured.run(plan.cases, kernels_s(budget, operators=options.budget != "quick") * 0.85, budget.min_rounds)
     counts = [rounds.of_case[case.key] for case in plan.cases]
     few = sum(count < 3 for count in counts)
     took_s = clock.now_s - options.preparation
