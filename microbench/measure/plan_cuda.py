@@ -24,6 +24,8 @@ HEADLINE = "bf16"  # the one format whose rate under power and heat every run me
 # better one.
 OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2, 1), "thorough": (0, 8, 4, 2, 1)}
 PER_OCTAVE = {"quick": 1, "default": 2, "thorough": 4}
+# Points of the last octave, which is main memory: three make a plateau.
+PLATEAU = 2
 QUICK_STREAMS = ("u4", "u8", "bulk")
 # Shares of the last cache: beyond half of it, where one that keeps copies in both of its parts has room for them no
 # more.
@@ -71,6 +73,18 @@ def sweep(low: int, high: int, per_octave: int) -> list[int]:
     steps = max(1, round(per_octave * math.log2(high / low)))
     sizes = (low * (high / low) ** (step / steps) for step in range(steps + 1))
     return list(dict.fromkeys(round(size / 1024) * 1024 for size in sizes))
+
+
+def swept(low: int, dram: int, per_octave: int) -> list[int]:
+    """The sizes of a sweep that ends in main memory: as many there as make a plateau, however few an octave.
+
+    Examples
+    --------
+    >>> [size >> 20 for size in swept(1 << 20, 16 << 20, 1)]
+    [1, 2, 4, 8, 11, 16]
+    """
+    last = {size for size in sweep(dram // 2, dram, PLATEAU) if size > low}
+    return sorted({*sweep(low, dram, per_octave), *last})
 
 
 def candidates(device: Device, sheets: Sequence[Sheet], budget: str) -> Iterable[tuple[Case, str | None]]:
@@ -125,7 +139,7 @@ def _by_level(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str
         for size in sets.l2[:1] if budget == "quick" else sets.l2:
             yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "L2"
     if sheet.takes("sweep") and sheet.measures == "memory":
-        for size in sweep(sets.beyond_l1, sets.dram, PER_OCTAVE[budget]):
+        for size in swept(sets.beyond_l1, sets.dram, PER_OCTAVE[budget]):
             yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "sweep"
 
 
@@ -133,7 +147,7 @@ def _chases(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str |
     """A chase over all working sets, and of single lines of the last cache."""
     low = 16 << 10 if sheet.variant == "ca" else sets.beyond_l1
     if sheet.takes("sweep"):
-        for size in sweep(low, sets.dram, PER_OCTAVE[budget]):
+        for size in swept(low, sets.dram, PER_OCTAVE[budget]):
             yield _case(sheet, "peak", {"working_set": size}), "sweep"
     if "line" in sheet.params:
         for size in sets.beyond_half:
