@@ -152,9 +152,9 @@ def of_gpu(fake_cuda: Characterisation) -> Characterisation:
 
 def test_roofs_that_coincide_share_a_label(fake_cuda: Characterisation) -> None:
     drawn = plots.svg("roofline", of_gpu(fake_cuda)) or ""
-    assert ">f8e4m3, f8e5m2  1.843 PFLOP/s<" in drawn  # the slower of the two
+    assert ">f8e4m3, f8e5m2 burst  1.843 PFLOP/s<" in drawn  # the slower of the two
     assert "f8e4m3 matrix" not in drawn
-    assert ">bf16 tensor  925.9 TFLOP/s<" in drawn  # nothing coincides with it
+    assert ">bf16 tensor burst  925.9 TFLOP/s<" in drawn  # nothing coincides with it
 
 
 def test_operations_and_unlike_units_keep_their_own_labels() -> None:
