@@ -21,6 +21,9 @@ from microbench.records import Case, Device, LevelSeen, Samples, Sheet
 # The least factor in time between two levels. The second level of some cores streams nearly as fast as the first, and
 # a last level must beat main memory by a fifth; a chase pays for page walks, which take up to half as long again.
 _STEP = {"stream": math.log2(1.2), "chase": math.log2(1.5)}
+# What points of one plateau lie apart by, in octaves of time. Streams hide what loads pay for one by one: page walks,
+# sets that fill unevenly.
+_SCATTER = {"stream": 0.05, "chase": 0.08}
 # Random loads that take this share of what one in main memory takes without page walks come from main memory.
 _OF_MEMORY = math.log2(0.85)
 # Fewer points are no curve, nor are those of which two lie so far apart: they are the sets of a few levels.
@@ -101,7 +104,7 @@ def find_levels(
     known = None if memory is None else (-1.0 if rate else 1.0) * math.log2(memory)
     outgrown = points[-1].size_bytes / max((size for _, size in _advertised(device)), default=1)
     climb = Climb.of(points, rate=rate, beyond=known if outgrown <= _LEFT_BEHIND else None)
-    found = [[each] for each in plateaus(climb, _STEP[seen_by])]
+    found = [[each] for each in plateaus(climb, _STEP[seen_by], _SCATTER[seen_by])]
     while not rate and len(found) > 1 and is_memory(2 ** found[-2][0].low, memory):
         found[-2:] = [found[-2] + found[-1]]
     advertised = {name: size for name, size in _advertised(device) if size > points[0].size_bytes}
@@ -109,11 +112,11 @@ def find_levels(
     names = [name for name in _CACHES[device.kind] if name not in passed]
     # A sweep that ends inside the last cache saw main memory only if it saw more than the caches.
     reached = outgrown >= _OUTGROWN or len(climb.size) > len(points) or len(found) > len(advertised)
+    told = _Names(names=names, advertised=advertised)
     while len(found) - reached > len(names):
-        _join_nearest(found)
+        found = _joined(found, climb, told, reached=reached)
     ends = [_capacity(climb, near, far) for near, far in itertools.pairwise(found)]
-    caches = [*ends, float(points[-1].size_bytes)][: len(found) - reached]
-    named = [*_names(caches, names, advertised), "DRAM"]
+    named = [*told.of(_caches(found, climb, reached=reached)), "DRAM"]
     curve = _Curve(points=points, climb=climb, seen_by=seen_by)
     return [
         curve.level(name, group, around, advertised.get(name))
@@ -127,10 +130,22 @@ def is_memory(seconds: float, memory_s: float | None) -> bool:
     return memory_s is not None and math.log2(seconds / memory_s) >= _OF_MEMORY
 
 
-def _join_nearest(found: list[list[Plateau]]) -> None:
-    """Make one level of the two neighbours that differ least."""
-    at = min(range(len(found) - 1), key=lambda i: found[i + 1][0].low - found[i][-1].high)
-    found[at : at + 2] = [found[at] + found[at + 1]]
+def _joined(found: list[list[Plateau]], climb: Climb, names: _Names, *, reached: bool) -> list[list[Plateau]]:
+    """The plateaus with two neighbours made one level: two that differ little, and leave no size above one told."""
+
+    def cost(at: int) -> float:
+        return found[at + 1][0].low - found[at][-1].high + names.excess(_caches(join(at), climb, reached=reached))
+
+    def join(at: int) -> list[list[Plateau]]:
+        return [*found[:at], found[at] + found[at + 1], *found[at + 2 :]]
+
+    return join(min(range(len(found) - 1), key=cost))
+
+
+def _caches(found: Sequence[Sequence[Plateau]], climb: Climb, *, reached: bool) -> list[float]:
+    """Capacities of all but main memory; of a last cache that a sweep does not leave, the end of the sweep."""
+    ends = [_capacity(climb, near, far) for near, far in itertools.pairwise(found)]
+    return [*ends, 2 ** climb.size[-1]][: len(found) - reached]
 
 
 def _capacity(climb: Climb, near: Sequence[Plateau], far: Sequence[Plateau]) -> float:
@@ -139,17 +154,34 @@ def _capacity(climb: Climb, near: Sequence[Plateau], far: Sequence[Plateau]) -> 
     return climb.crossing(middle, near[0].first, far[-1].last) or float(2 ** climb.size[near[-1].last])
 
 
-def _names(caches: Sequence[float], names: Sequence[str], advertised: Mapping[str, int]) -> tuple[str, ...]:
-    """One name for each cache seen, in order, so that the sizes lie nearest to the advertised ones."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Names:
+    """Names that plateaus can have, in order, and the sizes that the system tells for them."""
 
-    def apart(name: str, size: float) -> float:
-        octaves = math.log2(size / advertised[name]) if name in advertised else _NAMELESS
-        return octaves * _LARGER if name in advertised and octaves > 0 else abs(octaves)
+    names: Sequence[str]
+    advertised: Mapping[str, int]
 
-    return min(
-        itertools.combinations(names, len(caches)),
-        key=lambda chosen: sum(apart(name, size) for name, size in zip(chosen, caches, strict=True)),
-    )
+    def of(self, caches: Sequence[float]) -> tuple[str, ...]:
+        """One name for each cache seen, so that the sizes lie nearest to the advertised ones.
+
+        Where there are more caches than names, the last ones have none.
+        """
+        seen = caches[: len(self.names)]
+        return min(
+            itertools.combinations(self.names, len(seen)),
+            key=lambda chosen: sum(self._apart(name, size) for name, size in zip(chosen, seen, strict=True)),
+        )
+
+    def excess(self, caches: Sequence[float]) -> float:
+        """How far sizes exceed those that are told, in octaves: neighbours only take from a cache."""
+        named = zip(self.of(caches), caches, strict=False)
+        return sum(max(0.0, math.log2(size / self.advertised[name])) for name, size in named if name in self.advertised)
+
+    def _apart(self, name: str, size: float) -> float:
+        if name not in self.advertised:
+            return _NAMELESS
+        octaves = math.log2(size / self.advertised[name])
+        return octaves * _LARGER if octaves > 0 else -octaves
 
 
 def _advertised(device: Device) -> list[tuple[str, int]]:
@@ -176,7 +208,7 @@ class _Curve:
         near, end = ends
         # Of main memory with and without page walks, random loads everywhere pay for them.
         first = group[-1].first if name == "DRAM" else group[0].first
-        last = min(group[-1].last, len(self.points) - 1)
+        last = len(self.points) - 1 if name == "DRAM" else min(group[-1].last, len(self.points) - 1)
         high, value = self.points[last].size_bytes, self._height(first, last, near, end or math.inf)
         return LevelSeen(
             name=name,

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Everything below is in octaves of time over octaves of working set.
-# What points of one plateau scatter by, and what one point costs at most: one that was disturbed cuts no plateau.
-_SCATTER, _OUTLIER = 0.08, 9.0
+# What a point costs at most, of that which it lies off by over what points of one plateau scatter by, squared: one that
+# was disturbed cuts no plateau.
+_OUTLIER = 9.0
 # A point on a climb, and a further plateau: three points off by 12 % pay for one.
 _CLIMBING, _ANOTHER = 3.5, 4.5
 # A plateau rises this much an octave at most: a last level whose sets fill unevenly by 0.25, a climb of a fifth by 0.3.
@@ -103,8 +104,11 @@ def undisturbed(time: Sequence[float]) -> list[float]:
     return found
 
 
-def plateaus(climb: Climb, step: float) -> list[Plateau]:
-    """The plateaus of a curve, each at least ``step`` octaves of time above the one before it."""
+def plateaus(climb: Climb, step: float, scatter: float) -> list[Plateau]:
+    """The plateaus of a curve, each at least ``step`` octaves of time above the one before it.
+
+    ``scatter`` is what points of one plateau lie apart by, in octaves of time.
+    """
     count = len(climb.size)
     x, y = np.asarray(climb.size), np.asarray(climb.curve)
     quiet = np.cumsum([0, *(climb.quiet(i) for i in range(count))])
@@ -117,7 +121,7 @@ def plateaus(climb: Climb, step: float) -> list[Plateau]:
     if not spans:
         return []
     starts, ends = (np.asarray(each) for each in zip(*spans, strict=True))
-    own, low, high = (np.asarray(each) for each in zip(*(_fit(x[i:j], y[i:j]) for i, j in spans), strict=True))
+    own, low, high = (np.asarray(each) for each in zip(*(_fit(x[i:j], y[i:j], scatter) for i, j in spans), strict=True))
     best = own + _ANOTHER + _CLIMBING * starts
     before = np.full(len(spans), -1)
     for k, start in enumerate(starts):
@@ -135,11 +139,11 @@ def plateaus(climb: Climb, step: float) -> list[Plateau]:
     return found[::-1]
 
 
-def _fit(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
+def _fit(x: NDArray[np.float64], y: NDArray[np.float64], scatter: float) -> tuple[float, float, float]:
     """What the best gently rising line through the middle of some points leaves unexplained, and its two ends."""
     off = np.sort(y - _RISES * x, axis=1)
     level = off[:, len(x) // 2 : len(x) // 2 + 1]
-    cost = np.minimum(((off - level) / _SCATTER) ** 2, _OUTLIER).sum(axis=1)
+    cost = np.minimum(((off - level) / scatter) ** 2, _OUTLIER).sum(axis=1)
     at = int(np.argmin(cost))
     start = float(level[at, 0])
     return float(cost[at]), start + float(_RISES[at, 0] * x[0]), start + float(_RISES[at, 0] * x[-1])

@@ -158,7 +158,14 @@ def _preparations(cases: Sequence[Case], sheets: Mapping[str, Sheet]) -> dict[st
     for case in sorted(cases, key=lambda case: -int(case.params.get("working_set", 0))):
         sheet = sheets[case.kernel]
         size = int(case.params.get("working_set", 0))
-        group = (sheet.measures, sheet.access, case.params.get("pages"), case.threads, case.placement, sheet.backend)
+        group: tuple[object, ...] = (
+            sheet.measures,
+            sheet.access,
+            case.params.get("pages"),
+            case.threads,
+            case.placement,
+            sheet.backend,
+        )
         if sheet.measures == "latency":
             group = (*group, size)  # a cycle of another length is an array of its own
         found[case.key] = _filling_s(case, sheet, touched[group])

@@ -42,6 +42,15 @@ def test_each_level_has_its_name_in_loaded_moments_too(name: str) -> None:
     assert 100e-9 < levels["DRAM"].value < 140e-9
 
 
+@pytest.mark.parametrize("name", [name for name in ZEN3 if "swept" in name])
+def test_a_stream_tells_a_second_level_that_is_a_third_faster_than_the_last(name: str) -> None:
+    levels = found(name, "stream")
+    assert list(levels) == ["L1", "L2", "L3", "DRAM"]
+    assert levels["L2"].value == pytest.approx(103.8e9, rel=0.01)
+    assert levels["L3"].value == pytest.approx(80e9, rel=0.12)
+    assert 12 * MIB < levels["L3"].seen_to_bytes < 20 * MIB
+
+
 def test_a_stream_sees_a_shared_cache_farther_than_a_chase_that_is_slower_than_its_neighbours() -> None:
     stream, chase = found("Intel guest, 480 MiB shared L3", "stream"), found("Intel guest, 480 MiB shared L3", "chase")
     assert list(stream) == list(chase) == ["L1", "L2", "L3", "DRAM"]
