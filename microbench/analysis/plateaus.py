@@ -24,6 +24,8 @@ _CLIMBING, _ANOTHER = 3.5, 4.5
 _RISES = np.array([[0.0], [0.08], [0.16], [0.24], [0.3]])
 # No plateau has fewer undisturbed points or is narrower: on a climb, two may lie level by chance.
 _LEAST_POINTS, _LEAST_WIDTH = 3, 0.8
+# Where a sweep of one point an octave ends, two show where it leads.
+_LAST_POINTS, _LAST_WIDTH = 2, 0.95
 # A point that lies so far above its place on the curve was disturbed.
 _DISTURBED = 0.1
 
@@ -116,7 +118,8 @@ def plateaus(climb: Climb, step: float, scatter: float) -> list[Plateau]:
         (i, j)
         for j in range(1, count + 1)
         for i in range(j)
-        if quiet[j] - quiet[i] >= _LEAST_POINTS and x[j - 1] - x[i] >= _LEAST_WIDTH
+        if (quiet[j] - quiet[i] >= _LEAST_POINTS and x[j - 1] - x[i] >= _LEAST_WIDTH)
+        or (j == count and quiet[j] - quiet[i] == _LAST_POINTS and x[j - 1] - x[i] >= _LAST_WIDTH)
     ]
     if not spans:
         return []
