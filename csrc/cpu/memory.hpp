@@ -101,8 +101,8 @@ void evict(const std::vector<const std::byte*>& lines);
 // Lets the neighbours of a shared cache have their time: sleeps, outside whatever is timed.
 void rest(std::int64_t ns);
 
-// Whether a loop walks a working set by halves, see `walk`: where the CPU's level 1 holds it. False where its capacity is
-// unknown.
+// Whether a loop walks a working set by halves, see `walk`: where the CPU's level 1 holds it. False where its capacity
+// is unknown.
 bool by_halves(std::size_t working_set, int cpu);
 
 // The order in which the iterations of a loop visit an array of `size` bytes, `body` bytes at a time.

@@ -11,11 +11,11 @@ namespace mb {
 // One CPU's own account. CPUs with equal `id >> bits` share what the bits count: a core, a package, a cache.
 struct place {
   int cpu = 0;
-  std::uint64_t id = 0;                     // x2APIC
-  int core_bits = -1;                       // -1: not told
-  int package_bits = -1;                    // of sockets
+  std::uint64_t id = 0;                           // x2APIC
+  int core_bits = -1;                             // -1: not told
+  int package_bits = -1;                          // of sockets
   std::array<int, 4> cache_bits{-1, -1, -1, -1};  // by level; data and unified caches
-  std::string kind;                         // performance or efficiency; empty on chips whose cores are alike
+  std::string kind;                               // performance or efficiency; empty on chips whose cores are alike
 };
 
 // The accounts of these CPUs, each read on that CPU; those where this thread may not run are left out. Empty on

@@ -176,6 +176,11 @@ class Streams:
     def params(self, sheet: Sheet, sets: WorkingSets) -> Iterable[tuple[str, dict[str, Value]]]:
         """Level and parameters of every ceiling of one streaming kernel."""
         wide = self.wide(sheet, *RATED)
+        if sheet.beside and not sheet.unless:
+            # It does apart what another loop of its width fuses, and behind level 1 both wait for memory alike.
+            for working_set in sets.levels.get("L1", ()) if wide else ():
+                yield "L1", known(sheet, working_set=working_set, pages="huge", streams=1, group=_GROUPS[-1])
+            return
         if sheet.takes("ceiling"):
             yield from self._in_caches(sheet, sets, wide=wide)
         yield from self._in_memory(sheet, sets, wide=wide)

@@ -143,10 +143,26 @@ def test_triads_in_level_1_store_singly_and_in_groups_and_nothing_else_does(
 ) -> None:
     cases, sets, _ = planned(kernels_of(sheets_of(isa)), "three levels", "default", monkeypatch)
     single = [case for case in cases if "group" in case.params]
-    assert {case.kernel for case in single} == {f"triad.f32.{WIDEST[isa]}"}
+    unfused = {case.kernel for case in cases if case.kernel.endswith("_unfused")}
+    assert {case.kernel for case in single} - unfused == {f"triad.f32.{WIDEST[isa]}"}
+    assert unfused == ({"triad.f32.v256_unfused"} if WIDEST[isa] == "v256" else set())
     assert {case.params["working_set"] for case in single} == set(sets.levels["L1"])
-    without = {replace(case, params={k: v for k, v in case.params.items() if k != "group"}).key for case in single}
+    without = {
+        replace(case, params={k: v for k, v in case.params.items() if k != "group"}).key
+        for case in single
+        if case.kernel not in unfused
+    }
     assert without <= {case.key for case in cases}
+
+
+def test_a_triad_that_multiplies_and_adds_apart_beside_a_fused_one_is_measured_in_level_1_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "avx2" not in HERE:
+        pytest.skip("no AVX2 here")
+    cases, sets, _ = planned(kernels_of(sheets_of("avx2")), "three levels", "default", monkeypatch)
+    sizes = {case.params["working_set"] for case in cases if case.kernel == "triad.f32.v256_unfused"}
+    assert sizes == set(sets.levels["L1"])
 
 
 @pytest.mark.parametrize("asked", [(), ("L3",)])

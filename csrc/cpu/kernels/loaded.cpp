@@ -99,7 +99,9 @@ struct bandwidth {
 
 namespace {
 
-void clear(std::byte* array, std::size_t first, std::size_t last) { std::fill(array + first, array + last, std::byte{}); }
+void clear(std::byte* array, std::size_t first, std::size_t last) {
+  std::fill(array + first, array + last, std::byte{});
+}
 
 void count(std::byte* array, std::size_t first, std::size_t last) {
   auto* const all = reinterpret_cast<std::uint64_t*>(array);

@@ -50,15 +50,16 @@ struct registers {
 };
 
 #define MB_SVE_ALL_(line) ".irp r,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19\n" line "\n.endr\n"
-#define MB_SVE_(line, link)                                                                                         \
-  asm volatile(".arch_extension sve\n.arch_extension bf16\nptrue p0.b\nldr z30, [%[a]]\nldr z31, "                  \
-               "[%[b]]\n" MB_SVE_ALL_("ldr z\\r, [%[sums], #\\r, mul vl]") "1:\n.rept 3\n" MB_SVE_ALL_(             \
-                   line "\n" link) ".endr\nsubs %[left], %[left], #1\nb.ne 1b\n" MB_SVE_ALL_("str z\\r, [%[sums], " \
-                                                                                             "#\\r, mul vl]")       \
-               : [left] "+r"(now.left), [value] "+r"(now.value)                                                     \
-               : [factor] "r"(now.factor), [a] "r"(now.a), [b] "r"(now.b), [sums] "r"(now.sums)                     \
-               : "memory", "cc", "p0", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11",    \
-                 "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v30", "v31")
+#define MB_SVE_(line, link)                                                                                           \
+  asm volatile(                                                                                                       \
+      ".arch_extension sve\n.arch_extension bf16\nptrue p0.b\nldr z30, [%[a]]\nldr z31, "                             \
+      "[%[b]]\n" MB_SVE_ALL_("ldr z\\r, [%[sums], #\\r, mul vl]") "1:\n.rept 3\n" MB_SVE_ALL_(                        \
+          line "\n" link) ".endr\nsubs %[left], %[left], #1\nb.ne 1b\n" MB_SVE_ALL_("str z\\r, [%[sums], "            \
+                                                                                    "#\\r, mul vl]")                  \
+      : [left] "+r"(now.left), [value] "+r"(now.value)                                                                \
+      : [factor] "r"(now.factor), [a] "r"(now.a), [b] "r"(now.b), [sums] "r"(now.sums)                                \
+      : "memory", "cc", "p0", "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", "v9", "v10", "v11", "v12", "v13", \
+        "v14", "v15", "v16", "v17", "v18", "v19", "v30", "v31")
 #define MB_SVE_OF_(op, line)                                       \
   template <bool clocked>                                          \
   [[gnu::always_inline]] inline void several(op, registers& now) { \
