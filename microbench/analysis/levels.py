@@ -31,6 +31,8 @@ _LEAST_POINTS, _GAP = 6, 6.0
 # A sweep that ends so far beyond the last advertised size ends in main memory; no cache, whatever it replaces, answers
 # a share worth seeing of a walk through the second.
 _OUTGROWN, _LEFT_BEHIND = 1.5, 4.0
+# A curve this far above a plateau, in octaves of time, has left it.
+_LEFT = 0.25
 # A level's own time shows from so many sizes of the level before it, which answers a part of what is less (none keeps
 # strictly the newest lines), and up to this share of its own. The first pair that leaves enough points counts.
 _OWN = ((4.0, 0.5), (4.0, 0.7), (2.0, 0.7), (2.0, 1.0), (0.0, math.inf))
@@ -143,9 +145,13 @@ def _joined(found: list[list[Plateau]], climb: Climb, names: _Names, *, reached:
 
 
 def _caches(found: Sequence[Sequence[Plateau]], climb: Climb, *, reached: bool) -> list[float]:
-    """Capacities of all but main memory; of a last cache that a sweep does not leave, the end of the sweep."""
+    """Capacities of all but main memory; of a last cache that a sweep does not leave, the end of the sweep.
+
+    A sweep leaves its last plateau, too, where it climbs on without another: a run that was cut short, or disturbed.
+    """
     ends = [_capacity(climb, near, far) for near, far in itertools.pairwise(found)]
-    return [*ends, 2 ** climb.size[-1]][: len(found) - reached]
+    left = climb.crossing(found[-1][-1].high + _LEFT, found[-1][0].first, len(climb.size) - 1) if found else None
+    return [*ends, left or 2 ** climb.size[-1]][: len(found) - reached]
 
 
 def _capacity(climb: Climb, near: Sequence[Plateau], far: Sequence[Plateau]) -> float:

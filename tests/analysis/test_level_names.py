@@ -164,3 +164,14 @@ def test_levels_that_a_stream_cannot_tell_apart_are_told_by_a_chase_or_by_their_
         level_of(28 * KIB, 1, [*stream, *chase], DEVICE) is None
     )  # beyond the first level, which still answers a part
     assert level_of(128 * MIB, 1, stream, DEVICE) == "DRAM"
+
+
+def test_a_sweep_that_climbs_on_without_another_plateau_names_its_last_one_by_where_it_left_it() -> None:
+    # A quick run beside six other processes: beyond 184 KiB each point is of another moment.
+    told = {8192: 1.23, 11264: 1.34, 16384: 1.23, 23552: 1.23, 32768: 1.24, 46080: 3.71, 65536: 3.71, 94208: 3.71}
+    told |= {131072: 3.72, 184320: 3.72, 372736: 5.2, 524288: 13.7, 741376: 11.69, 1048576: 18.57, 1482752: 50.61}
+    told |= {2097152: 43.53, 2965504: 96.72, 4194304: 35.4, 5931008: 28.53, 8388608: 111.56, 11862016: 117.35}
+    points = [SweepPoint(size_bytes=size, value=ns * 1e-9) for size, ns in told.items()]
+    levels = tuple(MemoryLevel(name=name, capacity_bytes=size) for name, size in (("L1", 32 * KIB), ("L2", 512 * KIB)))
+    device = fake_device(levels=(*levels, MemoryLevel(name="L3", capacity_bytes=32 * 1024 * KIB)))
+    assert [level.name for level in find_levels(points, device, "chase")] == ["L1", "L2"]
