@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from microbench.analysis.roofs import roofs
 from microbench.errors import CannotRun
 from microbench.hardware.torch_import import import_torch
 from microbench.measure.budget import Deadline
@@ -31,7 +32,6 @@ from microbench.records import (
     OperatorTiming,
     Severity,
 )
-from microbench.storage.store import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,8 +78,9 @@ def place_of(device: Device) -> str:
     return "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
 
 
-def measured_figures(device: Device, ceilings: Sequence[Ceiling]) -> DeviceFigures:
-    """Measured ceilings as the prior of operator fits: the best of all threads."""
+def measured_figures(made: Characterisation) -> DeviceFigures:
+    """Measured ceilings as the prior of operator fits: the best of all threads, of those that bound the roofline."""
+    device, ceilings = made.device, roofs(made.ceilings, made.sheets)
 
     def best(rows: list[Ceiling]) -> float | None:
         found = max(rows, key=lambda row: (row.scope == "device", row.rate.value), default=None)
@@ -115,8 +116,7 @@ def use_all_threads(device: Device) -> None:
 
 
 def calibrate(
-    device: Device,
-    ceilings: Sequence[Ceiling],
+    made: Characterisation,
     rows: Sequence[Op],
     limit_s: float,
     on_progress: OnProgress | None = None,
@@ -127,8 +127,8 @@ def calibrate(
 
     Parameters
     ----------
-    device, ceilings
-        What was measured of it.
+    made
+        What was measured of the device.
     rows
         The sweep, as `sweep_of` draws it.
     limit_s
@@ -148,20 +148,20 @@ def calibrate(
     """
     if find_spec("torch") is None:
         return Calibrated(findings=(_no_torch(),))
-    deadline = Deadline(limit_s=limit_s)
+    deadline, device = Deadline(limit_s=limit_s), made.device
     use_all_threads(device)
     captured = captured_models(deadline)
     fitting_s = min(_FITTING * deadline.elapsed(), _FITTING_SHARE * limit_s)
     if deadline.elapsed() > _CAPTURING_SHARE * limit_s:
         raise CannotRun(f"{limit_s:.0f} s do not suffice to measure and fit them; --time-limit gives a run more")
-    figures, calls = measured_figures(device, ceilings), model_calls(device)
+    figures, calls = measured_figures(made), model_calls(device)
     chosen = _chosen(rows, figures, place_of(device), deadline.left() - fitting_s)
     end_s = deadline.left() - fitting_s
     effort = Effort(limit_s=_ROUNDS_END * end_s, least=_LEAST_ROUNDS, seed=SEED, end_s=end_s)
     rounds = measure(chosen, place_of(device), effort, calls, on_progress)
     costs = module_cost(place_of(device))
     found = replace(fitted(rounds, figures, lambda: deadline.left() < 0), costs=costs)
-    models = model_errors(device, ceilings, found, captured)
+    models = model_errors(made, found, captured)
     return replace(found, models=models, findings=(*found.findings, *_told(rounds, len(rows))))
 
 
@@ -195,24 +195,13 @@ def _chosen(rows: Sequence[Op], figures: DeviceFigures, place: str, seconds: flo
     return [rows[index] for index in kept]
 
 
-def model_errors(
-    device: Device, ceilings: Sequence[Ceiling], found: Calibrated, captured: Mapping[str, Graph]
-) -> dict[str, float]:
+def model_errors(made: Characterisation, found: Calibrated, captured: Mapping[str, Graph]) -> dict[str, float]:
     """ln(measured / predicted) of the whole models timed in the same rounds; a model's interval is made of them."""
     if found.rounds is None:
         return {}
-    fits = Fits(operators=found.fits, reuse=found.reuse)
-    made = Characterisation(
-        schema=SCHEMA,
-        device=device,
-        environment=None,
-        plan=None,
-        ceilings=tuple(ceilings),
-        costs=found.costs,
-        fits=fits,
-    )
+    calibration = replace(made, costs=found.costs, fits=Fits(operators=found.fits, reuse=found.reuse))
     return {
-        name: math.log(measured / predict_model(captured[name], made).latency.value)
+        name: math.log(measured / predict_model(captured[name], calibration).latency.value)
         for name, measured in found.rounds.whole.items()
         if name in captured
     }

@@ -215,8 +215,7 @@ def _with_operators(
     try:
         with pending.let_through():
             found = calibrate(
-                job.device,
-                made.ceilings,
+                made,
                 sweep_of(job.plan.budget.name, request.seed + 1),
                 rest.kernels_s + rest.operators_s,
                 on_progress=lambda what, number, _share, _left_s: recorder.show(what, number),

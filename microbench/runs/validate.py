@@ -155,7 +155,7 @@ def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
 
     spec = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
     ceilings = run(spec, quick=True)
-    found = fitted(rounds, measured_figures(device, ceilings.ceilings))
+    found = fitted(rounds, measured_figures(ceilings))
     return replace(
         ceilings,
         fits=replace(ceilings.fits or Fits(), operators=found.fits, timings=found.timings, reuse=found.reuse),

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from microbench.operators import op
 from microbench.operators.core import parse
 from microbench.predict.cold_cache import STREAMS, share_paid
 from microbench.predict.operator_timing import Rounds
-from microbench.runs.calibrate import reuse_of, timings
+from microbench.runs.calibrate import measured_figures, reuse_of, timings
+from microbench.storage.store import load
 
 
 def test_timings_keep_the_envelope_and_the_number_of_rounds_of_what_ran() -> None:
@@ -40,3 +42,11 @@ def test_kept_timings_leave_defaults_out_and_are_read_back() -> None:
     kept = timings(Rounds(operators=operators, seconds=np.full((3, 2), 1e-6)))
     assert [row.params for row in kept] == ["n=2;c_in=8;c_out=8;h=9;kh=3;stride=2", "m=2;n=3;k=4;bias=0", "m=2;n=3;k=4"]
     assert tuple(parse(f"{row.op}[{row.params}].{row.dtype}") for row in kept) == operators
+
+
+def test_the_prior_of_operators_is_what_bounds_the_roofline_and_no_mix_that_no_product_can_reach() -> None:
+    (path,) = (ROOT / "results" / "amd-epyc").glob("*.json")
+    made = load(path)
+    rates = {row.kernel: row.rate.value for row in made.ceilings if row.scope == "device" and row.mode == "peak"}
+    assert rates["fma_add.f32.v256"] > 1.3 * rates["fma.f32.v256"]
+    assert measured_figures(made).peak["f32"] == rates["fma.f32.v256"]
