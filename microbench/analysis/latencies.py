@@ -41,14 +41,24 @@ def memory_latency(series: Sequence[Series]) -> float | None:
     return min((best_load(one) for one in series if one.case.params.get("window")), default=None)
 
 
-def cost_of(one: Series) -> Cost:
-    """Seconds per iteration; the best round is the cost, the third best bounds it from above."""
-    times = sorted(min(r.ns) * 1e-9 / r.iterations for r in one.rounds)
+def best_seconds(rounds: Sequence[Samples]) -> Estimate:
+    """Seconds of one iteration; the best round is the cost, the third best bounds it from above."""
+    times = sorted(min(r.ns) * 1e-9 / r.iterations for r in rounds)
     high = times[min(AGREEING_ROUNDS, len(times)) - 1]
+    return Estimate(value=times[0], low=times[0], high=high, basis="best round; high: third best round")
+
+
+def scaled(seconds: Estimate, factor: float) -> Estimate:
+    """A part of an iteration, or several of them."""
+    return replace(seconds, value=seconds.value * factor, low=seconds.low * factor, high=seconds.high * factor)
+
+
+def cost_of(one: Series) -> Cost:
+    """Seconds per iteration of a case."""
     name = one.sheet.name if one.case.threads == 1 else f"{one.sheet.name}.{one.case.threads}_threads"
     pages = one.case.params.get("pages")
-    estimate = Estimate(value=times[0], low=times[0], high=high, basis="best round; high: third best round")
-    return Cost(name=f"{name}.{pages}" if pages else name, seconds=estimate, case=one.case.key)
+    seconds = best_seconds(one.rounds)
+    return Cost(name=f"{name}.{pages}" if pages else name, seconds=seconds, case=one.case.key)
 
 
 def latencies(levels: Sequence[LevelSeen], series: Sequence[Series], device: Device) -> list[Cost]:
@@ -176,11 +186,8 @@ def _near(found: Halves, series: Sequence[Series]) -> Cost:
 
 
 def _load_to_use(one: Series, level: str, name: str) -> Cost:
-    cost, loads = cost_of(one), max(1, one.sheet.loads)
-    scaled = replace(
-        cost.seconds, value=cost.seconds.value / loads, low=cost.seconds.low / loads, high=cost.seconds.high / loads
-    )
-    return Cost(name=name, level=level, seconds=scaled, case=one.case.key)
+    seconds = scaled(best_seconds(one.rounds), 1 / max(1, one.sheet.loads))
+    return Cost(name=name, level=level, seconds=seconds, case=one.case.key)
 
 
 def best_load(one: Series) -> float:

@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from microbench.analysis.latencies import best_seconds, scaled
+from microbench.analysis.roofs import roofs
 from microbench.analysis.trust import long_enough
 from microbench.hardware.placement import scaling
 from microbench.hardware.procfs import cpu_list
@@ -26,7 +28,6 @@ from microbench.records import (
     Sheet,
     TeamClock,
 )
-from microbench.stats.intervals import AGREEING_ROUNDS
 
 # A team that reaches this share of the highest rate has as good as saturated what it shares.
 SATURATED = 0.9
@@ -59,26 +60,14 @@ def multicore(
         if each.case in cases and cases[each.case].kernel in sheets:
             grouped[each.case].append(each)
     grouped, _ = long_enough(grouped)
-    timed = [(cases[key], sheets[cases[key].kernel], _seconds(rounds)) for key, rounds in grouped.items()]
+    timed = [(cases[key], sheets[cases[key].kernel], best_seconds(rounds)) for key, rounds in grouped.items()]
     return Multicore(
-        scaling=tuple(_scaling(ceilings, device)),
+        scaling=tuple(_scaling(roofs(ceilings, sheets.values()), device)),
         clocks=tuple(_clocks(ceilings)),
         core_to_core=_core_to_core(timed, device),
         nodes=tuple(_nodes(timed, device)),
         loaded=tuple(_loaded(timed)),
     )
-
-
-def _seconds(rounds: Sequence[Samples]) -> Estimate:
-    """Seconds of one iteration: the best round, and the third best as its upper end."""
-    times = sorted(min(each.ns) * 1e-9 / each.iterations for each in rounds)
-    high = times[min(AGREEING_ROUNDS, len(times)) - 1]
-    return Estimate(value=times[0], low=times[0], high=high, basis="best round; high: third best round")
-
-
-def _scaled(estimate: Estimate, factor: float) -> Estimate:
-    low, high = estimate.low * factor, estimate.high * factor
-    return Estimate(value=estimate.value * factor, low=low, high=high, basis=estimate.basis)
 
 
 def _scaling(ceilings: Sequence[Ceiling], device: Device) -> Iterator[ScalingCurve]:
@@ -124,7 +113,7 @@ def _core_to_core(timed: _Timed, device: Device) -> CoreToCore | None:
     for case, sheet, seconds in timed:
         if sheet.takes("transfer") and case.placement is not None and case.on_named_cpus:
             first, second = cpu_list(case.placement)
-            pairs.append(CpuPair(first=first, second=second, seconds=_scaled(seconds, 0.5), case=case.key))
+            pairs.append(CpuPair(first=first, second=second, seconds=scaled(seconds, 0.5), case=case.key))
     if not pairs:
         return None
     topology = device.topology
@@ -189,7 +178,7 @@ def _nodes(timed: _Timed, device: Device) -> Iterator[NodePair]:
             continue
         pair = found[here, int(case.params["node"])]
         if sheet.measures == "latency":
-            pair["latency"] = _scaled(seconds, 1 / max(1, sheet.loads))
+            pair["latency"] = scaled(seconds, 1 / max(1, sheet.loads))
         else:
             pair["bandwidth"] = _rate(seconds, case.threads * sheet.work.bytes)
     for (cpus, memory), pair in sorted(found.items()):
@@ -209,7 +198,7 @@ def _loaded(timed: _Timed) -> Iterator[LoadedPoint]:
         if not sheet.takes("loaded"):
             continue
         if sheet.measures == "latency":
-            latency[case.threads - 1] = _scaled(seconds, 1 / max(1, sheet.loads))
+            latency[case.threads - 1] = scaled(seconds, 1 / max(1, sheet.loads))
         else:
             rates[case.threads - 1] = (case.threads - 1) * sheet.work.bytes / seconds.value
     for streams in sorted(latency):
