@@ -15,20 +15,18 @@
 // Proof of each launch: reads add up four registers of every iteration, whose sum says where they came from; before a
 // launch some lines it will write are poisoned, and all must be right after it.
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <set>
 #include <utility>
 
 #include "../../target.hpp"
 #include "../memory.hpp"
+#include "../stream_contents.hpp"
 #include "../widths.hpp"
 
 namespace mb::stream {
 
 using namespace memory;
-
-enum class op { read, write, copy, triad };
 
 // Bytes of an array that an iteration passes. Triads fill every port in every cycle, so that each restart of their loop
 // costs one; scalar ones would no longer fit the caches of decoded instructions.
@@ -99,61 +97,6 @@ namespace base {
 #endif
 
 namespace {
-
-// Contents of the arrays, as functions of the element's index: exact in f32 and f64, different at every place that
-// matters.
-std::uint32_t own_number(std::size_t i) { return static_cast<std::uint32_t>(i); }
-std::uint32_t written(std::size_t i) { return i % 2 == 0 ? 0x3fa00000 : 0x40100000; }
-template <class T>
-T addend(std::size_t i) {
-  return static_cast<T>(i % 65521);
-}
-template <class T>
-T factor(std::size_t i) {
-  return static_cast<T>(i / 16 % 251);
-}
-inline constexpr int scale = 3;
-template <class T>
-T triad_sum(std::size_t i) {
-  return addend<T>(i) + scale * factor<T>(i);
-}
-
-template <auto content>
-struct contents {
-  using element = decltype(content(0));
-
-  static void fill(std::byte* array, std::size_t first, std::size_t last) {
-    for (auto i = first / sizeof(element); i < last / sizeof(element); ++i) {
-      const element value = content(i);
-      std::memcpy(array + i * sizeof value, &value, sizeof value);
-    }
-  }
-  static bool intact(const std::byte* array, std::size_t first, std::size_t last) {
-    for (auto i = first / sizeof(element); i < last / sizeof(element); ++i) {
-      const element value = content(i);
-      if (std::memcmp(array + i * sizeof value, &value, sizeof value) != 0) return false;
-    }
-    return true;
-  }
-};
-
-using numbered = contents<own_number>;
-template <class T>
-using addends = contents<addend<T>>;
-template <class T>
-using factors = contents<factor<T>>;
-
-// What a kernel must leave in its destination.
-template <op what, class T>
-using destination = std::conditional_t<what == op::write, contents<written>,
-                                       std::conditional_t<what == op::copy, numbered, contents<triad_sum<T>>>>;
-
-constexpr std::size_t arrays_of(op what) { return what == op::triad ? 3 : what == op::copy ? 2 : 1; }
-
-const char* word_of(op what) {
-  constexpr std::array words{"read", "write", "copy", "triad"};
-  return words[static_cast<std::size_t>(what)];
-}
 
 walk way_of(op what, std::size_t body, const parameters& given, std::size_t working_set, int cpu) {
   const auto streams = static_cast<unsigned>(integer(given, "streams", 1, 1, 16));
@@ -306,12 +249,6 @@ struct row {
     return right;
   }
 };
-
-const char* says_of(op what) {
-  constexpr std::array says{"reads one array", "writes one array", "copies one array to another",
-                            "a[i] = b[i] + 3 * c[i]"};
-  return says[static_cast<std::size_t>(what)];
-}
 
 // Stores past the caches would give a cache's ceiling the rate of main memory. Reads of vectors show where levels end.
 template <op what, class W, bool past>
