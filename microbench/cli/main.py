@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ Command = Callable[..., Any]
 PATH = click.Path(path_type=Path, readable=False)
 
 
-def _duration(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
     from microbench.records.units import parse_seconds
 
     if value is None:
@@ -34,14 +33,7 @@ def _duration(_context: click.Context, parameter: click.Parameter, value: str | 
     try:
         return parse_seconds(value)
     except ValueError as error:
-        raise UsageError(f"--{str(parameter.name).replace('_', '-')}: {error}") from error
-
-
-def _command(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(value or ""))
-    except ValueError as error:
-        raise UsageError(f"--{parameter.name}: {error}") from error
+        raise UsageError(f"--time-limit: {error}") from error
 
 
 def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -185,25 +177,6 @@ def doctor(context: click.Context, device: str, json_path: str | None, csv_path:
     context.exit(examine(device, json_path, csv_path))
 
 
-@cli.command(epilog=EXAMPLES["check"])
-@device_option()
-@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels whose name matches.")
-@click.option("--backend", multiple=True, metavar="B,...", callback=_words, help="Only cuda, triton, torch or native.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Processes at a time; 1 on a CPU, at most 4 on a GPU.")
-@click.option(
-    "--kernel-limit", callback=_duration, metavar="60s", help="A kernel that takes longer hangs, and is ended."
-)
-@click.option("--time-limit", callback=_duration, metavar="90s", help="End the whole check within so long.")
-@click.option("--under", callback=_command, metavar="COMMAND", help="Start each process by this, a memory checker say.")
-@data_options
-@click.pass_context
-def check(context: click.Context, /, **options: Any) -> None:
-    """Check every kernel's value, each in a process that may hang or die alone; 1 where one is not right."""
-    from microbench.cli.check import check as examine
-
-    context.exit(examine(options))
-
-
 @cli.command(epilog=EXAMPLES["nominal"])
 @click.argument("name", required=False)
 @data_options
@@ -296,6 +269,11 @@ def export(file: Path, to: str, output: str) -> None:
     "--input", "inputs", multiple=True, metavar="SPEC", help="An input of the model, for example 8x3x224x224:f32."
 )
 @click.option("--train", is_flag=True, help="With backward pass and optimiser step.")
+@click.option(
+    "--launch",
+    type=click.Choice(["eager", "graph", "kernel"]),
+    help="How operators or a model run: called one by one (the default), replayed as a graph, or kernels alone.",
+)
 @click.option("--dtype", metavar="D", help="Turn the model's parameters and inputs into this dtype.")
 @click.option(
     "--scale-channels",
@@ -323,13 +301,15 @@ def predict(**options: Any) -> None:
     if of_models and not options["model"]:
         spelling = "input" if of_models[0] == "inputs" else of_models[0].replace("_", "-")
         raise UsageError(f"--{spelling} is about a --model; leave it out")
+    if options["launch"] and options["ops"]:
+        raise UsageError("--launch is a column of the table that --ops reads; leave it out")
     paths = (options["json_path"], options["csv_path"])
     if options["expressions"]:
-        predict.predict_op(options["expressions"], options["calibration"], paths)
+        predict.predict_op(options["expressions"], options["calibration"], paths, options["launch"])
     elif options["ops"]:
         predict.predict_ops(options["ops"], options["calibration"], paths)
     else:
-        how = {name: options[name] for name in ("train", "dtype", "calibration", "scale_channels", "groups")}
+        how = {name: options[name] for name in ("train", "launch", "dtype", "calibration", "scale_channels", "groups")}
         predict.predict_model_spec(options["model"], options["inputs"], how, paths)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from microbench.operators import Table
     from microbench.operators.capture import Graph
+    from microbench.operators.core import Launch
     from microbench.predict.model import ModelTime
     from microbench.predict.operator import Columns
     from microbench.records import Characterisation, Finding, Prediction
@@ -57,11 +59,18 @@ def print_findings(findings: Sequence[Finding]) -> None:
         sys.stderr.write(f"and {len(findings) - 20} more\n")
 
 
-def predict_op(expressions: Sequence[str], calibration: Path | None, paths: tuple[str | None, str | None]) -> None:
-    """Predict operators given as expressions."""
+def predict_op(
+    expressions: Sequence[str],
+    calibration: Path | None,
+    paths: tuple[str | None, str | None],
+    launch: Launch | None = None,
+) -> None:
+    """Predict operators given as expressions, launched as each says or all alike."""
     from microbench.operators import table_of
 
     made = [parse(expression) for expression in expressions]
+    if launch is not None:
+        made = [replace(each, launch=launch) for each in made]
     held = calibration_of(calibration)
     table = table_of(made)
     columns = predict_table(table, held)
@@ -172,7 +181,7 @@ def predict_model_spec(
     held = calibration_of(how["calibration"])
     make = load_model(spec)
     graph = _captured(make, inputs, how, spec.partition(":")[2])
-    found = predict_model(graph, held)
+    found = predict_model(graph, held, how["launch"] or "eager")
     print_findings((*_assumed(how), *found.findings))
     rows = step_rows(found)
     emit(rows, f"{spec}: largest operators", *paths, shown=_largest(rows))
@@ -221,7 +230,7 @@ def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Charac
     for batch in (1, 4, 16, 64):
         changed = [f"{batch}x{spec.partition('x')[2]}" if "x" in spec else spec for spec in inputs]
         try:
-            found = predict_model(_captured(make, changed, how), held)
+            found = predict_model(_captured(make, changed, how), held, how["launch"] or "eager")
         except UsageError:
             continue
         rows.append(
@@ -301,6 +310,7 @@ def summary(found: ModelTime) -> list[Row]:
     share = "{:.1%}".format
     facts: list[tuple[str, str]] = [
         ("latency", f"{units.seconds(latency.value)} ({units.seconds(latency.low)} .. {units.seconds(latency.high)})"),
+        *_sides(found),
         ("samples per second", units.digits(found.samples_per_s)),
         ("parameters", f"{graph.parameters:,}"),
         ("stored size", units.size(graph.parameter_bytes)),
@@ -318,6 +328,12 @@ def summary(found: ModelTime) -> list[Row]:
         ("operators", f"{len(graph.steps)} and {graph.views} views"),
     ]
     return [{"fact": name, "value": value} for name, value in facts]
+
+
+def _sides(found: ModelTime) -> list[tuple[str, str]]:
+    """What a GPU's kernels take, and what the host takes to issue them, where calibration told them apart."""
+    facts = (("time on the device", found.device_s), ("time of issuing on the host", found.issue_s))
+    return [(name, units.seconds(seconds)) for name, seconds in facts if seconds is not None]
 
 
 def _phases(found: ModelTime) -> list[tuple[str, str]]:

@@ -53,6 +53,11 @@ def _call(torch: Any, s: Any, t: Callable[..., Any]) -> tuple[tuple[Any, ...], C
     return inputs, lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(q, k, v, **options)
 
 
+def _variants(s: Any, _: Any) -> tuple[tuple[str, Any], ...]:
+    """One query for each sequence is a stream of the keys, which libraries split among all units."""
+    return (("decode", (s.q_len == 1) & (s.kv_len > 1)),)
+
+
 def _coordinates(s: Any, _: Any) -> list[Any]:
     return [
         np.log(s.b * s.heads),
@@ -77,6 +82,7 @@ def _coordinates(s: Any, _: Any) -> list[Any]:
     call=_call,
     widths=("head_dim",),
     gemm=lambda s: (s.b * s.kv_heads, s.q_len * (s.heads // s.kv_heads), s.head_dim, s.kv_len),
+    variants=_variants,
     coordinates=_coordinates,
 )
 def attention(s: Any) -> Tally:
@@ -121,7 +127,7 @@ def _seen_backward(call: Call) -> list[Op]:
     return [_seen_op(call, call.args[1], call.args[2], "backward")]
 
 
-@draw("attention", count=120)
+@draw("attention", count=120, on=("cpu",))
 def _sizes(s: Sizes) -> dict[str, Any]:
     heads, length = s.pick(1, 2, 4, 8, 12, 16), s.log(8, 1024)
     decode = s.random.random() < 0.3
@@ -132,4 +138,35 @@ def _sizes(s: Sizes) -> dict[str, Any]:
         "kv_len": length,
         "head_dim": s.pick(32, 64, 64, 128),
         "causal": 0 if decode else s.pick(0, 1),
+    }
+
+
+@draw("attention", name="attention.prefill", count=120, on=("cuda",))
+def _prefill(s: Sizes) -> dict[str, Any]:
+    """Whole prompts and images: as many queries as keys, or fewer (cross attention); heads that share keys."""
+    heads, length = s.pick(4, 8, 12, 16, 32, 64), s.log(32, 32768)
+    cross = s.random.random() < 0.15
+    return {
+        "b": s.log(1, 64),
+        "heads": heads,
+        "kv_heads": max(1, heads // s.pick(1, 1, 4, 8)),
+        "q_len": s.log(16, length) if cross else length,
+        "kv_len": length,
+        "head_dim": s.pick(64, 64, 96, 128, 128, 256),
+        "causal": 0 if cross else s.pick(0, 1, 1),
+    }
+
+
+@draw("attention", name="attention.decode", count=80, on=("cuda",))
+def _decode(s: Sizes) -> dict[str, Any]:
+    """One new token for each sequence, against a cache of keys."""
+    heads = s.pick(8, 16, 32, 64)
+    return {
+        "b": s.log(1, 256),
+        "heads": heads,
+        "kv_heads": max(1, heads // s.pick(1, 4, 8)),
+        "q_len": 1,
+        "kv_len": s.log(64, 131072),
+        "head_dim": s.pick(64, 128, 128, 256),
+        "causal": 0,
     }

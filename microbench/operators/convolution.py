@@ -9,13 +9,22 @@ import numpy as np
 
 from microbench.operators.aten import Call, aten
 from microbench.operators.core import Op
-from microbench.operators.draws import Sizes, draw, image
+from microbench.operators.draws import Drawn, Sizes, draw, image
 from microbench.operators.registry import ALIGNMENT, Faults, Tally, alignment, operator
 
 # Elements of a single image that PyTorch leaves to a kernel of its own, at a tenth of the fixed cost of the library's.
 _SMALL_IMAGE = 20480
-_KEYS = "n c_in c_out h w kh kw stride pad dilation groups bias"
-_DEFAULTS: dict[str, int | str] = {"w": "h", "kw": "kh", "stride": 1, "pad": 0, "dilation": 1, "groups": 1, "bias": 0}
+_KEYS = "n c_in c_out h w kh kw stride pad dilation groups bias channels_last"
+_DEFAULTS: dict[str, int | str] = {
+    "w": "h",
+    "kw": "kh",
+    "stride": 1,
+    "pad": 0,
+    "dilation": 1,
+    "groups": 1,
+    "bias": 0,
+    "channels_last": 0,
+}
 
 Built = tuple[tuple[Any, ...], Callable[..., Any]]
 
@@ -85,6 +94,17 @@ def _variants(s: Any, _: Any) -> tuple[tuple[str, Any], ...]:
         # Channels that do not fill the widest vectors are left to a slower kernel.
         ("depthwise.ragged", depthwise & (s.c_in % ALIGNMENT > 0)),
         _small(s),
+        *_channels_last(s, depthwise),
+    )
+
+
+def _channels_last(s: Any, depthwise: Any) -> tuple[tuple[str, Any], ...]:
+    """Images whose channels lie together in memory are work for other kernels."""
+    last = s.channels_last == 1
+    return (
+        ("channels_last", last),
+        ("grouped.channels_last", last & (s.groups > 1)),
+        ("depthwise.channels_last", last & depthwise),
     )
 
 
@@ -109,17 +129,24 @@ def _coordinates(s: Any, gemm: Any) -> list[Any]:
     ]
 
 
+def _laid_out(torch: Any, s: Any, *tensors: Any) -> tuple[Any, ...]:
+    if not s.channels_last:
+        return tensors
+    return tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in tensors)
+
+
 def _call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
     bias = (t(s.c_out),) if s.bias else ()
     options = {"stride": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
-    inputs = (t(s.n, s.c_in, s.h, s.w), t(s.c_out, s.c_in // s.groups, s.kh, s.kw), *bias)
-    return inputs, lambda *x: torch.nn.functional.conv2d(*x, **options)
+    images, kernels = t(s.n, s.c_in, s.h, s.w), t(s.c_out, s.c_in // s.groups, s.kh, s.kw)
+    return (*_laid_out(torch, s, images, kernels), *bias), lambda *x: torch.nn.functional.conv2d(*x, **options)
 
 
 def _transposed_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
     bias = (t(s.c_out),) if s.bias else ()
     options = {"stride": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
-    inputs = (t(s.n, s.c_in, s.h, s.w), t(s.c_in, s.c_out // s.groups, s.kh, s.kw), *bias)
+    images, kernels = t(s.n, s.c_in, s.h, s.w), t(s.c_in, s.c_out // s.groups, s.kh, s.kw)
+    inputs = (*_laid_out(torch, s, images, kernels), *bias)
     return inputs, lambda *x: torch.nn.functional.conv_transpose2d(*x, **options)
 
 
@@ -155,7 +182,7 @@ def conv2d(s: Any) -> Tally:
     call=_transposed_call,
     widths=("c_in", "c_out"),
     gemm=_transposed_gemm,
-    variants=lambda s, _: (_small(s),),
+    variants=lambda s, _: (_small(s), ("channels_last", s.channels_last == 1)),
     coordinates=_coordinates,
 )
 def conv_transpose2d(s: Any) -> Tally:
@@ -168,6 +195,7 @@ def _seen_shape(x: Any, w: Any, options: Sequence[Any]) -> tuple[str, dict[str, 
     stride, pad, dilation, transposed, groups = options
     one = x.dim() == 3
     height = 1 if one else x.shape[2]
+    last = x.dim() == 4 and x.shape[1] > 1 and x.stride()[1] == 1 and not x.is_contiguous()
     shape = {"n": x.shape[0], "h": height, "w": x.shape[-1], "kh": 1 if one else w.shape[2], "kw": w.shape[-1]}
     shape |= {
         "stride": max(stride),
@@ -175,6 +203,7 @@ def _seen_shape(x: Any, w: Any, options: Sequence[Any]) -> tuple[str, dict[str, 
         "dilation": max(dilation),
         "groups": groups,
         "c_in": x.shape[1],
+        "channels_last": int(last),
     }
     if one:
         shape["w"] += 2 * max(pad)
@@ -236,6 +265,13 @@ def _depthwise(s: Sizes) -> dict[str, Any]:
         "stride": s.pick(1, 1, 2),
     }
     return image(s) | shape
+
+
+@draw("conv2d", name="conv2d.channels_last", count=150, on=("cuda",))
+def _images_with_channels_last(s: Sizes) -> dict[str, Any]:
+    """What tensor cores take without turning it: all three kinds of convolution."""
+    kind: Drawn = s.pick(_dense, _dense, _grouped, _depthwise)
+    return kind(s) | {"channels_last": 1}
 
 
 @draw("conv_transpose2d", count=110)

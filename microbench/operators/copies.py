@@ -67,7 +67,7 @@ same_size("cat", "stack", gives="cat")
 
 @draw("copy", "cat", name="movement", count=40)
 def _sizes(s: Sizes) -> dict[str, Any]:
-    return {"size": s.log(64, 6_000_000)}
+    return {"size": s.large(64, 6_000_000)}
 
 
 def _turned_view(s: Any) -> Tally:
@@ -100,6 +100,6 @@ def transpose(s: Any) -> Tally:
 
 @draw("transpose", count=20)
 def _near_squares(s: Sizes) -> dict[str, Any]:
-    size = s.log(64, 6_000_000)
+    size = s.large(64, 6_000_000)
     side = max(1, int(size**0.5))
     return {"rows": side, "cols": max(1, size // side)}

@@ -80,7 +80,7 @@ for _name in _COUNTS:
 
 @draw(*_COUNTS, name="elementwise", count=126)
 def _sizes(s: Sizes) -> dict[str, Any]:
-    return {"size": s.log(64, 6_000_000)}
+    return {"size": s.large(64, 6_000_000)}
 
 
 _ANY = "it stands for any elementwise operator; name one"

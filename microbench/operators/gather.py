@@ -90,7 +90,7 @@ def embedding(s: Any) -> Tally:
 
 @draw("gather", "embedding", name="embedding", count=44)
 def _sizes(s: Sizes) -> dict[str, Any]:
-    return {"rows": s.log(16, 65536), "cols": s.log(8, 1024), "count": s.log(1, 8192)}
+    return {"rows": s.large(16, 65536, 0.5), "cols": s.large(8, 1024, 0.4), "count": s.large(1, 8192, 0.7)}
 
 
 @aten("embedding", "index_select", "index", gives="embedding")

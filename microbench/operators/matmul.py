@@ -27,7 +27,20 @@ def _product_backward(s: Any) -> Tally:
 
 
 def _matmul_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
-    return (t(s.m, s.k), t(s.k, s.n)), torch.mm
+    left = t(s.m, s.k)
+    if left.element_size() > 1:
+        return (left, t(s.k, s.n)), torch.mm
+    # Libraries multiply 8-bit numbers row by column only: the right operand is stored as its transpose.
+    return (left, t(s.n, s.k).t()), _product_of_bytes(torch, left)
+
+
+def _product_of_bytes(torch: Any, like: Any) -> Callable[..., Any]:
+    """The product of 8-bit integers, which gives i32, or of 8-bit floats, as inference calls it, which gives bf16."""
+    if like.dtype == torch.int8:
+        return torch._int_mm  # type: ignore[no-any-return]  # noqa: SLF001 - PyTorch has no public one
+    one = torch.ones((), device=like.device)
+    scaled = torch._scaled_mm  # noqa: SLF001 - PyTorch has no public one
+    return lambda a, b: scaled(a, b, one, one, out_dtype=torch.bfloat16, use_fast_accum=True)
 
 
 @operator(
@@ -56,7 +69,7 @@ def _mm(call: Call) -> list[Op]:
 
 @draw("matmul", count=300)
 def _matmul_sizes(s: Sizes) -> dict[str, Any]:
-    return {key: s.log(1 if key == "m" else 4, 2048) for key in "mnk"}
+    return {key: s.large(1 if key == "m" else 4, 2048, 0.5) for key in "mnk"}
 
 
 def _bmm_backward(s: Any) -> Tally:
@@ -96,7 +109,7 @@ def _bmm(call: Call) -> list[Op]:
 
 @draw("bmm", count=120)
 def _bmm_sizes(s: Sizes) -> dict[str, Any]:
-    return {"b": s.log(2, 96), **{key: s.log(1 if key == "m" else 4, 512) for key in "mnk"}}
+    return {"b": s.large(2, 96, 0.4), **{key: s.large(1 if key == "m" else 4, 512, 0.3) for key in "mnk"}}
 
 
 def _linear_backward(s: Any) -> Tally:
@@ -105,7 +118,10 @@ def _linear_backward(s: Any) -> Tally:
 
 
 def _linear_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
-    return (t(s.m, s.k), t(s.n, s.k), *((t(s.n),) if s.bias else ())), torch.nn.functional.linear
+    left = t(s.m, s.k)
+    if left.element_size() == 1:
+        return (left, t(s.n, s.k).t()), _product_of_bytes(torch, left)
+    return (left, t(s.n, s.k), *((t(s.n),) if s.bias else ())), torch.nn.functional.linear
 
 
 @operator(
@@ -142,4 +158,4 @@ def _linear(call: Call) -> list[Op]:
 
 @draw("linear", count=240)
 def _linear_sizes(s: Sizes) -> dict[str, Any]:
-    return {key: s.log(1 if key == "m" else 4, 3072) for key in "mnk"}
+    return {key: s.large(1 if key == "m" else 4, 3072, 0.5) for key in "mnk"}

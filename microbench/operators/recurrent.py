@@ -69,7 +69,7 @@ def _seen_fused(call: Call) -> list[Op]:
 
 @draw("lstm_cell", count=36)
 def _cell_sizes(s: Sizes) -> dict[str, Any]:
-    return {"b": s.log(1, 128), "input": s.log(8, 768), "hidden": s.log(8, 768)}
+    return {"b": s.large(1, 128, 0.4), **{key: s.large(8, 768, 0.4) for key in ("input", "hidden")}}
 
 
 def _layer_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
@@ -119,4 +119,5 @@ def _seen_layer_backward(call: Call) -> list[Op]:
 
 @draw("lstm", count=40)
 def _layer_sizes(s: Sizes) -> dict[str, Any]:
-    return {"b": s.log(1, 64), "steps": s.log(2, 128), "input": s.log(8, 512), "hidden": s.log(8, 512)}
+    sizes = {key: s.large(8, 512, 0.3) for key in ("input", "hidden")}
+    return {"b": s.large(1, 64, 0.3), "steps": s.log(2, 128), **sizes}

@@ -29,8 +29,8 @@ INDEX_BYTES = 8
 ALIGNMENT = 16
 
 # Keys that may be zero: all others are sizes, at least 1.
-_MAY_BE_ZERO = frozenset({"pad", "causal", "bias", "train", "flop", "reads", "writes"})
-_FLAGS = frozenset({"causal", "bias", "train"})
+_FLAGS = frozenset({"causal", "bias", "train", "channels_last"})
+_MAY_BE_ZERO = _FLAGS | {"pad", "flop", "reads", "writes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from microbench.errors import CannotRun, UsageError
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 COLD_BYTES = 1 << 28
 LAST_CACHES = 3
 _SEED = 7
+# Integers that products take; wider ones are indices.
+INTEGER_BITS = 8
 
 Call = Callable[[], object]
 
 
-def _cold_bytes(torch: Any, place: str) -> int:
+def cold_bytes(torch: Any, place: str) -> int:
     """How many bytes of copies in turn leave nothing of the first in a cache when its turn comes again."""
     if not place.startswith("cuda"):
         return COLD_BYTES
@@ -36,11 +39,34 @@ def _cold_bytes(torch: Any, place: str) -> int:
 
 
 def _tensor(torch: Any, op: Op, place: str, *sizes: int) -> Any:
-    made = torch.rand(sizes, device=place) * 2 - 1
     stored = DTYPES[op.dtype].torch
     if stored is None:
         raise CannotRun(f"torch has no storage for {op.dtype}; {op} cannot be run")
-    return made.to(getattr(torch, stored))
+    dtype = getattr(torch, stored)
+    if DTYPES[op.dtype].kind == "int" and DTYPES[op.dtype].bits == INTEGER_BITS:
+        return torch.randint(-128, 128, sizes, dtype=dtype, device=place)
+    if place == "cpu":
+        return (torch.rand(sizes, device=place) * 2 - 1).to(dtype)
+    # In place: what is as large as a share of the device's memory must not be there three times in f32.
+    wide = dtype if DTYPES[op.dtype].bits > INTEGER_BITS else torch.float16
+    return torch.empty(sizes, dtype=wide, device=place).uniform_(-1, 1).to(dtype)
+
+
+@contextmanager
+def precision(torch: Any, dtype: str) -> Iterator[None]:
+    """Let products of f32 numbers be those of a dtype: rounded to TF32 for ``tf32``, not rounded for all others.
+
+    PyTorch's switches are the process's own: they are put back. Its convolutions round by default.
+    """
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    rounded = dtype == "tf32"
+    torch.set_float32_matmul_precision("high" if rounded else "highest")
+    torch.backends.cudnn.allow_tf32 = rounded
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
 
 
 def call_of(op: Op, place: str = "cpu") -> Call:
@@ -66,7 +92,7 @@ def call_of(op: Op, place: str = "cpu") -> Call:
     if build is None:
         raise UsageError(f"{op.name} cannot be run: {op.row.without.get('call', 'it has no torch call')}")
     torch.manual_seed(_SEED)
-    copies = 1 if op.cache == "hot" else max(2, _cold_bytes(torch, place) // max(op.work.bytes, 1) + 1)
+    copies = 1 if op.cache == "hot" else max(2, cold_bytes(torch, place) // max(op.work.bytes, 1) + 1)
     calls = []
     try:
         for _ in range(min(copies, 4096)):
@@ -110,12 +136,14 @@ def timer(place: str) -> Callable[[Call, int], float]:
         return (time.perf_counter_ns() - started) / times * 1e-9
 
     def on_gpu(call: Call, times: int) -> float:
-        start, stop = (events(enable_timing=True) for _ in range(2))
-        start.record()
-        for _ in range(times):
-            call()
-        stop.record()
-        stop.synchronize()
+        # An event belongs to the device that is current, which need not be this one.
+        with torch.cuda.device(place):
+            start, stop = (events(enable_timing=True) for _ in range(2))
+            start.record()
+            for _ in range(times):
+                call()
+            stop.record()
+            stop.synchronize()
         return float(start.elapsed_time(stop)) / times * 1e-3
 
     return on_processor if place == "cpu" else on_gpu

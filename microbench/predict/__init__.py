@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, overload
+
+from microbench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from microbench.operators import Op, Table
     from microbench.operators.capture import Graph
+    from microbench.operators.core import Launch
     from microbench.predict.model import ModelTime
     from microbench.records import Characterisation, Prediction
 
 
 @overload
-def predict(what: Graph, calibration: Characterisation) -> ModelTime: ...
+def predict(what: Graph, calibration: Characterisation, *, launch: Launch | None = None) -> ModelTime: ...
 @overload
-def predict(what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation) -> list[Prediction]: ...
 def predict(
-    what: Graph | Op | str | Sequence[Op | str] | Table, calibration: Characterisation
+    what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation, *, launch: Launch | None = None
+) -> list[Prediction]: ...
+def predict(
+    what: Graph | Op | str | Sequence[Op | str] | Table,
+    calibration: Characterisation,
+    *,
+    launch: Launch | None = None,
 ) -> ModelTime | list[Prediction]:
     """Predict operators one by one, or a captured model as a whole.
 
@@ -28,6 +37,9 @@ def predict(
         An operator or its expression, or several, or a table, or what ``capture`` made of a model.
     calibration
         The measured or fitted device.
+    launch
+        How all of it is called: eager, graph or kernel. Where it is left out operators keep their own and a model is
+        eager.
 
     Returns
     -------
@@ -42,16 +54,20 @@ def predict(
     """
     from microbench.operators import Op, Table, table_of
     from microbench.operators.capture import Graph
-    from microbench.operators.core import parse
+    from microbench.operators.core import mode, parse
     from microbench.predict.model import predict_model
     from microbench.predict.operator import predict_table, predictions
 
     if isinstance(what, Graph):
-        return predict_model(what, calibration)
+        return predict_model(what, calibration, mode("launch", launch or "eager"))
     if isinstance(what, Table):
+        if launch is not None:
+            raise UsageError("a table says itself how its rows are launched; give it a column launch")
         table, names = what, [""] * what.size
     else:
         asked = [what] if isinstance(what, Op | str) else list(what)
         made = [parse(item) if isinstance(item, str) else item for item in asked]
+        if launch is not None:
+            made = [replace(each, launch=mode("launch", launch)) for each in made]
         table, names = table_of(made), [str(item) for item in made]
     return predictions(table, predict_table(table, calibration), names)

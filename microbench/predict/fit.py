@@ -11,7 +11,8 @@ import numpy as np
 from microbench.errors import UsageError
 from microbench.hardware.tables import gpus
 from microbench.operators.table import Table, read_rows
-from microbench.predict.fit_family import ROWS_FOR_FIT, DeviceFigures, fit_table
+from microbench.predict.fit_family import ROWS_FOR_FIT, DeviceFigures
+from microbench.predict.fit_table import fit_table
 from microbench.records import (
     Ceiling,
     Characterisation,
@@ -61,7 +62,7 @@ def datasheet_figures(name: str) -> DeviceFigures:
         peak=peak,
         bandwidth=row.memory_bandwidth,
         units=float(row.sms),
-        caches=((float(row.l2_bytes), None),) if row.l2_bytes else (),
+        caches=((float(row.l2_bytes), None),),
         kind="cuda",
     )
 

@@ -9,20 +9,18 @@ widens with the distance from the data.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
-from threadpoolctl import threadpool_limits
 
-from microbench.operators.features import Features, describe, join
-from microbench.operators.table import Table
+from microbench.operators.features import Features
 from microbench.predict import analytic, analytic_gradient, gaussian_process
 from microbench.predict.analytic import NOISE, PRODUCTS, Prior
-from microbench.records import Finding, OperatorFit
+from microbench.records import OperatorFit
 
 Floats = npt.NDArray[np.float64]
 Shapes = Mapping[str, tuple[float, float]]
@@ -36,8 +34,6 @@ ROWS_FOR_CODE = 30
 # Shares of printed peak and bandwidth that good GPU kernels reach; families that are not products are corrected by
 # their factor.
 REACHED, MOSTLY_REACHED = {"bmm": (0.9, 0.55), "convolution": (0.9, 0.65)}, (0.9, 0.85)
-# Rows that name the same operator twice and differ by more than this factor contradict each other.
-CONTRADICTION = 1.5
 _FOLDS = 10
 _FOLDS_MANY = 5
 _MANY_ROWS = 100
@@ -141,6 +137,18 @@ def _forms(family: str, kind: str | None) -> tuple[str, ...]:
     return {"cuda": ("tiled",), "cpu": ("smooth",)}.get(kind or "", ("tiled", "smooth"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A fit, and for each of its rows what a fit that had not seen it said.
+
+    ``off`` is ln(measured / predicted), ``spread`` what was expected of it at that place.
+    """
+
+    fit: OperatorFit
+    off: Floats
+    spread: Floats
+
+
 def fit_family(
     features: Features,
     seconds: Floats,
@@ -148,7 +156,18 @@ def fit_family(
     nominal: DeviceFigures | None = None,
     shapes: Shapes | None = None,
 ) -> OperatorFit:
-    """Fit one family and dtype.
+    """Fit one family and dtype; parameters are those of `fit_scored`."""
+    return fit_scored(features, seconds, dtype, nominal, shapes).fit
+
+
+def fit_scored(
+    features: Features,
+    seconds: Floats,
+    dtype: str,
+    nominal: DeviceFigures | None = None,
+    shapes: Shapes | None = None,
+) -> Scored:
+    """Fit one family and dtype, and keep the errors behind its interval.
 
     Parameters
     ----------
@@ -168,10 +187,11 @@ def fit_family(
     theta, noise, fitted = _learn(features, seconds, (prior, form), near)
     made = fitted.correction
     if len(features) < _FEW_ROWS:
-        scores = _learn_anew(features, seconds, (nominal, dtype, form, prior.shapes))
+        off, spread = _learn_anew(features, seconds, (nominal, dtype, form, prior.shapes))
     else:
-        scores = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
-    return OperatorFit(
+        off, spread = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
+    scores = off / spread
+    fit = OperatorFit(
         family=features.family,
         dtype=dtype,
         rows=len(features),
@@ -189,11 +209,12 @@ def fit_family(
         ),
         residuals=tuple(float(f"{value:.5g}") for value in scores),
         quantile=conformal_quantile(np.abs(scores), CONFIDENCE),
-        quantiles=_by_code(features.code, np.abs(scores)),
+        quantiles=quantiles_by_code(features.code, np.abs(scores)),
         confidence=CONFIDENCE,
         cache="cold" if bool(features.cold.all()) else "hot",
         distrusted=tuple(int(place) for place in fitted.kept[fitted.weights < gaussian_process.DISTRUST]),
     )
+    return Scored(fit=fit, off=off, spread=spread)
 
 
 def _learn(
@@ -220,7 +241,7 @@ def conformal_quantile(scores: Floats, confidence: float) -> float | None:
     return None if rank > len(scores) else float(np.sort(scores)[rank - 1])
 
 
-def _by_code(code: npt.NDArray[np.object_], scores: Floats) -> dict[str, float]:
+def quantiles_by_code(code: npt.NDArray[np.object_], scores: Floats) -> dict[str, float]:
     """Quantiles of operators with rows enough for one of their own: depthwise errors say nothing of dense ones."""
     names, counts = np.unique(code.astype(str), return_counts=True)
     if len(names) == 1:
@@ -234,10 +255,10 @@ def _cross_validate(
     seconds: Floats,
     model: tuple[Prior, str, Mapping[str, float], float],
     fitted: gaussian_process.Fitted,
-) -> Floats:
-    """Residuals of rows that the fit of their fold has not seen, over the spread expected at their place."""
+) -> tuple[Floats, Floats]:
+    """Residuals of rows that the fit of their fold has not seen, and the spread expected at their place."""
     prior, form, near, noise = model
-    scores = np.zeros(len(features))
+    errors, spreads = np.zeros(len(features)), np.ones(len(features))
     order, folds = _folds(len(features))
     for fold in range(folds):
         inside, outside = order != fold, order == fold
@@ -249,15 +270,17 @@ def _cross_validate(
             fitted.hyper, *gaussian_process.sample_rows(train.coordinates, train.code, left)
         )
         mean, spread = made.at(test.coordinates, test.code)
-        off = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
-        scores[outside] = off / spread
-    return scores
+        errors[outside] = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
+        spreads[outside] = spread
+    return errors, spreads
 
 
-def _learn_anew(features: Features, seconds: Floats, given: tuple[DeviceFigures, str, str, Shapes]) -> Floats:
-    """The same scores where rows are few: prior, parameters, noise and correction are learnt anew in each fold."""
+def _learn_anew(
+    features: Features, seconds: Floats, given: tuple[DeviceFigures, str, str, Shapes]
+) -> tuple[Floats, Floats]:
+    """The same where rows are few: prior, parameters, noise and correction are learnt anew in each fold."""
     nominal, dtype, form, shapes = given
-    scores = np.zeros(len(features))
+    errors, spreads = np.zeros(len(features)), np.ones(len(features))
     order, folds = _folds(len(features))
     for fold in range(folds):
         inside, outside = order != fold, order == fold
@@ -266,130 +289,6 @@ def _learn_anew(features: Features, seconds: Floats, given: tuple[DeviceFigures,
         _, near = _physics(train, seconds[inside], model)
         theta, _, fitted = _learn(train, seconds[inside], model, near)
         mean, spread = fitted.correction.at(test.coordinates, test.code)
-        off = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
-        scores[outside] = off / spread
-    return scores
-
-
-def fit_table(
-    table: Table, nominal: DeviceFigures | None = None, late: Callable[[], bool] = lambda: False
-) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:
-    """Fit every family, dtype and cache state of a table of measured rows.
-
-    Parameters
-    ----------
-    table, nominal
-        Rows with seconds, and figures known beforehand.
-    late
-        Asked before each fit, the largest first: whether no more should be begun.
-
-    Returns
-    -------
-    fits, findings
-        Findings name rows that contradict each other, rows that are distrusted, families with too few rows or no time.
-    """
-    groups: dict[tuple[str, str, str], list[tuple[Features, Floats, npt.NDArray[np.int64]]]] = {}
-    findings: list[Finding] = []
-    for batch in table.batches:
-        if batch.seconds is None:
-            continue
-        timed = batch.take(np.isfinite(batch.seconds))
-        if len(timed) and timed.seconds is not None:
-            features, seconds, index = _merge(describe(timed), timed.seconds, timed.index, findings)
-            groups.setdefault((batch.row.family, batch.dtype, batch.cache), []).append((features, seconds, index))
-    fits, unfitted = [], []
-    largest_first = sorted(groups.items(), key=lambda item: -sum(len(part[0]) for part in item[1]))
-    for (family, dtype, cache), parts in largest_first:
-        if late():
-            unfitted.append(f"{family} {dtype} {cache}")
-            continue
-        features, seconds = join([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
-        if len(features) < ROWS_FOR_FIT:
-            findings.append(_too_few(family, dtype, len(features)))
-            continue
-        # A fit factorises thousands of small matrices: dealing those out to threads gains nothing, and on a busy
-        # machine every barrier waits for a thread that is not running.
-        with threadpool_limits(limits=1, user_api="blas"):
-            made = fit_family(features, seconds, dtype, nominal)
-        index = np.concatenate([part[2] for part in parts])
-        made = replace(
-            made,
-            cache="cold" if cache == "cold" else "hot",
-            distrusted=tuple(sorted(int(index[place]) for place in made.distrusted)),
-        )
-        findings += _doubts(made)
-        fits.append(made)
-    if unfitted:
-        says = f"there was no time to fit {', '.join(unfitted)}; these are predicted by the plain roofline"
-        findings.append(Finding(code="not-fitted", severity="warning", says=says, remedy="microbench run --thorough"))
-    return tuple(fits), tuple(findings)
-
-
-def _too_few(family: str, dtype: str, rows: int) -> Finding:
-    return Finding(
-        code="too-few-rows",
-        severity="warning",
-        says=(
-            f"{family} {dtype} has {rows} different rows; a fit needs {ROWS_FOR_FIT}, an interval {ROWS_FOR_INTERVAL}."
-        ),
-        remedy="Measure more shapes, small to large.",
-    )
-
-
-def _doubts(made: OperatorFit) -> list[Finding]:
-    found = []
-    if made.quantile is None:
-        found.append(
-            Finding(
-                code="no-interval",
-                severity="warning",
-                says=f"{made.family} {made.dtype} has {made.rows} rows; an interval needs {ROWS_FOR_INTERVAL}.",
-                remedy="Measure more shapes.",
-            )
-        )
-    if made.distrusted:
-        rows = ", ".join(str(place + 1) for place in made.distrusted[:10])
-        found.append(
-            Finding(
-                code="distrusted-rows",
-                severity="warning",
-                says=(
-                    f"{made.family} {made.dtype}: {len(made.distrusted)} rows disagree with their neighbours: row "
-                    f"{rows}."
-                ),
-                remedy="Measure them again.",
-            )
-        )
-    return found
-
-
-def _merge(
-    features: Features, seconds: Floats, index: npt.NDArray[np.int64], findings: list[Finding]
-) -> tuple[Features, Floats, npt.NDArray[np.int64]]:
-    """Rows of one operator become one, with their lower median time; those that contradict each other are named."""
-    keys: Sequence[bytes] = [
-        row.tobytes() for row in np.column_stack([features.coordinates, features.flop, features.bytes, features.gemm])
-    ]
-    _, first, inverse = np.unique(np.asarray(keys, dtype=object), return_index=True, return_inverse=True)
-    if len(first) == len(keys):
-        return features, seconds, index
-    order = np.argsort(first)
-    merged = np.empty(len(first))
-    for place in range(len(first)):
-        times = seconds[inverse == place]
-        # Of two, the lower: what disturbs a measurement makes it longer.
-        merged[place] = np.sort(times)[(len(times) - 1) // 2]
-        if times.max() > CONTRADICTION * times.min():
-            rows = ", ".join(str(row + 1) for row in index[inverse == place][:5])
-            findings.append(
-                Finding(
-                    code="contradictory-rows",
-                    severity="warning",
-                    says=(
-                        f"rows {rows} name one operator, {times.max() / times.min():.1f} times apart; their lower "
-                        "median is used."
-                    ),
-                    remedy="Keep the right one.",
-                )
-            )
-    return features.take(first[order]), merged[order], index[first[order]]
+        errors[outside] = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
+        spreads[outside] = spread
+    return errors, spreads

@@ -2,7 +2,8 @@
 
 On a processor operators run one after another, so times add up; each lies between its hot and its cold time, by how
 much else the model touches before it comes back. On a GPU the host issues while the device works: the longer of the two
-decides, after a first launch and before a last synchronisation.
+decides, with a first launch before it and a last synchronisation after it. Captured in a graph, the host issues once;
+of kernels alone, never.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microbench.operators import Op, table_of
+from microbench.operators.core import Launch
 from microbench.predict.cold_cache import share_paid
 from microbench.predict.operator import LEAST_SECONDS, Columns, predict_table, roofs
 from microbench.records import MODULE_COST, Estimate, Finding
@@ -34,7 +36,9 @@ LEAST_MODELS = 5
 class ModelTime:
     """What is predicted of a model, in seconds, bytes and FLOP; shares are of the ceilings (MFU, MBU).
 
-    ``launch_share`` is the part of the latency that is cost and not work; ``columns`` has one row per step.
+    ``launch_share`` is the part of the latency that is cost and not work; ``columns`` has one row per step. Of a GPU
+    ``device_s`` is the sum of its operators' times on the device, and ``issue_s`` what the host takes to issue them all
+    (both ``None`` where calibration did not tell them apart); ``launch`` is how the model is run.
     """
 
     graph: Graph
@@ -49,6 +53,9 @@ class ModelTime:
     ridge: dict[str, float]
     columns: Columns
     findings: tuple[Finding, ...] = ()
+    launch: Launch = "eager"
+    issue_s: float | None = None
+    device_s: float | None = None
 
     @property
     def steps(self) -> Sequence[Step]:
@@ -56,27 +63,44 @@ class ModelTime:
         return self.graph.steps
 
 
-def predict_model(graph: Graph, calibration: Characterisation) -> ModelTime:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Time:
+    """Low, predicted and high seconds of a model, what is cost of it, and of a GPU the two sides of it."""
+
+    seconds: tuple[float, float, float]
+    cost: float
+    issue: float | None = None
+    device: float | None = None
+
+
+def predict_model(graph: Graph, calibration: Characterisation, launch: Launch = "eager") -> ModelTime:
     """Predict a captured model.
+
+    Parameters
+    ----------
+    graph, calibration
+        The model, and the device.
+    launch
+        How the model is run: eager, captured once and replayed (graph), or its kernels alone (kernel).
 
     Raises
     ------
     UsageError
         If the calibration has neither fits nor ceilings for what the model does.
     """
-    columns = _columns(graph, calibration)
-    known = np.isfinite(columns.predicted)
-    per_module = next((cost.seconds.value for cost in calibration.costs if cost.name == MODULE_COST), 0.0)
-    host = per_module * sum(1 for step in graph.steps if step.phase == "forward")
-    total, low, high = (float(column[known].sum()) + host for column in (columns.predicted, columns.low, columns.high))
+    columns = _columns(graph, calibration, launch)
+    costs = {cost.name: cost.seconds.value for cost in calibration.costs}
+    modules = costs.get(MODULE_COST, 0.0) * sum(1 for step in graph.steps if step.phase == "forward")
     if calibration.device.kind == "cuda":
-        total, low, high = _overlapped(columns, known, (total, low, high))
+        time = _on_gpu(columns, launch, modules, costs)
+    else:
+        time = _one_after_another(columns, modules)
+    low, total, high = time.seconds
     counted = Counter[str]()
     for each in graph.operators:
         counted["flop"] += each.work.flop
         counted["bytes"] += each.work.bytes
     ceilings, ridge = _ceilings(calibration, graph.operators)
-    cost = float(columns.cost_s[known].sum()) + host
     return ModelTime(
         graph=graph,
         latency=_interval(total, (low, high), calibration.fits.models),
@@ -86,20 +110,26 @@ def predict_model(graph: Graph, calibration: Characterisation) -> ModelTime:
         load_s=graph.parameter_bytes / ceilings["bandwidth"] if "bandwidth" in ceilings else None,
         compute_share=counted["flop"] / total / ceilings["peak"] if "peak" in ceilings else None,
         memory_share=counted["bytes"] / total / ceilings["bandwidth"] if "bandwidth" in ceilings else None,
-        launch_share=min(1.0, cost / total),
+        launch_share=min(1.0, time.cost / total),
         ridge=ridge,
         columns=columns,
         findings=(*columns.findings, *_unknown(graph)),
+        launch=launch,
+        issue_s=time.issue,
+        device_s=time.device,
     )
 
 
-def _columns(graph: Graph, calibration: Characterisation) -> Columns:
+def _columns(graph: Graph, calibration: Characterisation, launch: Launch) -> Columns:
     """Operators between hot and cold cache, by the bytes that the whole model touches in one pass."""
     reuse = calibration.fits.reuse
+    apart = launch == "eager" and any(made.issue_s for made in calibration.fits.operators)
+    # Where the two sides of an eager call are known apart, they are added up apart.
+    operators = [replace(each, launch="kernel" if apart else launch) for each in graph.operators]
     if not reuse:
-        return predict_table(table_of(graph.operators), calibration, float(graph.parameter_bytes))
-    hot = predict_table(table_of(graph.operators), calibration)
-    cold = predict_table(table_of([replace(each, cache="cold") for each in graph.operators]), calibration)
+        return predict_table(table_of(operators), calibration, float(graph.parameter_bytes))
+    hot = predict_table(table_of(operators), calibration)
+    cold = predict_table(table_of([replace(each, cache="cold") for each in operators]), calibration)
     paid = [
         share_paid(size, reuse["half_bytes"], reuse["power"]) for size in (float(graph.peak_bytes), reuse["cold_bytes"])
     ]
@@ -129,11 +159,43 @@ def _interval(total: float, sums: tuple[float, float], residuals: Mapping[str, f
     )
 
 
-def _overlapped(columns: Columns, known: np.ndarray, sums: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Host and device side by side: eager costs queue on the host while kernels run."""
-    host = float(columns.cost_s[known].sum())
-    first = float(columns.cost_s[known].max(initial=0.0))
-    return tuple(max(host, value - host) + first for value in sums)  # type: ignore[return-value]
+def _sums(columns: Columns) -> tuple[float, float, float]:
+    known = np.isfinite(columns.predicted)
+    low, total, high = (float(column[known].sum()) for column in (columns.low, columns.predicted, columns.high))
+    return low, total, high
+
+
+def _one_after_another(columns: Columns, modules: float) -> _Time:
+    """A processor does one operator after another, and Python calls a module around each."""
+    low, total, high = (value + modules for value in _sums(columns))
+    return _Time(seconds=(low, total, high), cost=float(np.nansum(columns.cost_s)) + modules)
+
+
+def _on_gpu(columns: Columns, launch: Launch, modules: float, costs: Mapping[str, float]) -> _Time:
+    """Host and device side by side, between the first launch and the end of the wait for the last kernel."""
+    sums = _sums(columns)
+    seen = np.isfinite(columns.issue_s[:, 1])
+    if launch != "eager":
+        around = costs.get("launch.round_trip", 0.0) if launch == "graph" else 0.0
+        low, total, high = (value + around for value in sums)
+        return _Time(seconds=(low, total, high), cost=float(np.nansum(columns.cost_s)) + around, device=sums[1])
+    if not seen.any():
+        return _overlapped(columns, sums)
+    # A step whose family was not calibrated is issued like the others.
+    issued = np.where(seen[:, None], columns.issue_s, np.median(columns.issue_s[seen], axis=0)).sum(axis=0) + modules
+    around = costs.get("launch.round_trip", float(np.median(columns.issue_s[seen, 1])))
+    low, total, high = (max(host, device) + around for host, device in zip(issued, sums, strict=True))
+    waited = max(0.0, float(issued[1]) - sums[1])
+    cost = float(np.nansum(columns.cost_s)) + waited + around
+    return _Time(seconds=(low, total, high), cost=cost, issue=float(issued[1]), device=sums[1])
+
+
+def _overlapped(columns: Columns, sums: tuple[float, float, float]) -> _Time:
+    """Where nothing tells the host's time from the device's: a cost is the host's, all else the device's."""
+    known = np.isfinite(columns.predicted)
+    host, first = float(columns.cost_s[known].sum()), float(columns.cost_s[known].max(initial=0.0))
+    low, total, high = (max(host, value - host) + first for value in sums)
+    return _Time(seconds=(low, total, high), cost=host)
 
 
 def _ceilings(calibration: Characterisation, operators: Sequence[Op]) -> tuple[dict[str, float], dict[str, float]]:

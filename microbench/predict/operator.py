@@ -18,8 +18,10 @@ from microbench.analysis.roofs import roofs as bounding
 from microbench.errors import UsageError
 from microbench.operators import Op, Table
 from microbench.operators.features import describe
+from microbench.predict.analytic import PRODUCTS
 from microbench.predict.evaluate import evaluate
 from microbench.records import Ceiling, Characterisation, Estimate, Finding, OperatorFit, Prediction
+from microbench.records.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +38,14 @@ UNCALIBRATED_HIGH = 5.0
 # Half-width (ln) added for an operator whose siblings were measured and it was not: about a factor of two.
 UNSEEN_SIBLING = 0.7
 LEAST_SECONDS = 1e-9
+_NUMBERS = ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
 # Rows predicted at a time: a column of them is 64 KiB.
 PIECE = 8192
-_COST_NAMES = {"eager": ("launch.eager", "launch"), "graph": ("launch.graph",), "kernel": ()}
+_COST_NAMES = {
+    "eager": ("launch.eager", "launch.period", "launch"),
+    "graph": ("launch.graph",),
+    "kernel": ("launch.held",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +76,10 @@ class Roofs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Predictions of a table in columns (seconds): NaN, and an empty ``limiter``, where a row could not be read."""
+    """Predictions of a table in columns (seconds): NaN, and an empty ``limiter``, where a row could not be read.
+
+    ``issue_s`` is what the host takes to issue a call: lowest, median and highest, NaN where it was not measured.
+    """
 
     predicted: Floats
     low: Floats
@@ -82,6 +92,7 @@ class Columns:
     flop: Floats
     bytes: Floats
     basis: npt.NDArray[np.object_]
+    issue_s: Floats
     findings: tuple[Finding, ...] = ()
 
 
@@ -187,8 +198,8 @@ def predict_table(table: Table, calibration: Characterisation, footprint: float 
     UsageError
         If no dtype of the table can be predicted from the calibration.
     """
-    names = ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
-    columns: dict[str, Any] = {name: np.full(table.size, np.nan) for name in names}
+    columns: dict[str, Any] = {name: np.full(table.size, np.nan) for name in _NUMBERS}
+    columns |= {"issue_s": np.full((table.size, 3), np.nan)}
     columns |= {name: np.full(table.size, "", dtype=object) for name in ("limiter", "level", "basis")}
     findings: list[Finding] = []
     refused: list[str] = []
@@ -216,7 +227,15 @@ def predict_table(table: Table, calibration: Characterisation, footprint: float 
 def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit | None, Finding | None]:
     """Fit of a batch's family, dtype and cache state, or of the other state, and a finding about it."""
     family = batch.row.family
-    fits = [row for row in calibration.fits.operators if row.family == family and row.dtype == batch.dtype]
+    of_family = [row for row in calibration.fits.operators if row.family == family]
+    fits = [row for row in of_family if row.dtype == batch.dtype]
+    if not fits and family not in PRODUCTS:
+        # What moves bytes takes as long in any format of that width.
+        fits = [row for row in of_family if DTYPES[row.dtype].bits == DTYPES[batch.dtype].bits]
+        if fits:
+            says = f"{family} {batch.dtype} is predicted as {fits[0].dtype}, which is as wide and was calibrated."
+            finding = Finding(code="other-format", severity="info", says=says)
+            return next((row for row in fits if row.cache == batch.cache), fits[0]), finding
     if not fits:
         says = (
             f"{family} {batch.dtype} was never calibrated on this device; the plain roofline is used, with a wide "
@@ -237,10 +256,8 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
 def _local(made: OperatorFit, batch: Batch, footprint: float, held: Levels) -> dict[str, Any]:
     """Columns of a calibrated batch, computed in pieces that stay in cache; levels named by what holds the bytes."""
     size = len(batch)
-    columns: dict[str, Any] = {
-        name: np.empty(size)
-        for name in ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
-    }
+    columns: dict[str, Any] = {name: np.empty(size) for name in _NUMBERS}
+    columns |= {"issue_s": np.empty((size, 3))}
     columns |= {name: np.empty(size, dtype=object) for name in ("limiter", "level", "basis")}
     names = np.asarray(held.names, dtype=object)
 
@@ -265,7 +282,9 @@ def _local(made: OperatorFit, batch: Batch, footprint: float, held: Levels) -> d
 def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) -> tuple[Floats, Floats, Floats]:
     """All columns but those that name things; returns the terms compute, memory and cost."""
     # Waves of tiles are counted in single precision: whole numbers to 2^24, the rest to seven digits.
-    found = evaluate(made, replace(features, gemm=np.asfortranarray(features.gemm, dtype=np.float32)))
+    issue, eager = _issue(made, features), np.asarray(features.launch == "eager") & bool(made.issue_s)
+    launch = np.where(eager, "kernel", features.launch).astype(object)
+    found = evaluate(made, replace(features, gemm=np.asfortranarray(features.gemm, dtype=np.float32), launch=launch))
     seconds = np.exp(found.log_seconds)
     width = found.half_width
     basis = np.full(len(features), f"conformal on {made.rows} rows", dtype=object)
@@ -279,11 +298,25 @@ def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) 
     if made.quantile is None:
         width = np.full(len(features), np.log(UNCALIBRATED_HIGH))
         basis[:] = f"{made.rows} rows are too few for an interval"
-    columns["predicted"][:], columns["basis"][:] = seconds, basis
-    columns["low"][:], columns["high"][:] = seconds * np.exp(-width), seconds * np.exp(width)
-    columns["compute_s"][:], columns["memory_s"][:], columns["cost_s"][:] = found.compute, found.memory, found.cost
+    three = np.stack([seconds * np.exp(-width), seconds, seconds * np.exp(width)], axis=1)
+    # Eager code waits for the slower of host and device.
+    three = np.where(eager[:, None], np.fmax(three, issue), three)
+    cost = found.cost + (three[:, 1] - seconds)
+    columns["low"][:], columns["predicted"][:], columns["high"][:] = three.T
+    columns["basis"][:], columns["issue_s"][:] = basis, issue
+    columns["compute_s"][:], columns["memory_s"][:], columns["cost_s"][:] = found.compute, found.memory, cost
     columns["flop"][:], columns["bytes"][:] = features.flop, features.bytes
-    return found.compute, found.memory, found.cost
+    return found.compute, found.memory, cost
+
+
+def _issue(made: OperatorFit, features: Features) -> Floats:
+    """Lowest, median and highest seconds of issuing each row's call; what was not measured is as its siblings are."""
+    found = np.full((len(features), 3), np.nan)
+    if made.issue_s:
+        found[:] = np.median(np.asarray(list(made.issue_s.values())), axis=0)[[1, 0, 2]]
+    for code, (middle, low, high) in made.issue_s.items():
+        found[features.code == code] = low, middle, high
+    return found
 
 
 def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
@@ -305,6 +338,7 @@ def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
         "bytes": terms["bytes"],
         "level": np.asarray(bounds.memory.names, dtype=object)[level],
         "limiter": limiters(bounds.memory.names, level, (terms["compute"], terms["memory"], terms["cost"])),
+        "issue_s": np.full((len(batch), 3), np.nan),
     }
 
 

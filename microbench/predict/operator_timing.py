@@ -61,8 +61,9 @@ class Effort:
 class Rounds:
     """Seconds of each operator (row) in each round (column); NaN where it could not run or there was no time.
 
-    ``among`` has the same by the bytes that other operators touched between two calls, ``whole`` seconds of whole
-    models by name.
+    ``interleaved`` has the same by the bytes that other operators touched between two calls, ``whole`` seconds of whole
+    models by name. Of a GPU the seconds are the device's own, and ``clocks`` has the others by name: eager, graph,
+    issue (what the host takes for a call) and cold (on the device after everything was driven out of its caches).
     """
 
     operators: tuple[Op, ...]
@@ -70,6 +71,7 @@ class Rounds:
     findings: tuple[Finding, ...] = ()
     interleaved: dict[float, Floats] = field(default_factory=dict)
     whole: dict[str, float] = field(default_factory=dict)
+    clocks: dict[str, Floats] = field(default_factory=dict)
 
     @property
     def envelope(self) -> Floats:
@@ -79,18 +81,28 @@ class Rounds:
     @property
     def cold(self) -> Floats:
         """Time after many bytes of other operators: median over rounds, each in another order; NaN if never timed."""
-        return middle(self.interleaved[cold_cache.COLD]) if self.interleaved else np.full(len(self.operators), np.nan)
+        rounds = self.cold_rounds
+        return middle(rounds) if rounds is not None else np.full(len(self.operators), np.nan)
+
+    @property
+    def cold_rounds(self) -> Floats | None:
+        """Seconds after many bytes of other operators in each round; ``None`` if none was timed so."""
+        return self.interleaved[cold_cache.COLD] if self.interleaved else self.clocks.get("cold")
 
     def halves(self, cold: bool = False) -> tuple[Floats, Floats]:
         """Times of the even and of the odd rounds: two measurements of the same rows."""
-        seconds, over = (self.interleaved[cold_cache.COLD], middle) if cold else (self.seconds, lowest)
+        rounds = self.cold_rounds
+        seconds, over = (rounds, middle) if cold and rounds is not None else (self.seconds, lowest)
         return over(seconds[:, ::2]), over(seconds[:, 1::2])
 
     def take(self, first: int, last: int) -> Rounds:
         """Rows from ``first`` up to ``last``."""
         rows = slice(first, last)
         interleaved = {reuse: seconds[rows] for reuse, seconds in self.interleaved.items()}
-        return replace(self, operators=self.operators[rows], seconds=self.seconds[rows], interleaved=interleaved)
+        clocks = {name: seconds[rows] for name, seconds in self.clocks.items()}
+        return replace(
+            self, operators=self.operators[rows], seconds=self.seconds[rows], interleaved=interleaved, clocks=clocks
+        )
 
 
 def lowest(seconds: Floats) -> Floats:
@@ -116,16 +128,17 @@ class _Visit:
 
 
 @dataclass(slots=True)
-class _ProgressReporter:
+class ProgressReporter:
     """Estimates how far a measurement is, by its time limit, or by its least rounds where those take longer."""
 
     on_progress: OnProgress | None
     effort: Effort
     alone: float
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 - tests turn the clock
     rounds: int = 0
 
     def elapsed(self) -> float:
+        """Seconds since the beginning."""
         return time.monotonic() - self.started
 
     def over(self) -> bool:
@@ -186,7 +199,7 @@ def measure(
     models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
     shuffler = random.Random(effort.seed)  # noqa: S311 - an order, no secret
-    reporter = _ProgressReporter(on_progress=on_progress, effort=effort, alone=_ALONE if interleaved else 1.0)
+    reporter = ProgressReporter(on_progress=on_progress, effort=effort, alone=_ALONE if interleaved else 1.0)
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -216,7 +229,7 @@ def measure(
     )
 
 
-def _again(rounds: int, reporter: _ProgressReporter) -> bool:
+def _again(rounds: int, reporter: ProgressReporter) -> bool:
     return rounds < reporter.effort.least or reporter.elapsed() < reporter.effort.limit_s
 
 
@@ -238,7 +251,7 @@ def _library(place: str) -> _Library:
 
 
 def _stream(
-    state: Sequence[_Visit], order: Sequence[int], library: _Library, reuse: float, reporter: _ProgressReporter
+    state: Sequence[_Visit], order: Sequence[int], library: _Library, reuse: float, reporter: ProgressReporter
 ) -> Floats:
     """One round of a stream; operators that were not kept join the last stream only, prepared for it."""
     column = np.full(len(state), np.nan)
@@ -267,7 +280,7 @@ def _round(
     order: Sequence[int],
     library: _Library,
     findings: list[Finding],
-    reporter: _ProgressReporter,
+    reporter: ProgressReporter,
 ) -> Floats:
     column = np.full(len(state), np.nan)
     free = psutil.virtual_memory().available

@@ -71,7 +71,9 @@ class OperatorFit:
     operators that have an axis, ``correction`` has amplitude, noise and distance between operators. ``residuals`` are
     the cross-validated ln(measured / predicted) over the spread expected at their place, ``quantile`` the multiple of
     that spread which covers ``confidence`` (``None``: too few rows), ``quantiles`` the same for operators with rows
-    enough of their own.
+    enough of their own. ``issue_s`` is what the host takes to issue one call of an operator of ``codes`` (or of the
+    family's only one): the median of its rows, then what nine in ten lie between; where it is known, an eager call
+    takes the longer of it and the kernel.
     """
 
     family: str
@@ -90,6 +92,7 @@ class OperatorFit:
     confidence: float = 0.9
     cache: Literal["hot", "cold"] = "hot"
     distrusted: tuple[int, ...] = ()
+    issue_s: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)
@@ -102,7 +105,8 @@ class OperatorTiming:
     """One timed operator: a row of the operator CSV.
 
     ``params`` is written as in the CSV (``m=8;n=8;k=8``). ``seconds`` is the envelope of ``rounds`` where the cache was
-    hot, their median where it was cold.
+    hot, their median where it was cold. ``launch`` is how it was called (eager, graph), ``kernel`` for the device's own
+    time, or ``issue`` for what the host takes to issue a call.
     """
 
     op: str
@@ -111,6 +115,7 @@ class OperatorTiming:
     seconds: float
     rounds: int
     cache: Literal["hot", "cold"] = "hot"
+    launch: Literal["eager", "graph", "kernel", "issue"] = "eager"
 
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)

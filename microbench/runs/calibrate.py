@@ -16,10 +16,13 @@ from microbench.hardware.torch_import import import_torch
 from microbench.measure.budget import Deadline
 from microbench.operators import Op, table_of
 from microbench.predict import cold_cache
-from microbench.predict.fit_family import DeviceFigures, fit_table
+from microbench.predict.fit_clocks import fit_clocks
+from microbench.predict.fit_family import DeviceFigures
+from microbench.predict.fit_table import fit_table
 from microbench.predict.model import predict_model
-from microbench.predict.operator_timing import Effort, Floats, OnProgress, Rounds, measure, middle
-from microbench.predict.shape_sampling import design
+from microbench.predict.operator_clocks import measure
+from microbench.predict.operator_timing import Effort, Floats, OnProgress, Rounds, lowest, middle
+from microbench.predict.shape_sampling import Reach, design, reach_of
 from microbench.predict.thinning import row_seconds, thin
 from microbench.records import (
     MODULE_COST,
@@ -56,6 +59,9 @@ _CAPTURING_SHARE = 0.25
 _ROUNDS_END = 0.8
 # Two halves of the rounds that differ by more than this do not tell one shape from the next.
 _REPEATS = 0.08
+# A GPU's default run takes no longer over it, whatever it has.
+_MOST_ON_GPU_S = 90.0
+_Launch = Literal["eager", "graph", "kernel", "issue"]
 # Modules in the chain whose time gives the cost of one.
 CHAIN = 64
 
@@ -148,7 +154,10 @@ def calibrate(
     """
     if find_spec("torch") is None:
         return Calibrated(findings=(_no_torch(),))
-    deadline, device = Deadline(limit_s=limit_s), made.device
+    device = made.device
+    if device.kind == "cuda" and made.plan is not None and made.plan.budget.name == "default":
+        limit_s = min(limit_s, _MOST_ON_GPU_S)
+    deadline = Deadline(limit_s=limit_s)
     use_all_threads(device)
     captured = captured_models(deadline)
     fitting_s = min(_FITTING * deadline.elapsed(), _FITTING_SHARE * limit_s)
@@ -165,9 +174,15 @@ def calibrate(
     return replace(found, models=models, findings=(*found.findings, *_told(rounds, len(rows))))
 
 
-def sweep_of(budget: str, seed: int) -> list[Op]:
-    """The rows that calibrate in a budget."""
-    return design(seed, SHARES[budget])
+def sweep_of(budget: str, seed: int, made: Characterisation) -> list[Op]:
+    """The rows that calibrate a device in a budget, by its measured ceilings."""
+    return design(seed, SHARES[budget], reach(made))
+
+
+def reach(made: Characterisation) -> Reach:
+    """From where to where a device's sweep goes."""
+    launches = {cost.name: cost.seconds.value for cost in made.costs}
+    return reach_of(measured_figures(made), made.device.memory_bytes, launches.get("launch.period"))
 
 
 def _no_torch() -> Finding:
@@ -268,7 +283,11 @@ def fitted(rounds: Rounds, nominal: DeviceFigures, late: Callable[[], bool] = la
         for made, seconds in zip(rounds.operators, column, strict=True)
         if np.isfinite(seconds)
     ]
-    fits, findings = fit_table(table_of([made for made, _ in rows], [seconds for _, seconds in rows]), nominal, late)
+    if rounds.clocks:
+        fits, findings = fit_clocks(rounds.operators, by_clock(rounds), nominal, late)
+    else:
+        table = table_of([made for made, _ in rows], [seconds for _, seconds in rows])
+        fits, findings = fit_table(table, nominal, late)
     # Findings about rows of a table: this run's rows have no numbers that its reader could look up.
     kept = [finding for finding in findings if finding.code not in ("distrusted-rows", "contradictory-rows")]
     distrusted = sum(len(fit.distrusted) for fit in fits)
@@ -287,6 +306,14 @@ def fitted(rounds: Rounds, nominal: DeviceFigures, late: Callable[[], bool] = la
     )
 
 
+def by_clock(rounds: Rounds) -> dict[str, Floats]:
+    """What stands for an operator by each clock of a GPU: the envelope of rounds, of cold and host times the median."""
+    over = {name: middle if name in ("cold", "issue") else lowest for name in rounds.clocks}
+    found = {name: over[name](seconds) for name, seconds in rounds.clocks.items()}
+    finite = {name: np.where(np.isfinite(column), column, np.nan) for name, column in found.items()}
+    return finite | {"kernel": np.where(np.isfinite(rounds.envelope), rounds.envelope, np.nan)}
+
+
 def reuse_of(rounds: Rounds) -> dict[str, float]:
     """How an operator's time grows from hot to cold with the bytes touched in between (`Fits.reuse`).
 
@@ -302,9 +329,17 @@ def reuse_of(rounds: Rounds) -> dict[str, float]:
 
 def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
     """Measured rounds as rows of the file, to four digits: hot the lower envelope of rounds, cold their median."""
-    columns: list[tuple[Literal["hot", "cold"], Floats, Floats]] = [("hot", rounds.envelope, rounds.seconds)]
+    columns: list[tuple[_Launch, Literal["hot", "cold"], Floats, Floats]] = []
+    if rounds.clocks:
+        stands = by_clock(rounds)
+        named: tuple[_Launch, ...] = ("eager", "graph", "issue")
+        columns += [("kernel", "hot", stands["kernel"], rounds.seconds)]
+        columns += [(name, "hot", stands[name], rounds.clocks[name]) for name in named]
+        columns += [("kernel", "cold", stands["cold"], rounds.clocks["cold"])]
+    else:
+        columns.append(("eager", "hot", rounds.envelope, rounds.seconds))
     if rounds.interleaved:
-        columns.append(("cold", rounds.cold, rounds.interleaved[cold_cache.COLD]))
+        columns.append(("eager", "cold", rounds.cold, rounds.interleaved[cold_cache.COLD]))
     return tuple(
         OperatorTiming(
             op=made.name,
@@ -313,8 +348,9 @@ def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
             seconds=float(f"{seconds:.4g}"),
             rounds=int(count),
             cache=cache,
+            launch=launch,
         )
-        for cache, column, each in columns
+        for launch, cache, column, each in columns
         for made, seconds, count in zip(rounds.operators, column, np.isfinite(each).sum(axis=1), strict=True)
         if count
     )
@@ -337,7 +373,8 @@ def _told(rounds: Rounds, planned: int) -> list[Finding]:
     """How well two halves of the rounds agree, and how many rows there was no time for."""
     error = repeat_error(rounds)
     timed = int(np.isfinite(rounds.seconds).any(axis=1).sum())
-    says = f"{timed} operators were timed in {rounds.seconds.shape[1]} rounds, hot cache, eager"
+    how = "on the device alone, eager, in a graph and with cold caches" if rounds.clocks else "hot cache, eager"
+    says = f"{timed} operators were timed in {rounds.seconds.shape[1]} rounds, {how}"
     if np.isfinite(error):
         says += f"; two halves of the rounds differ by {100 * error:.1f} % in the mean."
     # A single round has no second half to differ from.

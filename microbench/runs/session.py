@@ -216,7 +216,7 @@ def _with_operators(
         with pending.let_through():
             found = calibrate(
                 made,
-                sweep_of(job.plan.budget.name, request.seed + 1),
+                sweep_of(job.plan.budget.name, request.seed + 1, made),
                 rest.kernels_s + rest.operators_s,
                 on_progress=lambda what, number, _share, _left_s: recorder.show(what, number),
             )

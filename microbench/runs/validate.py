@@ -16,9 +16,11 @@ import numpy.typing as npt
 
 from microbench.errors import UsageError
 from microbench.operators import Op, Table, table_of
+from microbench.operators.core import Cache, Launch
 from microbench.predict.fit_family import CONFIDENCE
 from microbench.predict.operator import plain, predict_table, roofs
-from microbench.predict.operator_timing import Effort, OnProgress, Rounds, measure
+from microbench.predict.operator_clocks import measure
+from microbench.predict.operator_timing import Effort, OnProgress, Rounds
 from microbench.predict.shape_sampling import design
 from microbench.records import Characterisation, Finding, Fits, Row
 from microbench.runs.calibrate import (
@@ -28,6 +30,7 @@ from microbench.runs.calibrate import (
     module_cost,
     place_of,
     predict_models,
+    reach,
     use_all_threads,
 )
 
@@ -131,30 +134,36 @@ def validate(
             "this device"
         )
     use_all_threads(device)
-    known = [] if calibration is not None else design(1)
+    given = calibration is not None
+    calibration = calibration or _ceilings(device)
+    within = reach(calibration)
+    known = [] if given else design(1, reach=within)
     calibrating = {str(op) for op in known}
-    fresh = [op for op in design(FRESH_SEED + seed, FRESH_SHARE) if str(op) not in calibrating]
+    fresh = [op for op in design(FRESH_SEED + seed, FRESH_SHARE, within) if str(op) not in calibrating]
     effort = Effort(limit_s=limit_s, least=4, seed=seed)
     rounds = measure([*known, *fresh], place_of(device), effort, model_calls(device), on_progress)
-    if calibration is None:
-        calibration = _calibrated(device, rounds.take(0, len(known)))
+    if not given:
+        calibration = _calibrated(device, calibration, rounds.take(0, len(known)))
     fresh_rounds = rounds.take(len(known), len(rounds.operators))
     return Validation(
         calibration=calibration,
         rows=_grade(fresh_rounds, calibration, device),
-        cold=_grade(fresh_rounds, calibration, device, cold=True) if rounds.interleaved else None,
+        cold=_grade(fresh_rounds, calibration, device, cold=True) if rounds.cold_rounds is not None else None,
         models=_models(rounds.whole, calibration),
         rounds=rounds.seconds.shape[1],
         findings=rounds.findings,
     )
 
 
-def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
-    """Calibrate anew: ceilings by a quick run, operators from the rounds already measured."""
+def _ceilings(device: Device) -> Characterisation:
+    """Ceilings by a quick run: how far a sweep goes, and what bounds its rows."""
     from microbench.runs.session import run
 
-    spec = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
-    ceilings = run(spec, quick=True)
+    return run("cpu" if device.kind == "cpu" else f"cuda:{device.index}", quick=True)
+
+
+def _calibrated(device: Device, ceilings: Characterisation, rounds: Rounds) -> Characterisation:
+    """Calibrate operators anew, from the rounds already measured."""
     found = fitted(rounds, measured_figures(ceilings))
     return replace(
         ceilings,
@@ -167,7 +176,9 @@ def _calibrated(device: Device, rounds: Rounds) -> Characterisation:
 def _grade(rounds: Rounds, calibration: Characterisation, device: Device, cold: bool = False) -> Graded:
     measured = rounds.cold if cold else rounds.envelope
     keep = np.flatnonzero(np.isfinite(measured))
-    operators = tuple(replace(rounds.operators[place], cache="cold" if cold else "hot") for place in keep)
+    launch: Launch = "kernel" if rounds.clocks else "eager"
+    cache: Cache = "cold" if cold else "hot"
+    operators = tuple(replace(rounds.operators[place], cache=cache, launch=launch) for place in keep)
     even, odd = rounds.halves(cold)
     table = table_of(operators)
     columns = predict_table(table, calibration)

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from microbench.operators.torch_calls import _cold_bytes, call_of
+from microbench.operators.torch_calls import call_of, cold_bytes
 
 RUNNABLE = sorted(name for name, row in OPERATORS.items() if row.call)
 
@@ -61,5 +61,5 @@ def test_cold_operands_on_a_gpu_are_three_of_its_last_caches(l2_mib: int, wanted
     said = SimpleNamespace(
         cuda=SimpleNamespace(get_device_properties=lambda _: SimpleNamespace(L2_cache_size=l2_mib << 20))
     )
-    assert _cold_bytes(said, "cuda:0") == wanted_mib << 20
-    assert _cold_bytes(said, "cpu") == 256 << 20
+    assert cold_bytes(said, "cuda:0") == wanted_mib << 20
+    assert cold_bytes(said, "cpu") == 256 << 20

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
 from microbench.errors import CannotRun
 from microbench.operators import FAMILIES, op
+from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.operator_timing import Effort, lowest, measure
-from microbench.predict.shape_sampling import design
+from microbench.predict.shape_sampling import Reach, design, reach_of
 
 
 def test_a_sweep_reaches_every_family_and_repeats_itself() -> None:
@@ -22,11 +25,74 @@ def test_two_seeds_share_hardly_a_row() -> None:
 
 
 def test_a_sweep_stays_within_its_limits_and_has_odd_sizes() -> None:
-    drawn = design(3, most=(1e7, 1e6))
+    drawn = design(3, reach=Reach(flop={"f32": 1e7}, bytes=1e6))
     assert max(made.work.flop for made in drawn) <= 1e7
     assert max(made.work.bytes for made in drawn) <= 1e6
     sizes = [made.params["m"] for made in drawn if made.name == "matmul"]
     assert {size % 2 for size in sizes} == {0, 1}
+
+
+# Invented: a large card of today, and a small one without 8-bit floats.
+LARGE = DeviceFigures(
+    peak={"f32": 5e13, "tf32": 4e14, "bf16": 8e14, "f16": 8e14, "f8e4m3": 1.6e15, "i8": 1.6e15},
+    bandwidth=3e12,
+    kind="cuda",
+)
+SMALL = DeviceFigures(peak={"f32": 5e12, "f16": 2e13}, bandwidth=3e11, kind="cuda")
+
+
+@pytest.mark.parametrize(("figures", "memory"), [(LARGE, 80 << 30), (SMALL, 8 << 30)])
+def test_a_gpus_sweep_spans_its_own_times_and_is_no_heap_of_launches(figures: DeviceFigures, memory: int) -> None:
+    reach = reach_of(figures, memory, 2.5e-6)
+    drawn = design(1, 0.5, reach)
+    seconds = np.array([reach.seconds(made) for made in drawn])
+    assert (seconds < reach.launch_s).mean() < 0.25
+    assert (seconds > 1e-4).mean() > 0.25
+    assert seconds.max() > 2e-3
+    assert max(made.work.bytes for made in drawn) <= memory / 16
+    assert max(made.work.bytes for made in drawn) > memory / 60
+    assert {made.row.family for made in drawn} == set(FAMILIES)
+
+
+def test_a_gpus_sweep_has_the_formats_that_the_device_has_a_ceiling_for() -> None:
+    formats = {made.dtype for made in design(1, 0.5, reach_of(LARGE, 80 << 30))}
+    assert formats == {"f32", "tf32", "bf16", "f16", "f8e4m3", "i8"}
+    small = design(1, 0.5, reach_of(SMALL, 8 << 30))
+    assert {made.dtype for made in small} == {"f32", "f16"}
+    products = Counter(made.dtype for made in small if made.name == "matmul" and made.direction == "forward")
+    assert products["f16"] > 2 * products["f32"]
+
+
+def test_a_gpus_sweep_has_what_models_are_made_of() -> None:
+    drawn = design(1, 0.5, reach_of(LARGE, 80 << 30))
+    attention = [made.params for made in drawn if made.name == "attention"]
+    assert {64, 128, 256} <= {size["head_dim"] for size in attention}
+    assert any(size["q_len"] == 1 for size in attention)
+    assert any(size["q_len"] > 1024 for size in attention)
+    assert any(size["kv_heads"] < size["heads"] for size in attention)
+    convolutions = [made.params for made in drawn if made.name == "conv2d"]
+    assert {size["channels_last"] for size in convolutions} == {0, 1}
+    groups = {(size["groups"] > 1, size["groups"] == size["c_in"], size["channels_last"]) for size in convolutions}
+    assert {(True, True, 0), (True, True, 1), (True, False, 0), (True, False, 1)} <= groups
+    products = [made.params for made in drawn if made.name == "matmul"]
+    assert any(size["m"] <= 8 and size["n"] * size["k"] > 1 << 22 for size in products)
+    assert any(min(size.values()) > 2048 for size in products)
+    backward = {made.row.family for made in drawn if made.direction == "backward"}
+    assert {"matmul", "convolution", "attention", "normalisation", "elementwise", "softmax"} <= backward
+
+
+def test_a_processors_sweep_grows_with_its_ceilings() -> None:
+    def reach(cores: int) -> Reach:
+        return reach_of(DeviceFigures(peak={"f32": 1e11 * cores}, bandwidth=2.5e10 * cores, kind="cpu"))
+
+    small, large = (max(made.work.flop for made in design(1, 0.5, reach(cores))) for cores in (2, 64))
+    assert large > 8 * small
+    assert {made.dtype for made in design(1, 0.5, reach(64))} == {"f32"}
+
+
+def test_a_device_without_ceilings_is_swept_as_two_cores_are() -> None:
+    assert reach_of(DeviceFigures(kind="cpu")) == Reach()
+    assert design(1, 0.5, reach_of(DeviceFigures(kind="cuda"))) == []
 
 
 def test_the_envelope_is_the_smallest_over_rounds_and_forgives_a_missing_one() -> None:
