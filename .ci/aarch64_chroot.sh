@@ -8,6 +8,9 @@
 # FOLDER keeps the Debian for the next time; to make it takes a quarter of an hour. MICROBENCH_TESTS names tests, as
 # pytest takes them, instead of all. The wheel is cross-built; with MICROBENCH_NATIVE=1 it is built in the chroot, too.
 #
+# All of it together gets half of the memory that is free, or MICROBENCH_MEMORY bytes: an emulator keeps tables of the
+# addresses that a program asks for, and one that asked for a terabyte once took its machine down.
+#
 # Needs root, debootstrap, qemu-user-static and g++-aarch64-linux-gnu, by Debian's names. arm64 programs run in a user
 # namespace with its own table of binary formats (Linux 6.7 or newer), so the machine's own stays as it is.
 set -euo pipefail
@@ -25,10 +28,44 @@ mirrors=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Pa
 mirror=${2:-$(sed -n "s/ $release\$//p;" <<<"$mirrors" | head -1)}
 [ -n "$mirror" ] || refuse "apt takes no Debian $release from anywhere: name a mirror, $0 FOLDER MIRROR"
 
+# Nothing that is started from here on gets more memory together: by a scope of systemd, or a control group of either
+# version. Where none can be made, no process alone gets more than a quarter of it for data, which leaves out the
+# addresses that are only reserved.
+free=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+memory=${MICROBENCH_MEMORY:-$((free * 1024 / 2))} group=
+if [ -d /run/systemd/system ] && [ -z "${MICROBENCH_IN_SCOPE:-}" ] && command -v systemd-run >/dev/null &&
+  systemd-run --quiet --scope true 2>/dev/null; then
+  MICROBENCH_IN_SCOPE=1 MICROBENCH_MEMORY=$memory exec systemd-run --quiet --scope \
+    --property="MemoryMax=$memory" --property=MemorySwapMax=0 "$0" "$@"
+fi
+own() { sed -n "s/^[0-9]*:$1://p" /proc/self/cgroup; }
+confined() { # by the group of this folder, whose limit is in this file
+  mkdir "$1" 2>/dev/null || return 1
+  if ! { [ -e "$1/$2" ] && echo "$memory" >"$1/$2" && echo $$ >"$1/cgroup.procs"; } 2>/dev/null; then
+    rmdir "$1"
+    return 1
+  fi
+  group=$1
+}
+if [ -n "${MICROBENCH_IN_SCOPE:-}" ]; then
+  limit="a scope of systemd"
+elif confined "/sys/fs/cgroup$(own '')/microbench-$$" memory.max ||
+  confined "/sys/fs/cgroup/memory$(own memory)/microbench-$$" memory.limit_in_bytes; then
+  limit=$group
+else
+  ulimit -d $((memory / 4 / 1024))
+  limit="a quarter of it for the data of each process"
+fi
+echo "memory: $((memory >> 20)) MiB ($limit)"
+
 fold=$(realpath -m "${1:-$(mktemp -d)}")
 root=$fold/root pipes=$(mktemp -d) child=
 keep=${1:+yes}
 finish() {
+  if [ -n "$group" ]; then # a group that holds a process cannot go
+    echo $$ >"${group%/*}/cgroup.procs"
+    rmdir "$group" || true
+  fi
   # unshare waits for the first process of its namespace, whatever it is sent; with that process all others end.
   [ -z "$child" ] || pkill -KILL -P "$child" || true
   rm -rf "$pipes"

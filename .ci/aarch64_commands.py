@@ -12,7 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-RUN = ["--quick", "--only", "fma.*", "--only", "read.*", "--only", "triad.f32*", "--only", "chase"]
+# An emulator on a busy machine does not get far in the half minute of a quick run.
+KERNELS = ("fma.*", "read.*", "triad.f32*", "chase")
+RUN = ["--quick", "--time-limit", "120s", *(word for name in KERNELS for word in ("--only", name))]
 MATMUL = "matmul:m=512,n=512,k=512,dtype=f32"
 
 
@@ -40,11 +42,14 @@ def measured(out: Path) -> Path:
     [path] = out.glob("*/*.json")
     record = json.loads(path.read_text(encoding="utf-8"))
     ceilings = record["ceilings"]
-    kernels = {ceiling["name"] for ceiling in ceilings}
-    assert {"fma.f32.v128", "fma.f64.v128", "read.f32.v128", "triad.f32.v128"} <= kernels, kernels
+    kernels = {".".join(ceiling["name"].split(".")[:2]) for ceiling in ceilings}
+    assert {"fma.f32", "fma.f64", "read.f32", "triad.f32"} <= kernels, kernels
     assert all(ceiling["proof"]["status"] == "proven" for ceiling in ceilings), [each["proof"] for each in ceilings]
     assert not [finding for finding in record["findings"] if finding["severity"] == "error"], record["findings"]
-    assert "emulated" in {finding["code"] for finding in record["findings"]}, record["findings"]
+    codes = {finding["code"] for finding in record["findings"]}
+    assert "emulated" in codes, codes
+    # No /sys and no cpuid: a sweep has to show the caches, or a sentence says that none did.
+    assert codes & {"levels-untold", "levels-unknown"}, codes
     return path
 
 

@@ -9,7 +9,7 @@
 # all    first and rest
 #
 # Each phase has its own limit, writes as it goes, and its failure ends no other. After each one $OUT has at most seven files:
-# summary.md, phases.tsv, values.jsonl, crosscheck.jsonl, run.json, log.txt and all.tgz, which holds the rest.
+# summary.md, phases.tsv, values.json, crosscheck.jsonl, run.json, log.txt and all.tgz, which holds the rest.
 set -u
 MODE=${1:-first} LIMIT=${2:-560} ONLY=${3:-}
 SECONDS=0
@@ -25,7 +25,7 @@ DEVICE=${DEVICE:-cuda:0}
 SMALL=${SMALL:-}          # --small for a rehearsal on an invented GPU
 JOBS=${JOBS:-6}
 mkdir -p "$OUT" "$WORK" "$STATE"
-case $MODE in first|all) rm -rf "$WORK"; mkdir -p "$WORK" ;; again) rm -f "$WORK"/values.jsonl ;; esac
+case $MODE in first|all) rm -rf "$WORK"; mkdir -p "$WORK" ;; again) rm -f "$WORK"/values.json ;; esac
 export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1 PYTHONPATH="$KIT:$SITE${PYTHONPATH:+:$PYTHONPATH}" MPLBACKEND=Agg PIP_DISABLE_PIP_VERSION_CHECK=1
 export TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$STATE/triton} TERM=dumb COLUMNS=160
 tool() { "$PY" -u "$KIT/gpu_first.py" "$@"; }
@@ -40,7 +40,7 @@ publish() {
   [ -s "$WORK/summary.md" ] || cp "$WORK/summary.err" "$WORK/summary.md" 2>/dev/null
   local run; run=$(newest)
   [ -n "$run" ] && cp "$run" "$OUT/run.json.new" && mv "$OUT/run.json.new" "$OUT/run.json"
-  for name in summary.md phases.tsv values.jsonl crosscheck.jsonl log.txt; do
+  for name in summary.md phases.tsv values.json crosscheck.jsonl log.txt; do
     [ -f "$WORK/$name" ] && cp "$WORK/$name" "$OUT/$name.new" && mv "$OUT/$name.new" "$OUT/$name"
   done
   tar -C "$WORK" -czf "$OUT/all.tgz.new" . 2>/dev/null && mv "$OUT/all.tgz.new" "$OUT/all.tgz"
@@ -90,8 +90,8 @@ install()  {
       rm -rf "$STATE/src"; mkdir -p "$STATE/src"
       (cd "$ROOT" && tar -cf - pyproject.toml CMakeLists.txt README.md LICENSE csrc microbench) | tar -xpf - -C "$STATE/src"
       cd "$STATE/src"
-      [ "${ARCH:-sm_90a}" = all ] || sed -i "s/for t in f\[n\]))/for t in f[n] if t == \x27${ARCH:-sm_90a}\x27))/" csrc/cuda/cubins.cmake
-      CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) "$PY" -m pip install -q --no-index --no-deps --no-build-isolation --no-compile --no-cache-dir --upgrade -C build-dir="$STATE/build" --target "$SITE.new" .
+      targets=${ARCH:-sm_90a}; [ "$targets" = all ] && targets=
+      MICROBENCH_CUDA_TARGETS=$targets CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) "$PY" -m pip install -q --no-index --no-deps --no-build-isolation --no-compile --no-cache-dir --upgrade -C build-dir="$STATE/build" --target "$SITE.new" .
       PYTHONPATH=$SITE.new "$PY" -P -c "import microbench._cpu, microbench._cuda; print(microbench._cuda.build_info())" && ok=built
     fi
     rm -rf "$SITE"; mv "$SITE.new" "$SITE"
@@ -99,27 +99,26 @@ install()  {
     cd "$WORK" && "$PY" -m pip check 2>&1 | grep -i microbench || echo "pip check names no missing requirement of microbench"'
 }
 doctor()   { phase C-doctor 90 'cd "$WORK"; bench doctor --device "$DEVICE" --json doctor.json; echo "doctor: exit $?"; bench list kernels --device "$DEVICE" --csv kernels.csv | tail -1; bench list devices; bench run --device "$DEVICE" --dry-run --csv plan.csv | tail -3'; }
-values()   { phase D-values 170 'cd "$WORK"; tool watch --what check --jobs $JOBS --limit $((ROOM - 6)) --out values.jsonl --device "$DEVICE" ${ONLY:+--only "$ONLY"} ${GROUPS_:+--groups "$GROUPS_"}'; }
-rates()    { phase D2-rates 90 'cd "$WORK"; rm -f rates.jsonl; tool watch --what time --jobs 1 --limit $((ROOM - 6)) --out rates.jsonl --device "$DEVICE" --groups plain,stream,mma,wgmma,shared,chase,links,intensity ${ONLY:+--only "$ONLY"}'; }
+values()   { phase D-values 170 'cd "$WORK"; rm -f values.json; bench check --device "$DEVICE" --jobs $JOBS --time-limit $((ROOM - 8))s --json values.json ${ONLY:+--only "$ONLY"}' 15; }
+rates()    { phase D2-rates 90 'cd "$WORK"; rm -f rates.jsonl; tool watch --jobs 1 --limit $((ROOM - 6)) --out rates.jsonl --device "$DEVICE" --groups plain,stream,mma,wgmma,shared,chase,links,intensity ${ONLY:+--only "$ONLY"}'; }
 quick()    { phase E-quick 110 'cd "$WORK"; bench run --device "$DEVICE" --quick ${SMALL:+--time-limit 4s} --out results --json quick-ceilings.json'; }
 whole()    { phase E2-default 260 'cd "$WORK"; bench run --device "$DEVICE" ${SMALL:+--time-limit 4s} --out results --json default-ceilings.json' 100; }
 cross()    { phase F-torch 90 'cd "$WORK"; rm -f crosscheck.jsonl; tool crosscheck --out crosscheck.jsonl $SMALL'; }
 probe()    { phase F2-probe 60 'cd "$WORK"; probe=$KIT/probe; [ -x "$probe" ] && "$probe" version >/dev/null 2>&1 || { nvcc -O3 -std=c++17 -gencode=arch=compute_90a,code=sm_90a -o "$STATE/probe" "$KIT/probe.cu" && probe=$STATE/probe; }; "$probe" > probe.jsonl.new; code=$?; grep "^{" probe.jsonl.new > probe.jsonl; cat probe.jsonl; exit $code'; }
 counted()  { phase G-counters 150 'cd "$WORK"; command -v ncu >/dev/null || { echo "no ncu here"; exit 1; }; rm -f counters.jsonl; tool counters --out counters.jsonl --limit $((ROOM - 5)) --device "$DEVICE" $SMALL'; }
-sanitize() { phase H-memcheck 200 'cd "$WORK"; command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer here"; exit 1; }; rm -f sanitizer-*.log memcheck.jsonl
-  export CUDA_LAUNCH_BLOCKING=1 PYTORCH_NO_CUDA_MEMORY_CACHING=1; s=$(printf "\x1f")
-  tool watch --what check --jobs $JOBS --kernel-limit 90 --limit $((ROOM - 6)) --out memcheck.jsonl --device "$DEVICE" --groups chase,links,shared,plain,wgmma,mma,stream,intensity \
-    --prefix "compute-sanitizer${s}--tool${s}memcheck${s}--log-file${s}sanitizer-GROUP-%p.log${s}--print-limit${s}20${s}--target-processes${s}all"
-  grep -h "ERROR SUMMARY\|Invalid\|Out-of-range\|Misaligned" sanitizer-*.log | sort | uniq -c | sort -rn | head -20' 40; }
+sanitize() { phase H-memcheck 200 'cd "$WORK"; command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer here"; exit 1; }; rm -f sanitizer-*.log memcheck.json
+  export CUDA_LAUNCH_BLOCKING=1
+  bench check --device "$DEVICE" --backend cuda --jobs $JOBS --kernel-limit 90s --time-limit $((ROOM - 8))s --json memcheck.json \
+    --under "compute-sanitizer --tool memcheck --log-file sanitizer-%p.log --print-limit 20 --target-processes all"; code=$?
+  grep -h "ERROR SUMMARY\|Invalid\|Out-of-range\|Misaligned" sanitizer-*.log | sort | uniq -c | sort -rn | head -20; exit $code' 40; }
 models()   { phase I-models 120 'cd "$WORK"; rm -f models.jsonl; c=$(ls -t results/*/*.json 2>/dev/null | head -1); tool models --out models.jsonl --limit $((ROOM - 5)) ${c:+--calibration "$c"}' 25; }
 validate() { phase I2-validate 110 'cd "$WORK"; c=$(ls -t results/*/*.json 2>/dev/null | head -1); bench validate --device "$DEVICE" --calibration "$c" --time-limit 40s --csv validate.csv --png validate.png' 60; }
 tests()    { phase J-pytest 150 'cd "$ROOT"; PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 "$PY" -m pytest -m gpu -q -rA -o addopts=--import-mode=importlib -p no:cacheprovider --durations=5 tests/runs/test_gpu.py' 50; }
 # What the audit could not decide without hardware: event against span, schedules of packed halves, L2 balance, layouts and switches of library products.
 questions() { phase L-questions 110 'cd "$WORK"; "$PY" -u "$KIT/questions.py" ${SMALL:+--no-torch --installed-only --lengths 1} > questions.txt 2>&1; code=$?; tail -60 questions.txt; exit $code' 25; }
-# The other way to machine code: the shipped sources compiled on this machine by NVRTC, in a copy of the package without cubins.
-nvrtc()    { phase K-nvrtc 120 'cd "$WORK"; rm -rf "$STATE/site-nvrtc" nvrtc.jsonl; cp -r "$SITE" "$STATE/site-nvrtc"; rm -f "$STATE"/site-nvrtc/microbench/cuda/*.cubin
-  export PYTHONPATH=$STATE/site-nvrtc${PYTHONPATH:+:$PYTHONPATH} XDG_CACHE_HOME=$STATE/nvrtc-cache; bench list kernels --device "$DEVICE" --csv kernels-nvrtc.csv | tail -1
-  tool watch --what check --jobs $JOBS --kernel-limit 60 --limit $((ROOM - 6)) --out nvrtc.jsonl --device "$DEVICE" --groups plain,stream,mma,wgmma,shared,chase,intensity' 25; }
+# The other way to machine code: the shipped sources compiled on this machine by NVRTC.
+nvrtc()    { phase K-nvrtc 120 'cd "$WORK"; rm -f nvrtc.json; export MICROBENCH_CUDA_CODE=nvrtc XDG_CACHE_HOME=$STATE/nvrtc-cache; bench list kernels --device "$DEVICE" --csv kernels-nvrtc.csv | tail -1
+  bench check --device "$DEVICE" --backend cuda --jobs $JOBS --time-limit $((ROOM - 8))s --json nvrtc.json' 25; }
 
 case $MODE in
   first|all)

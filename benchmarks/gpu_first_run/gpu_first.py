@@ -42,13 +42,10 @@ def parser() -> argparse.ArgumentParser:
         if name == "worker":
             one.add_argument("--group", required=True)
             one.add_argument("--skip", default="")
-        if name in ("worker", "watch"):
-            one.add_argument("--what", default="check", choices=("check", "time"))
         if name == "watch":
             one.add_argument("--groups", default=",".join(gpu_watch.GROUPS))
-            one.add_argument("--jobs", type=int, default=4)
+            one.add_argument("--jobs", type=int, default=1)
             one.add_argument("--kernel-limit", type=float, default=20)
-            one.add_argument("--prefix", default="")
         if name == "counters":
             one.add_argument("--chip", default="gh100")
         if name == "crosscheck":

@@ -48,9 +48,8 @@ if [ -n "$PYTHON3" ]; then
   # Times of files are kept, so that a second call builds only what changed.
   rm -rf "$BUILD/src"; mkdir -p "$BUILD/src"
   (cd "$REPO" && { git ls-files; git ls-files -o --exclude-standard; } | grep -v '^results/' | while read -r file; do [ -f "$file" ] && echo "$file"; done | tar -cf - -T - | tar -xpf - -C "$BUILD/src")
-  [ "$ARCH" = all ] || sed -i "s/for t in f\[n\]))/for t in f[n] if t in ('$ARCH',)))/" "$BUILD/src/csrc/cuda/cubins.cmake"
-  grep -q "'$ARCH'" "$BUILD/src/csrc/cuda/cubins.cmake" || [ "$ARCH" = all ] || echo "warning: cubins.cmake has changed, so all targets are built"
-  PATH="$BUILD/venv/bin:$PATH" "$BUILD/venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -C build-dir="$BUILD/cmake" -w "$TO/project" "$BUILD/src"
+  targets=$ARCH; [ "$targets" = all ] && targets=
+  MICROBENCH_CUDA_TARGETS=$targets PATH="$BUILD/venv/bin:$PATH" "$BUILD/venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -C build-dir="$BUILD/cmake" -w "$TO/project" "$BUILD/src"
   # The independent probe, linked statically against the runtime.
   if command -v nvcc >/dev/null; then nvcc -O3 -std=c++17 -gencode=arch=compute_90a,code=sm_90a -o "$TO/probe" "$TO/probe.cu" || rm -f "$TO/probe"; fi
 else

@@ -72,11 +72,10 @@ def phases(page: Page) -> None:
 def values(page: Page) -> None:
     """Which kernels compute what they must, by shipped code, under the memory checker, and as NVRTC compiles them."""
     for name, title in VALUES.items():
-        found = rows(page.work / f"{name}.jsonl")
-        kernels = [row for row in found if row.get("status") != "group"]
+        kernels = outcomes(page.work / f"{name}.json")
         if kernels:
             page.add(f"## {title}", "")
-            checked(page, name, found, kernels)
+            checked(page, name, kernels)
     for path in sorted(page.work.glob("sanitizer-*.log")):
         lines = path.read_text(errors="replace").splitlines()
         errors = [line for line in lines if any(word in line for word in ("Invalid", "Out-of-range", "Misaligned"))]
@@ -85,19 +84,31 @@ def values(page: Page) -> None:
             page.look.append(f"memory checker, {path.name}: {len(errors)} errors, first: {first}")
 
 
-def checked(page: Page, name: str, found: list[Row], kernels: list[Row]) -> None:
+def outcomes(path: Path) -> list[Row]:
+    """What `microbench check` wrote; empty where it did not end."""
+    try:
+        found: list[Row] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found
+
+
+def checked(page: Page, name: str, kernels: list[Row]) -> None:
     """One round of checks."""
     counts = Counter(row["status"] for row in kernels)
     page.add(", ".join(f"{count} {status}" for status, count in sorted(counts.items())), "")
-    groups = [row for row in found if row.get("status") == "group"]
-    page.add("groups: " + "; ".join(f"{row['group']} {row['kernels']} in {row['seconds']} s" for row in groups), "")
+    families: dict[str, list[Row]] = {}
+    for row in kernels:
+        families.setdefault(row["family"], []).append(row)
+    took = ((group, len(of), sum(row["seconds"] for row in of)) for group, of in families.items())
+    page.add("families: " + "; ".join(f"{group} {count} in {seconds:.1f} s" for group, count, seconds in took), "")
     bad = [row for row in kernels if row["status"] not in ("right", "unavailable")]
     if bad:
-        body = (f"{row['status']} | {row['group']} | {row.get('kernel')} | {said(row, 230)}" for row in bad[:MOST])
-        page.table("status | group | kernel | what", body)
-    for (status, group), count in Counter((row["status"], row["group"]) for row in bad).items():
-        first = next(row for row in bad if (row["status"], row["group"]) == (status, group))
-        told = f"first {first.get('kernel')}: {said(first, 140)} ({name}.jsonl)"
+        body = (f"{row['status']} | {row['family']} | {row.get('kernel')} | {said(row, 230)}" for row in bad[:MOST])
+        page.table("status | family | kernel | what", body)
+    for (status, group), count in Counter((row["status"], row["family"]) for row in bad).items():
+        first = next(row for row in bad if (row["status"], row["family"]) == (status, group))
+        told = f"first {first.get('kernel')}: {said(first, 140)} ({name}.json)"
         page.look.append(f"{group}: {status}, {count} kernels, {told}")
     slow = sorted((row for row in kernels if row.get("seconds", 0) > 5), key=lambda row: -row["seconds"])[:5]
     if slow:
@@ -111,7 +122,7 @@ def said(row: Row, most: int) -> str:
 
 def rates(page: Page) -> None:
     """Every kernel once."""
-    found = [row for row in rows(page.work / "rates.jsonl") if row.get("status") != "group"]
+    found = rows(page.work / "rates.jsonl")
     if not found:
         return
     page.add("## Every kernel once, at its default parameters", "")

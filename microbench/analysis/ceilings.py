@@ -16,7 +16,7 @@ import numpy as np
 
 from microbench.analysis.latencies import cost_of, latencies, memory_latency, sides
 from microbench.analysis.level_findings import level_findings
-from microbench.analysis.levels import find_levels, level_of_case, sweep
+from microbench.analysis.levels import answered_by_a_cache, find_levels, level_of_case, sweep
 from microbench.analysis.trust import clocks_unknown, long_enough
 from microbench.hardware.clock import (
     Best,
@@ -120,7 +120,7 @@ def analyse(samples: Sequence[Samples], plan: Plan, sheets: Mapping[str, Sheet],
             *doubts,
             *one_group,
             *clocks_unknown(highest.values(), sheets, device),
-            *level_findings(levels, highest.values(), device),
+            *level_findings(levels, highest.values(), device, _placeless(series, device, levels)),
         ),
     )
 
@@ -157,8 +157,15 @@ def _rated(
         elif measures == "memory":
             level = one.sheet.fixed_level or level_of_case(one.case, levels, device)
             reached = one.sheet.takes("ceiling") or level == "DRAM"
-            if level is not None and reached and not _warm_memory(level, one):
+            warm = level == "DRAM" and answered_by_a_cache(one.case, one.sheet)  # the cold cases are the ceiling
+            if level is not None and reached and not warm:
                 yield one, measures, level
+
+
+def _placeless(series: Sequence[_Series], device: Device, levels: Sequence[LevelSeen]) -> int:
+    """How many streams through sets of which nobody knows the level there are."""
+    streams = [one for one in series if one.sheet.measures == "memory" and one.sheet.takes("ceiling")]
+    return sum(not one.sheet.fixed_level and level_of_case(one.case, levels, device) is None for one in streams)
 
 
 def _ceiling(one: _Series, measures: _Rates, level: str | None, device: Device) -> Ceiling:
@@ -233,12 +240,6 @@ def _per_clock(value: float, clock: float | None, case: Case, device: Device) ->
 def _power(rounds: Sequence[Samples]) -> float | None:
     medians = [float(np.median(r.power_w)) for r in rounds if r.power_w]
     return float(np.median(medians)) if medians else None
-
-
-def _warm_memory(level: str, one: _Series) -> bool:
-    """Whether a cache may have answered a part of this case in main memory; the cold cases are the ceiling."""
-    cpu = one.sheet.device_kind == "cpu"
-    return level == "DRAM" and cpu and not one.case.params.get("cold") and one.case.mode != "sustained"
 
 
 def _peak(per_round: Sequence[float], medians: Sequence[float], one: _Series, nominal: float | None) -> Estimate:

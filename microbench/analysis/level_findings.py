@@ -9,18 +9,39 @@ from microbench.records import Ceiling, Device, Finding, LevelSeen
 _CACHES = ("L1", "L2", "L3")
 
 
-def level_findings(levels: Sequence[LevelSeen], ceilings: Iterable[Ceiling], device: Device) -> Iterator[Finding]:
-    """Tell what was taken from the system because nobody looked, and what it advertises that nobody saw."""
+def level_findings(
+    levels: Sequence[LevelSeen], ceilings: Iterable[Ceiling], device: Device, placeless: int = 0
+) -> Iterator[Finding]:
+    """Tell what was taken from the system because nobody looked, what it advertises that nobody saw, and what it hides.
+
+    ``placeless`` counts the streams through sets that belong to no level.
+    """
     if device.kind != "cpu":
         return
-    rated = sorted({each.level for each in ceilings if each.measures == "memory" and each.level in _CACHES})
-    if rated and not any(level.seen_by == "stream" for level in levels):
+    rated = sorted({str(each.level) for each in ceilings if each.measures == "memory" and each.level in _CACHES})
+    told = {level.name for level in device.levels if level.capacity_bytes}
+    curve = any(level.seen_by == "stream" for level in levels)
+    if not curve and told & set(rated):
         says = (
-            f"rates of {', '.join(str(level) for level in rated)} are of sets that the system's sizes put there: no "
-            "sweep over working sets showed what these levels hold"
+            f"rates of {', '.join(name for name in rated if name in told)} are of sets that the system's sizes put "
+            "there: no sweep over working sets showed what these levels hold"
         )
         remedy = "microbench run, whole and in a quiet moment or with --thorough, finds the levels"
         yield Finding(code="levels-as-advertised", severity="info", says=says, remedy=remedy)
+    if untold := [name for name in rated if name not in told]:
+        says = (
+            f"the system does not tell the size of {', '.join(untold)}: sets an octave apart were measured, and a "
+            f"{'stream' if curve else 'chase'} over working sets says which of them lie there"
+        )
+        remedy = "none needed; where sizes are told, sets are chosen that lie well inside of them"
+        yield Finding(code="levels-untold", severity="info", says=says, remedy=remedy)
+    if placeless and not levels and not told & set(_CACHES):
+        says = (
+            f"{placeless} cases of memory belong to no level: the system tells no cache sizes, and no sweep over "
+            "working sets showed them"
+        )
+        remedy = "microbench run, whole, or with --only 'read.*' beside what was asked for, finds the levels"
+        yield Finding(code="levels-unknown", severity="warning", says=says, remedy=remedy)
     yield from _unseen(levels, device)
 
 

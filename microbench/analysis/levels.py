@@ -104,7 +104,8 @@ def find_levels(
         return []
     rate = seen_by == "stream"
     known = None if memory is None else (-1.0 if rate else 1.0) * math.log2(memory)
-    outgrown = points[-1].size_bytes / max((size for _, size in _advertised(device)), default=1)
+    # Where nothing is told, nobody knows that the sweep leaves the last cache.
+    outgrown = points[-1].size_bytes / max((size for _, size in _advertised(device)), default=points[-1].size_bytes)
     climb = Climb.of(points, rate=rate, beyond=known if outgrown <= _LEFT_BEHIND else None)
     found = [[each] for each in plateaus(climb, _STEP[seen_by], _SCATTER[seen_by])]
     while not rate and len(found) > 1 and is_memory(2 ** found[-2][0].low, memory):
@@ -257,6 +258,11 @@ def level_of_case(case: Case, levels: Sequence[LevelSeen], device: Device) -> st
     return level_of(working_set, case.threads, levels, device, placement.sharers)
 
 
+def answered_by_a_cache(case: Case, sheet: Sheet) -> bool:
+    """Whether a cache may have answered a part of a case in a processor's main memory, whose lines stayed."""
+    return sheet.device_kind == "cpu" and not case.params.get("cold") and case.mode != "sustained"
+
+
 def level_of(
     working_set: int,
     threads: int,
@@ -268,19 +274,28 @@ def level_of(
 
     ``sharers`` tells how many threads share one cache of a level, whose sets add up there; without it, all share every
     level after the second. Levels that a stream does not tell apart are told by a chase, or by their advertised
-    capacities, as all are without a sweep.
+    capacities. Without a stream's sweep all are told by these, and what is not advertised by a chase.
     """
     sharing = sharers or (lambda name: 1 if name in _PRIVATE else threads)
     stream = {level.name: level for level in levels if level.seen_by == "stream"}
     if not stream:
-        return _level_by_advertised(working_set, device, sharing)
+        return _level_by_size(working_set, device, levels, sharing)
     for name, level in stream.items():
         if working_set * sharing("L1") < level.low_bytes / _SLACK:  # what one core walks through
             continue
         if name == "DRAM" or working_set * sharing(name) <= level.high_bytes * _SLACK:
             found = _nearer(working_set, name, levels, device, sharing) or name
-            return None if _helped(working_set, found, device, sharing) else found
+            return None if _helped(working_set, found, device, levels, sharing) else found
     return None
+
+
+def _sizes(device: Device, levels: Sequence[LevelSeen] = ()) -> dict[str, int]:
+    """Bytes of each cache, near to far: what the system tells, else what a curve showed of a processor's."""
+    sizes = dict(_advertised(device))
+    for level in levels if device.kind == "cpu" else ():
+        if level.name != "DRAM" and level.name not in dict(_advertised(device)):
+            sizes[level.name] = max(level.seen_to_bytes, sizes.get(level.name, 0))
+    return {name: sizes[name] for name in _CACHES[device.kind] if name in sizes}
 
 
 def _nearer(
@@ -289,7 +304,7 @@ def _nearer(
     """The level that holds a working set already, nearer than one of which a stream cannot tell it apart."""
     seen = {level.name: level.seen_to_bytes for level in levels if level.seen_by == "chase"}
     told = {level.name for level in levels if level.seen_by == "stream"}
-    for near, size in _advertised(device):
+    for near, size in _sizes(device, levels).items():
         if near == name:
             break
         if near not in told and name != "DRAM" and working_set * sharing(near) <= seen.get(near, size):
@@ -297,19 +312,25 @@ def _nearer(
     return None
 
 
-def _helped(working_set: int, level: str, device: Device, sharing: Callable[[str], int]) -> bool:
+def _helped(
+    working_set: int, level: str, device: Device, levels: Sequence[LevelSeen], sharing: Callable[[str], int]
+) -> bool:
     """Whether a core's own cache before this level still answers part of a cyclic walk.
 
     No cache replaces strictly the oldest line, so a walk through less than twice its size finds some lines left: on a
     plateau of many per cent that goes unseen, in a ceiling it does not.
     """
-    before = device.level({"L2": "L1", "L3": "L2"}.get(level, "")) if device.kind == "cpu" else None
-    return before is not None and working_set * sharing(before.name) < 2 * (before.capacity_bytes or 0)
+    before = {"L2": "L1", "L3": "L2"}.get(level) if device.kind == "cpu" else None
+    return before is not None and working_set * sharing(before) < 2 * _sizes(device, levels).get(before, 0)
 
 
-def _level_by_advertised(working_set: int, device: Device, sharing: Callable[[str], int]) -> str | None:
-    advertised = _advertised(device)
-    for name, capacity in advertised:
-        if working_set * sharing(name) <= capacity:
-            return None if _helped(working_set, name, device, sharing) else name
-    return "DRAM" if working_set >= 2 * max((capacity for _, capacity in advertised), default=0) else None
+def _level_by_size(
+    working_set: int, device: Device, levels: Sequence[LevelSeen], sharing: Callable[[str], int]
+) -> str | None:
+    """The first level that holds a set; none where a cache of which nobody knows the size may hold it before."""
+    sizes = _sizes(device, levels)
+    for place, (name, size) in enumerate(sizes.items()):
+        if working_set * sharing(name) <= size:
+            sure = device.kind != "cpu" or name == _CACHES[device.kind][place]
+            return name if sure and not _helped(working_set, name, device, levels, sharing) else None
+    return "DRAM" if working_set >= 2 * max(sizes.values(), default=math.inf) else None

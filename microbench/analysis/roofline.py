@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from microbench.analysis.levels import level_of_case
+from microbench.analysis.levels import answered_by_a_cache, level_of_case
 from microbench.analysis.roofs import roofs
 from microbench.errors import UsageError
 from microbench.records import (
@@ -178,7 +178,7 @@ def fit_rooflines(
         ):
             continue
         level = level_of_case(case, levels, device)
-        if level is None:
+        if level is None or (level == "DRAM" and answered_by_a_cache(case, sheet)):
             continue
         rate = sheet.work.flop * case.threads * sample.iterations * 1e9 / min(sample.ns)
         # Loops of one name read alike and differ in multiply-adds alone, so their points lie on one curve.

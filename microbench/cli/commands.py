@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from microbench import report as reports
 from microbench.analysis.frames import ceiling_rows
@@ -23,6 +23,9 @@ from microbench.runs.session import Outcome, Request, carry_out, plan_for
 from microbench.runs.signals import Interrupted
 from microbench.storage import store
 from microbench.storage.files import write_new
+
+if TYPE_CHECKING:
+    from microbench.hardware.nominal import NominalDevice
 
 # `doctor` prints "fine" where a run would print "info".
 _SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
@@ -227,8 +230,14 @@ def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
 def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> None:
     """Print computed rates with the terms of each, and the facts behind them on stderr."""
     from microbench.hardware.nominal import described, named
+    from microbench.hardware.tables import gpus
 
-    found = named(name) if name is not None else described(probe())
+    matches = () if name is None or gpus.find(name) else gpus.matching(name)
+    if len(matches) > 1:
+        title = f"{len(matches)} cards match {name!r}; one name alone shows its terms"
+        emit([_card(named(gpu.name)) for gpu in matches], title, json_path, csv_path)
+        return
+    found = described(probe()) if name is None else named(matches[0].name if matches else name)
     rows: list[Row] = [
         {
             "what": row.name,
@@ -246,6 +255,18 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     emit(rows, f"{found.name}: {facts}", json_path, csv_path, shown=shown)
     for note in found.notes:
         sys.stderr.write(f"note: {note}\n")
+
+
+def _card(card: NominalDevice) -> Row:
+    """One card among several that a part of a name stands for."""
+    facts = ("SMs", "boost clock", "memory", "memory bandwidth", "power limit", "compute target", "launched")
+    rates = {row.name: units.rate(row.rate, row.unit) for row in card.rows if row.rate is not None}
+    wanted = {"f32": "vector f32", "f16 matrix": "matrix f16 (f32 accumulator)"}
+    return {
+        "name": card.name,
+        **{short: rates.get(long) for short, long in wanted.items()},
+        **{fact: card.facts[fact] for fact in facts},
+    }
 
 
 def report(file: Path, targets: dict[str, Path | None]) -> None:

@@ -10,7 +10,12 @@ _LINES = {
     ),
     "list": ("microbench list kernels --device cuda:0 --arch sm_90a", "microbench list operators"),
     "doctor": ("microbench doctor", "microbench doctor --device cuda:0"),
-    "nominal": ("microbench nominal", "microbench nominal A100"),
+    "check": (
+        "microbench check --device cuda:0",
+        "microbench check --device cuda:0 --only 'wgmma.*' --json -",
+        "microbench check --backend cuda --under 'compute-sanitizer --tool memcheck'",
+    ),
+    "nominal": ("microbench nominal", "microbench nominal A100", "microbench nominal rtx"),
     "report": ("microbench report results/DEVICE/X.json --html page.html --png roofline.png",),
     "compare": ("microbench compare old.json new.json --fail-if compute:3% --fail-if memory:5%",),
     "audit": ("microbench audit device_info.py", "microbench audit system.json --against results/DEVICE/X.json"),

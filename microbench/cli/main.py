@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ Command = Callable[..., Any]
 PATH = click.Path(path_type=Path, readable=False)
 
 
-def _duration(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+def _duration(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     from microbench.records.units import parse_seconds
 
     if value is None:
@@ -33,7 +34,14 @@ def _duration(_context: click.Context, _parameter: click.Parameter, value: str |
     try:
         return parse_seconds(value)
     except ValueError as error:
-        raise UsageError(f"--time-limit: {error}") from error
+        raise UsageError(f"--{str(parameter.name).replace('_', '-')}: {error}") from error
+
+
+def _command(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(value or ""))
+    except ValueError as error:
+        raise UsageError(f"--{parameter.name}: {error}") from error
 
 
 def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -175,6 +183,25 @@ def doctor(context: click.Context, device: str, json_path: str | None, csv_path:
     from microbench.cli.commands import doctor as examine
 
     context.exit(examine(device, json_path, csv_path))
+
+
+@cli.command(epilog=EXAMPLES["check"])
+@device_option()
+@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels whose name matches.")
+@click.option("--backend", multiple=True, metavar="B,...", callback=_words, help="Only cuda, triton, torch or native.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Processes at a time; 1 on a CPU, at most 4 on a GPU.")
+@click.option(
+    "--kernel-limit", callback=_duration, metavar="60s", help="A kernel that takes longer hangs, and is ended."
+)
+@click.option("--time-limit", callback=_duration, metavar="90s", help="End the whole check within so long.")
+@click.option("--under", callback=_command, metavar="COMMAND", help="Start each process by this, a memory checker say.")
+@data_options
+@click.pass_context
+def check(context: click.Context, /, **options: Any) -> None:
+    """Check every kernel's value, each in a process that may hang or die alone; 1 where one is not right."""
+    from microbench.cli.check import check as examine
+
+    context.exit(examine(options))
 
 
 @cli.command(epilog=EXAMPLES["nominal"])

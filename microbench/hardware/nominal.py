@@ -193,7 +193,9 @@ def named(name: str) -> NominalDevice:
         close = list(
             dict.fromkeys(known[match] for match in difflib.get_close_matches(gpus.plain(name), known, n=6, cutoff=0.5))
         )
+        matches = [each.name for each in gpus.matching(name)]
         hint = f"close: {', '.join(close)}" if close else f"known: {', '.join(each.name for each in gpus.GPUS)}"
+        hint = f"it could be {', '.join(matches)}" if matches else hint
         raise UsageError(f"no GPU named {name[:60]!r} is in the table; {hint}")
     return _gpu(row)
 

@@ -108,6 +108,7 @@ _MISTAKES: tuple[Mistake, ...] = (
         )
     ),
 )
+_PRINTED = {"bandwidth": 1e-3}  # what the table has as it is printed; computed rates differ in their third digit
 _BINARY = tuple((1.024**power, word) for power, word in ((1, "kB and KiB"), (2, "MB and MiB"), (3, "GB and GiB")))
 
 
@@ -352,15 +353,19 @@ def _explain(row: Declared, known: Sequence[Known], nearest: Known, reference: R
 
 
 def _other_product(row: Declared) -> str | None:
-    same = [
-        gpu
-        for gpu in gpus.GPUS
-        if any(
-            abs(row.value / each.value - 1) < 0.01 for each in nominal_reference(gpu).get((row.quantity, row.dtype), [])
-        )
-    ]
+    """The card whose figure this is, within a percent for a related name: some card has nearly any rate as nearly."""
+    same = []
+    for gpu in gpus.GPUS:
+        slack = 0.01 if _models(gpu.name) & _models(row.device) else _PRINTED.get(row.quantity, 0.0)
+        known = nominal_reference(gpu).get((row.quantity, row.dtype), [])
+        same += [gpu for each in known if abs(row.value / each.value - 1) < slack]
     # Of several cards with that figure, the one of the most similar name was probably copied from.
     return max(same, key=lambda gpu: len(words(gpu.name) & words(row.device))).name if same else None
+
+
+def _models(name: str) -> set[str]:
+    """Words of a name that tell models apart: with a digit, and none of a size or socket."""
+    return {word for word in words(name) if re.search(r"\d", word) and not _SHAPE.fullmatch(word)}
 
 
 def _quantity(row: Declared, value: float) -> str:

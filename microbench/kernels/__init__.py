@@ -90,16 +90,36 @@ def registry(device: Device) -> dict[str, Kernel]:
 
 
 def _collect(device: Device) -> Iterable[Kernel]:
+    for kernels in backends(device).values():
+        yield from kernels(device)
+
+
+def backends(device: Device) -> dict[str, Callable[[Device], Iterable[Kernel]]]:
+    """The backends of a kind of device by name, each with what lists its kernels; one loads nothing for another."""
     if device.kind == "cpu":
-        from microbench.kernels import cpu
+        return {"native": _native, "torch": _library}
+    return {"cuda": _cuda, "triton": _triton, "torch": _library}
 
-        yield from cpu.kernels(device)
-    else:
-        from microbench.kernels.cuda import registry as cuda
-        from microbench.kernels.triton import registry as triton
 
-        yield from cuda.kernels(device)
-        yield from triton.kernels(device)
+def _native(device: Device) -> Iterable[Kernel]:
+    from microbench.kernels import cpu
+
+    return cpu.kernels(device)
+
+
+def _cuda(device: Device) -> Iterable[Kernel]:
+    from microbench.kernels.cuda import registry as cuda
+
+    return cuda.kernels(device)
+
+
+def _triton(device: Device) -> Iterable[Kernel]:
+    from microbench.kernels.triton import registry as triton
+
+    return triton.kernels(device)
+
+
+def _library(device: Device) -> Iterable[Kernel]:
     from microbench.kernels import library
 
-    yield from library.kernels(device)
+    return library.kernels(device)

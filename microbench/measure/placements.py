@@ -44,7 +44,7 @@ def working_sets(team: Placement, device: Device, memory_bytes: int, threads: in
     a walk through that would partly be answered there.
     """
     whole = WorkingSets.of(device, memory_bytes, threads)
-    return replace(whole, levels=WorkingSets.of(as_seen_by(team, device), memory_bytes, threads).levels)
+    return replace(whole, levels=WorkingSets.of(as_seen_by(team, device), memory_bytes, team.threads).levels)
 
 
 def candidates(

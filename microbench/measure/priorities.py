@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from microbench.hardware.clock import lasts
-from microbench.measure.working_sets import widest
+from microbench.measure.working_sets import meant_for, widest
 from microbench.records import Case, Device, Finding, Sheet, units
 from microbench.records.roles import Role
 
@@ -204,11 +204,7 @@ def _is_wide(sheet: Sheet, registers: Mapping[tuple[str, Role], int], at_once: M
 
 
 def _level(case: Case, device: Device) -> str:
-    size = int(case.params.get("working_set", 0))
-    if case.params.get("cold"):
-        return "DRAM"
-    fits = (level.name for level in device.levels if level.capacity_bytes and size <= level.capacity_bytes)
-    return next(fits, "DRAM")
+    return "DRAM" if case.params.get("cold") else meant_for(int(case.params.get("working_set", 0)), device)
 
 
 class Priorities:

@@ -11,6 +11,7 @@ from microbench.records import Device, Sheet, Value
 from microbench.records.roles import RATED, Role
 
 KIB, MIB = 2**10, 2**20
+CACHES = ("L1", "L2", "L3")
 # What the loops walk and sets are multiples of, whatever pages the system has.
 _PAGE = 4 * KIB
 
@@ -28,6 +29,8 @@ _OUTGROWN, _LEFT_BEHIND = 2, 4
 _INSIDE, _BEYOND = 3, 2
 # A sweep begins here, or at a quarter of a smaller first cache.
 _START = 2 * _PAGE
+# A level whose size nobody tells is looked for in so many octaves, behind those of the levels before it.
+_OCTAVES = 4
 _LEAST_BYTES = 16 * MIB
 # Copies and triads of all threads, sweeps and chases in both page kinds of one: all of them prepared at once. The two
 # sets that outgrow the last cache are worth a larger share.
@@ -42,7 +45,8 @@ _GROUPS = (0, 1)
 class WorkingSets:
     """Bytes per thread: of each level's ceilings, of a cold pass through main memory, and of the sweep's end.
 
-    ``caches`` are the advertised capacities in ascending order; ``window`` confines loads to pages at hand.
+    ``caches`` are the advertised capacities in ascending order; ``window`` confines loads to pages at hand. A level of
+    which nobody tells the size has a set an octave: which of them it holds is known when the sweep has shown it.
     """
 
     levels: dict[str, tuple[int, ...]]
@@ -67,7 +71,8 @@ class WorkingSets:
         outgrown = min(_OUTGROWN * last, max(_LEAST_BYTES, memory_bytes // _LARGEST_SHARE))
         largest = _grain(max(min(max(_UNTOLD_BYTES, _OUTGROWN * last), affordable), outgrown))
         cold = min(_COLD_PAGES * mmap.PAGESIZE, _UNTOLD_BYTES, max(_LEAST_BYTES, affordable // threads))
-        return cls(levels=_around_levels(device), cold=_power(cold), largest=largest, caches=tuple(caches))
+        levels = _around_levels(device, largest // threads)
+        return cls(levels=levels, cold=_power(cold), largest=largest, caches=tuple(caches))
 
     @property
     def outgrows(self) -> bool:
@@ -117,9 +122,12 @@ def _filled(sizes: Iterable[int], low: int, high: int, count: int) -> Iterator[i
             yield round(size / KIB) * KIB
 
 
-def _around_levels(device: Device) -> dict[str, tuple[int, ...]]:
-    sets: dict[str, tuple[int, ...]] = {}
-    l1, l2, l3 = (getattr(device.level(name), "capacity_bytes", None) for name in ("L1", "L2", "L3"))
+def _around_levels(device: Device, most: int) -> dict[str, tuple[int, ...]]:
+    """The sets of each level; of one that is not told none that is larger than ``most``, as far as a sweep can show."""
+    untold = _untold(device)
+    affordable = {name: tuple(size for size in sizes if size <= most) for name, sizes in untold.items()}
+    sets = {name: sizes for name, sizes in affordable.items() if sizes}
+    l1, l2, l3 = (_told(device, name) for name in CACHES)
     if l1:
         # Half the cache leaves room for the stack; three quarters loses least to the loop's restarts.
         sets["L1"] = (_grain(l1 * 3 // 4), _grain(l1 // 2))
@@ -129,9 +137,39 @@ def _around_levels(device: Device) -> dict[str, tuple[int, ...]]:
         sets["L2"] = tuple(dict.fromkeys((_grain(max(l2 * 3 // 16, 2 * (l1 or 0))), _grain(l2 * 3 // 8))))
     if l3:
         # A shared last level behaves smaller than it is: small multiples of the level before it.
-        below = l2 or l1 or MIB
+        below = l2 or max(untold.get("L2", ()), default=0) or l1 or MIB
         sets["L3"] = tuple(_grain(size) for size in (below * 2, below * 3, below * 6) if size < l3)
-    return sets
+    return {name: sets[name] for name in CACHES if name in sets}
+
+
+def _told(device: Device, name: str) -> int | None:
+    level = device.level(name)
+    return level.capacity_bytes if level is not None else None
+
+
+def _untold(device: Device) -> dict[str, tuple[int, ...]]:
+    """Sets of the caches that nobody tells the size of, an octave apart, the smallest first.
+
+    They lie in turn behind a sweep's beginning, and between the sizes of the levels that are told.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    near = 0
+    for place, name in enumerate(CACHES if device.kind == "cpu" else ()):
+        if told := _told(device, name):
+            near = told
+            continue
+        far = next((size for each in CACHES[place:] if (size := _told(device, each))), None)
+        first = max(_START << _OCTAVES * place, 2 * near)
+        found[name] = tuple(size for size in (first << octave for octave in range(_OCTAVES)) if not far or size < far)
+        near = max(near, *found[name], 0)
+    return found
+
+
+def meant_for(size: int, device: Device) -> str:
+    """The level that a set of so many bytes is planned for: the first that holds it, or is looked for up to there."""
+    ends = {level.name: level.capacity_bytes or 0 for level in device.levels}
+    ends |= {name: sizes[-1] for name, sizes in _untold(device).items() if sizes}
+    return min((end, name) for name, end in (*ends.items(), ("DRAM", math.inf)) if size <= end)[1]
 
 
 def _grain(size: int) -> int:

@@ -62,7 +62,7 @@ def datasheet_figures(name: str) -> DeviceFigures:
         peak=peak,
         bandwidth=row.memory_bandwidth,
         units=float(row.sms),
-        caches=((float(row.l2_bytes), None),),
+        caches=((float(row.l2_bytes), None),) if row.l2_bytes else (),
         kind="cuda",
     )
 

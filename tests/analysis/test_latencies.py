@@ -10,7 +10,7 @@ from fake_backend import KIB, fake_device
 
 from microbench.analysis.ceilings import Analysis, analyse
 from microbench.measure.working_sets import sweep_sizes
-from microbench.records import Budget, Case, Device, Plan, Samples, Sheet, Work
+from microbench.records import Budget, Case, Device, MemoryLevel, Plan, Samples, Sheet, Work
 
 MIB = 1024 * KIB
 LOADS = 32
@@ -121,3 +121,44 @@ def test_a_whole_sweep_is_no_reason_to_tell_that_none_was_made() -> None:
         for size in sweep_sizes(256 * MIB, 2)
     ]
     assert "levels-as-advertised" not in {finding.code for finding in analysed(rows).findings}
+
+
+def untold() -> Device:
+    return fake_device(levels=(MemoryLevel(name="DRAM"),))
+
+
+def codes(found: Analysis) -> set[str]:
+    return {finding.code for finding in found.findings}
+
+
+def test_rates_of_levels_that_only_the_sweep_shows_say_so() -> None:
+    rows: Rows = [
+        (READ, {"working_set": size, "pages": "huge", "streams": 1}, latency(size))
+        for size in sweep_sizes(256 * MIB, 2)
+    ]
+    write = replace(READ, name="write.f32.v256", access="write", work=Work(bytes_written=1024))
+    rows += [(write, {"working_set": size, "pages": "huge"}, latency(size)) for size in (16 * KIB, 128 * KIB, 4 * MIB)]
+    found = analysed(rows, untold())
+    assert {ceiling.level for ceiling in found.ceilings if ceiling.access == "write"} == {"L1", "L2", "L3"}
+    (told,) = (finding for finding in found.findings if finding.code == "levels-untold")
+    assert told.says.startswith("the system does not tell the size of L1, L2, L3: ")
+    assert "levels-untold" not in codes(analysed(rows))
+
+
+def test_sets_in_caches_that_nobody_tells_and_no_sweep_shows_belong_to_no_level_and_a_finding_says_so() -> None:
+    found = analysed([*read(16 * KIB, 2 * MIB), *chased((16 * KIB, 1e-9), (6 * MIB, 60e-9))], untold())
+    assert (found.ceilings, found.costs) == ((), ())
+    (told,) = (finding for finding in found.findings if finding.code == "levels-unknown")
+    assert told.says.startswith("2 cases of memory belong to no level")
+    assert "read.*" in (told.remedy or "")
+    assert codes(analysed(read(16 * KIB))) == {"levels-as-advertised"}
+
+
+def test_where_a_chase_alone_shows_caches_that_nobody_tells_rates_belong_to_them() -> None:
+    sets = read(8 * KIB, 16 * KIB, 128 * KIB, 256 * KIB, 4 * MIB, 8 * MIB)
+    found = analysed([*sets, *sweep()], untold())
+    assert {level.seen_by for level in found.levels} == {"chase"}
+    assert {ceiling.level for ceiling in found.ceilings} == {"L1", "L2", "L3"}
+    (told,) = (finding for finding in found.findings if finding.code == "levels-untold")
+    assert "a chase over working sets says" in told.says
+    assert "levels-unknown" not in codes(found)

@@ -142,7 +142,7 @@ def test_only_caches_lend_their_names() -> None:
     device = replace(DEVICE, levels=levels)
     assert level_of(100 * MIB, 1, [], device) == "DRAM"
     assert level_of(MIB + 1, 1, [], device) is None
-    assert level_of(1, 1, [], replace(DEVICE, levels=())) == "DRAM"
+    assert level_of(1, 1, [], replace(DEVICE, levels=())) is None  # a cache that nobody tells of
 
 
 def test_a_case_belongs_to_main_memory_where_its_lines_are_evicted_first() -> None:

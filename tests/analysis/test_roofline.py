@@ -114,7 +114,8 @@ def mixed(kernel: str, peak: float, sharpness: float = 6.0) -> tuple[dict[str, S
                 variant="v512",
                 work=work,
             )
-            case = Case(kernel=name, params={"working_set": level_bytes})
+            params = {"working_set": level_bytes} | ({"cold": 1} if bandwidth == BANDWIDTH else {})
+            case = Case(kernel=name, params=params)
             cases[case.key] = case
             roofs = (peak, bandwidth * work.flop / work.bytes)
             rate = sum(roof**-sharpness for roof in roofs) ** (-1 / sharpness)

@@ -28,6 +28,7 @@ def points(
     level: str = "DRAM",
     threads: int = 1,
     mode: Mode = "peak",
+    cold: bool = True,
     **facts: Any,
 ) -> Swept:
     """One case per multiply-adds a load, some of them lowered by a factor."""
@@ -37,7 +38,8 @@ def points(
         work = Work(flop=32 * each, bytes_read=64)
         made: dict[str, Any] = {"measures": "intensity", "dtype": "f32", "variant": "v512", "work": work, **facts}
         sheet = Sheet(name=f"intensity.f32.v512.x{each}", backend="native", device_kind="cpu", says="", **made)
-        case = Case(kernel=sheet.name, params={"working_set": working_set}, threads=threads, mode=mode)
+        params = {"working_set": working_set} | ({"cold": 1} if cold and mode == "peak" and level == "DRAM" else {})
+        case = Case(kernel=sheet.name, params=params, threads=threads, mode=mode)
         sheets[sheet.name], cases[case.key] = sheet, case
         roofs = np.log((PEAK, bandwidth * each / 2))
         smooth = min(roofs) if math.isinf(sharpness) else -np.logaddexp(*(-sharpness * roofs)) / sharpness
@@ -88,6 +90,11 @@ def test_each_level_has_its_bandwidth_and_each_point_its_place_on_the_curve() ->
     lowered = next(point for point in fit.points if (point.level, point.intensity) == ("DRAM", 64.0))
     assert lowered.rate == pytest.approx(PEAK / 2, rel=1e-3)
     assert lowered.fitted == pytest.approx(PEAK, rel=0.03)
+
+
+def test_sets_of_which_a_cache_may_have_answered_a_part_are_no_points_of_main_memory() -> None:
+    assert fit_of(points(SWEEP, {4: 3.0}, cold=False), points(SWEEP)) == fitted(SWEEP)
+    assert fitted(SWEEP, cold=False) == []
 
 
 def test_threads_add_up_and_have_a_roofline_of_their_own() -> None:

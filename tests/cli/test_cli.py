@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +13,9 @@ from click.testing import CliRunner
 from microbench.cli.commands import without_repeat
 from microbench.cli.main import cli
 from microbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from command_line import Said
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +53,19 @@ def test_every_command_of_the_contract_has_help() -> None:
         shown = CliRunner().invoke(cli, [name, "--help"])
         assert shown.exit_code == 0
         assert f"microbench {name} " in shown.output.partition("For example:")[2]
+
+
+def test_a_part_of_a_name_lists_the_cards_that_match(said: Callable[..., Said]) -> None:
+    code, out, err = said("nominal", "rtx pro", "--json", "-")
+    cards = {row["name"]: row for row in json.loads(out)}
+    assert (code, err) == (0, "")
+    assert cards["RTX PRO 6000 Server"]["memory bandwidth"] == "1.597 TB/s"
+    assert "RTX 5090" not in cards
+    code, out, _ = said("nominal", "5070 ti", "--json", "-")
+    assert (code, {row["what"] for row in json.loads(out)} >= {"vector f32", "memory"}) == (0, True)
+    code, out, err = said("nominal", "rtx 50700")
+    assert (code, out) == (2, "")
+    assert "close: RTX 5070" in err
 
 
 def test_a_gpu_that_is_not_there_is_one_sentence_and_exit_3() -> None:

@@ -86,6 +86,7 @@ FAKE cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsig
     return invalid_value;
   const std::size_t size = *static_cast<std::size_t*>(extra[3]);
   const auto* made = static_cast<Function*>(function);
+  if (const int spoilt = fake::launch_spoilt(made->symbol); spoilt != 0) return spoilt;
   if (size != fake::parameter_bytes(made->symbol)) return invalid_value;
   Launched launch{made->symbol, {gx, gy, gz}, {bx, by, bz}, std::string(static_cast<char*>(extra[1]), size)};
   const int device = state().current;

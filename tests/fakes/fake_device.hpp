@@ -2,6 +2,8 @@
 // FAKE.
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -61,6 +63,7 @@ struct State {
   std::size_t used = 0;
   int sticky = 0;
   std::set<std::string> corrupt;  // kernels whose result gets one wrong bit
+  std::map<std::string, std::string> misbehaves;  // kernels whose launch hangs, dies, loses the device or is refused
   double host_ns = 1e9;
   int current = -1;
   std::vector<int> stack;
@@ -101,6 +104,10 @@ inline void read_script() {
     } else if (key == "corrupt") {
       words >> symbol;
       s.corrupt.insert(symbol);
+    } else if (key == "misbehave") {
+      std::string how;
+      words >> symbol >> how;
+      s.misbehaves[symbol] = how;
     } else if (key == "fail") {
       Fault f;
       words >> symbol >> f.nth >> f.code;
@@ -179,6 +186,17 @@ inline std::vector<int> visible() {
 }
 
 inline Gpu& gpu() { return state().gpus[static_cast<std::size_t>(state().current)]; }
+
+// What becomes of a launch that the script spoils: 0 where it goes on.
+inline int launch_spoilt(const std::string& symbol) {
+  const auto found = state().misbehaves.find(symbol);
+  if (found == state().misbehaves.end()) return 0;
+  if (found->second == "hang")
+    for (;;) pause();
+  if (found->second == "die") std::abort();
+  if (found->second == "lose") return state().sticky = 700;  // an illegal address
+  return 701;  // refused: too many resources requested
+}
 
 // Counts the call, and answers whether it is to fail by itself.
 inline int told_to_fail(const char* name) {

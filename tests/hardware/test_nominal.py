@@ -89,6 +89,22 @@ def test_the_formula_is_the_rate() -> None:
         ("NVIDIA GH200 480GB", "GH200 96GB"),
         ("NVIDIA GeForce RTX 4090", "RTX 4090"),
         ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "RTX PRO 6000"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 Server"),
+        ("NVIDIA RTX PRO 4500 Blackwell", "RTX PRO 4500"),
+        ("NVIDIA GB300", "GB300"),
+        ("NVIDIA GB10", "GB10"),
+        ("NVIDIA B100", "B100"),
+        ("NVIDIA H20", "H20 96GB"),
+        ("NVIDIA H20-3e", "H20 141GB"),
+        ("NVIDIA H800", "H800 SXM5 80GB"),
+        ("NVIDIA H800 PCIe", "H800 PCIe 80GB"),
+        ("NVIDIA A800-SXM4-80GB", "A800 SXM4 80GB"),
+        ("NVIDIA A800 80GB PCIe", "A800 PCIe 80GB"),
+        ("NVIDIA L20", "L20"),
+        ("NVIDIA A16", "A16"),
+        ("NVIDIA RTX 5000 Ada Generation", "RTX 5000 Ada"),
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", "RTX 4070 Ti SUPER"),
+        ("NVIDIA GeForce RTX 5070", "RTX 5070"),
     ],
 )
 def test_gpus_are_found_by_what_the_driver_calls_them(driver_says: str, name: str) -> None:
@@ -102,6 +118,51 @@ def test_an_unknown_name_gets_close_ones() -> None:
         nominal.named("H1000")
     with pytest.raises(UsageError, match="known: "):
         nominal.named("")
+
+
+def test_a_part_of_a_name_stands_for_every_card_that_has_it() -> None:
+    rtx = {gpu.name for gpu in gpus.matching("rtx")}
+    assert {"RTX 2080 Ti", "RTX A6000", "RTX 6000 Ada", "RTX 5090", "RTX PRO 6000 Server", "TITAN RTX"} <= rtx
+    assert not rtx & {"A100 SXM4 40GB", "L40S", "GB10"}
+    assert {gpu.name for gpu in gpus.matching("pro 6000")} == {
+        "RTX PRO 6000",
+        "RTX PRO 6000 Max-Q",
+        "RTX PRO 6000 Server",
+    }
+    assert {gpu.name for gpu in gpus.matching("h800")} == {"H800 SXM5 80GB", "H800 PCIe 80GB"}
+    assert gpus.matching("  ") == gpus.matching("geforce") == gpus.matching("voodoo") == ()
+    with pytest.raises(UsageError, match=r"no GPU named 'blackwell pro 6000' .* it could be RTX PRO 6000"):
+        nominal.named("blackwell pro 6000")
+
+
+def test_integer_products_are_held_to_what_data_sheets_print() -> None:
+    for name, printed in (("L40", 362e12), ("L20", 239e12), ("L40S", 733e12), ("H20", 296e12), ("A2", 36e12)):
+        gpu = gpus.find(name)
+        assert gpu is not None
+        assert gpu.advertised["matrix", "i8"] == printed
+        rates = {row.name: row.rate for row in nominal.named(name).rows}
+        assert rates["matrix i8 (i32 accumulator)"] == pytest.approx(printed, rel=0.02)
+    l40 = gpus.find("L40")
+    assert l40 is not None
+    with pytest.raises(ValueError, match="advertised matrix i8"):
+        dataclasses.replace(l40, chip=gpus.CHIPS["ad10x"])
+
+
+def test_a_figure_that_nobody_prints_is_unknown() -> None:
+    h20, b100 = gpus.find("H20"), gpus.find("B100")
+    assert h20 is not None
+    assert b100 is not None
+    assert "vector f64" not in {row.name for row in nominal.named("H20").rows}
+    assert ("vector", "f32") not in h20.advertised
+    assert b100.l2_bytes is None
+
+
+def test_a_card_cut_down_for_export_does_not_stand_for_an_unknown_one_of_its_target() -> None:
+    assert {name: gpus.chip("NVIDIA Next", name).name for name in ("sm_89", "sm_90a", "sm_121a")} == {  # type: ignore[union-attr]
+        "sm_89": "ad10x_pro",
+        "sm_90a": "gh100",
+        "sm_121a": "gb20b",
+    }
 
 
 @given(st.text(max_size=30))

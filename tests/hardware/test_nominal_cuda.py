@@ -19,7 +19,8 @@ def test_a_known_card_is_bounded_by_its_bus_and_shows_what_its_sheet_prints() ->
     assert bus_rate(CARD, "L2") is None
     assert advertised_rate(CARD, sheet(unit="scalar", dtype="f32"), None) == pytest.approx(67e12)
     assert advertised_rate(CARD, sheet(unit="matrix", dtype="f16"), None) == pytest.approx(989e12)
-    assert advertised_rate(CARD, sheet(unit="matrix", dtype="i8"), None) is None
+    assert advertised_rate(CARD, sheet(unit="matrix", dtype="i8"), None) == pytest.approx(1979e12)
+    assert advertised_rate(CARD, sheet(unit="matrix", dtype="tf32"), None) is None
     assert advertised_rate(CARD, sheet(measures="memory", access="read"), "DRAM") == pytest.approx(3.35e12)
 
 

@@ -86,6 +86,18 @@ def test_units_of_bandwidth_are_told_apart(tmp_path: Path, bandwidth: str, code:
     assert found(path) == ({"NVIDIA L4.bandwidth": code} if code else {})
 
 
+def test_a_rate_is_another_cards_only_where_the_name_is_related(tmp_path: Path) -> None:
+    # 51 TFLOP/s are printed for an H100 PCIe and an H800 PCIe, and an RTX PRO 4500 comes within a percent of it.
+    path = tmp_path / "x.toml"
+    path.write_text(
+        '[[device]]\nname = "NVIDIA L4"\nbandwidth = "300 GB/s"\ncompute = { f32 = "51 TFLOP/s" }\n'
+        '[[device]]\nname = "H100 SXM5 80GB"\nbandwidth = "3350 GB/s"\ncompute = { f32 = "51 TFLOP/s" }\n'
+    )
+    says = found(path)
+    assert says["NVIDIA L4.compute.f32"] == "declared-off"
+    assert says["H100 SXM5 80GB.compute.f32"] == "declared-other-product"
+
+
 def test_a_missing_entry_is_named(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text('[[device]]\nname = "NVIDIA L4"\nbandwidth = "300 GB/s"\n')
@@ -168,7 +180,8 @@ def test_names_of_one_card_are_recognised_and_relatives_are_not_confused() -> No
     assert [gpu.name for gpu in candidates("nvidia_A100_80G", None)] == ["A100 SXM4 80GB", "A100 PCIe 80GB"]
     assert [gpu.name for gpu in candidates("a100_pcie", 80 * 2**30)] == ["A100 PCIe 80GB"]
     assert [gpu.name for gpu in candidates("NVIDIA GeForce RTX 4090 Laptop GPU", None)] == ["RTX 4090 Laptop"]
-    assert candidates("RTX 5070", None) == []
+    assert candidates("RTX 5075", None) == []
+    assert [gpu.name for gpu in candidates("RTX 5070", None)] == ["RTX 5070"]
     assert candidates("RTX 4090 Mobile", None) == []
     assert candidates("", None) == []
     assert words("H100-SXM5-80GB") == {"h100", "sxm", "80gb"}

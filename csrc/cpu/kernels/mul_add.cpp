@@ -17,8 +17,8 @@
 namespace mb::mul_add {
 
 // 4 cycles x 2 pipes of additions are 8; 10 leave slack, and with 2 operands and 4 products fill 16 registers.
-struct f64 : instruction<as_f64, as_f64, 1, 10, 6> {};
-struct f32 : instruction<as_f32, as_f32, 1, 10, 6> {};
+struct f64 : instruction<as_f64, as_f64, 1, 10, 12> {};
+struct f32 : instruction<as_f32, as_f32, 1, 10, 12> {};
 
 namespace base {
 #include "../mul_add.inc"

@@ -51,7 +51,7 @@ class Chip:
         return found.get(accumulator, found.get(None))
 
 
-def _vector(f32: float, f64: float, f16: float | None, bf16: float | None, i32: float) -> Iterator[Rate]:
+def _vector(f32: float, f64: float | None, f16: float | None, bf16: float | None, i32: float) -> Iterator[Rate]:
     for dtype, flop in (("f64", f64), ("f32", f32), ("f16", f16), ("bf16", bf16), ("i32", i32)):
         if flop is not None:
             yield Rate(unit="vector", dtype=dtype, flop=flop)
@@ -87,6 +87,8 @@ def _chips() -> dict[str, Chip]:
     blackwell = tuple(_vector(256, 4, 256, 256, 256))
     ga100 = tuple(_vector(128, 64, 512, 256, 128))
     gh100 = tuple(_vector(256, 128, 512, 512, 128))
+    gh100_export = tuple(_vector(256, 4, 512, 512, 128))
+    gh20 = tuple(_vector(256, None, 512, 512, 128))  # one digit is printed of its f64 rate
     gb110 = tuple(_vector(256, 4, 512, 512, 128))
     rows = (
         ("gv100", "sm_70", 64, 8, (*_vector(128, 64, 256, None, 128), *_matrix(1024))),
@@ -96,12 +98,16 @@ def _chips() -> dict[str, Chip]:
         ("ga10x", "sm_86", 128, 4, (*ampere, *_matrix(1024, 512, tf32=256, i8=2048))),
         ("ga10x_pro", "sm_86", 128, 4, (*ampere, *_matrix(1024, tf32=512, i8=2048))),
         ("ad10x", "sm_89", 128, 4, (*ampere, *_matrix(1024, 512, tf32=256, i8=2048, f8=1))),
+        ("ad10x_dc", "sm_89", 128, 4, (*ampere, *_matrix(1024, 512, tf32=256, i8=1024, f8=1))),
         ("ad10x_pro", "sm_89", 128, 4, (*ampere, *_matrix(1024, tf32=512, i8=2048, f8=1))),
+        ("gh20", "sm_90a", 128, 4, (*gh20, *_matrix(1024, tf32=512, i8=2048, f8=1))),
+        ("gh100_export", "sm_90a", 128, 4, (*gh100_export, *_matrix(4096, tf32=2048, f64=4, i8=8192, f8=1))),
         ("gh100", "sm_90a", 128, 4, (*gh100, *_matrix(4096, tf32=2048, f64=256, i8=8192, f8=1))),
         ("gb100", "sm_100a", 128, 4, (*gh100, *_matrix(8192, tf32=4096, f64=128, i8=16384, f8=1, f4=32768))),
         ("gb110", "sm_103a", 128, 4, (*gb110, *_matrix(8192, tf32=4096, i8=512, f8=1, f4=49152))),
         ("gb20x", "sm_120a", 128, 4, (*blackwell, *_matrix(1024, 512, tf32=256, i8=2048, f8=1, f4=4096))),
         ("gb20x_pro", "sm_120a", 128, 4, (*blackwell, *_matrix(1024, tf32=512, i8=2048, f8=1, f4=4096))),
+        ("gb20b", "sm_121a", 128, 4, (*blackwell, *_matrix(1024, tf32=512, i8=2048, f8=1, f4=4096))),
     )
     return {
         name: Chip(name=name, target=target, cores_per_sm=cores, tensor_cores_per_sm=tensor, rates=rates)
@@ -127,7 +133,7 @@ class Gpu:
     bus_bits: int
     memory_bandwidth: float
     power_limit_w: float
-    l2_bytes: int
+    l2_bytes: int | None
     launched: int
     advertised: dict[tuple[str, str], float]
     source: str
@@ -144,7 +150,7 @@ class Gpu:
         if not 1e9 < self.memory_bandwidth * 8 / self.bus_bits < 32e9:
             raise ValueError(f"{self.name}: {self.memory_bandwidth:g} byte/s does not fit a bus of {self.bus_bits} bit")
         for (unit, dtype), advertised in self.advertised.items():
-            flop = self.chip.flop_per_clock(unit, dtype, "f32")
+            flop = self.chip.flop_per_clock(unit, dtype, "i32" if dtype.startswith("i") else "f32")
             clock = self.clock_hz(unit, dtype)
             if flop is None or abs(self.sms * flop * clock / advertised - 1) > _ROUNDING:
                 raise ValueError(
@@ -171,6 +177,7 @@ _ADVERTISED = {
     ("vector", "f32"): "advertised_f32_tflops",
     ("matrix", "f16"): "advertised_f16_matrix_tflops",
     ("matrix", "f8e4m3"): "advertised_f8_matrix_tflops",
+    ("matrix", "i8"): "advertised_i8_matrix_tops",
 }
 
 
@@ -197,7 +204,7 @@ def _gpu(row: dict[str, str]) -> Gpu:
         bus_bits=int(row["bus_bits"]),
         memory_bandwidth=float(row["memory_gb_s"]) * 1e9,
         power_limit_w=float(row["power_limit_w"]),
-        l2_bytes=int(float(row["l2_mib"]) * 2**20),
+        l2_bytes=int(float(row["l2_mib"]) * 2**20) if row["l2_mib"] else None,
         launched=int(row["launched"]),
         advertised={key: float(row[column]) * 1e12 for key, column in _ADVERTISED.items() if row[column]},
         source=row["source"],
@@ -233,6 +240,21 @@ _BY_TARGET = {
 def find(name: str) -> Gpu | None:
     """Find a GPU by any of its spellings, those of the driver included; ``None`` if the table has none."""
     return _BY_SPELLING.get(plain(name))
+
+
+def matching(text: str) -> tuple[Gpu, ...]:
+    """Every GPU of which one spelling holds each word of a text; none for a text without words.
+
+    Examples
+    --------
+    >>> [gpu.name for gpu in matching("h200 nvl")], [gpu.name for gpu in matching("no such card")]
+    (['H200 NVL'], [])
+    """
+    words = [word for word in map(plain, text.split()) if word]
+    spellings = ((gpu, [plain(name) for name in (gpu.name, *gpu.aliases)]) for gpu in GPUS)
+    return tuple(
+        gpu for gpu, known in spellings if words and any(all(word in name for word in words) for name in known)
+    )
 
 
 def chip(name: str, target: str) -> Chip | None:

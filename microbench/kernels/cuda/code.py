@@ -8,6 +8,7 @@ newer, from which the driver makes the code.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,9 @@ from microbench.kernels.cuda.rows import ROWS, TARGETS, CudaRow
 from microbench.records import Device
 
 PRELUDE = "prelude.cuh"  # what every source includes
+# Where machine code may come from: "cubin" and "nvrtc" force the one or the other, for tests and for doubts.
+FORCE = "MICROBENCH_CUDA_CODE"
+FORCED = ("cubin", "nvrtc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,20 @@ def _number(target: str) -> int:
     return int("".join(filter(str.isdigit, target)) or 0)
 
 
+def forced() -> str | None:
+    """Return where the user wants all machine code to come from; ``None`` where the usual order holds.
+
+    Raises
+    ------
+    UsageError
+        If ``MICROBENCH_CUDA_CODE`` has another word.
+    """
+    word = os.environ.get(FORCE) or None
+    if word not in (None, *FORCED):
+        raise UsageError(f"{FORCE} is {word!r}; it can be {' or '.join(FORCED)}, or be left out")
+    return word
+
+
 class Library:
     """The machine code for one device, loaded from disk or compiled when it is first asked for.
 
@@ -85,12 +103,19 @@ class Library:
     @cached_property
     def compiler(self) -> nvrtc.Compiler | None:
         """The NVRTC that this driver's images may come from."""
-        library = nvrtc.usable(self.driver_version)
+        library = self.nvrtc_found
         return nvrtc.Compiler(library) if library else None
+
+    @property
+    def nvrtc_found(self) -> nvrtc.Library | None:
+        """The newest NVRTC that this driver's images may come from, not loaded; ``None`` where it is unwanted."""
+        return None if forced() == "cubin" else nvrtc.usable(self.driver_version)
 
     @cached_property
     def cubins_loadable(self) -> bool:
-        """Whether the driver is new enough for images of the nvcc that the package was built with."""
+        """Whether the driver is new enough for images of the nvcc that built the package, and they are wanted."""
+        if forced() == "nvrtc":
+            return False
         built = str(extensions.cuda().build_info()["nvcc"])
         return bool(built) and int(built.partition(".")[0]) <= self.driver_version // 1000
 
@@ -126,7 +151,7 @@ class Library:
         return f"the installed {path.name} has no {row.symbol}, it was built from older sources; pip install . again"
 
     def _not_compiled(self, family: str) -> str | None:
-        if nvrtc.usable(self.driver_version) is None:
+        if self.nvrtc_found is None:
             return self._nowhere(family)
         if not all((self.folder / "src" / name).is_file() for name in (f"{family}.cu", PRELUDE)):
             return f"the source of {family} is not installed; pip install . again"
@@ -137,7 +162,11 @@ class Library:
         if info["why_no_cubins"]:
             return f"this package has no CUDA machine code ({info['why_no_cubins']})"
         if self.shipped(family) is None:
-            return f"this package has no machine code of {family} for {self.device.arch}"
+            others = sorted(path.name.split(".")[1] for path in self.folder.glob(f"{family}.*.cubin"))
+            has = f" (it has that for {', '.join(others)})" if others else ""
+            return f"this package has no machine code of {family} for {self.device.arch}{has}"
+        if forced() == "nvrtc":
+            return f"{FORCE}=nvrtc leaves the package's machine code out"
         if not self.driver_version:
             return "the driver does not tell its version, so that no code can be chosen for it"
         return (
@@ -146,6 +175,8 @@ class Library:
         )
 
     def _nowhere(self, family: str) -> str:
+        if forced() == "cubin":
+            return f"{self._without_cubin(family)}, and {FORCE}=cubin leaves NVRTC out; unset it"
         return (
             f"{self._without_cubin(family)}, and no NVRTC that this driver supports was found; "
             f"{nvrtc.install(self.driver_version)}"
@@ -156,7 +187,7 @@ class Library:
         path = self.shipped(family)
         if path is not None and self.cubins_loadable:
             return f"cubin {path.name}"
-        library = nvrtc.usable(self.driver_version)
+        library = self.nvrtc_found
         return f"NVRTC {library.major} at run time" if library else "nowhere"
 
     def code(self, family: str) -> Code:

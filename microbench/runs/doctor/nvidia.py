@@ -41,8 +41,11 @@ def gpu(context: Context) -> Iterator[Finding]:
 @check("cuda")
 def gpu_code(_: Context) -> Iterator[Finding]:
     """Where machine code for GPUs would come from: shipped cubins, NVRTC, Triton, or nvcc for a rebuild."""
-    from microbench.kernels.cuda import nvrtc
+    from microbench.kernels.cuda import code, nvrtc
 
+    if (word := code.forced()) is not None:
+        left_out = {"nvrtc": "the package's machine code", "cubin": "NVRTC"}[word]
+        yield finding("cuda-code", "warning", f"{code.FORCE}={word} leaves {left_out} out", f"unset {code.FORCE}")
     driver = extensions.cuda().driver_version() or NEWEST_DRIVER
     usable = nvrtc.usable(driver)
     yield _cubins(driver, usable.major if usable else None)

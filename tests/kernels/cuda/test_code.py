@@ -9,6 +9,7 @@ import pytest
 
 from microbench.cli import listing
 from microbench.errors import UsageError
+from microbench.hardware.cuda import imagined
 from microbench.kernels.cuda import code, cubin
 from microbench.kernels.cuda.registry import sheets_for
 from microbench.kernels.cuda.rows import rows_for
@@ -76,3 +77,39 @@ def test_a_cubin_that_cannot_be_read_makes_its_kernels_unavailable_and_nothing_f
 
 def test_a_family_without_machine_code_says_what_to_install(installed: Path) -> None:
     assert "no NVRTC that this driver supports was found" in str(unavailable("read.i32.u4"))
+
+
+def test_one_of_several_targets_in_the_package_says_which_it_has(installed: Path) -> None:
+    (installed / "plain.sm_80.cubin").write_bytes(elf(*PLAIN))
+    (installed / "plain.sm_90a.cubin").unlink()
+    assert "no machine code of plain for sm_90a (it has that for sm_80)" in str(unavailable("fma.f32"))
+
+
+@pytest.mark.usefixtures("installed")
+def test_machine_code_can_be_forced_to_come_from_nvrtc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    library = code.Library(imagined("sm_90a"), 13000)
+    monkeypatch.setenv(code.FORCE, "nvrtc")
+    assert not library.cubins_loadable
+    monkeypatch.setattr(code.nvrtc, "libraries", lambda: [code.nvrtc.Library(major=13, path=Path("libnvrtc.so.13"))])
+    assert library.origin("plain") == "NVRTC 13 at run time"
+    monkeypatch.setattr(code.nvrtc, "libraries", list)
+    library.__dict__.pop("cubins_loadable", None)
+    if library.shipped("plain"):
+        said = str(library.reason(next(row for row in rows_for("sm_90a") if row.name == "fma.f32")))
+        assert said.startswith("MICROBENCH_CUDA_CODE=nvrtc leaves the package's machine code out, and no NVRTC")
+
+
+def test_machine_code_can_be_forced_to_come_from_cubins(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(code.FORCE, "cubin")
+    monkeypatch.setattr(code.nvrtc, "libraries", lambda: [code.nvrtc.Library(major=13, path=Path("libnvrtc.so.13"))])
+    assert unavailable("fma.f32") is None
+    assert str(unavailable("read.i32.u4")).endswith("and MICROBENCH_CUDA_CODE=cubin leaves NVRTC out; unset it")
+    (installed / "plain.sm_90a.cubin").unlink()
+    assert "MICROBENCH_CUDA_CODE=cubin leaves NVRTC out" in str(unavailable("fma.f32"))
+
+
+def test_a_wrong_word_for_the_origin_of_code_is_refused(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(code.FORCE, "ptx")
+    with pytest.raises(UsageError, match="MICROBENCH_CUDA_CODE is 'ptx'; it can be cubin or nvrtc"):
+        sheets_for("sm_90a")
