@@ -1,8 +1,12 @@
-"""Convolution of images and its transpose: dense, grouped, depthwise."""
+"""Convolution of sequences, images and volumes and its transpose: dense, grouped, depthwise.
+
+``grad_input`` and ``grad_weight`` say which gradients a backward pass makes (both, unless said), ``bias`` there whether
+that of the bias. A first layer makes none of its input.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,74 +15,98 @@ from microbench.operators.aten import Call, aten
 from microbench.operators.core import Op
 from microbench.operators.draws import Drawn, Sizes, draw, image
 from microbench.operators.registry import ALIGNMENT, Faults, Tally, alignment, operator
+from microbench.operators.windows import axes, defaults, either, keys, product, seen
 
 # Elements of a single image that PyTorch leaves to a kernel of its own, at a tenth of the fixed cost of the library's.
 _SMALL_IMAGE = 20480
-_KEYS = "n c_in c_out h w kh kw stride pad dilation groups bias channels_last"
-_DEFAULTS: dict[str, int | str] = {
-    "w": "h",
-    "kw": "kh",
-    "stride": 1,
-    "pad": 0,
-    "dilation": 1,
-    "groups": 1,
-    "bias": 0,
-    "channels_last": 0,
-}
+_STEPS = ("stride", "pad", "dilation")
+_GRADIENTS = {"grad_input": 1, "grad_weight": 1}
+
+
+def _keys(rank: int, *more: str) -> tuple[str, dict[str, int | str], tuple[str, ...]]:
+    """Keys of a convolution, their defaults, and which are printed only where they differ."""
+    sides = "h w kh kw" if rank == 2 else "d h w kd kh kw"
+    quiet = (*more, *keys(rank, *_STEPS, *more), *(("channels_last",) if rank == 2 else ()), *_GRADIENTS)
+    fixed: dict[str, int | str] = {"stride": 1, "pad": 0, "dilation": 1, "groups": 1, "bias": 0}
+    given = dict.fromkeys((*more, "channels_last"), 0) | _GRADIENTS
+    missing = defaults(rank, *_STEPS, *more) | fixed | {key: given[key] for key in quiet if key in given}
+    return f"n c_in c_out {sides} stride pad dilation groups bias {' '.join(quiet)}", missing, quiet
+
 
 Built = tuple[tuple[Any, ...], Callable[..., Any]]
-
-
-def _out(size: Any, kernel: Any, s: Any) -> Any:
-    return (size + 2 * s.pad - s.dilation * (kernel - 1) - 1) // s.stride + 1
-
-
-def _out_transposed(size: Any, kernel: Any, s: Any) -> Any:
-    return (size - 1) * s.stride - 2 * s.pad + s.dilation * (kernel - 1) + 1
 
 
 def _groups_fault(s: Any) -> tuple[Any, str]:
     return (s.c_in % s.groups != 0) | (s.c_out % s.groups != 0), "groups must divide c_in and c_out"
 
 
-def _faults(s: Any) -> Faults:
-    larger = (s.h + 2 * s.pad < s.dilation * (s.kh - 1) + 1) | (s.w + 2 * s.pad < s.dilation * (s.kw - 1) + 1)
-    return _groups_fault(s), (larger, "the kernel is larger than the padded input")
+def _faults(rank: int) -> Callable[[Any], Faults]:
+    def faults(s: Any) -> Faults:
+        larger = either([each.size + 2 * each.pad < each.reach for each in axes(s, rank)])
+        return _groups_fault(s), (larger, "the kernel is larger than the padded input")
+
+    return faults
 
 
-def _transposed_faults(s: Any) -> Faults:
-    nothing = (_out_transposed(s.h, s.kh, s) < 1) | (_out_transposed(s.w, s.kw, s) < 1)
-    return _groups_fault(s), (nothing, "the padding leaves no output")
+def _transposed_faults(rank: int) -> Callable[[Any], Faults]:
+    def faults(s: Any) -> Faults:
+        nothing = either([each.spread < 1 for each in axes(s, rank)])
+        return _groups_fault(s), (nothing, "the padding leaves no output")
+
+    return faults
 
 
-def _sizes(s: Any) -> tuple[Any, Any, Any, Any]:
+def _sizes(s: Any, rank: int) -> tuple[Any, Any, Any, Any]:
     """Inputs, outputs, weights and FLOP."""
-    weights = s.c_out * (s.c_in // s.groups) * s.kh * s.kw + s.bias * s.c_out
-    outputs = s.n * s.c_out * _out(s.h, s.kh, s) * _out(s.w, s.kw, s)
-    return s.n * s.c_in * s.h * s.w, outputs, weights, 2 * outputs * (s.c_in // s.groups) * s.kh * s.kw
+    window = axes(s, rank)
+    kernel = product([each.kernel for each in window])
+    weights = s.c_out * (s.c_in // s.groups) * kernel + s.bias * s.c_out
+    outputs = s.n * s.c_out * product([each.places for each in window])
+    inputs = s.n * s.c_in * product([each.size for each in window])
+    return inputs, outputs, weights, 2 * outputs * (s.c_in // s.groups) * kernel
 
 
-def _transposed_sizes(s: Any) -> tuple[Any, Any, Any, Any]:
-    weights = s.c_in * (s.c_out // s.groups) * s.kh * s.kw + s.bias * s.c_out
-    inputs = s.n * s.c_in * s.h * s.w
-    outputs = s.n * s.c_out * _out_transposed(s.h, s.kh, s) * _out_transposed(s.w, s.kw, s)
-    return inputs, outputs, weights, 2 * inputs * (s.c_out // s.groups) * s.kh * s.kw
+def _transposed_sizes(s: Any, rank: int) -> tuple[Any, Any, Any, Any]:
+    window = axes(s, rank)
+    kernel = product([each.kernel for each in window])
+    weights = s.c_in * (s.c_out // s.groups) * kernel + s.bias * s.c_out
+    inputs = s.n * s.c_in * product([each.size for each in window])
+    outputs = s.n * s.c_out * product([each.spread for each in window])
+    return inputs, outputs, weights, 2 * inputs * (s.c_out // s.groups) * kernel
+
+
+def _forward(sizes: tuple[Any, Any, Any, Any]) -> Tally:
+    inputs, outputs, weights, flop = sizes
+    return Tally(flop=flop, read=inputs + weights, written=outputs, parameters=weights)
 
 
 def _backward(sizes: Any, s: Any) -> Tally:
+    """One product for each gradient that is made."""
     inputs, outputs, weights, flop = sizes
+    kernels = weights - s.bias * s.c_out
     return Tally(
-        flop=2 * flop + s.bias * outputs, read=inputs + outputs + weights - s.bias * s.c_out, written=inputs + weights
+        flop=(s.grad_input + s.grad_weight) * flop + s.bias * outputs,
+        read=outputs + s.grad_weight * inputs + s.grad_input * kernels,
+        written=s.grad_input * inputs + s.grad_weight * kernels + s.bias * s.c_out,
     )
 
 
-def _gemm(s: Any) -> tuple[Any, Any, Any, Any]:
-    outputs = s.n * _out(s.h, s.kh, s) * _out(s.w, s.kw, s)
-    return s.groups, outputs, s.c_out // s.groups, s.c_in // s.groups * s.kh * s.kw
+def _gemm(rank: int) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
+    def gemm(s: Any) -> tuple[Any, Any, Any, Any]:
+        window = axes(s, rank)
+        outputs = s.n * product([each.places for each in window])
+        return s.groups, outputs, s.c_out // s.groups, s.c_in // s.groups * product([each.kernel for each in window])
+
+    return gemm
 
 
-def _transposed_gemm(s: Any) -> tuple[Any, Any, Any, Any]:
-    return s.groups, s.n * s.h * s.w, s.c_out // s.groups * s.kh * s.kw, s.c_in // s.groups
+def _transposed_gemm(rank: int) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
+    def gemm(s: Any) -> tuple[Any, Any, Any, Any]:
+        window = axes(s, rank)
+        inputs = s.n * product([each.size for each in window])
+        return s.groups, inputs, s.c_out // s.groups * product([each.kernel for each in window]), s.c_in // s.groups
+
+    return gemm
 
 
 def _small(s: Any) -> tuple[str, Any]:
@@ -86,11 +114,14 @@ def _small(s: Any) -> tuple[str, Any]:
     return "small", (s.groups == 1) & small
 
 
+def _by_groups(s: Any, _: Any) -> tuple[tuple[str, Any], ...]:
+    return ("grouped", s.groups > 1), ("depthwise", (s.groups > 1) & (s.groups == s.c_in))
+
+
 def _variants(s: Any, _: Any) -> tuple[tuple[str, Any], ...]:
     depthwise = (s.groups > 1) & (s.groups == s.c_in)
     return (
-        ("grouped", s.groups > 1),
-        ("depthwise", depthwise),
+        *_by_groups(s, _),
         # Channels that do not fill the widest vectors are left to a slower kernel.
         ("depthwise.ragged", depthwise & (s.c_in % ALIGNMENT > 0)),
         _small(s),
@@ -110,19 +141,23 @@ def _channels_last(s: Any, depthwise: Any) -> tuple[tuple[str, Any], ...]:
 
 def _winograd(s: Any) -> tuple[Any, ...]:
     """Dense 3 x 3 kernels of stride 1."""
-    fits = (s.kh == 3) & (s.kw == 3) & (s.stride == 1) & (s.dilation == 1) & (s.groups == 1)
-    high, wide = s.h + 2 * s.pad - 2, s.w + 2 * s.pad - 2
-    tiles = [s.n * np.ceil(high / side) * np.ceil(wide / side) for side in (4, 2)]
+    high, wide = axes(s, 2)
+    fits = s.groups == 1
+    for each in (high, wide):
+        fits = fits & (each.kernel == 3) & (each.stride == 1) & (each.dilation == 1)
+    sides = [each.size + 2 * each.pad - 2 for each in (high, wide)]
+    tiles = [s.n * np.ceil(sides[0] / side) * np.ceil(sides[1] / side) for side in (4, 2)]
     return fits, *tiles, s.c_out, s.c_in
 
 
 def _coordinates(s: Any, gemm: Any) -> list[Any]:
     """The product inside, and what decides between algorithms: kernel, stride, image, dilation, channels per group."""
+    window = axes(s, 3 if "d" in s else 2)
     return [
         *(np.log(gemm[:, place]) for place in range(4)),
-        np.log(s.kh * s.kw),
-        np.log(s.stride),
-        0.5 * np.log(s.h * s.w),
+        np.log(product([each.kernel for each in window])),
+        np.log(product([each.stride for each in window])) / len(window),
+        np.log(product([each.size for each in window])) / len(window),
         # Depthwise kernels take their vectors across channels, all others within a group.
         0.5 * alignment(np.where(s.groups == s.c_in, s.c_in, s.c_in / s.groups)),
         0.5 * alignment(np.where(s.groups == s.c_in, s.c_out, s.c_out / s.groups)),
@@ -135,98 +170,167 @@ def _laid_out(torch: Any, s: Any, *tensors: Any) -> tuple[Any, ...]:
     return tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in tensors)
 
 
+def _options(s: Any) -> dict[str, Any]:
+    high, wide = axes(s, 2)
+    names = {"stride": "stride", "padding": "pad", "dilation": "dilation"}
+    return {option: (getattr(high, name), getattr(wide, name)) for option, name in names.items()} | {"groups": s.groups}
+
+
 def _call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
     bias = (t(s.c_out),) if s.bias else ()
-    options = {"stride": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
+    options = _options(s)
     images, kernels = t(s.n, s.c_in, s.h, s.w), t(s.c_out, s.c_in // s.groups, s.kh, s.kw)
     return (*_laid_out(torch, s, images, kernels), *bias), lambda *x: torch.nn.functional.conv2d(*x, **options)
 
 
 def _transposed_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
     bias = (t(s.c_out),) if s.bias else ()
-    options = {"stride": s.stride, "padding": s.pad, "dilation": s.dilation, "groups": s.groups}
+    options = _options(s) | {"output_padding": (s.out_pad, s.out_pad_w)}
     images, kernels = t(s.n, s.c_in, s.h, s.w), t(s.c_in, s.c_out // s.groups, s.kh, s.kw)
     inputs = (*_laid_out(torch, s, images, kernels), *bias)
     return inputs, lambda *x: torch.nn.functional.conv_transpose2d(*x, **options)
 
 
+_PLAIN, _PLAIN_DEFAULTS, _PLAIN_QUIET = _keys(2)
+_TURNED, _TURNED_DEFAULTS, _TURNED_QUIET = _keys(2, "out_pad")
+_SOLID, _SOLID_DEFAULTS, _SOLID_QUIET = _keys(3)
+_SOLID_TURNED, _SOLID_TURNED_DEFAULTS, _SOLID_TURNED_QUIET = _keys(3, "out_pad")
+_AS_IMAGES = "volumes are predicted from what images taught of the family"
+_UNMEASURED = {"call": _AS_IMAGES, "draws": _AS_IMAGES}
+
+
 @operator(
     "conv2d",
-    _KEYS,
+    _PLAIN,
     "convolution",
     example={"n": 2, "c_in": 4, "c_out": 6, "h": 9, "w": 8, "kh": 3, "pad": 1, "stride": 2, "groups": 2},
-    defaults=_DEFAULTS,
-    check=_faults,
-    backward=lambda s: _backward(_sizes(s), s),
+    defaults=_PLAIN_DEFAULTS,
+    quiet=_PLAIN_QUIET,
+    check=_faults(2),
+    backward=lambda s: _backward(_sizes(s, 2), s),
     call=_call,
     widths=("c_in", "c_out"),
-    gemm=_gemm,
+    gemm=_gemm(2),
     variants=_variants,
     coordinates=_coordinates,
     winograd=_winograd,
 )
 def conv2d(s: Any) -> Tally:
     """Convolution of n images; dense, grouped or (groups = c_in) depthwise. h and w are those of the input."""
-    inputs, outputs, weights, flop = _sizes(s)
-    return Tally(flop=flop, read=inputs + weights, written=outputs, parameters=weights)
+    return _forward(_sizes(s, 2))
 
 
 @operator(
     "conv_transpose2d",
-    _KEYS,
+    _TURNED,
     "convolution",
     example={"n": 2, "c_in": 4, "c_out": 6, "h": 5, "w": 4, "kh": 3, "stride": 2, "groups": 2},
-    defaults=_DEFAULTS,
-    check=_transposed_faults,
-    backward=lambda s: _backward(_transposed_sizes(s), s),
+    defaults=_TURNED_DEFAULTS,
+    quiet=_TURNED_QUIET,
+    check=_transposed_faults(2),
+    backward=lambda s: _backward(_transposed_sizes(s, 2), s),
     call=_transposed_call,
     widths=("c_in", "c_out"),
-    gemm=_transposed_gemm,
+    gemm=_transposed_gemm(2),
     variants=lambda s, _: (_small(s), ("channels_last", s.channels_last == 1)),
     coordinates=_coordinates,
 )
 def conv_transpose2d(s: Any) -> Tally:
     """Transposed convolution of n images; h and w are those of the input."""
-    inputs, outputs, weights, flop = _transposed_sizes(s)
-    return Tally(flop=flop, read=inputs + weights, written=outputs, parameters=weights)
+    return _forward(_transposed_sizes(s, 2))
 
 
-def _seen_shape(x: Any, w: Any, options: Sequence[Any]) -> tuple[str, dict[str, int]]:
-    stride, pad, dilation, transposed, groups = options
-    one = x.dim() == 3
-    height = 1 if one else x.shape[2]
-    last = x.dim() == 4 and x.shape[1] > 1 and x.stride()[1] == 1 and not x.is_contiguous()
-    shape = {"n": x.shape[0], "h": height, "w": x.shape[-1], "kh": 1 if one else w.shape[2], "kw": w.shape[-1]}
-    shape |= {
-        "stride": max(stride),
-        "pad": max(pad) if not one else 0,
-        "dilation": max(dilation),
-        "groups": groups,
-        "c_in": x.shape[1],
-        "channels_last": int(last),
-    }
-    if one:
-        shape["w"] += 2 * max(pad)
-    return ("conv_transpose2d" if transposed else "conv2d"), shape | {
-        "c_out": w.shape[1] * groups if transposed else w.shape[0]
-    }
+@operator(
+    "conv3d",
+    _SOLID,
+    "convolution",
+    example={"n": 2, "c_in": 4, "c_out": 6, "d": 5, "h": 9, "w": 8, "kd": 2, "kh": 3, "pad": 1, "stride": 2},
+    defaults=_SOLID_DEFAULTS,
+    quiet=_SOLID_QUIET,
+    check=_faults(3),
+    backward=lambda s: _backward(_sizes(s, 3), s),
+    widths=("c_in", "c_out"),
+    gemm=_gemm(3),
+    variants=_by_groups,
+    coordinates=_coordinates,
+    without=_UNMEASURED,
+)
+def conv3d(s: Any) -> Tally:
+    """Convolution of n volumes; dense, grouped or (groups = c_in) depthwise. d, h and w are those of the input."""
+    return _forward(_sizes(s, 3))
 
 
-_BOTH = ("conv2d", "conv_transpose2d")
+@operator(
+    "conv_transpose3d",
+    _SOLID_TURNED,
+    "convolution",
+    example={"n": 2, "c_in": 4, "c_out": 6, "d": 3, "h": 5, "w": 4, "kd": 2, "kh": 3, "stride": 2},
+    defaults=_SOLID_TURNED_DEFAULTS,
+    quiet=_SOLID_TURNED_QUIET,
+    check=_transposed_faults(3),
+    backward=lambda s: _backward(_transposed_sizes(s, 3), s),
+    widths=("c_in", "c_out"),
+    gemm=_transposed_gemm(3),
+    variants=_by_groups,
+    coordinates=_coordinates,
+    without=_UNMEASURED,
+)
+def conv_transpose3d(s: Any) -> Tally:
+    """Transposed convolution of n volumes; d, h and w are those of the input."""
+    return _forward(_transposed_sizes(s, 3))
 
 
-@aten("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution", gives=_BOTH)
+_ALL = ("conv2d", "conv_transpose2d", "conv3d", "conv_transpose3d")
+
+
+def _seen_shape(call: Call) -> tuple[str, dict[str, int]]:
+    x, w, transposed = call.get("input", "self"), call.get("weight"), bool(call.get("transposed"))
+    rank = w.dim() - 2
+    shape = seen(
+        x.shape[-rank:],
+        w.shape[2:],
+        stride=call.get("stride") or [1],
+        pad=call.get("padding") or [0],
+        dilation=call.get("dilation") or [1],
+        **({"out_pad": call.get("output_padding") or [0]} if transposed else {}),
+    )
+    # Older names have no groups: as many as the weight's channels leave.
+    groups = call.get("groups") or (1 if transposed else max(1, x.shape[1] // w.shape[1]))
+    shape |= {"n": x.shape[0], "c_in": x.shape[1], "groups": groups}
+    shape["c_out"] = w.shape[1] * groups if transposed else w.shape[0]
+    if rank == 2:
+        shape["channels_last"] = x.shape[1] > 1 and x.stride()[1] == 1 and not x.is_contiguous()
+    return f"conv{'_transpose' if transposed else ''}{max(rank, 2)}d", shape
+
+
+@aten(
+    "convolution",
+    "_convolution",
+    "convolution_overrideable",
+    "mkldnn_convolution",
+    "cudnn_convolution",
+    "miopen_convolution",
+    "_slow_conv2d_forward",
+    "slow_conv3d_forward",
+    "_conv_depthwise2d",
+    "conv_depthwise3d",
+    gives=_ALL,
+)
 def _seen(call: Call) -> list[Op]:
-    x, w, bias, stride, pad, dilation, transposed, _, groups = call.args[:9]
-    name, shape = _seen_shape(x, w, (stride, pad, dilation, transposed, groups))
-    return [call.op(name, bias=bias is not None, **shape)]
+    name, shape = _seen_shape(call)
+    made = call.op(name, bias=call.get("bias") is not None, **shape)
+    return [call.holding(made, call.inputs, call.outputs[:1])]
 
 
-@aten("convolution_backward", gives=_BOTH, direction="backward")
-def _seen_backward(call: Call) -> list[Op]:
-    _, x, w, bias, stride, pad, dilation, transposed, _, groups = call.args[:10]
-    name, shape = _seen_shape(x, w, (stride, pad, dilation, transposed, groups))
-    return [call.op(name, "backward", bias=bias is not None, **shape)]
+@aten("convolution_backward", "convolution_backward_overrideable", gives=_ALL, direction="backward")
+def _seen_backward(call: Call) -> list[Op] | None:
+    name, shape = _seen_shape(call)
+    of_input, of_weight, of_bias = call.get("output_mask")
+    if not (of_input or of_weight or of_bias):
+        return []
+    made = call.op(name, "backward", bias=of_bias, grad_input=of_input, grad_weight=of_weight, **shape)
+    read = [call.args[0], call.get("input") if of_weight else None, call.get("weight") if of_input else None]
+    return [call.holding(made, read, call.outputs)]
 
 
 @draw("conv2d", count=150)

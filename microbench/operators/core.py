@@ -34,7 +34,11 @@ _MODES = {"launch": ("eager", "graph", "kernel"), "cache": ("hot", "cold"), "dir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
-    """One operator with everything that its time depends on. Made by `op`, which checks it."""
+    """One operator with everything that its time depends on. Made by `op`, which checks it.
+
+    ``traffic`` is bytes read and written where the tensors hold others than shape and dtype say: several formats in one
+    call, expanded tensors, one tensor handed in twice. ``None`` means what the rule counts.
+    """
 
     name: str
     dtype: str
@@ -43,6 +47,7 @@ class Op:
     cache: Cache = "hot"
     direction: Direction = "forward"
     label: str = ""
+    traffic: tuple[int, int] | None = None
 
     @property
     def row(self) -> Operator:
@@ -55,8 +60,14 @@ class Op:
         return work(self)
 
     def __str__(self) -> str:
-        inner = ";".join(f"{key}={value}" for key, value in self.params.items())
+        said = (key for key in self.params if key not in self.row.quiet or not _is_default(self, key))
+        inner = ";".join(f"{key}={self.params[key]}" for key in said)
         return f"{self.name}[{inner}].{self.dtype}" + (":backward" if self.direction == "backward" else "")
+
+
+def _is_default(made: Op, key: str) -> bool:
+    value = made.row.defaults[key]
+    return made.params[key] == (made.params[value] if isinstance(value, str) else value)
 
 
 def op(name: str, /, dtype: str = "f32", **params: Any) -> Op:
@@ -148,10 +159,14 @@ def work(made: Op) -> Work:
             raise UsageError(f"{made}: {says}")
     tally = rule_of(row, made.direction)(shape)
     bits = DTYPES[made.dtype].bits
+    read, written = made.traffic or (
+        (tally.read * bits + 7) // 8 + tally.index_bytes,
+        (tally.written * bits + 7) // 8,
+    )
     counted = Work(
         flop=tally.flop,
-        bytes_read=(tally.read * bits + 7) // 8 + tally.index_bytes,
-        bytes_written=(tally.written * bits + 7) // 8,
+        bytes_read=read,
+        bytes_written=written,
         parameters=tally.parameters,
     )
     if max(counted.flop, counted.bytes) > LARGEST_COUNT:

@@ -95,7 +95,7 @@ _ANY = "it stands for any elementwise operator; name one"
     widths=("size", "reads", "writes", "flop"),
     rows=lambda s: (1, s.size),
     coordinates=lambda s, _: [np.log(np.maximum(s.reads + s.writes, 1)), 0.0],
-    without={"backward": "its work is given, not derived", "aten backward": _ANY, "call": _ANY, "draws": _ANY},
+    without={"backward": "its work is given, not derived", "call": _ANY, "draws": _ANY},
 )
 def pointwise(s: Any) -> Tally:
     """Any other elementwise operator: elements read and written and FLOP are given (broadcasts, optimiser steps)."""

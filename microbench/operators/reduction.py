@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from microbench.operators.aten import Call, aten
+from microbench.operators.aten import Call, aten, exact_quotient
 from microbench.operators.core import Op
 from microbench.operators.draws import draw, rows
 from microbench.operators.registry import Operator, Rule, Tally, TorchCall, add, rows_and_cols, short_rows
@@ -59,17 +60,53 @@ _add("mean", _mean_backward, {})
 draw("sum", "mean", name="reduction", count=64)(rows)
 
 
-_REDUCTIONS = """sum mean amax amin max min argmax argmin var std var_mean prod any all logsumexp norm
-linalg_vector_norm _adaptive_avg_pool2d cumsum nll_loss_forward mse_loss"""
+_REDUCTIONS = """sum mean amax amin max min argmax argmin var std var_mean std_mean prod any all logsumexp norm nansum
+linalg_vector_norm aminmax count_nonzero median nanmedian"""
 
 
-@aten(*_REDUCTIONS.split(), gives="mean")
+@aten(*_REDUCTIONS.split(), gives=("mean", "pointwise"))
 def _seen(call: Call) -> list[Op]:
-    read, written = call.inputs[0].numel(), max(1, call.outputs[0].numel())
-    return [call.op("mean", rows=written, cols=max(1, read // written))]
+    """Of two tensors the larger of each pair is taken: that is elementwise."""
+    whole, written = call.inputs[0], call.outputs[0]
+    cols = exact_quotient(whole.numel(), written.numel())
+    if len(call.inputs) > 1 or cols is None or whole.is_complex():
+        return [call.pointwise()]
+    return [call.exact(call.op("mean", rows=written.numel(), cols=max(1, cols)))]
 
 
-@aten("_adaptive_avg_pool2d_backward", "nll_loss_backward", "mse_loss_backward", gives="mean", direction="backward")
-def _seen_backward(call: Call) -> list[Op]:
-    read, written = call.inputs[0].numel(), call.outputs[0].numel()
-    return [call.op("mean", "backward", rows=read, cols=max(1, written // read))]
+_SCANS = "cumsum cumprod cummax cummin logcumsumexp cumsum_ cumprod_"
+
+
+@aten(*_SCANS.split(), "_cummax_helper", "_cummin_helper", gives="pointwise")
+def _seen_scan(call: Call) -> list[Op]:
+    return [call.pointwise()]
+
+
+# FLOP for each element: subtract, square, add; Huber's and others compare as well.
+_LOSSES = {"mse_loss": 3, "smooth_l1_loss": 6, "huber_loss": 6, "binary_cross_entropy": 7, "soft_margin_loss": 5}
+
+
+@aten(*_LOSSES, gives="pointwise")
+def _seen_loss(call: Call) -> list[Op]:
+    return [call.traffic(call.inputs, call.outputs, _LOSSES[call.name] * call.inputs[0].numel())]
+
+
+@aten(*(f"{name}_backward" for name in _LOSSES), gives="pointwise", direction="backward")
+def _seen_loss_backward(call: Call) -> list[Op]:
+    return [call.pointwise()]
+
+
+@aten("nll_loss_forward", "nll_loss2d_forward", gives="pointwise")
+def _seen_picked(call: Call) -> list[Op]:
+    """One number a target is read, and added up."""
+    target = call.get("target")
+    made = call.op("pointwise", size=target.numel(), reads=target.numel(), writes=call.outputs[0].numel())
+    read = target.numel() * (call.args[0].element_size() + target.element_size())
+    return [replace(made, traffic=(read, call.outputs[0].numel() * call.outputs[0].element_size()))]
+
+
+@aten("nll_loss_backward", "nll_loss2d_backward", gives="pointwise", direction="backward")
+def _seen_spread(call: Call) -> list[Op]:
+    """All of the gradient is written, most of it zeros."""
+    target = call.get("target")
+    return [call.traffic([call.args[0], target], call.outputs, target.numel())]

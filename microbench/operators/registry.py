@@ -29,8 +29,9 @@ INDEX_BYTES = 8
 ALIGNMENT = 16
 
 # Keys that may be zero: all others are sizes, at least 1.
-_FLAGS = frozenset({"causal", "bias", "train", "channels_last"})
-_MAY_BE_ZERO = _FLAGS | {"pad", "flop", "reads", "writes"}
+_FLAGS = frozenset({"causal", "bias", "train", "weight", "ceil", "grad_input", "grad_weight", "channels_last"})
+_PADS = {f"{name}{axis}" for name in ("pad", "out_pad") for axis in ("", "_h", "_w")}
+_MAY_BE_ZERO = _FLAGS | _PADS | {"flop", "reads", "writes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,8 @@ class Operator:
         What must hold between sizes: pairs of (fault, what is wrong).
     call
         PyTorch's call: its inputs and a function of them. Torch is handed in, so that no file here imports it.
+    quiet
+        Keys with a default that are printed only where they differ from it.
     widths
         Keys that are a width of a model or proportional to one; of a product that of its input, then of its output.
     takes_index
@@ -111,6 +114,7 @@ class Operator:
     defaults: dict[str, int | str] = field(default_factory=dict)
     check: Callable[[Any], Faults] | None = None
     call: TorchCall | None = None
+    quiet: tuple[str, ...] = ()
     widths: tuple[str, ...] | None = None
     takes_index: bool = False
     gemm: Callable[[Any], tuple[Any, Any, Any, Any]] | None = None

@@ -41,7 +41,8 @@ LONGEST_SECONDS = 1e6
 class Batch:
     """Rows that share operator, dtype, launch mode, cache state and pass, with one column per size.
 
-    ``index`` gives their places in the table; ``seconds`` is NaN where nothing was measured.
+    ``index`` gives their places in the table; ``seconds`` is NaN where nothing was measured. ``traffic`` has bytes read
+    and bytes written, where tensors hold others than the rule counts, and -1 where they do not.
     """
 
     row: Operator
@@ -52,6 +53,7 @@ class Batch:
     index: Ints
     shape: dict[str, Ints]
     seconds: Floats | None = None
+    traffic: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -61,10 +63,17 @@ class Batch:
         tally = registry.rule_of(self.row, self.direction)(Shape(self.shape))
         bits = DTYPES[self.dtype].bits
         size = len(self.index)
+        read = _column((tally.read * bits + 7) // 8 + tally.index_bytes, size)
+        written = _column((tally.written * bits + 7) // 8, size)
+        if self.traffic is not None:
+            read, written = (
+                np.where(self.traffic[:, place] >= 0, self.traffic[:, place], counted)
+                for place, counted in enumerate((read, written))
+            )
         return {
             "flop": _column(tally.flop, size),
-            "bytes_read": _column((tally.read * bits + 7) // 8 + tally.index_bytes, size),
-            "bytes_written": _column((tally.written * bits + 7) // 8, size),
+            "bytes_read": read,
+            "bytes_written": written,
             "parameters": _column(tally.parameters, size),
         }
 
@@ -79,6 +88,7 @@ class Batch:
             index=self.index[keep],
             shape={key: column[keep] for key, column in self.shape.items()},
             seconds=None if self.seconds is None else self.seconds[keep],
+            traffic=None if self.traffic is None else self.traffic[keep],
         )
 
 
@@ -119,9 +129,16 @@ def table_of(operators: Iterable[Op], seconds: Sequence[float] | None = None) ->
                     key: np.asarray([listed[place].params[key] for place in places], dtype=np.int64) for key in row.keys
                 },
                 seconds=None if times is None else times[index],
+                traffic=_traffic([listed[place].traffic for place in places]),
             )
         )
     return Table(size=len(listed), batches=tuple(batches))
+
+
+def _traffic(held: Sequence[tuple[int, int] | None]) -> Ints | None:
+    if not any(held):
+        return None
+    return np.asarray([each or (-1, -1) for each in held], dtype=np.int64)
 
 
 def read_rows(source: str | Path | io.TextIOBase | pd.DataFrame, *, need_seconds: bool = False) -> Table:

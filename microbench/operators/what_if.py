@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _PRODUCT_FAMILIES = ("convolution", "linear", "matmul")
 Shape = dict[str, int]
+# Keys that a layer's two passes may differ in.
+_OF_A_PASS = ("bias", "grad_input", "grad_weight")
 
 
 def scale_channels(graph: Graph, factor: float) -> Graph:
@@ -101,8 +103,8 @@ def group(graph: Graph, groups: int) -> Graph:
 
 
 def _key(made: Op) -> tuple[str, tuple[int, ...]]:
-    """A layer by its shape, whatever the pass; a bias changes nothing."""
-    return made.name, tuple(value for key, value in made.params.items() if key != "bias")
+    """A layer by its shape, whatever the pass; a bias changes nothing, nor does which gradients are made."""
+    return made.name, tuple(value for key, value in made.params.items() if key not in _OF_A_PASS)
 
 
 def _times(params: Mapping[str, int], factor: float, keys: tuple[str, ...]) -> Shape:
@@ -149,7 +151,8 @@ def _gradients(products: list[tuple[Op, Shape]]) -> dict[tuple[int, int, int], S
 
 def _weights(params: Mapping[str, int]) -> int:
     if "c_in" in params:
-        return params["c_in"] // params["groups"] * params["c_out"] * params["kh"] * params["kw"]
+        kernel = params.get("kd", 1) * params["kh"] * params["kw"]
+        return params["c_in"] // params["groups"] * params["c_out"] * kernel
     return params["n"] * params["k"]
 
 
@@ -168,7 +171,7 @@ def _step(step: Step, factor: float, known: _Known) -> Shape:
     made, (like, turned, stored) = step.op, known
     params = made.params
     if made.row.family == "convolution" or made.name == "linear":
-        return {**like.get(_key(made), params), **({"bias": params["bias"]} if "bias" in params else {})}
+        return {**like.get(_key(made), params), **{key: params[key] for key in _OF_A_PASS if key in params}}
     if made.name == "matmul":
         return turned.get((params["m"], params["n"], params["k"]), params)
     if made.name == "bmm":
@@ -208,12 +211,12 @@ def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph
 
 
 def _remade(made: Op, shape: Shape) -> Op:
-    return op(
-        made.name,
-        dtype=made.dtype,
-        launch=made.launch,
-        cache=made.cache,
-        direction=made.direction,
-        label=made.label,
-        **shape,
-    )
+    """The operator of another shape; traffic that its tensors state keeps its proportion to what the rule counts."""
+    modes = {key: getattr(made, key) for key in ("dtype", "launch", "cache", "direction", "label")}
+    changed = op(made.name, **modes, **shape)
+    if made.traffic is None:
+        return changed
+    before, after = replace(made, traffic=None).work, changed.work
+    pairs = ((before.bytes_read, after.bytes_read), (before.bytes_written, after.bytes_written))
+    read, written = (round(held * new / max(old, 1)) for held, (old, new) in zip(made.traffic, pairs, strict=True))
+    return replace(changed, traffic=(read, written))

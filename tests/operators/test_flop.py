@@ -325,14 +325,24 @@ MODULES: dict[str, Callable[[Any], Any]] = {
     "conv_transpose2d": lambda s: torch.nn.ConvTranspose2d(
         s.c_in, s.c_out, (s.kh, s.kw), groups=s.groups, bias=bool(s.bias)
     ),
-    "layer_norm": lambda s: torch.nn.LayerNorm(s.cols),
+    "conv3d": lambda s: torch.nn.Conv3d(s.c_in, s.c_out, (s.kd, s.kh, s.kw), groups=s.groups, bias=bool(s.bias)),
+    "conv_transpose3d": lambda s: torch.nn.ConvTranspose3d(
+        s.c_in, s.c_out, (s.kd, s.kh, s.kw), groups=s.groups, bias=bool(s.bias)
+    ),
+    "layer_norm": lambda s: _without_bias(torch.nn.LayerNorm(s.cols), s),
     "rms_norm": lambda s: torch.nn.RMSNorm(s.cols),
-    "batch_norm": lambda s: torch.nn.BatchNorm2d(s.c),
-    "group_norm": lambda s: torch.nn.GroupNorm(s.groups, s.c),
+    "batch_norm": lambda s: _without_bias(torch.nn.BatchNorm2d(s.c), s),
+    "group_norm": lambda s: _without_bias(torch.nn.GroupNorm(s.groups, s.c), s),
     "embedding": lambda s: torch.nn.Embedding(s.rows, s.cols),
     "lstm_cell": lambda s: torch.nn.LSTMCell(s.input, s.hidden),
     "lstm": lambda s: torch.nn.LSTM(s.input, s.hidden),
 }
+
+
+def _without_bias(module: Any, s: Any) -> Any:
+    if not s.bias:
+        module.bias = None
+    return module
 
 
 @pytest.mark.parametrize("name", sorted(OPERATORS))
