@@ -44,6 +44,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("measure/sustained.py", "_USUAL_BYTES"): "where no last cache is told; where one is, several times its size",
     ("measure/sustained.py", "_LEAST_BYTES"): "memory below which no stream lasts",
     ("measure/sustained.py", "_GRAIN"): "what a share is rounded to; no cache's size",
+    ("analysis/verdicts.py", "_STACKED_BITS"): "between the widths of all buses of stacked memory and of all others",
     ("measure/loop.py", "_FREQUENCY_LICENSES"): "the order of blocks in a round; a license without a place comes last",
 }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from microbench.analysis.ceilings import Analysis
-from microbench.records import Ceiling, Finding, Samples, Severity, Sheet
+from microbench.analysis.verdicts import slow_findings
+from microbench.records import Ceiling, Device, Finding, Samples, Severity, Sheet, Value
 
 # Findings about what else ran during a run.
 DISTURBANCES = ("steal", "other-processes")
@@ -14,8 +15,17 @@ DISTURBANCES = ("steal", "other-processes")
 _CLOCK_DRIFT = 0.015
 
 
-def run_findings(analysis: Analysis, samples: Sequence[Samples], planned: Sequence[Sheet]) -> list[Finding]:
-    """Everything that the user should know about the numbers before trusting them, the worst first."""
+def run_findings(
+    analysis: Analysis,
+    samples: Sequence[Samples],
+    planned: Sequence[Sheet],
+    device: Device | None = None,
+    facts: Mapping[str, Value | None] | None = None,
+) -> list[Finding]:
+    """Everything that the user should know about the numbers before trusting them, the worst first.
+
+    ``device`` and ``facts`` (the conditions of the run) tell whether a known card is slow, and what would explain it.
+    """
     gpu = any(sheet.device_kind == "cuda" for sheet in planned)
     found = [
         *_wrong(samples, gpu=gpu),
@@ -24,6 +34,7 @@ def run_findings(analysis: Analysis, samples: Sequence[Samples], planned: Sequen
         *_levels(analysis, gpu=gpu),
         *_clocks(analysis),
         *_unproven(analysis.ceilings),
+        *(slow_findings(analysis.ceilings, device, facts) if device is not None else ()),
         *_unverified(planned),
     ]
     rank = {"error": 0, "warning": 1, "info": 2}

@@ -140,7 +140,7 @@ def _per_cycle_cuda(sheet: Sheet, device: Device) -> float | None:
     return chip.flop_per_clock(unit, sheet.dtype, sheet.accumulator)
 
 
-def _whole_gpu(device: Device) -> gpus.Gpu | None:
+def whole_gpu(device: Device) -> gpus.Gpu | None:
     """The table's row for a GPU; ``None`` for a CPU, an unknown card, and a MIG slice, whose figures are its own."""
     row = gpus.find(device.name) if device.kind == "cuda" else None
     return row if row is not None and device.units_by_kind.get("sm") == row.sms else None
@@ -160,13 +160,13 @@ def bus_rate(device: Device, level: str | None) -> float | None:
 
 
 def _table_bus_rate(device: Device) -> float | None:
-    row = _whole_gpu(device)
+    row = whole_gpu(device)
     return row.memory_bandwidth if row else None
 
 
 def advertised_rate(device: Device, sheet: Sheet, level: str | None) -> float | None:
     """The data sheet's figure for what a kernel measures: dense FLOP/s, or byte/s; ``None`` where it prints none."""
-    row = _whole_gpu(device)
+    row = whole_gpu(device)
     if row is None or sheet.measures != "compute":
         return _table_bus_rate(device) if level == "DRAM" else None
     kind = "matrix" if sheet.unit == "matrix" else "vector"

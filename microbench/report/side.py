@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
+from microbench.analysis import verdicts
 from microbench.analysis.roofs import roofs
-from microbench.hardware.tables import gpus
-from microbench.hardware.tables.published import Published, published
-from microbench.records import Ceiling, Characterisation, units
+from microbench.analysis.verdicts import unit_class
+from microbench.hardware.tables.published import Published
+from microbench.records import Ceiling, Characterisation, Device, units
 from microbench.records.dtypes import DTYPES
 from microbench.report import view
 
@@ -21,8 +22,9 @@ SAYS = {
         "Burst: a hand-written loop on exact operands. Sustained: random operands after power and heat settle. "
         "Library: the best matrix product a user can get, and its share of the burst. Nominal: computed at the clock "
         "seen. Advertised: printed by the maker. Published: the highest that others measured, of bursts where there "
-        "are any; the share is ours over theirs, and below 100 % is good for a latency. Plain and tensor are the "
-        "cores, in brackets the format of the sums."
+        "are any; the share is ours over theirs, and below 100 % is good for a latency. Slow, normal and fast: where "
+        "ours lies against the range of theirs, or, where nobody published any, of what the data sheet implies. Plain "
+        "and tensor are the cores, in brackets the format of the sums."
     ),
     "cpu": (
         "Burst: a hand-written loop on exact operands. Library: the best matrix product a user can get, whatever unit "
@@ -40,6 +42,7 @@ _HEADINGS = {
     "advertised": "advertised",
     "highest": "published",
     "normal": "of published",
+    "verdict": "for this card",
     "sources": "published by",
 }
 # Copies between host and device: the variant's name, level and access in the table of published figures, and the title.
@@ -68,6 +71,7 @@ class SideRow:
     advertised: str = view.UNKNOWN
     highest: str = view.UNKNOWN
     normal: str = view.UNKNOWN
+    verdict: str = view.UNKNOWN
     sources: str = view.UNKNOWN
 
 
@@ -75,7 +79,11 @@ def title(rows: Sequence[SideRow], kind: str) -> str:
     """The title of the table: only with published figures can it say whether a card is normal."""
     if kind == "cpu":
         return "Hand-written loops beside the library"
-    return "Is this card normal?" if any(row.ratio for row in rows) else "Burst, sustained, library, nominal"
+    return (
+        "Is this card normal?"
+        if any(row.verdict != view.UNKNOWN for row in rows)
+        else "Burst, sustained, library, nominal"
+    )
 
 
 def columns(rows: Sequence[SideRow], without: Iterable[str] = ()) -> dict[str, str]:
@@ -89,19 +97,20 @@ def side_rows(characterisation: Characterisation, figures: Sequence[Published] |
 
     ``figures`` are what others measured on such a device; those known by its name if omitted.
     """
+    device = characterisation.device
     others = known_figures(characterisation) if figures is None else tuple(figures)
     held = view.table_ceilings(characterisation)
     compute = [ceiling for ceiling in held if ceiling.measures == "compute"]
-    if characterisation.device.kind == "cpu":
+    if device.kind == "cpu":
         if not any(ceiling.mode != "peak" for ceiling in compute):
             return ()
         threads = view.headline_threads(characterisation)
         bounding = [ceiling for ceiling in roofs(compute, characterisation.sheets) if ceiling.threads == threads]
-        return tuple(_compute_rows(bounding, others, "cpu"))
+        return tuple(_compute_rows(bounding, others, device))
     return (
-        *_compute_rows(compute, others, "cuda"),
-        *_memory_rows([ceiling for ceiling in held if ceiling.measures == "memory"], others),
-        *_link_rows([ceiling for ceiling in held if ceiling.measures == "link"], others),
+        *_compute_rows(compute, others, device),
+        *_memory_rows([ceiling for ceiling in held if ceiling.measures == "memory"], others, device),
+        *_link_rows([ceiling for ceiling in held if ceiling.measures == "link"], others, device),
         *_latency_rows(characterisation, others),
         *_launch_rows(characterisation, others),
     )
@@ -109,12 +118,10 @@ def side_rows(characterisation: Characterisation, figures: Sequence[Published] |
 
 def known_figures(characterisation: Characterisation) -> tuple[Published, ...]:
     """What others measured on such a GPU; empty for a MIG slice, of which nothing is published."""
-    device = characterisation.device
-    row = gpus.find(device.name) if device.kind == "cuda" else None
-    return published(device.name) if row is not None and device.units_by_kind.get("sm", row.sms) == row.sms else ()
+    return verdicts.known_figures(characterisation.device)
 
 
-def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], kind: str) -> Iterable[SideRow]:
+def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], device: Device) -> Iterable[SideRow]:
     keys: dict[tuple[str, str | None, str | None], list[Ceiling]] = {}
     for ceiling in sorted(ceilings, key=lambda ceiling: (ceiling.unit is None, -ceiling.rate.value)):
         if ceiling.dtype:
@@ -123,9 +130,11 @@ def _compute_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], kind
         dtype, unit, accumulator = key
         # Half precision is the one format whose matrix units sum in itself or in a wider one.
         sums = accumulator or (dtype if (dtype, unit) == ("f16", "matrix") else None)
-        title = " ".join(word for word in (dtype, unit_words(unit, kind)) if word) + (f" ({sums})" if sums else "")
-        alike = [figure for figure in others if figure.measures == "compute" and _same_unit(figure, key)]
-        yield _row(title, keys[key], alike)
+        title = " ".join(word for word in (dtype, unit_words(unit, device.kind)) if word) + (
+            f" ({sums})" if sums else ""
+        )
+        alike = [figure for figure in others if figure.measures == "compute" and verdicts.same_unit(figure, key)]
+        yield _row(title, keys[key], alike, device)
 
 
 def _row_key(
@@ -138,7 +147,7 @@ def _row_key(
     """
     own = (
         str(ceiling.dtype),
-        _class(ceiling.unit),
+        unit_class(ceiling.unit),
         ceiling.accumulator if ceiling.accumulator != ceiling.dtype else None,
     )
     if ceiling.unit is not None:
@@ -146,11 +155,6 @@ def _row_key(
     fitting = [key for key in keys if key[0] == own[0]]
     exact = [key for key in fitting if key[2] == own[2]]
     return (exact or fitting or [own])[0]
-
-
-def _class(unit: str | None) -> str | None:
-    """``plain`` or ``matrix``: scalar and vector are one, since a GPU's lanes run scalar code and count together."""
-    return None if unit is None else "matrix" if unit == "matrix" else "plain"
 
 
 def unit_words(unit: str | None, kind: str) -> str:
@@ -162,17 +166,10 @@ def unit_words(unit: str | None, kind: str) -> str:
     ('plain', 'tensor', 'vector')
     """
     words = {"cuda": {"plain": "plain", "matrix": "tensor"}, "cpu": {"plain": "vector", "matrix": "matrix"}}
-    return words[kind].get(_class(unit) or "", "")
+    return words[kind].get(unit_class(unit) or "", "")
 
 
-def _same_unit(figure: Published, key: tuple[str, str | None, str | None]) -> bool:
-    dtype, unit, accumulator = key
-    if figure.dtype != dtype or unit is None:
-        return figure.dtype == dtype
-    return unit == _class(figure.unit) and (figure.accumulator is None or figure.accumulator == (accumulator or dtype))
-
-
-def _memory_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> Iterable[SideRow]:
+def _memory_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], device: Device) -> Iterable[SideRow]:
     """Reads of every level, and the other accesses where there is something to compare them with."""
     for level in view.NEAR_TO_FAR:
         for access in view.ACCESSES:
@@ -183,10 +180,10 @@ def _memory_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> It
                 if figure.measures == "memory" and (figure.level, figure.access) == (level, access)
             ]
             if rows and (access == "read" or alike):
-                yield _row(f"{level} {access}", sorted(rows, key=lambda row: -row.rate.value), alike)
+                yield _row(f"{level} {access}", sorted(rows, key=lambda row: -row.rate.value), alike, device)
 
 
-def _link_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> Iterable[SideRow]:
+def _link_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], device: Device) -> Iterable[SideRow]:
     for ceiling in ceilings:
         variant = ceiling.variant or ""
         level, access, title = _LINKS.get(
@@ -198,7 +195,7 @@ def _link_rows(ceilings: Sequence[Ceiling], others: Sequence[Published]) -> Iter
             if figure.measures == "memory" and (figure.level, figure.access) == (level, access)
         ]
         if level:
-            yield _row(title, [ceiling], alike)
+            yield _row(title, [ceiling], alike, device)
 
 
 def _latency_rows(characterisation: Characterisation, others: Sequence[Published]) -> Iterable[SideRow]:
@@ -215,6 +212,7 @@ def _latency_rows(characterisation: Characterisation, others: Sequence[Published
                 burst=units.seconds(cost.seconds.value),
                 highest=units.seconds(longest / clock),
                 normal=_share(cost.seconds.value, longest / clock),
+                verdict=_of_time(cost.seconds.value * clock, theirs, "latency"),
                 sources="; ".join(
                     f"{figure.value:g} cycles, here at {view.clock_text(clock)} ({_source(figure)})"
                     for figure in theirs
@@ -236,11 +234,29 @@ def _launch_rows(characterisation: Characterisation, others: Sequence[Published]
                 burst=units.seconds(cost.seconds.value),
                 highest=units.seconds(longest),
                 normal=_share(cost.seconds.value, longest),
+                verdict=_of_time(cost.seconds.value, theirs, "launch"),
                 sources="; ".join(f"{units.seconds(figure.value)} ({_source(figure)})" for figure in theirs),
             )
 
 
-def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> SideRow:
+def _of_time(value: float, theirs: Sequence[Published], what: str) -> str:
+    """The verdict on a time, of which more is slow."""
+    normal = verdicts.spanned([figure.value for figure in theirs], what)
+    words = {"slow": "fast", "fast": "slow", "normal": "normal"}
+    return words[normal.word(value)] if normal else view.UNKNOWN
+
+
+def _verdict(rows: Sequence[Ceiling], mode: str, alike: Sequence[Published], device: Device) -> str:
+    """The verdict on the fastest of a row's ceilings: of the mode that is compared, else of a burst, else of products."""
+    for of in dict.fromkeys((mode, "peak", "library")):
+        best = max((row for row in rows if row.mode == of), key=lambda row: row.rate.value, default=None)
+        normal = verdicts.expected(best, alike, device) if best and device.kind == "cuda" else None
+        if best and normal:
+            return normal.word(best.rate.value)
+    return view.UNKNOWN
+
+
+def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published], device: Device) -> SideRow:
     """A row of ceilings, fastest first, and of published figures about the same thing."""
     first = rows[0]
     best = {
@@ -274,6 +290,7 @@ def _row(title: str, rows: Sequence[Ceiling], alike: Sequence[Published]) -> Sid
         if compared
         else view.UNKNOWN,
         normal=_share(ours, compared.value) if compared else view.UNKNOWN,
+        verdict=_verdict(rows, compared.mode if compared else "peak", alike, device),
         sources="; ".join(
             f"{view.rate_text(first, figure.value)} {_word(figure)} ({_source(figure)})" for figure in alike
         )

@@ -91,7 +91,11 @@ def show_side(characterisation: Characterisation, out: Console) -> None:
     table = _table(side.title(rows, characterisation.device.kind))
     table.add_column("what", no_wrap=True)
     for heading in known.values():
-        table.add_column(heading.replace("of published", "of\npublished"), justify="right", no_wrap=True)
+        table.add_column(
+            heading.replace("of published", "of\npublished").replace("for this", "for\nthis"),
+            justify="right",
+            no_wrap=True,
+        )
     for row in rows:
         table.add_row(row.title, *(Text(getattr(row, name), style="bold" if name == "burst" else "") for name in known))
     out.print()
@@ -100,7 +104,9 @@ def show_side(characterisation: Characterisation, out: Console) -> None:
 
 def _width(rows: Sequence[side.SideRow], field: str, heading: str) -> int:
     """Characters across of a column, whose heading may be broken once."""
-    return max(len(text) for text in (heading.removeprefix("of "), *(getattr(row, field) for row in rows)))
+    return max(
+        len(text) for text in (heading.removeprefix("of ").removeprefix("for "), *(getattr(row, field) for row in rows))
+    )
 
 
 def show_levels(characterisation: Characterisation, out: Console) -> None:

@@ -292,7 +292,7 @@ def _assemble(
         multicore=together,
         findings=(
             *with_what_held(findings, ceilings),
-            *run_findings(replace(analysis, ceilings=ceilings), samples, job.planned()),
+            *run_findings(replace(analysis, ceilings=ceilings), samples, job.planned(), job.device, environment.facts),
             *edges(samples, cases, sheets),
             *legacy_paths(rooflines, ceilings),
             *multicore_findings(together, analysis.costs, job.device),

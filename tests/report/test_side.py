@@ -123,6 +123,21 @@ def test_published_cycles_are_compared_at_the_clock_seen(fake_cuda: Characterisa
     assert row.sources == "300 cycles, here at 1.50 GHz (a made-up paper)"
 
 
+def test_rows_say_whether_a_card_is_normal(fake_cuda: Characterisation) -> None:
+    card = replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3", units_by_kind={"sm": 132})
+    one, read = burst(fake_cuda, "bf16"), next(row for row in fake_cuda.ceilings if row.level == "DRAM")
+    for value, word in ((700e12, "slow"), (950e12, "normal"), (1100e12, "fast")):
+        held = replace(only(fake_cuda, like(one, value), like(read, 3.1e12)), device=card)
+        rows = {row.title: row.verdict for row in side.side_rows(held)}
+        assert rows == {"bf16 tensor (f32)": word, "DRAM read": "normal"}
+        assert side.title(side.side_rows(held), "cuda") == "Is this card normal?"
+        for page in (html.render(held), markdown.render(held)):
+            assert "for this card" in page
+    unknown = only(fake_cuda, like(one, 700e12))
+    assert side.side_rows(unknown)[0].verdict == view.UNKNOWN
+    assert "for this card" not in markdown.render(unknown)
+
+
 def test_a_slice_of_a_card_is_not_held_against_whole_ones(fake_cuda: Characterisation) -> None:
     card = replace(fake_cuda.device, name="NVIDIA H100 80GB HBM3", units_by_kind={"sm": 132})
     assert side.known_figures(replace(fake_cuda, device=card))
