@@ -21,8 +21,9 @@ _VIEWS = """view reshape _unsafe_view _reshape_alias t transpose permute expand 
 split_with_sizes chunk unbind as_strided detach alias lift_fresh lift unfold narrow diagonal view_as_real
 view_as_complex empty empty_like new_empty empty_strided new_empty_strided empty_permuted flatten movedim swapaxes
 numpy_T sym_size sym_numel sym_stride prim_layout _local_scalar_dense item is_same_size device conj _conj real imag
-set_ resize_ detach_ t_ transpose_ squeeze_ unsqueeze_ as_strided_ _fused_sdp_choice _neg_view view_copy
-_assert_async _assert_scalar _assert_tensor_metadata sym_storage_offset sym_is_contiguous _has_same_storage_numel"""
+set_ resize_ detach_ t_ transpose_ squeeze_ unsqueeze_ as_strided_ _fused_sdp_choice _neg_view
+_linalg_check_errors _assert_async _assert_scalar _assert_tensor_metadata
+sym_storage_offset sym_is_contiguous _has_same_storage_numel"""
 VIEWS = frozenset(_VIEWS.split())
 # Formats that the table has no row for, and the one whose ceilings bound them; bytes are those of the tensors.
 _BOUND_BY = {
@@ -108,9 +109,14 @@ class Call:
 
     def holding(self, made: Op, read: Iterable[Any], written: Iterable[Any]) -> Op:
         """The operator with the bytes of the tensors that it reads and writes, each once; ``None`` is no tensor."""
-        moved = (_bytes(read), _bytes(written))
+        return self.moving(made, _bytes(read), _bytes(written))
+
+    @staticmethod
+    def moving(made: Op, read: int, written: int) -> Op:
+        """The operator with so many bytes read and written."""
         work = made.work
-        return made if moved == (work.bytes_read, work.bytes_written) else replace(made, traffic=moved)
+        plain = (read, written) == (work.bytes_read, work.bytes_written)
+        return made if plain else replace(made, traffic=(read, written))
 
     def exact(self, made: Op) -> Op:
         """The operator with the bytes of all inputs and all outputs."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from microbench.operators.aten import same_size
+from microbench.operators.aten import Call, aten, same_size
+from microbench.operators.core import Op
 from microbench.operators.draws import Sizes, draw
 from microbench.operators.registry import Tally, operator, rows_and_cols
 
@@ -38,8 +39,29 @@ def copy(s: Any) -> Tally:
     return Tally(flop=0 * s.size, read=s.size, written=s.size)
 
 
-same_size("clone", "copy_", "_to_copy", "contiguous", "copy", "constant_pad_nd", "roll", "flip", "repeat", "index_fill",
-          gives="copy")  # fmt: skip
+_COPIES = """clone _to_copy contiguous copy constant_pad_nd roll flip repeat index_fill rot90 tile fliplr flipud
+pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle reflection_pad1d reflection_pad2d reflection_pad3d
+replication_pad1d replication_pad2d replication_pad3d im2col permute_copy expand_copy slice_copy transpose_copy
+unfold_copy as_strided_copy _reshape_copy resolve_conj _conj_physical conj_physical _resize_output block_diag
+diag_embed to_dense _pin_memory _copy_from _foreach_copy"""
+same_size(*_COPIES.split(), gives="copy")
+
+
+@aten("copy_", gives="copy")
+def _seen_copy(call: Call) -> list[Op]:
+    """What was there is not read."""
+    made = call.op("copy", size=call.outputs[0].numel())
+    return [call.holding(made, [call.get("src")], call.outputs)]
+
+
+_PADDED = "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d"
+
+
+@aten(*(f"{name}_backward" for name in _PADDED.split()), "col2im", gives="pointwise", direction="backward")
+def _seen_folded(call: Call) -> list[Op]:
+    """Elements that stem from one are added up; the input only tells the shape."""
+    gradient = call.args[0]
+    return [call.traffic([gradient], call.outputs, gradient.numel())]
 
 
 def _cat_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
@@ -62,7 +84,7 @@ def cat(s: Any) -> Tally:
     return copy(s)
 
 
-same_size("cat", "stack", gives="cat")
+same_size("cat", "stack", "hstack", "vstack", "_chunk_cat", gives="cat")
 
 
 @draw("copy", "cat", name="movement", count=40)

@@ -102,25 +102,38 @@ def pointwise(s: Any) -> Tally:
     return Tally(flop=s.flop, read=s.reads, written=s.writes)
 
 
-_FILLS = """zeros zeros_like ones ones_like full full_like fill_ zero_ new_zeros new_ones new_full arange fill
-scalar_tensor tril triu bernoulli_ bernoulli rand randn rand_like normal_ uniform_"""
+_FILLS = """zeros zeros_like ones ones_like full full_like fill_ zero_ new_zeros new_ones new_full arange fill zero
+scalar_tensor bernoulli_ rand randn rand_like randn_like normal_ uniform_ random_ exponential_ log_normal_ cauchy_
+geometric_ randint randint_like randperm linspace logspace eye normal_functional uniform tril_indices triu_indices
+_efficientzerotensor"""
 
 
 @aten(*_FILLS.split(), gives="pointwise")
 def _filled(call: Call) -> list[Op]:
-    size = call.outputs[0].numel()
-    return [call.op("pointwise", size=size, reads=0, writes=size, flop=0)]
+    return [call.traffic([], call.outputs[:1], 0)]
 
 
-@aten(
-    "slice_backward",
-    "select_backward",
-    "slice_scatter",
-    "select_scatter",
-    "embedding_renorm_",
-    "native_dropout",
-    "native_dropout_backward",
-    gives="pointwise",
-)
+@aten("bernoulli", "multinomial", "normal", "native_dropout", "native_dropout_backward", gives="pointwise")
 def _passed(call: Call) -> list[Op]:
     return [call.pointwise()]
+
+
+_PLACED = """slice_backward select_backward diagonal_backward unfold_backward slice_scatter select_scatter
+diagonal_scatter as_strided_scatter embedding_renorm_ tril triu tril_ triu_"""
+
+
+@aten(*_PLACED.split(), gives="pointwise")
+def _placed(call: Call) -> list[Op]:
+    """Elements keep their values; the rest are zeros or what was there."""
+    return [call.traffic(call.inputs, call.outputs, 0)]
+
+
+@aten("_weight_norm_interface", gives="pointwise")
+def _seen_weight_norm(call: Call) -> list[Op]:
+    """Square, add, divide and multiply for each weight."""
+    return [call.traffic(call.inputs, call.outputs, 4 * call.inputs[0].numel())]
+
+
+@aten("_weight_norm_interface_backward", gives="pointwise", direction="backward")
+def _seen_weight_norm_backward(call: Call) -> list[Op]:
+    return [call.traffic(call.inputs, call.outputs, 6 * call.inputs[0].numel())]

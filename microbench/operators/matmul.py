@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from microbench.operators.aten import Call, aten
+from microbench.operators.aten import Call, aten, format_of
 from microbench.operators.core import Op
 from microbench.operators.draws import Sizes, draw
 from microbench.operators.registry import Tally, operator
@@ -60,11 +61,29 @@ def matmul(s: Any) -> Tally:
     return Tally(flop=2 * s.m * s.n * s.k, read=s.m * s.k + s.k * s.n, written=s.m * s.n)
 
 
-@aten("mm", "mv", "dot", "_int_mm", gives="matmul")
+def _product(call: Call, name: str, left: Any, **shape: Any) -> Op:
+    """A product in the format of its left operand; one of complex numbers is four of real ones."""
+    call.dtype = format_of(left)
+    made = call.op(name, **shape | {"k": shape["k"] * (4 if left.is_complex() else 1)})
+    return call.exact(made)
+
+
+def _sides(a: Any, b: Any) -> dict[str, int]:
+    """A vector is a matrix of one row on the left, of one column on the right."""
+    return {"m": a.shape[0] if a.dim() > 1 else 1, "n": b.shape[1] if b.dim() > 1 else 1, "k": a.shape[-1]}
+
+
+@aten("mm", "mv", "dot", "vdot", "_int_mm", "_scaled_mm", "_scaled_mm_v2", gives="matmul")
 def _mm(call: Call) -> list[Op]:
     a, b = call.args[0], call.args[1]
-    m = a.shape[0] if a.dim() > 1 else 1
-    return [call.op("matmul", m=m, n=b.shape[1] if b.dim() > 1 else 1, k=a.shape[-1])]
+    return [_product(call, "matmul", a, **_sides(a, b))]
+
+
+@aten("_weight_int8pack_mm", "_weight_int4pack_mm", "_weight_int4pack_mm_for_cpu", gives="matmul")
+def _packed(call: Call) -> list[Op]:
+    """Weights of few bits, multiplied in the format of the other operand."""
+    a, out = call.args[0], call.outputs[0]
+    return [_product(call, "matmul", a, m=out.numel() // out.shape[-1], n=out.shape[-1], k=a.shape[-1])]
 
 
 @draw("matmul", count=300)
@@ -101,10 +120,53 @@ def bmm(s: Any) -> Tally:
     return Tally(flop=2 * s.b * s.m * s.n * s.k, read=s.b * (s.m * s.k + s.k * s.n), written=s.b * s.m * s.n)
 
 
-@aten("bmm", "baddbmm", gives="bmm")
+def _batched(call: Call, a: Any, b: Any) -> list[Op]:
+    return [_product(call, "bmm", a, b=a.shape[0], m=a.shape[1], n=b.shape[2], k=a.shape[2])]
+
+
+@aten("bmm", "baddbmm", "baddbmm_", gives="bmm")
 def _bmm(call: Call) -> list[Op]:
-    a, b = [tensor for tensor in call.args if hasattr(tensor, "dim")][-2:]
-    return [call.op("bmm", b=a.shape[0], m=a.shape[1], n=b.shape[2], k=a.shape[2])]
+    """The two matrices come last."""
+    return _batched(call, *[tensor for tensor in call.inputs if tensor.dim() == 3][-2:])
+
+
+@aten("addbmm", "addbmm_", gives="matmul")
+def _addbmm(call: Call) -> list[Op]:
+    """Products that are added up are one of all columns together."""
+    a, b = call.get("batch1"), call.get("batch2")
+    return [_product(call, "matmul", a, m=a.shape[1], n=b.shape[2], k=a.shape[0] * a.shape[2])]
+
+
+@aten("_grouped_mm", "_scaled_grouped_mm", gives=("bmm", "matmul"))
+def _grouped(call: Call) -> list[Op]:
+    """Groups of rows, of columns or of what is summed, each with its matrix: groups of one size, where they can be.
+
+    The FLOP are the same, whoever gets the rows.
+    """
+    a, b = call.args[0], call.args[1]
+    if a.dim() == b.dim() == 3:
+        return _batched(call, a, b)
+    groups = call.outputs[0].shape[0] if a.dim() == b.dim() else (a if a.dim() == 3 else b).shape[0]
+    sizes = {"m": a.shape[-2], "n": b.shape[-1], "k": a.shape[-1]}
+    split = "k" if a.dim() == b.dim() else "m" if a.dim() == 2 else "n"
+    if sizes[split] % groups:
+        return [_product(call, "matmul", a, **sizes)]
+    return [_product(call, "bmm", a, b=groups, **sizes | {split: sizes[split] // groups})]
+
+
+@aten("_trilinear", gives=("matmul", "bmm"))
+def _bilinear(call: Call) -> list[Op] | None:
+    """A bilinear layer: its weight times the first input, what that gives times the second.
+
+    No intermediate is counted. Its gradients have other forms and no rule.
+    """
+    x, weight, y = call.args[:3]
+    if [*call.get("sumdim")] != [2, 3] or (x.dim(), weight.dim(), y.dim()) != (2, 3, 2):
+        return None
+    rows, (outputs, into, other) = x.shape[0], weight.shape
+    first = _product(call, "matmul", x, m=rows, n=outputs * other, k=into)
+    second = call.op("bmm", b=rows, m=outputs, n=1, k=other)
+    return [first, replace(second, traffic=(0, 0))]
 
 
 @draw("bmm", count=120)
@@ -144,16 +206,20 @@ def linear(s: Any) -> Tally:
     return Tally(flop=2 * s.m * s.n * s.k, read=s.m * s.k + weights, written=s.m * s.n, parameters=weights)
 
 
-@aten("addmm", "addmv", gives="linear")
+@aten("addmm", "addmv", "_addmm_activation", "addmm_", "sspaddmm", gives=("linear", "matmul"))
 def _addmm(call: Call) -> list[Op]:
-    a, b = call.args[1], call.args[2]
-    return [call.op("linear", m=a.shape[0], n=b.shape[1] if b.dim() > 1 else 1, k=a.shape[1])]
+    """A layer where one row is added to all of the product, else a product."""
+    added, a, b = call.args[:3]
+    if added.dim() > 1:
+        return [_product(call, "matmul", a, **_sides(a, b))]
+    return [_product(call, "linear", a, **_sides(a, b))]
 
 
 @aten("linear", gives="linear")
 def _linear(call: Call) -> list[Op]:
-    x, w = call.args[0], call.args[1]
-    return [call.op("linear", m=math.prod(x.shape[:-1]), n=w.shape[0], k=w.shape[1], bias=call.arg(2) is not None)]
+    x, w = call.get("input"), call.get("weight")
+    sizes = {"m": math.prod(x.shape[:-1]), "n": w.shape[0], "k": w.shape[1]}
+    return [_product(call, "linear", x, **sizes, bias=call.get("bias") is not None)]
 
 
 @draw("linear", count=240)

@@ -250,7 +250,11 @@ def _seen_batch_norm_backward(call: Call) -> list[Op]:
     flags = {"weight": named[2] is not None, "bias": mask[2], "grad_input": mask[0], "grad_weight": mask[1]}
     made = call.op("batch_norm", "backward", train=train, **_planes_of(named[1]), **flags)
     read = [*named, *(call.get(name) for name in kept if name not in unread)]
-    return [call.holding(made, read, call.outputs)]
+    # A tensor without data stands for a gradient that nobody makes, too.
+    kinds = (
+        zip(call.outputs, mask, strict=False) if len(call.outputs) == len(mask) else ((x, True) for x in call.outputs)
+    )
+    return [call.holding(made, read, [tensor for tensor, wanted in kinds if wanted])]
 
 
 @draw("batch_norm", count=60)
