@@ -9,7 +9,7 @@ same.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from microbench.errors import UsageError
 from microbench.operators.core import Op, op
@@ -212,7 +212,7 @@ def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph
 
 def _remade(made: Op, shape: Shape) -> Op:
     """The operator of another shape; traffic that its tensors state keeps its proportion to what the rule counts."""
-    modes = {key: getattr(made, key) for key in ("dtype", "launch", "cache", "direction", "label")}
+    modes: dict[str, Any] = {key: getattr(made, key) for key in ("dtype", "launch", "cache", "direction", "label")}
     changed = op(made.name, **modes, **shape)
     if made.traffic is None:
         return changed

@@ -54,7 +54,8 @@ def keys(rank: int, *more: str) -> tuple[str, ...]:
 def defaults(rank: int, *more: str) -> dict[str, int | str]:
     """What the keys of further axes are where they are missing: those of the first, and a cube's sides."""
     first = _AXES[rank][0]
-    sides = dict.fromkeys(_AXES[rank][1:], first) | {f"k{axis}": f"k{first}" for axis in _AXES[rank][1:]}
+    sides: dict[str, int | str] = dict.fromkeys(_AXES[rank][1:], first)
+    sides |= {f"k{axis}": f"k{first}" for axis in _AXES[rank][1:]}
     return sides | {f"{name}_{axis}": name for axis in _AXES[rank][1:] for name in more}
 
 
