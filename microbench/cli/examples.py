@@ -23,7 +23,7 @@ _LINES = {
     "predict": (
         "microbench predict --op matmul:m=1024,n=512,k=64,dtype=f32",
         "microbench predict --ops rows.csv > predicted.csv",
-        "microbench predict --model torch.nn:Transformer --input 10x32x512 --input 20x32x512",
+        "microbench predict --model 'torch.nn:Transformer(batch_first=True)' --input 32x10x512 --input 32x20x512",
     ),
     "fit": ("microbench fit rows.csv --nominal A100 -o a100.json",),
     "validate": ("microbench validate --png calibration.png",),

@@ -195,10 +195,11 @@ def complete(row: Operator, given: Mapping[str, Any]) -> Shape:
         raise UsageError(f"{row.name} has no key {str(unknown[0])[:40]!r}; it takes {' '.join(row.keys)}{hint}")
     shape = Shape()
     for key in row.keys:
-        value = given.get(key, row.defaults.get(key))
-        if value is None:
+        default = row.defaults.get(key)
+        if key not in given and default is None:
             raise UsageError(f"{row.name} needs {key}; it takes {' '.join(row.keys)}")
-        shape[key] = shape[value] if isinstance(value, str) else value
+        # Only a default may be the name of a key: a word that is given is none.
+        shape[key] = given[key] if key in given else shape[default] if isinstance(default, str) else default
     return shape
 
 

@@ -345,6 +345,11 @@ def _same_keys(row: Operator, params: npt.NDArray[Any], index: Ints) -> dict[str
     template = ";".join(f"{key}=" for key in keys).encode() + b"\n"
     if joined.translate(None, _DIGITS) != template * len(index) or b"=;" in joined or b"=\n" in joined:
         return None
+    # A digit elsewhere than in a number, as in m1=8, would join it.
+    bytes_of = np.frombuffer(joined, dtype=np.uint8)
+    digits = (bytes_of >= ord("0")) & (bytes_of <= ord("9"))
+    if digits[0] or bool((digits[1:] & ~digits[:-1] & (bytes_of[:-1] != ord("="))).any()):
+        return None
     letters = bytes(sorted(set(b"".join(key.encode() for key in keys)) | {ord("=")}))
     numbers = np.fromstring(joined.translate(bytes.maketrans(b"\n", b";"), letters).decode(), dtype=np.int64, sep=";")
     if numbers.size != len(index) * len(keys):

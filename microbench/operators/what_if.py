@@ -213,7 +213,7 @@ def _changed(graph: Graph, changed: Mapping[int, Shape], factor: float) -> Graph
 def _remade(made: Op, shape: Shape) -> Op:
     """The operator of another shape; traffic that its tensors state keeps its proportion to what the rule counts."""
     modes: dict[str, Any] = {key: getattr(made, key) for key in ("dtype", "launch", "cache", "direction", "label")}
-    changed = op(made.name, **modes, **shape)
+    changed = op(made.name, **(modes | shape))
     if made.traffic is None:
         return changed
     before, after = replace(made, traffic=None).work, changed.work

@@ -44,13 +44,13 @@ def predict(
     Returns
     -------
     list of Prediction or ModelTime
-        Operators in the order asked, rows of a table that could not be read left out; one ``ModelTime`` for a captured
-        model.
+        Operators in the order asked, as many as asked; of a table the rows that could be read and that the calibration
+        has ceilings for. One ``ModelTime`` for a captured model.
 
     Raises
     ------
     UsageError
-        If an expression is wrong or the calibration lacks what is needed.
+        If an expression is wrong, or the calibration lacks what is needed for any of the operators asked.
     """
     from microbench.operators import Op, Table, table_of
     from microbench.operators.capture import Graph
@@ -70,4 +70,9 @@ def predict(
         if launch is not None:
             made = [replace(each, launch=mode("launch", launch)) for each in made]
         table, names = table_of(made), [str(item) for item in made]
-    return predictions(table, predict_table(table, calibration), names)
+    columns = predict_table(table, calibration)
+    left_out = [name for name, limiter in zip(names, columns.limiter, strict=True) if not limiter]
+    if left_out and not isinstance(what, Table):
+        why = next((each.says for each in columns.findings if each.severity == "error"), "the calibration lacks it")
+        raise UsageError(f"{left_out[0][:120]} cannot be predicted: {why}")
+    return predictions(table, columns, names)

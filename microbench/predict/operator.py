@@ -379,6 +379,9 @@ def _record(columns: Columns, place: int, one: Batch, name: str) -> Prediction:
         dtype=one.dtype,
         params={key: int(column[0]) for key, column in one.shape.items()},
         direction="backward" if one.direction == "backward" else "forward",
+        traffic=None
+        if one.traffic is None or one.traffic[0, 0] < 0
+        else (int(one.traffic[0, 0]), int(one.traffic[0, 1])),
     )
     limits = str(columns.limiter[place])
     return Prediction(

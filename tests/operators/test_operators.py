@@ -203,3 +203,18 @@ def test_a_row_longer_than_the_header_is_told_in_the_words_of_the_table(tmp_path
     path.write_text("op,dtype,params\nmatmul,f32,m=1,n=1,k=1\n")
     with pytest.raises(UsageError, match=r"more cells than the header; sizes are one cell, such as m=8;n=8;k=8"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("value", ["m", "8", None, [8], 1.5])
+def test_a_size_that_is_no_number_is_refused_and_takes_no_other_key_s_value(value: object) -> None:
+    with pytest.raises(UsageError, match="n is"):
+        op("matmul", m=8, n=value, k=8)
+
+
+@pytest.mark.parametrize("wrong", ["m1=8;n=8;k=8", "m=8;1n=8;k=8", "m=8;n=8;k=8;9", "m=8;n2=8;k=8"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_digit_in_a_key_is_no_part_of_a_size(wrong: str, first: bool) -> None:
+    rows = [f"matmul,f32,{wrong}", "matmul,f32,m=4;n=2;k=9"]
+    read = read_rows(io.StringIO("\n".join(["op,dtype,params", *(rows if first else rows[::-1])])))
+    assert sorted(read.faults) == [0 if first else 1]
+    assert {key: column.tolist() for key, column in read.batches[0].shape.items()} == {"m": [4], "n": [2], "k": [9]}

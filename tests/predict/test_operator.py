@@ -193,3 +193,10 @@ def test_a_calibrated_operator_is_limited_by_the_level_that_holds_its_bytes() ->
     assert (within.limiter, beyond.limiter, cold.limiter) == ("memory:L2", "memory:DRAM", "memory:DRAM")
     assert within.seconds.basis is not None
     assert within.seconds.basis.startswith("conformal")
+
+
+def test_as_many_predictions_come_back_as_operators_were_asked_for() -> None:
+    asked = [op("copy", size=8), op("matmul", m=8, n=8, k=8), op("matmul", m=8, n=8, k=8, dtype="f64")]
+    assert len(predict(asked[:2], small_machine())) == 2
+    with pytest.raises(UsageError, match=r"matmul.m=8;n=8;k=8..f64 cannot be predicted: .*no f64 compute ceiling"):
+        predict(asked, small_machine())

@@ -150,7 +150,8 @@ def test_rows_of_a_dtype_without_a_ceiling_are_found_and_refused_only_where_ther
     columns = predict_table(table_of([known, unknown]), machine())
     assert (columns.limiter[0], columns.limiter[1]) == ("cost", "")
     assert {finding.code for finding in columns.findings} == {"family-not-calibrated", "no-ceiling"}
-    assert len(predict([known, unknown], machine())) == 1
+    with pytest.raises(UsageError, match=r"relu.size=10..bf16 cannot be predicted"):
+        predict([known, unknown], machine())
     with pytest.raises(UsageError, match="no bf16 compute ceiling"):
         predict_table(table_of([unknown]), machine())
     assert predict_table(table_of([]), machine()).findings == ()
