@@ -173,7 +173,7 @@ def predict_model_spec(
     spec: str, inputs: Sequence[str], how: dict[str, Any], paths: tuple[str | None, str | None]
 ) -> None:
     """Capture a model and predict it."""
-    from microbench.operators.capture import load_model
+    from microbench.operators.model_sources import load_model
     from microbench.predict.model import predict_model
 
     if not inputs:
@@ -224,11 +224,12 @@ def _assumed(how: dict[str, Any]) -> list[Finding]:
 
 
 def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Characterisation) -> list[Row]:
+    from microbench.operators.inputs import with_batch
     from microbench.predict.model import predict_model
 
     rows: list[Row] = []
     for batch in (1, 4, 16, 64):
-        changed = [f"{batch}x{spec.partition('x')[2]}" if "x" in spec else spec for spec in inputs]
+        changed = [with_batch(spec, batch) for spec in inputs]
         try:
             found = predict_model(_captured(make, changed, how), held, how["launch"] or "eager")
         except UsageError:

@@ -1,5 +1,7 @@
 """A PyTorch model as a list of operators, captured on fake tensors: no weights, no execution, any size.
 
+What has its weights inside an object that no fake tensor stands for (quantised layers, scripted programs) is run once.
+
 A dispatch mode sees every aten operator that eager execution would run, forward and (with ``train``) backward, and a
 rule turns it into an operator of the table. Views cost nothing and are counted; operators without a rule are listed and
 counted, never silently zero. The optimiser step is Adam's, one elementwise pass per parameter.
@@ -7,26 +9,29 @@ counted, never silently zero. The optimiser step is Adam's, one elementwise pass
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import copy
-import functools
-import importlib
 import logging
 import re
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from microbench.errors import MicrobenchError, UsageError
 from microbench.operators.aten import VIEWS, operators_of
 from microbench.operators.core import Op, op
-from microbench.records.dtypes import DTYPES
+from microbench.operators.fake_models import on_fake, shaped
+from microbench.operators.inputs import arranged, filled, stored
+from microbench.operators.model_sources import module_of
 from microbench.records.dtypes import dtype as find_dtype
 
-_INPUT = re.compile(r"(?P<sizes>\d+(?:x\d+)*)(?::(?P<dtype>[A-Za-z0-9_.]+))?")
+# Formats that PyTorch runs a whole model in, and what holds each.
+_WHOLE = {"f64": "f64", "f32": "f32", "tf32": "f32", "f16": "f16", "bf16": "bf16"}
+# Tensors inside an error's message, whose numbers are nobody's business.
+_PRINTED = re.compile(r"(?:Fake)?(?:Tensor|tensor|Parameter)\((?:[^()]|\([^()]*\))*\)?|\[\s*-?\d[^\]]{40,}\]?")
 # Adam reads parameter, gradient and two moments and writes the parameter and both moments, with about twelve operations
 # each.
 ADAM_READS, ADAM_WRITES, ADAM_FLOP = 4, 3, 12
@@ -43,7 +48,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """A captured model. ``unknown`` counts operators without a rule; bytes are of the tensors alive."""
+    """A captured model. ``unknown`` counts operators without a rule; bytes are of the tensors alive.
+
+    ``notes`` say what was taken for granted, one sentence each.
+    """
 
     name: str
     steps: tuple[Step, ...]
@@ -55,6 +63,7 @@ class Graph:
     views: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     train: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def operators(self) -> tuple[Op, ...]:
@@ -62,71 +71,8 @@ class Graph:
         return tuple(step.op for step in self.steps)
 
 
-def parse_input(spec: str) -> tuple[tuple[int, ...], str]:
-    """Read ``8x3x224x224:f32``.
-
-    Raises
-    ------
-    UsageError
-        If it is no list of sizes.
-    """
-    match = _INPUT.fullmatch(spec.strip())
-    if match is None:
-        raise UsageError(f"{spec[:60]!r} is no input; write sizes and a dtype such as 8x3x224x224:f32")
-    sizes = tuple(int(size) for size in match["sizes"].split("x"))
-    if not all(1 <= size <= 2**40 for size in sizes):
-        raise UsageError(f"{spec[:60]!r} has a size that is not between 1 and 2^40")
-    try:
-        return sizes, find_dtype(match["dtype"] or "f32").name
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
-def load_model(spec: str) -> Callable[[], Any]:
-    """Find ``package.module:callable``, which makes a model; literal arguments may follow in parentheses.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be imported or is not callable, or its arguments are no literals.
-    """
-    module, colon, called = spec.partition(":")
-    name, bracket, _ = called.partition("(")
-    if not colon or not module or not name:
-        raise UsageError(
-            f"{spec[:80]!r} is no model; write MODULE:CALLABLE, for example torchvision.models:resnet18 or "
-            "'torch.nn:Linear(784, 256)'"
-        )
-    places, names = _literals(called) if bracket else ([], {})
-    try:
-        made = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's module may do anything at import
-        raise UsageError(f"{spec[:80]} cannot be imported: {type(error).__name__}: {_first_line(error)}") from None
-    if not callable(made):
-        raise UsageError(f"{spec[:80]} is not callable; name a function or class that makes the model")
-    return functools.partial(made, *places, **names) if bracket else made
-
-
-def _literals(call: str) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of ``name(1, key=2.0)``; nothing is evaluated."""
-    try:
-        parsed = ast.parse(call.strip(), mode="eval").body
-        if (
-            isinstance(parsed, ast.Call)
-            and isinstance(parsed.func, ast.Name)
-            and all(word.arg for word in parsed.keywords)
-        ):
-            names = {str(word.arg): ast.literal_eval(word.value) for word in parsed.keywords}
-            return [ast.literal_eval(each) for each in parsed.args], names
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        pass
-    raise UsageError(
-        f"the arguments of {call[:80]!r} are no literals; write NAME(1, 2.5, 'text', key=True) or make a function of it"
-    )
-
-
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:160]
+    return (_PRINTED.sub("a tensor", str(error)).strip().splitlines() or [""])[0][:160]
 
 
 def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None = None, name: str = "") -> Graph:
@@ -135,13 +81,16 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     Parameters
     ----------
     model
-        A module, or a callable without arguments that makes one.
+        A module, a callable without arguments that makes one, a function of the inputs, or an exported, compiled or
+        scripted program.
     inputs
-        A list of inputs: tensors, or specs such as ``8x3x224x224:f32``.
+        One input, a list of them, or a dictionary of keyword arguments. An input is a tensor, a spec such as
+        ``8x3x224x224:f32`` (``name=SPEC`` is a keyword), ``None``, a number, or a list, tuple or dictionary of inputs.
     train
         Also the backward pass and an optimiser step.
     dtype
-        Number format that parameters and floating inputs are turned into.
+        Number format that parameters and floating inputs are turned into: f64, f32, f16, bf16; tf32 leaves them f32 and
+        multiplies in tf32.
 
     Raises
     ------
@@ -155,74 +104,129 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     import_torch()
     import torch
 
+    wanted = _whole_format(dtype)
     recorder = _recorder(torch)
     try:
-        made, arguments = _record(torch, (model, inputs, dtype), (recorder, train))
+        made, arguments, notes = _record(torch, (model, inputs, wanted), (recorder, train))
     except MicrobenchError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's model raises is one sentence
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
-    return _graph(made, recorder, (name or type(made).__name__, arguments, train))
+    graph = _graph(made, recorder, (name or type(made).__name__, arguments, train))
+    graph = replace(graph, notes=tuple(notes))
+    return _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
 
 
-def _record(torch: Any, given: tuple[Any, Any, str | None], how: tuple[Any, bool]) -> tuple[Any, list[Any]]:
-    """Run a model on fake tensors under the recorder; what ran, and its inputs."""
+def _whole_format(dtype: str | None) -> str | None:
+    if dtype is None:
+        return None
+    try:
+        wanted = find_dtype(dtype).name
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if wanted not in _WHOLE:
+        raise UsageError(
+            f"PyTorch runs no whole model in {wanted}: its layers take {', '.join(_WHOLE)}; quantise the model itself, "
+            f"or predict single operators, for example --op matmul:m=64,n=64,k=64,dtype={wanted}"
+        )
+    return wanted
+
+
+def _multiplied_in(graph: Graph, number_format: str) -> Graph:
+    """The graph with its f32 products in another format of the same storage."""
+    steps = [
+        replace(step, op=replace(step.op, dtype=number_format)) if step.op.row.gemm and step.op.dtype == "f32" else step
+        for step in graph.steps
+    ]
+    return replace(graph, steps=tuple(steps))
+
+
+def _record(torch: Any, given: tuple[Any, Any, str | None], how: tuple[Any, bool]) -> tuple[Any, list[Any], list[str]]:
+    """Run a model on fake tensors under the recorder; what ran, the tensors of its inputs, and what is to be said."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     model, inputs, dtype = given
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake, warnings.catch_warnings():
+    wanted = stored(torch, _WHOLE[dtype]) if dtype else None
+    with warnings.catch_warnings():
         # Models warn of what is slow or doubtful when they run, and torch of looking at tensors without data: nothing
         # runs here.
         warnings.simplefilter("ignore")
-        stored = _stored(torch, dtype) if dtype else None
-        made = _fake_model(torch, fake, model, stored)
-        listed = [inputs] if isinstance(inputs, str | torch.Tensor) else inputs
-        arguments = [_argument(torch, fake, item, stored) for item in listed]
-        _run(torch, made, arguments, how)
-    return made, arguments
+        made, notes = module_of(torch, model)
+        if _opaque(torch, made):
+            return *_record_real(torch, (made, inputs, wanted), how), notes
+        fake = FakeTensorMode(allow_non_fake_inputs=True)
+        made = shaped(torch, made, lambda lazy: _called(lazy, _meta_inputs(torch, inputs, wanted)[0]))
+        made = on_fake(torch, fake, made, wanted)
+        with fake:
+            arguments, tensors = _made_inputs(torch, inputs, wanted, fake.from_tensor)
+            _run(torch, made, arguments, how)
+    return made, tensors, notes
 
 
-def _stored(torch: Any, number_format: str) -> Any:
-    """Torch's dtype that stores a number format."""
-    return getattr(torch, DTYPES[find_dtype(number_format).name].torch or "float32")
+def _opaque(torch: Any, made: Any) -> bool:
+    """Whether a model holds weights that no fake tensor can stand for."""
+    if isinstance(made, torch.jit.ScriptModule):
+        return True
+    return any(isinstance(held, torch.ScriptObject) for each in made.modules() for held in vars(each).values())
 
 
-def _fake_model(torch: Any, fake: Any, model: Any, stored: Any) -> Any:
-    """A model on fake tensors: a copy, or what its maker makes, in the dtype ``stored`` where one is asked for."""
-    from torch._subclasses.fake_tensor import FakeCopyMode
-
-    if isinstance(model, torch.nn.Module):
-        with FakeCopyMode(fake):
-            made = copy.deepcopy(model)
-    else:
-        made = model()
-    if stored is not None:
-        _turn(torch, made, stored)
-    return made
+def _record_real(torch: Any, given: tuple[Any, Any, Any], how: tuple[Any, bool]) -> tuple[Any, list[Any]]:
+    """Run a model once for real, on zeros."""
+    made, inputs, wanted = given
+    if how[1] or wanted is not None:
+        raise UsageError("a quantised or scripted model can neither be trained nor turned into another format here")
+    arguments, tensors = _made_inputs(torch, inputs, None, lambda tensor: tensor.detach().clone())
+    copied = made if isinstance(made, torch.jit.ScriptModule) else copy.deepcopy(made)
+    _run(torch, copied, arguments, how)
+    return copied, tensors
 
 
-def _turn(torch: Any, made: Any, stored: Any) -> None:
-    """Change the dtype of floating parameters and buffers in place; fake ones cannot be swapped by ``Module.to``."""
-    for module in made.modules():
-        for name, tensor in module._parameters.items():  # noqa: SLF001 - the only way to replace one of any name
-            if tensor is not None and tensor.is_floating_point():
-                module._parameters[name] = torch.nn.Parameter(  # noqa: SLF001
-                    tensor.detach().to(stored), requires_grad=tensor.requires_grad
-                )
-        for name, tensor in module._buffers.items():  # noqa: SLF001
-            if tensor is not None and tensor.is_floating_point():
-                module._buffers[name] = tensor.to(stored)  # noqa: SLF001
+def _meta_inputs(torch: Any, inputs: Any, wanted: Any) -> tuple[Any, list[Any]]:
+    with torch.device("meta"):
+        return _made_inputs(torch, inputs, wanted, lambda tensor: tensor.to("meta"))
+
+
+def _made_inputs(
+    torch: Any, inputs: Any, wanted: Any, taken: Any
+) -> tuple[tuple[list[Any], dict[str, Any]], list[Any]]:
+    """Arguments of a call, and all tensors in them; ``taken`` makes one of a tensor that was given."""
+    tensors = []
+
+    def tensor(item: Any) -> Any:
+        if isinstance(item, tuple):
+            made = torch.zeros(item[0], dtype=stored(torch, item[1]))
+        elif not isinstance(item, torch.Tensor):
+            raise UsageError(f"an input is a {type(item).__name__}; give tensors, specs such as 8x16:f32, or numbers")
+        elif hasattr(item, "fake_mode"):
+            made = item
+        else:
+            made = torch.zeros(item.shape, dtype=item.dtype) if item.is_meta else taken(item)
+        made = made.to(wanted) if wanted is not None and made.is_floating_point() else made
+        tensors.append(made)
+        return made
+
+    places, names = arranged(inputs)
+    filled_in = [filled(item, tensor) for item in places], {key: filled(item, tensor) for key, item in names.items()}
+    return filled_in, tensors
+
+
+def _called(made: Any, arguments: tuple[list[Any], dict[str, Any]]) -> Any:
+    places, names = arguments
+    return made(*places, **names)
+
+
+# What PyTorch raises where a shape or a decision hangs on numbers that nobody has.
+_OF_DATA = (
+    "DynamicOutputShapeException",
+    "DataDependentOutputException",
+    "GuardOnDataDependentSymNode",
+    "UnsupportedOperatorException",
+)
 
 
 def _reason(error: BaseException) -> str:
     kind = type(error).__name__
-    if kind in (
-        "DynamicOutputShapeException",
-        "DataDependentOutputException",
-        "GuardOnDataDependentSymNode",
-        "UnsupportedOperatorException",
-    ):
+    if kind in _OF_DATA:
         return (
             f"{getattr(error, 'func', None) or _first_line(error)} gives a shape that depends on data; give it a "
             "fixed size"
@@ -230,18 +234,10 @@ def _reason(error: BaseException) -> str:
     return f"{kind}: {_first_line(error)}"
 
 
-def _argument(torch: Any, fake: Any, item: Any, stored: Any) -> Any:
-    if isinstance(item, torch.Tensor):
-        made = item if hasattr(item, "fake_mode") else fake.from_tensor(item)
-    else:
-        sizes, number_format = parse_input(str(item))
-        made = torch.empty(sizes, dtype=_stored(torch, number_format))
-    return made.to(stored) if stored is not None and made.is_floating_point() else made
-
-
-def _run(torch: Any, made: Any, arguments: Sequence[Any], how: tuple[Any, bool]) -> None:
+def _run(torch: Any, made: Any, arguments: tuple[list[Any], dict[str, Any]], how: tuple[Any, bool]) -> None:
     recorder, train = how
-    made.train(train)
+    with contextlib.suppress(NotImplementedError):  # an exported program is what it was exported as
+        made.train(train)
     # The fused path of transformer layers is one opaque operator; the layers' own operators are the same work.
     fused = torch.backends.mha.get_fastpath_enabled()
     # What fails is one sentence of ours; torch would print its own traceback first.
@@ -256,10 +252,12 @@ def _run(torch: Any, made: Any, arguments: Sequence[Any], how: tuple[Any, bool])
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def _forward_backward(torch: Any, made: Any, arguments: Sequence[Any], how: tuple[Any, bool]) -> None:
+def _forward_backward(
+    torch: Any, made: Any, arguments: tuple[list[Any], dict[str, Any]], how: tuple[Any, bool]
+) -> None:
     recorder, train = how
     with recorder, torch.set_grad_enabled(train):
-        out = made(*arguments)
+        out = _called(made, arguments)
         if train:
             recorder.phase = "backward"
             loss = sum(tensor.float().sum() for tensor in _tensors(torch, out) if tensor.requires_grad)
@@ -310,6 +308,18 @@ class _Live:
         self.looks += 1
 
 
+def _executed(torch: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """Run a call; one on real tensors alone (small buffers) for real, so that what is asked of them has an answer."""
+    from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+    from torch.utils._pytree import tree_leaves
+
+    inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+    if not inputs or any(isinstance(each, FakeTensor) for each in inputs):
+        return func(*args, **kwargs)
+    with unset_fake_temporarily():  # type: ignore[no-untyped-call, unused-ignore]
+        return func(*args, **kwargs)
+
+
 def _recorder(torch: Any) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -325,7 +335,7 @@ def _recorder(torch: Any) -> Any:
             self.live = _Live()
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
+            out = _executed(torch, func, args, kwargs or {})
             name = func.overloadpacket.__name__
             if name in VIEWS or (func.is_view and name != "expand_copy"):
                 self.views += 1
@@ -336,7 +346,7 @@ def _recorder(torch: Any) -> Any:
             self.live.look()
             try:
                 made = operators_of(torch, func, args, kwargs or {}, outputs)
-            except (UsageError, AttributeError, IndexError, TypeError, ValueError):
+            except (UsageError, AttributeError, IndexError, TypeError, ValueError, RuntimeError):
                 made = None
             if made is None:
                 self.unknown[name] += 1
@@ -361,7 +371,7 @@ def _graph(made: Any, recorder: Any, about: tuple[str, Sequence[Any], bool]) -> 
     return Graph(
         name=name,
         steps=tuple(steps),
-        batch=int(arguments[0].shape[0]) if arguments and arguments[0].dim() else 1,
+        batch=next((int(tensor.shape[0]) for tensor in arguments if tensor.dim()), 1),
         parameters=sum(tensor.numel() for tensor in parameters),
         parameter_bytes=sum(tensor.numel() * tensor.element_size() for tensor in parameters),
         peak_bytes=held + live.peak,

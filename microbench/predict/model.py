@@ -219,10 +219,12 @@ def _ceilings(calibration: Characterisation, operators: Sequence[Op]) -> tuple[d
 
 
 def _unknown(graph: Graph) -> list[Finding]:
+    """What the capture took for granted, and what it left out."""
+    notes = [Finding(code="captured-as", severity="info", says=f"{note}.") for note in graph.notes]
     if not graph.unknown:
-        return []
+        return notes
     names = ", ".join(
         f"{name} x{count}" for name, count in sorted(graph.unknown.items(), key=lambda item: -item[1])[:8]
     )
     says = f"{sum(graph.unknown.values())} operators of {graph.name} have no rule and are not in the sum: {names}."
-    return [Finding(code="operators-without-rule", severity="warning", says=says)]
+    return [*notes, Finding(code="operators-without-rule", severity="warning", says=says)]

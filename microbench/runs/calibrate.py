@@ -224,7 +224,7 @@ def model_errors(made: Characterisation, found: Calibrated, captured: Mapping[st
 
 def model_calls(device: Device) -> dict[str, Callable[[], object]]:
     """Calls that run the small real models once each."""
-    from microbench.operators.capture import parse_input
+    from microbench.operators.inputs import parse_input
     from microbench.operators.reference_models import call_of_model, models
 
     use_all_threads(device)

@@ -11,7 +11,9 @@ pytest.importorskip("torch")
 
 import torch
 
-from microbench.operators.capture import capture, load_model, parse_input
+from microbench.operators.capture import capture
+from microbench.operators.inputs import parse_input
+from microbench.operators.model_sources import load_model
 
 nn = torch.nn
 
