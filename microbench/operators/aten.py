@@ -22,7 +22,7 @@ split_with_sizes chunk unbind as_strided detach alias lift_fresh lift unfold nar
 view_as_complex empty empty_like new_empty empty_strided new_empty_strided empty_permuted flatten movedim swapaxes
 numpy_T sym_size sym_numel sym_stride prim_layout _local_scalar_dense item is_same_size device conj _conj real imag
 set_ resize_ detach_ t_ transpose_ squeeze_ unsqueeze_ as_strided_ _fused_sdp_choice _neg_view
-_linalg_check_errors _assert_async _assert_scalar _assert_tensor_metadata
+unsafe_split unsafe_split_with_sizes _linalg_check_errors _assert_async _assert_scalar _assert_tensor_metadata
 sym_storage_offset sym_is_contiguous _has_same_storage_numel"""
 VIEWS = frozenset(_VIEWS.split())
 # Formats that the table has no row for, and the one whose ceilings bound them; bytes are those of the tensors.
@@ -205,12 +205,21 @@ def operators_of(
     if outputs and all(tensor.numel() == 0 for tensor in outputs):
         return []
     call = Call(func, (args, kwargs), outputs, inputs)
-    seen = ATEN.get(call.name if func.namespace == "aten" else f"{func.namespace}.{call.name}")
+    name = call.name if func.namespace == "aten" else f"{func.namespace}.{call.name}"
+    # What works in place does what its twin does.
+    seen = ATEN.get(name) or ATEN.get(name.removesuffix("_"))
     if seen is not None:
         return seen.rule(call)
-    if torch.Tag.pointwise in func.tags and outputs:
-        return [call.pointwise()]
-    return None
+    return [call.pointwise()] if outputs and _elementwise(torch, func) else None
+
+
+@functools.cache
+def _elementwise(torch: Any, func: Any) -> bool:
+    """Whether torch tags an operator as pointwise, or the one that does the same without working in place."""
+    if torch.Tag.pointwise in func.tags:
+        return True
+    twin = getattr(torch.ops.aten, func.overloadpacket.__name__.removesuffix("_"), None)
+    return twin is not None and any(torch.Tag.pointwise in getattr(twin, each).tags for each in twin.overloads())
 
 
 def _flat(value: Any) -> list[Any]:

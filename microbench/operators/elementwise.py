@@ -113,7 +113,15 @@ def _filled(call: Call) -> list[Op]:
     return [call.traffic([], call.outputs[:1], 0)]
 
 
-@aten("bernoulli", "multinomial", "normal", "native_dropout", "native_dropout_backward", gives="pointwise")
+# Elementwise operators that torch does not tag so.
+_UNTAGGED = """bernoulli multinomial normal native_dropout native_dropout_backward _add_relu _masked_scale _prelu_kernel
+_prelu_kernel_backward addr binary_cross_entropy_with_logits cauchy complex polar elu_backward exponential floor_divide
+geometric glu glu_backward hardsigmoid_backward hardswish hardswish_backward isin leaky_relu_backward log_normal
+log_sigmoid_forward log_sigmoid_backward poisson renorm rrelu_with_noise rrelu_with_noise_backward
+rrelu_with_noise_functional softplus_backward masked_scatter_backward affine_grid_generator"""
+
+
+@aten(*_UNTAGGED.split(), gives="pointwise")
 def _passed(call: Call) -> list[Op]:
     return [call.pointwise()]
 

@@ -51,7 +51,10 @@ def _sorted(call: Call) -> list[Op]:
     return _moving(call, x.numel() * _steps(length))
 
 
-@aten("topk", "kthvalue", "mode", "histc", "bincount", "unique_dim", "nonzero_static", gives="opaque")
+_SCANNED = "topk kthvalue mode histc bincount nonzero_static fractional_max_pool2d fractional_max_pool3d max_unpool2d"
+
+
+@aten(*_SCANNED.split(), "max_unpool3d", "dist", "trace", gives="opaque")
 def _scanned(call: Call) -> list[Op]:
     """At least one comparison for each element."""
     return _moving(call, call.inputs[0].numel())

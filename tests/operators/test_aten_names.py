@@ -64,3 +64,11 @@ def test_every_rule_is_for_a_name_that_torch_has_or_had() -> None:
 def test_no_rule_is_for_what_only_looks_at_a_tensor() -> None:
     assert not set(ATEN) & VIEWS
     assert table.OPERATORS
+
+
+@pytest.mark.parametrize("layer", [nn.Hardswish, nn.ReLU, nn.SiLU, nn.Hardtanh, nn.ELU, nn.Mish, nn.LeakyReLU, nn.SELU])
+def test_an_activation_in_place_is_an_activation(layer: Any) -> None:
+    for inplace in (False, True):
+        graph = capture(nn.Sequential(nn.Conv2d(2, 2, 1), layer(inplace=inplace)), ["1x2x4x4"])
+        assert not graph.unknown
+        assert graph.steps[-1].op.work.bytes_written == 4 * 32
