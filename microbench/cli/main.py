@@ -293,7 +293,7 @@ def export(file: Path, to: str, output: str) -> None:
 @click.option("--ops", type=PATH, metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
 @click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model.")
 @click.option(
-    "--input", "inputs", multiple=True, metavar="SPEC", help="An input of the model, for example 8x3x224x224:f32."
+    "--input", "inputs", multiple=True, metavar="[NAME=]SPEC", help="An input, for example 8x3x224x224:f32, mask=none."
 )
 @click.option("--train", is_flag=True, help="With backward pass and optimiser step.")
 @click.option(
