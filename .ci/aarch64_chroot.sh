@@ -36,22 +36,20 @@ memory=${MICROBENCH_MEMORY:-$((free * 1024 / 2))} group=
 if [ -d /run/systemd/system ] && [ -z "${MICROBENCH_IN_SCOPE:-}" ] && command -v systemd-run >/dev/null &&
   systemd-run --quiet --scope true 2>/dev/null; then
   MICROBENCH_IN_SCOPE=1 MICROBENCH_MEMORY=$memory exec systemd-run --quiet --scope \
-    --property="MemoryMax=$memory" --property=MemorySwapMax=0 "$0" "$@"
+    --property="MemoryMax=$memory" --property=MemorySwapMax=0 "$PWD/.ci/${0##*/}" "$@"
 fi
 own() { sed -n "s/^[0-9]*:$1://p" /proc/self/cgroup; }
-confined() { # by the group of this folder, whose limit is in this file
-  mkdir "$1" 2>/dev/null || return 1
-  if ! { [ -e "$1/$2" ] && echo "$memory" >"$1/$2" && echo $$ >"$1/cgroup.procs"; } 2>/dev/null; then
-    rmdir "$1"
-    return 1
-  fi
-  group=$1
+confined() { # by a new group in this folder, with its limit in this file, out of a group that is left for as long
+  group=$1/microbench-$$ back=$3/cgroup.procs
+  mkdir "$group" 2>/dev/null && [ -e "$group/$2" ] && { echo "$memory" >"$group/$2" && echo $$ >"$group/cgroup.procs"; } 2>/dev/null ||
+    { rmdir "$group" 2>/dev/null || true; group= && return 1; }
 }
+two=$(own '') one=$(own memory)
 if [ -n "${MICROBENCH_IN_SCOPE:-}" ]; then
   limit="a scope of systemd"
-elif confined "/sys/fs/cgroup$(own '')/microbench-$$" memory.max ||
-  confined "/sys/fs/cgroup/memory$(own memory)/microbench-$$" memory.limit_in_bytes; then
-  limit=$group
+elif confined "/sys/fs/cgroup${two%/*}" memory.max "/sys/fs/cgroup$two" ||
+  confined "/sys/fs/cgroup/memory$one" memory.limit_in_bytes "/sys/fs/cgroup/memory$one"; then
+  limit="a control group of its own"
 else
   ulimit -d $((memory / 4 / 1024))
   limit="a quarter of it for the data of each process"
@@ -62,12 +60,18 @@ fold=$(realpath -m "${1:-$(mktemp -d)}")
 root=$fold/root pipes=$(mktemp -d) child=
 keep=${1:+yes}
 finish() {
-  if [ -n "$group" ]; then # a group that holds a process cannot go
-    echo $$ >"${group%/*}/cgroup.procs"
+  # unshare waits for the first process of its namespace, whatever it is sent; with that process all others end.
+  [ -z "$child" ] || { pkill -KILL -P "$child" && wait "$child"; } || true
+  if [ -n "$group" ]; then # what is still there is what this script started
+    echo $$ >"$back"
+    for _ in {1..50}; do
+      mapfile -t others <"$group/cgroup.procs"
+      [ ${#others[@]} -gt 0 ] || break
+      kill -KILL "${others[@]}" 2>/dev/null || true
+      sleep 0.1
+    done
     rmdir "$group" || true
   fi
-  # unshare waits for the first process of its namespace, whatever it is sent; with that process all others end.
-  [ -z "$child" ] || pkill -KILL -P "$child" || true
   rm -rf "$pipes"
   [ -n "$keep" ] || rm -rf --one-file-system "$fold"
 }
@@ -81,6 +85,7 @@ step() { printf '\n== %s (after %d s)\n' "$1" $SECONDS; }
 # it. /sys is left out on purpose: the real processor's caches would show there, and a machine that tells none has to be
 # planned for.
 inside() {
+  local status=0
   rm -f "$pipes"/*
   mkfifo "$pipes/up" "$pipes/go"
   unshare --user --mount --pid --fork bash -euc '
@@ -97,8 +102,9 @@ inside() {
   echo "0 0 4294967295" >"/proc/$child/uid_map"
   echo "0 0 4294967295" >"/proc/$child/gid_map"
   echo >"$pipes/go"
-  wait "$child"
+  wait "$child" || status=$?
   child=
+  return $status
 }
 
 if [ ! -e "$fold/ready" ]; then
@@ -143,13 +149,35 @@ inside pip install -q --no-index --find-links /wheels --force-reinstall --no-dep
 rm -rf "$root/tried"
 inside python /src/.ci/aarch64_commands.py /tried
 
-step "tests"
-chosen="not hardware and not timed and not nightly and not gpu"
-inside bash -c 'cd /src && exec python -m pytest -q -m "$0" $1' "$chosen" "${MICROBENCH_TESTS:-}"
+# A folder at a time: what one of them takes, or breaks, says nothing of the others, and 5 is that all of it was left
+# out by its marks.
+failed=()
+tested() {
+  local begun=$SECONDS status=0
+  step "$*"
+  inside bash -c 'cd /src && exec python -m pytest -q -n "$(nproc)" --dist loadfile -m "$0" "$@"' \
+    "not hardware and not timed and not nightly and not gpu" "$@" || status=$?
+  [ $status -eq 0 ] || [ $status -eq 5 ] || failed+=("$*")
+  printf '%d s\n' $((SECONDS - begun))
+}
+if [ -n "${MICROBENCH_TESTS:-}" ]; then
+  # shellcheck disable=SC2086 # words of pytest
+  tested $MICROBENCH_TESTS
+else
+  for folder in tests/*/; do
+    [ -z "$(find "$folder" -name 'test_*.py' -print -quit)" ] || tested "$folder"
+  done
+  tested tests/test_*.py
+fi
 
 if [ -n "${MICROBENCH_NATIVE:-}" ]; then
   step "built in the chroot"
   inside env MICROBENCH_CUDA=OFF pip install -q --no-index --find-links /wheels --force-reinstall --no-deps /src
   inside microbench doctor --device cpu
 fi
+[ ${#failed[@]} -eq 0 ] || printf '\nfailed: %s\n' "${failed[@]}"
 printf '\n%d s in all\n' $SECONDS
+for file in ${group:+"$group/memory.peak" "$group/memory.max_usage_in_bytes"}; do
+  [ ! -e "$file" ] || printf '%d MiB of memory at most, the files that it read included\n' $(($(<"$file") >> 20))
+done
+[ ${#failed[@]} -eq 0 ]
