@@ -108,9 +108,10 @@ std::shared_ptr<arena> shared_arena(const key& which, std::size_t bytes) {
   auto& known = pool()[which];
   auto held = known.lock();
   if (held && held->reserved() >= bytes) return held;
-  // An emulator keeps tables of the addresses that it gives: what cannot be filled is not to be asked for.
+  // Addresses have a price where an emulator keeps tables of all that it ever gave (7 MiB for each GiB), and where
+  // a limit counts them: what cannot be filled is not asked for, and no more than the sets of most sweeps need.
   if (const auto free = available(); bytes > free) throw no_room(bytes, bytes, free);
-  constexpr auto usual = std::size_t{4} << 30;
+  constexpr auto usual = std::size_t{256} << 20;
   held = std::make_shared<arena>(std::max(usual, round_up(bytes, huge_page)), std::get<3>(which), std::get<4>(which));
   known = held;
   return held;
