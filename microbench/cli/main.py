@@ -291,7 +291,8 @@ def export(file: Path, to: str, output: str) -> None:
     "--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32."
 )
 @click.option("--ops", type=PATH, metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
-@click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model.")
+@click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model, or is a function.")
+@click.option("--hf", metavar="CONFIG", help="A transformers model by its config.json or its name in the cache.")
 @click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]SPEC", help="An input, for example 8x3x224x224:f32, mask=none."
 )
@@ -315,17 +316,17 @@ def export(file: Path, to: str, output: str) -> None:
 @data_options
 def predict(**options: Any) -> None:
     """Predict how long operators, tables of them or whole models take, and what limits them."""
-    from microbench.cli import predict
+    from microbench.cli import predict, predict_models
 
-    subjects = [name for name in ("expressions", "ops", "model") if options[name]]
+    subjects = [name for name in ("expressions", "ops", "model", "hf") if options[name]]
     if len(subjects) != 1:
-        raise UsageError("give one of --op EXPR, --ops FILE.csv and --model MODULE:CALLABLE")
+        raise UsageError("give one of --op EXPR, --ops FILE.csv, --model MODULE:CALLABLE and --hf CONFIG")
     of_models = [
         name
         for name in ("inputs", "train", "dtype", "scale_channels", "groups")
         if options[name] not in (None, False, ())
     ]
-    if of_models and not options["model"]:
+    if of_models and not (options["model"] or options["hf"]):
         spelling = "input" if of_models[0] == "inputs" else of_models[0].replace("_", "-")
         raise UsageError(f"--{spelling} is about a --model; leave it out")
     if options["launch"] and options["ops"]:
@@ -336,8 +337,9 @@ def predict(**options: Any) -> None:
     elif options["ops"]:
         predict.predict_ops(options["ops"], options["calibration"], paths)
     else:
-        how = {name: options[name] for name in ("train", "launch", "dtype", "calibration", "scale_channels", "groups")}
-        predict.predict_model_spec(options["model"], options["inputs"], how, paths)
+        names = ("hf", "train", "launch", "dtype", "calibration", "scale_channels", "groups")
+        how = {name: options[name] for name in names}
+        predict_models.predict_model_spec(options["model"] or options["hf"], options["inputs"], how, paths)
 
 
 @cli.command(epilog=EXAMPLES["fit"])

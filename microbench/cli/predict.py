@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microbench.cli.output import Cell, emit
+from microbench.cli.output import emit
 from microbench.errors import CannotRun, UsageError
 from microbench.operators import parse, read_rows
 from microbench.predict.operator import predict_table, predictions
@@ -20,15 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from microbench.operators import Table
-    from microbench.operators.capture import Graph
     from microbench.operators.core import Launch
-    from microbench.predict.model import ModelTime
-    from microbench.predict.operator import Columns
     from microbench.records import Characterisation, Finding, Prediction
 
 NEWEST = Path("results")
-# Rows of the table of a model's longest operators.
-LARGEST = 15
 
 
 def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
@@ -167,182 +162,6 @@ def _put(path: str, text: str) -> None:
         sys.stdout.write(text)
     else:
         write_new(Path(path), text.encode())
-
-
-def predict_model_spec(
-    spec: str, inputs: Sequence[str], how: dict[str, Any], paths: tuple[str | None, str | None]
-) -> None:
-    """Capture a model and predict it."""
-    from microbench.operators.model_sources import load_model
-    from microbench.predict.model import predict_model
-
-    if not inputs:
-        raise UsageError("--model needs --input, for example --input 8x3x224x224:f32; give it once per input")
-    held = calibration_of(how["calibration"])
-    make = load_model(spec)
-    graph = _captured(make, inputs, how, spec.partition(":")[2])
-    found = predict_model(graph, held, how["launch"] or "eager")
-    print_findings((*_assumed(how), *found.findings))
-    rows = step_rows(found)
-    emit(rows, f"{spec}: largest operators", *paths, shown=_largest(rows))
-    if "-" in paths:
-        return
-    emit(summary(found), f"{spec} on {held.device.name}")
-    batches = _batches(make, inputs, how, held)
-    if batches:
-        emit(batches, "samples per second")
-
-
-def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str = "") -> Graph:
-    """Capture the model as it is, or as it would be with other widths or groups (what-if)."""
-    from microbench.operators.capture import capture
-    from microbench.operators.what_if import group, scale_channels
-
-    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], name=name)
-    if how.get("scale_channels") is not None:
-        graph = scale_channels(graph, how["scale_channels"])
-    return graph if how.get("groups") is None else group(graph, how["groups"])
-
-
-def _assumed(how: dict[str, Any]) -> list[Finding]:
-    """What the what-if options take for granted, as findings."""
-    from microbench.records import Finding
-
-    said = {
-        "scale_channels": "every inner width is multiplied, the model's input and the last layer's outputs stay",
-        "groups": "every dense convolution after the first whose channels the groups divide is split",
-    }
-    return [
-        Finding(
-            code="what-if",
-            severity="info",
-            says=f"{name.replace('_', '-')} {how[name]}: {says}; memory and parameters in proportion.",
-        )
-        for name, says in said.items()
-        if how.get(name) is not None
-    ]
-
-
-def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Characterisation) -> list[Row]:
-    from microbench.operators.inputs import with_batch
-    from microbench.predict.model import predict_model
-
-    rows: list[Row] = []
-    for batch in (1, 4, 16, 64):
-        changed = [with_batch(spec, batch) for spec in inputs]
-        try:
-            found = predict_model(_captured(make, changed, how), held, how["launch"] or "eager")
-        except UsageError:
-            continue
-        rows.append(
-            {
-                "batch": batch,
-                "latency": units.seconds(found.latency.value),
-                "samples_per_s": round(found.samples_per_s, 2),
-            }
-        )
-    return rows
-
-
-def step_rows(found: ModelTime) -> list[Row]:
-    """One row per operator of a model."""
-    columns = found.columns
-    total = found.latency.value
-    rows: list[Row] = []
-    for place, step in enumerate(found.steps):
-        work = step.op.work
-        rows.append(
-            {
-                "phase": step.phase,
-                "op": str(step.op),
-                "flop": work.flop,
-                "bytes": work.bytes,
-                "intensity": None if work.intensity is None else round(work.intensity, 3),
-                "bound": _bound(columns, place, work.intensity, found.ridge.get(step.op.dtype)),
-                "seconds": float(columns.predicted[place]),
-                "low": float(columns.low[place]),
-                "high": float(columns.high[place]),
-                "share": round(float(columns.predicted[place]) / total, 4),
-            }
-        )
-    return rows
-
-
-def _bound(columns: Columns, place: int, intensity: float | None, ridge: float | None) -> str:
-    """What bounds an operator: its fixed cost, or the side of the device's ridge point that its intensity lies on."""
-    if str(columns.limiter[place]) == "cost" or intensity is None:
-        return "cost"
-    if ridge is None:
-        return str(columns.limiter[place]).partition(":")[0]
-    return "compute" if intensity >= ridge else "memory"
-
-
-def _largest(rows: Sequence[Row]) -> list[Row]:
-    """The operators that take longest; equal ones are one row, with their number."""
-    alike: dict[tuple[Cell, Cell], list[Row]] = {}
-    for row in rows:
-        alike.setdefault((row["phase"], row["op"]), []).append(row)
-
-    def total(found: Sequence[Row], name: str) -> float:
-        return sum(float(row[name] or 0.0) for row in found)
-
-    longest = sorted(alike.values(), key=lambda found: total(found, "seconds"), reverse=True)[:LARGEST]
-    return [
-        {
-            "phase": found[0]["phase"],
-            "op": found[0]["op"],
-            "times": len(found),
-            "FLOP each": units.prefixed(float(found[0]["flop"] or 0), "FLOP", 3),
-            "traffic": units.size(float(found[0]["bytes"] or 0), 3),
-            "FLOP/byte": "" if found[0]["intensity"] is None else units.digits(float(found[0]["intensity"]), 3),
-            "bound": found[0]["bound"],
-            "each": units.seconds(float(found[0]["seconds"] or 0.0)),
-            "low": units.seconds(float(found[0]["low"] or 0.0)),
-            "high": units.seconds(float(found[0]["high"] or 0.0)),
-            "share of all": f"{total(found, 'share'):.1%}",
-        }
-        for found in longest
-    ]
-
-
-def summary(found: ModelTime) -> list[Row]:
-    """The whole model: one fact a row."""
-    graph, latency = found.graph, found.latency
-    share = "{:.1%}".format
-    facts: list[tuple[str, str]] = [
-        ("latency", f"{units.seconds(latency.value)} ({units.seconds(latency.low)} .. {units.seconds(latency.high)})"),
-        *_sides(found),
-        ("samples per second", units.digits(found.samples_per_s)),
-        ("parameters", f"{graph.parameters:,}"),
-        ("stored size", units.size(graph.parameter_bytes)),
-        ("load time", units.seconds(found.load_s) if found.load_s else "unknown"),
-        ("FLOP", units.prefixed(found.flop, "FLOP")),
-        *_phases(found),
-        ("MACs", units.prefixed(found.flop / 2, "MAC")),
-        ("memory traffic", units.size(found.bytes)),
-        ("arithmetic intensity", f"{found.flop / max(found.bytes, 1):.2f} FLOP/byte"),
-        ("peak memory", units.size(graph.peak_bytes)),
-        ("mean memory", units.size(graph.mean_bytes)),
-        ("share of the compute ceiling", share(found.compute_share) if found.compute_share else "unknown"),
-        ("share of the memory ceiling", share(found.memory_share) if found.memory_share else "unknown"),
-        ("share of launch and other fixed cost", share(found.launch_share)),
-        ("operators", f"{len(graph.steps)} and {graph.views} views"),
-    ]
-    return [{"fact": name, "value": value} for name, value in facts]
-
-
-def _sides(found: ModelTime) -> list[tuple[str, str]]:
-    """What a GPU's kernels take, and what the host takes to issue them, where calibration told them apart."""
-    facts = (("time on the device", found.device_s), ("time of issuing on the host", found.issue_s))
-    return [(name, units.seconds(seconds)) for name, seconds in facts if seconds is not None]
-
-
-def _phases(found: ModelTime) -> list[tuple[str, str]]:
-    """FLOP of each phase where there is more than one."""
-    flop: dict[str, int] = {}
-    for step in found.steps:
-        flop[step.phase] = flop.get(step.phase, 0) + step.op.work.flop
-    return [(f"FLOP {phase}", units.prefixed(count, "FLOP")) for phase, count in flop.items()] if len(flop) > 1 else []
 
 
 def fit_file(rows: Path, nominal: Any, output: Path) -> None:

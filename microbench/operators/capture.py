@@ -14,36 +14,28 @@ import copy
 import logging
 import re
 import warnings
-import weakref
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from microbench.errors import MicrobenchError, UsageError
-from microbench.operators.aten import VIEWS, operators_of
 from microbench.operators.core import Op, op
 from microbench.operators.fake_models import on_fake, shaped
 from microbench.operators.inputs import arranged, filled, stored
 from microbench.operators.model_sources import module_of
+from microbench.operators.recorder import Step, recorder_of, tensors_in
 from microbench.records.dtypes import dtype as find_dtype
+
+__all__ = ["Graph", "Step", "capture"]
 
 # Formats that PyTorch runs a whole model in, and what holds each.
 _WHOLE = {"f64": "f64", "f32": "f32", "tf32": "f32", "f16": "f16", "bf16": "bf16"}
+_EXPERTS = ("_grouped_mm", "_scaled_grouped_mm")
 # Tensors inside an error's message, whose numbers are nobody's business.
 _PRINTED = re.compile(r"(?:Fake)?(?:Tensor|tensor|Parameter)\((?:[^()]|\([^()]*\))*\)?|\[\s*-?\d[^\]]{40,}\]?")
 # Adam reads parameter, gradient and two moments and writes the parameter and both moments, with about twelve operations
 # each.
 ADAM_READS, ADAM_WRITES, ADAM_FLOP = 4, 3, 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One operator of a model: ``phase`` is forward, backward or optimiser; ``aten`` the operator that was seen."""
-
-    op: Op
-    phase: str
-    aten: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +97,7 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     import torch
 
     wanted = _whole_format(dtype)
-    recorder = _recorder(torch)
+    recorder = recorder_of(torch)
     try:
         made, arguments, notes = _record(torch, (model, inputs, wanted), (recorder, train))
     except MicrobenchError:
@@ -113,6 +105,8 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's model raises is one sentence
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
     graph = _graph(made, recorder, (name or type(made).__name__, arguments, train))
+    if any(step.aten in _EXPERTS for step in graph.steps):
+        notes.append("rows are taken for equally shared between the experts of a layer, whatever a router would do")
     graph = replace(graph, notes=tuple(notes))
     return _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
 
@@ -260,101 +254,10 @@ def _forward_backward(
         out = _called(made, arguments)
         if train:
             recorder.phase = "backward"
-            loss = sum(tensor.float().sum() for tensor in _tensors(torch, out) if tensor.requires_grad)
+            loss = sum(tensor.float().sum() for tensor in tensors_in(torch, out) if tensor.requires_grad)
             if not isinstance(loss, torch.Tensor):
                 raise UsageError("the model's output needs no gradient; --train has nothing to do")
             loss.backward()
-
-
-def _tensors(torch: Any, value: Any) -> list[Any]:
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [tensor for item in value for tensor in _tensors(torch, item)]
-    return []
-
-
-class _Live:
-    """Bytes of the tensors alive, by storage."""
-
-    def __init__(self) -> None:
-        self.now = 0
-        self.peak = 0
-        self.total = 0
-        self.looks = 0
-        self._holders: Counter[int] = Counter()
-        self._sizes: dict[int, int] = {}
-
-    def saw(self, tensor: Any) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001 - the only name a storage has
-        if key not in self._sizes:
-            self._sizes[key] = storage.nbytes()
-            self.now += self._sizes[key]
-            self.peak = max(self.peak, self.now)
-        self._holders[key] += 1
-        weakref.finalize(tensor, self._gone, key).atexit = False
-
-    def _gone(self, key: int) -> None:
-        self._holders[key] -= 1
-        if self._holders[key] <= 0:
-            self.now -= self._sizes.pop(key, 0)
-            del self._holders[key]
-
-    def look(self) -> None:
-        self.total += self.now
-        self.looks += 1
-
-
-def _executed(torch: Any, func: Any, args: Any, kwargs: Any) -> Any:
-    """Run a call; one on real tensors alone (small buffers) for real, so that what is asked of them has an answer."""
-    from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-    from torch.utils._pytree import tree_leaves
-
-    inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-    if not inputs or any(isinstance(each, FakeTensor) for each in inputs):
-        return func(*args, **kwargs)
-    with unset_fake_temporarily():  # type: ignore[no-untyped-call, unused-ignore]
-        return func(*args, **kwargs)
-
-
-def _recorder(torch: Any) -> Any:
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-        """Writes down every operator that passes."""
-
-        def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
-            self.phase = "forward"
-            self.steps: list[Step] = []
-            self.unknown: Counter[str] = Counter()
-            self.views = 0
-            self.live = _Live()
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = _executed(torch, func, args, kwargs or {})
-            name = func.overloadpacket.__name__
-            if name in VIEWS or (func.is_view and name != "expand_copy"):
-                self.views += 1
-                return out
-            outputs = _tensors(torch, out)
-            for tensor in outputs:
-                self.live.saw(tensor)
-            self.live.look()
-            try:
-                made = operators_of(torch, func, args, kwargs or {}, outputs)
-            except (UsageError, AttributeError, IndexError, TypeError, ValueError, RuntimeError):
-                made = None
-            if made is None:
-                self.unknown[name] += 1
-            else:
-                self.steps += [Step(op=each, phase=self.phase, aten=name) for each in made]
-            return out
-
-    return Recorder()
 
 
 def _graph(made: Any, recorder: Any, about: tuple[str, Sequence[Any], bool]) -> Graph:

@@ -6,6 +6,7 @@ calibration learnt about the family where there is a fit, and with a wide interv
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -231,9 +232,10 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
     fits = [row for row in of_family if row.dtype == batch.dtype]
     if not fits and family not in PRODUCTS:
         # What moves bytes takes as long in any format of that width.
-        fits = [row for row in of_family if DTYPES[row.dtype].bits == DTYPES[batch.dtype].bits]
+        fits = _as_wide(of_family, batch.dtype)
         if fits:
-            says = f"{family} {batch.dtype} is predicted as {fits[0].dtype}, which is as wide and was calibrated."
+            wide = "as wide" if DTYPES[fits[0].dtype].bits == DTYPES[batch.dtype].bits else "nearest in width"
+            says = f"{family} {batch.dtype} is predicted as {fits[0].dtype}, which is {wide} and was calibrated."
             finding = Finding(code="other-format", severity="info", says=says)
             return next((row for row in fits if row.cache == batch.cache), fits[0]), finding
     if not fits:
@@ -251,6 +253,16 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
         )
         return chosen, Finding(code="other-cache", severity="info", says=says)
     return chosen, None
+
+
+def _as_wide(fits: Sequence[OperatorFit], dtype: str) -> list[OperatorFit]:
+    """Fits of formats of a format's width; of integers, which have no roofline of their own, those nearest to it."""
+    bits = DTYPES[dtype].bits
+    apart = {row.dtype: abs(math.log2(DTYPES[row.dtype].bits / bits)) for row in fits}
+    least = min(apart.values(), default=0.0)
+    if least and DTYPES[dtype].kind != "int":
+        return []
+    return [row for row in fits if apart[row.dtype] == least]
 
 
 def _local(made: OperatorFit, batch: Batch, footprint: float, held: Levels) -> dict[str, Any]:

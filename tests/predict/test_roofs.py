@@ -182,3 +182,21 @@ def test_a_prediction_is_called_as_it_was_asked_for() -> None:
     named, built = predict(["relu:size=8", backward], machine())
     assert (named.op, built.op) == ("relu[size=8].f32", str(backward))
     assert built.work == backward.work
+
+
+@pytest.mark.parametrize(("dtype", "codes"), [("i64", {"other-format"}), ("bool", {"other-format"}), ("f64", set())])
+def test_integers_move_as_the_nearest_format_that_was_calibrated_and_that_is_said(dtype: str, codes: set[str]) -> None:
+    """They have no roofline of their own; a float format of another width has one, or is refused."""
+    fit = OperatorFit(
+        family="elementwise",
+        dtype="f32",
+        rows=40,
+        cost_s={"eager": 2e-6},
+        terms={"peak": 1e15, "bandwidth": 1e11, "sharpness": 50.0},
+        codes=("relu",),
+        quantile=1.0,
+    )
+    calibrated = replace(machine(), fits=Fits(operators=(fit,)))
+    columns = predict_table(table_of([op("relu", size=10**6), op("relu", size=10**6, dtype=dtype)]), calibrated)
+    assert codes == {finding.code for finding in columns.findings} & {"other-format"}
+    assert (columns.limiter[1] != "") == bool(codes)

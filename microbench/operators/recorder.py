@@ -1,0 +1,126 @@
+"""A dispatch mode of PyTorch that writes down every operator that passes, and the bytes of the tensors alive."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from microbench.errors import UsageError
+from microbench.operators.aten import VIEWS, operators_of
+from microbench.operators.core import Op
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operator of a model: ``phase`` is forward, backward or optimiser; ``aten`` the operator that was seen."""
+
+    op: Op
+    phase: str
+    aten: str
+
+
+def tensors_in(torch: Any, value: Any) -> list[Any]:
+    """All tensors of a result."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [tensor for item in value for tensor in tensors_in(torch, item)]
+    return []
+
+
+class _Live:
+    """Bytes of the tensors alive, by storage."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        self.peak = 0
+        self.total = 0
+        self.looks = 0
+        self._holders: Counter[int] = Counter()
+        self._sizes: dict[int, int] = {}
+
+    def saw(self, tensor: Any) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata  # noqa: SLF001 - the only name a storage has
+        if key not in self._sizes:
+            self._sizes[key] = storage.nbytes()
+            self.now += self._sizes[key]
+            self.peak = max(self.peak, self.now)
+        self._holders[key] += 1
+        weakref.finalize(tensor, self._gone, key).atexit = False
+
+    def _gone(self, key: int) -> None:
+        self._holders[key] -= 1
+        if self._holders[key] <= 0:
+            self.now -= self._sizes.pop(key, 0)
+            del self._holders[key]
+
+    def look(self) -> None:
+        self.total += self.now
+        self.looks += 1
+
+
+def _executed(torch: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """Run a call; one on real tensors alone (small buffers) for real, so that what is asked of them has an answer."""
+    from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+    from torch.utils._pytree import tree_leaves
+
+    if func.overloadpacket is torch.ops.aten._grouped_mm:  # noqa: SLF001 - its name
+        return _grouped_result(torch, func, args, kwargs)
+    inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+    if not inputs or any(isinstance(each, FakeTensor) for each in inputs):
+        return func(*args, **kwargs)
+    with unset_fake_temporarily():  # type: ignore[no-untyped-call, unused-ignore]
+        return func(*args, **kwargs)
+
+
+def _grouped_result(torch: Any, func: Any, args: Any, kwargs: Any) -> Any:
+    """The result of a grouped product: processors multiply formats that the shape function of torch refuses."""
+    given = dict(zip((each.name for each in func._schema.arguments), args, strict=False)) | kwargs  # noqa: SLF001
+    a, b, groups = given["self"], given["mat2"], given.get("offs")
+    sizes: tuple[int, ...] = (a.shape[-2], b.shape[-1])
+    if a.dim() == b.dim():
+        sizes = (a.shape[0] if a.dim() == 3 else groups.shape[0], *sizes)
+    return torch.empty(sizes, dtype=given.get("out_dtype") or a.dtype)
+
+
+def recorder_of(torch: Any) -> Any:
+    """A dispatch mode that writes down the operators that pass; ``phase`` is what they belong to."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+        """Writes down every operator that passes."""
+
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+            self.phase = "forward"
+            self.steps: list[Step] = []
+            self.unknown: Counter[str] = Counter()
+            self.views = 0
+            self.live = _Live()
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = _executed(torch, func, args, kwargs or {})
+            name = func.overloadpacket.__name__
+            if name in VIEWS or (func.is_view and name != "expand_copy"):
+                self.views += 1
+                return out
+            outputs = tensors_in(torch, out)
+            for tensor in outputs:
+                self.live.saw(tensor)
+            self.live.look()
+            try:
+                made = operators_of(torch, func, args, kwargs or {}, outputs)
+            except (UsageError, AttributeError, IndexError, TypeError, ValueError, RuntimeError):
+                made = None
+            if made is None:
+                self.unknown[name] += 1
+            else:
+                self.steps += [Step(op=each, phase=self.phase, aten=name) for each in made]
+            return out
+
+    return Recorder()
