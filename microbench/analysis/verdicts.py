@@ -143,7 +143,7 @@ def slow_findings(
     device
         Where they were measured.
     facts
-        Conditions of the run, as `hardware.cuda.facts` names them.
+        Conditions of the run: those of a card are named ``gpu_`` and what `hardware.cuda.facts` calls them.
     """
     card = whole_gpu(device)
     if card is None:
@@ -208,7 +208,7 @@ def reasons(ceilings: Sequence[Ceiling], device: Device, facts: Mapping[str, Val
         *_power(device, card),
         *_clocks(ceilings, card),
         *_memory(ceilings, card, facts),
-        *(["MIG mode is on, and holds a part of the card back"] if facts.get("mig_mode") else []),
+        *(["MIG mode is on, and holds a part of the card back"] if facts.get("gpu_mig_mode") else []),
         *_throttled(ceilings),
     ]
 
@@ -232,11 +232,11 @@ def _clocks(ceilings: Sequence[Ceiling], card: Gpu) -> Iterator[str]:
 def _memory(ceilings: Sequence[Ceiling], card: Gpu, facts: Mapping[str, Value | None]) -> Iterator[str]:
     if not any(each.measures == "memory" for each in ceilings):
         return
-    bits, clock = facts.get("memory_bus_bits"), facts.get("memory_clock_hz")
+    bits, clock = facts.get("gpu_memory_bus_bits"), facts.get("gpu_memory_clock_hz")
     if bits and clock and (told := float(bits) / 8 * 2 * float(clock)) < _BELOW * card.memory_bandwidth:
         own = units.prefixed(card.memory_bandwidth, "B/s")
         yield f"its memory clock gives {units.prefixed(told, 'B/s')} of {own}"
-    if facts.get("ecc") and card.bus_bits < _STACKED_BITS:
+    if facts.get("gpu_ecc") and card.bus_bits < _STACKED_BITS:
         yield "ECC is on, and this kind of memory keeps its bits among the data"
 
 

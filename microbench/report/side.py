@@ -47,6 +47,8 @@ _HEADINGS = {
 }
 # Copies between host and device: the variant's name, level and access in the table of published figures, and the title.
 _LINKS = {"h2d.pinned": ("host", "read", "host to device"), "d2h.pinned": ("host", "write", "device to host")}
+# Copies between cards that carry bytes one way, as published ones do.
+_ONE_WAY = ("peer.cuda_", "peer.from_")
 # Costs of launches by their name: the name in the table of published figures, and the title.
 _LAUNCHES = {"launch.period": ("plain", "launch to launch"), "launch.graph": ("graph", "launch to launch, graph")}
 
@@ -187,7 +189,7 @@ def _link_rows(ceilings: Sequence[Ceiling], others: Sequence[Published], device:
     for ceiling in ceilings:
         variant = ceiling.variant or ""
         level, access, title = _LINKS.get(
-            variant, ("peer", "copy", f"copy {variant}") if variant.startswith("peer") else ("", "", "")
+            variant, ("peer", "copy", f"copy {variant}") if variant.startswith(_ONE_WAY) else ("", "", "")
         )
         alike = [
             figure
@@ -247,7 +249,7 @@ def _of_time(value: float, theirs: Sequence[Published], what: str) -> str:
 
 
 def _verdict(rows: Sequence[Ceiling], mode: str, alike: Sequence[Published], device: Device) -> str:
-    """The verdict on the fastest of a row's ceilings: of the mode that is compared, else of a burst, else of products."""
+    """The verdict on the fastest ceiling of a row: of the mode that is compared, else of a burst, else of products."""
     for of in dict.fromkeys((mode, "peak", "library")):
         best = max((row for row in rows if row.mode == of), key=lambda row: row.rate.value, default=None)
         normal = verdicts.expected(best, alike, device) if best and device.kind == "cuda" else None

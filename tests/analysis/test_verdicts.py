@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from microbench.analysis import verdicts
 from microbench.analysis.verdicts import Expected, expected, known_figures, reasons, slow_findings
+from microbench.hardware import cuda, nvml
 from microbench.hardware.tables.gpus import GPUS, Gpu, find
 from microbench.hardware.tables.published import PUBLISHED, Published
 from microbench.records import Ceiling, Device, Estimate
@@ -120,13 +124,21 @@ def test_what_would_explain_a_slow_card_is_told() -> None:
         "it ran at 1.200 GHz where the data sheet counts with 1.830 GHz"
     )
     assert why("H100", replace(fast, throttled_share=0.4)) == "power or heat held its clock down in 40 % of the samples"
-    assert why("H100", fast, facts={"mig_mode": True}).startswith("MIG mode is on")
+    assert why("H100", fast, facts={"gpu_mig_mode": True}).startswith("MIG mode is on")
     slow = read(1e12)
-    facts = {"memory_bus_bits": 5120, "memory_clock_hz": 1.6e9, "ecc": True}
+    facts = {"gpu_memory_bus_bits": 5120, "gpu_memory_clock_hz": 1.6e9, "gpu_ecc": True}
     assert why("H100", slow, facts=facts) == "its memory clock gives 2.048 TB/s of 3.350 TB/s"
-    assert why("RTX A6000", slow, facts={"ecc": True}).startswith("ECC is on")
-    assert why("RTX A6000", fast, facts={"ecc": True}) == ""
-    assert why("RTX A6000", slow, facts={"ecc": False}) == ""
+    assert why("RTX A6000", slow, facts={"gpu_ecc": True}).startswith("ECC is on")
+    assert why("RTX A6000", fast, facts={"gpu_ecc": True}) == ""
+    assert why("RTX A6000", slow, facts={"gpu_ecc": False}) == ""
+
+
+def test_the_facts_that_are_asked_for_are_those_that_a_run_keeps() -> None:
+    text = inspect.getsource(verdicts)
+    asked = set(re.findall(r'facts\.get\("gpu_(\w+)"\)', text))
+    told = inspect.getsource(cuda.facts) + inspect.getsource(nvml.facts)
+    assert asked == {"mig_mode", "memory_bus_bits", "memory_clock_hz", "ecc"}
+    assert all(f'"{name}":' in told for name in asked)
 
 
 def test_the_finding_names_rates_ranges_and_reasons() -> None:

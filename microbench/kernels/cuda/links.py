@@ -6,13 +6,12 @@ No kernel of ours does the work here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from microbench.errors import CannotRun
 from microbench.kernels import Kernel
+from microbench.kernels.cuda.copies import CHECKED_BYTES, CHUNK, SM_ROW, CopyJob, DeviceCopyJob, SmCopyJob
 from microbench.kernels.cuda.device import DeviceSession, wrong_result
 from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import ROWS
@@ -22,9 +21,8 @@ from microbench.records import Device, Finding, Measures, Sheet, Timing, Value, 
 if TYPE_CHECKING:
     from microbench import _cuda
 
-CHUNK = 4096  # bytes that one iteration of a copy carries each way
+_BOTH = Work(bytes_read=CHUNK, bytes_written=CHUNK)
 COPIED_BYTES = 64 << 20  # long enough that the set-up of a copy is below 1 % on every bus
-CHECKED_BYTES = 1 << 20
 GRAPH_NODES = 64
 
 LAUNCHES = {
@@ -41,6 +39,13 @@ COPIES = {
     "h2d.pageable": "copy from ordinary host memory to the device",
     "d2h.pageable": "copy from the device to ordinary host memory",
 }
+# By whom: the entries above by the copy engines, these by a kernel of ours that reads or writes the host's pages.
+SM_COPIES = {
+    "h2d.sm": "copy from page-locked host memory to the device, by its multiprocessors",
+    "d2h.sm": "copy from the device to page-locked host memory, by its multiprocessors",
+}
+# Directions between two cards: the prefix of the peer's name, and what is said.
+PEER_WAYS = {"": "from {0} to {1}", "from_": "from {1} to {0}", "both_": "between {0} and {1}, both ways at once"}
 
 
 def kernels(session: DeviceSession) -> Iterator[Kernel]:
@@ -54,11 +59,29 @@ def kernels(session: DeviceSession) -> Iterator[Kernel]:
         both = 2 if how.startswith("both") else 1
         sheet = _sheet(f"copy.{how}", "link", says, Work(bytes_read=CHUNK, bytes_written=CHUNK * (both - 1)), None)
         yield _kernel(session, sheet, lambda params, how=how: CopyJob(session, how, _size(params)))  # type: ignore[misc]
+    sheet = _sheet("copy.d2d", "link", "copy within the device's memory, by the driver", _BOTH, None)
+    yield _kernel(session, sheet, lambda params: DeviceCopyJob(session, None, "", _size(params)))
+    copies = next(row for row in ROWS if row.name == SM_ROW)
+    for how, says in SM_COPIES.items():
+        sheet = _sheet(f"copy.{how}", "link", says, Work(bytes_read=CHUNK), session.library.reason(copies))
+        yield _kernel(session, sheet, lambda params, how=how: SmCopyJob(session, how, _size(params)))  # type: ignore[misc]
     for peer in _peers(session):
-        sheet = _sheet(
-            f"copy.peer.cuda_{peer}", "link", f"copy from {session.name} to cuda:{peer}", Work(bytes_read=CHUNK), None
-        )
-        yield _kernel(session, sheet, lambda params, peer=peer: PeerJob(session, peer, _size(params)))  # type: ignore[misc]
+        for way, says in PEER_WAYS.items():
+            both = 2 if way == "both_" else 1
+            sheet = _sheet(
+                f"copy.peer.{way}cuda_{peer}",
+                "link",
+                f"copy {says.format(session.name, f'cuda:{peer}')}",
+                Work(bytes_read=CHUNK, bytes_written=CHUNK * (both - 1)),
+                None,
+            )
+            # A link has the same two ends either way: the way back is measured where it is asked for.
+            sheet = replace(sheet, unless=(f"copy.peer.cuda_{peer}",) if way == "from_" else ())
+            yield _kernel(
+                session,
+                sheet,
+                lambda params, peer=peer, way=way: DeviceCopyJob(session, peer, way, _size(params)),  # type: ignore[misc]
+            )
 
 
 def _peers(session: DeviceSession) -> list[int]:
@@ -156,135 +179,3 @@ class LaunchJob:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-@dataclass(slots=True)
-class _Ends:
-    """Source and target of one copy, with what must arrive."""
-
-    device: _cuda.Buffer
-    host: Any
-    address: int
-
-
-def _pattern(size: int, seed: int) -> Any:
-    return np.random.default_rng(seed).integers(0, 256, size=size, dtype=np.uint8)
-
-
-class CopyJob:
-    """A copy between host and device; what arrived is looked at after every run."""
-
-    def __init__(self, session: DeviceSession, how: str, size: int) -> None:
-        self.session, self.how, self.size = session, how, size
-        self._ends: list[_Ends] = []
-        self._sent = _pattern(size, 1)
-        try:
-            for direction in ("h2d", "d2h") if how.startswith("both") else (how[:3],):
-                self._ends.append(self._make(direction))
-        except BaseException:
-            self.close()
-            raise
-        cuda, kinds = session.cuda, session.cuda.CopyKind
-        self._copies = []
-        for direction, ends in zip(self._directions(), self._ends, strict=True):
-            there, here = ends.device.address, ends.address
-            made = (kinds.to_device, there, here) if direction == "h2d" else (kinds.to_host, here, there)
-            self._copies.append(cuda.Copy(*made, size))
-
-    def _directions(self) -> tuple[str, ...]:
-        return ("h2d", "d2h") if self.how.startswith("both") else (self.how[:3],)
-
-    def _make(self, direction: str) -> _Ends:
-        context = self.session.context
-        device = context.alloc(self.size)
-        ends = _Ends(device, None, 0)
-        self._ends.append(ends)
-        if self.how.endswith("pinned"):
-            pinned = context.pinned(self.size)
-            ends.host, ends.address = pinned, pinned.address
-        else:
-            ends.host = np.empty(self.size, dtype=np.uint8)
-            ends.address = ends.host.ctypes.data
-        self._ends.pop()
-        if direction == "h2d":
-            np.frombuffer(ends.host, dtype=np.uint8)[:] = self._sent
-            device.fill(0)
-        else:
-            device.write(self._sent)
-            np.frombuffer(ends.host, dtype=np.uint8)[:] = 0
-        return ends
-
-    def run(self, iterations: int) -> Timing:
-        """Copy at least so many chunks."""
-        times = max(1, -(-iterations * CHUNK // self.size))
-        with self.session.driving(f"copy.{self.how} of {self.size} bytes"):
-            if self.how.endswith("pinned"):
-                ns = self.session.timer.copies(self._copies, times)
-            else:
-                ns = sum(self.session.timer.host_copy(self._copies[0]) for _ in range(times))
-            checked = all(map(self._arrived, self._directions(), self._ends))
-        return Timing(ns=max(1, round(ns)), iterations=times * self.size // CHUNK, checked=checked)
-
-    def _arrived(self, direction: str, ends: _Ends) -> bool:
-        """Compare the last page, which is poisoned again for the next run."""
-        at = self.size - CHUNK
-        if direction == "h2d":
-            found = np.frombuffer(ends.device.read(at, CHUNK), dtype=np.uint8)
-            ends.device.write(b"\0" * CHUNK, at)
-            return bool(np.array_equal(found, self._sent[at:]))
-        page = np.frombuffer(ends.host, dtype=np.uint8)[at:]
-        right = bool(np.array_equal(page, self._sent[at:]))
-        page[:] = 0
-        return right
-
-    def close(self) -> None:
-        """Give the memory back; again is allowed."""
-        while self._ends:
-            ends = self._ends.pop()
-            ends.device.close()
-            if hasattr(ends.host, "close"):
-                ends.host.close()
-
-
-class PeerJob:
-    """A copy from this GPU's memory to another's."""
-
-    def __init__(self, session: DeviceSession, peer: int, size: int) -> None:
-        self.session, self.size = session, size
-        self._other: _cuda.Context = session.cuda.Context(peer)
-        session.context.enable_peer(self._other)
-        self._sent = _pattern(size, 2)
-        self._source = session.context.alloc(size)
-        self._target: _cuda.Buffer | None = None
-        try:
-            self._source.write(self._sent)
-            self._target = self._other.alloc(size)
-            self._target.fill(0)
-        except BaseException:
-            self.close()
-            raise
-        kind = session.cuda.CopyKind.peer
-        self._copy = session.cuda.Copy(
-            kind, self._target.address, self._source.address, size, self._other, session.context
-        )
-
-    def run(self, iterations: int) -> Timing:
-        """Copy at least so many chunks."""
-        times = max(1, -(-iterations * CHUNK // self.size))
-        assert self._target is not None
-        with self.session.driving(f"copy to {self._other.name} of {self.size} bytes"):
-            ns = self.session.timer.copies([self._copy], times)
-            at = self.size - CHUNK
-            found = np.frombuffer(self._target.read(at, CHUNK), dtype=np.uint8)
-            self._target.write(b"\0" * CHUNK, at)
-        return Timing(
-            ns=max(1, round(ns)),
-            iterations=times * self.size // CHUNK,
-            checked=bool(np.array_equal(found, self._sent[at:])),
-        )
-
-    def close(self) -> None:
-        """Give the memory back; again is allowed."""
-        self._source.close()
-        if self._target is not None:
-            self._target.close()

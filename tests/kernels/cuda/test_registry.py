@@ -229,11 +229,20 @@ print(json.dumps(found))
 
 def test_copies_over_the_bus_and_between_gpus_run_at_the_rates_that_were_given(tmp_path: Path) -> None:
     names = ("copy.h2d.pinned", "copy.d2h.pinned", "copy.both.pinned", "copy.peer.cuda_1")
+    names += ("copy.peer.from_cuda_1", "copy.peer.both_cuda_1")
     found = FakeMachine(folder=tmp_path, gpus=(GPU, GPU)).ask(LINKS.replace("NAMES", repr(names)))
     assert isinstance(found, dict)
-    for name, times in zip(names, (1, 1, 2, 4), strict=True):
+    for name, times in zip(names, (1, 1, 2, 4, 4, 8), strict=True):
         assert found[name][0] == pytest.approx(times * GPU.host_copy, rel=0.01), name
         assert found[name][2] is True, name
+
+
+def test_copies_by_multiprocessors_and_within_the_device_carry_every_byte(tmp_path: Path) -> None:
+    names = ("copy.h2d.sm", "copy.d2h.sm", "copy.d2d")
+    found = FakeMachine(folder=tmp_path, gpus=(GPU,)).ask(LINKS.replace("NAMES", repr(names)))
+    assert isinstance(found, dict)
+    assert {name: told[2] for name, told in found.items()} == dict.fromkeys(names, True)
+    assert all(told[0] > 0 for told in found.values())
 
 
 def test_the_gate_takes_the_launch_out_of_the_time_and_is_off_where_launches_block(tmp_path: Path) -> None:
