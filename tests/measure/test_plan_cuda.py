@@ -60,9 +60,10 @@ def card(l2: int | None, memory: int) -> Device:
     return Device(id="0" * 16, kind="cuda", name="a card", arch="sm_90a", levels=levels, memory_bytes=memory)
 
 
-@pytest.mark.parametrize("gpu", GPUS, ids=lambda gpu: gpu.name)
+@pytest.mark.parametrize("gpu", [gpu for gpu in GPUS if gpu.l2_bytes], ids=lambda gpu: gpu.name)
 @pytest.mark.parametrize("share", [1, 8], ids=["whole", "slice"])
 def test_what_is_meant_for_main_memory_is_three_last_caches_and_fits(gpu: Gpu, share: int) -> None:
+    assert gpu.l2_bytes
     l2, memory = gpu.l2_bytes // share, int(gpu.memory_gb * 1e9) // share
     for l2_of_slice in (l2, gpu.l2_bytes):  # a slice may tell the whole cache as its own
         assert 3 * l2_of_slice <= Sets.of(card(l2_of_slice, memory)).dram <= memory // 4
