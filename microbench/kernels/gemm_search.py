@@ -10,17 +10,22 @@ Shape = tuple[int, int, int]
 # Every dimension is a multiple of it.
 TILE = 16
 _SMALLEST = 256
+# No product may take more than this share of the time for all of them: there are some twenty, each timed twice.
+_SHARE = 0.1
 
 
 def search(rate: Callable[[Shape], tuple[float, float]], budget_s: float, largest: int) -> Shape:
     """Find a shape whose rate is near the best.
 
+    What is asked for is bounded beforehand: squares by their number and by what a product would take at the best rate
+    seen, and twelve neighbours. What a first call takes (a library that starts, code that is loaded) bounds nothing.
+
     Parameters
     ----------
     rate
-        Gives FLOP/s of a shape and the seconds that asking took.
+        Gives FLOP/s of a shape and the seconds of products that asking took, the first one of a shape left out.
     budget_s
-        Seconds after which no new shape is asked for.
+        Seconds of products after which no new shape is asked for.
     largest
         No dimension grows beyond it.
 
@@ -29,21 +34,21 @@ def search(rate: Callable[[Shape], tuple[float, float]], budget_s: float, larges
     The shape of the highest rate seen.
     """
     seen: dict[Shape, float] = {}
-    spent = last = 0.0
+    spent = 0.0
 
     def ask(shape: Shape) -> bool:
-        nonlocal spent, last
+        nonlocal spent
         if shape in seen or not all(TILE <= size <= largest for size in shape):
             return False
-        # A product of eight times the work takes at most eight times as long; one that would overrun is not begun.
-        if seen and spent + last * 8 * (math.prod(shape) > max(map(math.prod, seen))) > budget_s:
+        if seen and 2 * math.prod(shape) / max(seen.values()) > _SHARE * budget_s:
             return False
-        seen[shape], last = rate(shape)
-        spent += last
+        # The very first is asked for twice: a library may start in it.
+        seen[shape], took = max(rate(shape) for _ in range(1 if seen else 2))
+        spent += took
         return True
 
     size = _SMALLEST
-    while ask((size, size, size)):
+    while spent < budget_s and ask((size, size, size)):
         size *= 2
     best = max(seen, key=lambda shape: seen[shape])
     for neighbour in _neighbours(best):

@@ -13,20 +13,23 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from microbench.errors import CannotRun
 from microbench.hardware.torch_import import import_torch
 from microbench.kernels import Kernel
 from microbench.kernels.gemm_search import TILE, Shape, search
-from microbench.kernels.torch_products import multiplication, place, quantised
+from microbench.kernels.torch_products import multiplication, place, precision, quantised
 from microbench.records import Device, Finding, Sheet, Timing, Value, Work
 
 LINE = 64  # bytes that one iteration of a copy reads, and writes
 SEARCH_S = {"cpu": 0.3, "cuda": 3.0}
+_TIMED = 2  # products of a shape that the search asks for, after the one that starts it
 LARGEST = {"cpu": 4096, "cuda": 16384}
 CHECKED: Shape = (48, 80, 64)  # no two dimensions alike, so that a transposed operand cannot pass
 COPIED_BYTES = 1 << 20
+FAST = "torch_fast_accum"
 NO_CUDA = "this PyTorch is built for processors only; install one with CUDA to see what libraries reach on this GPU"
 NO_TORCH = "torch is not installed; pip install 'microbench-roofline[torch]'"
 
@@ -57,12 +60,13 @@ def kernels(device: Device) -> Iterator[Kernel]:
     reason = why_not(device)
     dtypes = ["f32", "f64", "bf16", "f16", "i8"] + (["tf32", "f8e4m3"] if device.kind == "cuda" else [])
     for name in dtypes:
-        sheet = gemm_sheet(device, name)
-        yield Kernel(
-            sheet=replace(sheet, unavailable=sheet.unavailable or reason),
-            prepare=_Preparer(sheet, Gemm),
-            check=_Checker(sheet),
-        )
+        for fast in (False, True) if name == "f8e4m3" else (False,):
+            sheet = gemm_sheet(device, name, fast=fast)
+            yield Kernel(
+                sheet=replace(sheet, unavailable=sheet.unavailable or reason),
+                prepare=_Preparer(sheet, partial(Gemm, fast=fast)),
+                check=_Checker(sheet),
+            )
     sheet = copy_sheet(device)
     yield Kernel(sheet=replace(sheet, unavailable=reason), prepare=_Preparer(sheet, Copy), check=_Checker(sheet))
 
@@ -78,7 +82,7 @@ def why_not(device: Device) -> str | None:
     return NO_CUDA if device.kind == "cuda" and version.endswith("+cpu") else None
 
 
-def gemm_sheet(device: Device, dtype: str) -> Sheet:
+def gemm_sheet(device: Device, dtype: str, *, fast: bool = False) -> Sheet:
     """Describe the matrix product of one dtype; formats that the device converts to another one are labelled so."""
     native, unavailable = True, None
     if device.kind == "cpu" and dtype in _NATIVE:
@@ -89,6 +93,8 @@ def gemm_sheet(device: Device, dtype: str) -> Sheet:
     variant, how = "torch", ""
     if not native:
         variant, how = "torch_emulated", ", converted to another format because this processor has no such instructions"
+    elif fast:
+        variant, how = FAST, ", sums kept as the tensor cores add them up (use_fast_accum)"
     elif quantised(device, dtype):
         variant, how = "torch_quantised", " of 8 by 7 bits, by oneDNN's quantised linear layer: `_int_mm` is slow here"
     return Sheet(
@@ -176,7 +182,9 @@ class _Checker:
         )
 
     def _wrong(self, device: Device) -> str | None:
-        return check_copy(device) if self.sheet.access == "copy" else check_gemm(device, self.sheet.dtype or "f32")
+        if self.sheet.access == "copy":
+            return check_copy(device)
+        return check_gemm(device, self.sheet.dtype or "f32", fast=self.sheet.variant == FAST)
 
 
 class _Timed:
@@ -212,8 +220,9 @@ class _Timed:
 class Gemm(_Timed):
     """A matrix product with its operands in place."""
 
-    def __init__(self, device: Device, dtype: str, threads: int) -> None:
+    def __init__(self, device: Device, dtype: str, threads: int, *, fast: bool = False) -> None:
         super().__init__(device, dtype, threads)
+        self.fast = fast
         self.shape: Shape = (0, 0, 0)
         self._call: Callable[[], object] | None = None
 
@@ -236,17 +245,21 @@ class Gemm(_Timed):
     def use(self, shape: Shape) -> None:
         """Make the operands of one shape and run them once."""
         self._call = None
-        self._call = multiplication(self.torch, self.device, self.dtype, shape)[0]
+        self._call = multiplication(self.torch, self.device, self.dtype, shape, fast=self.fast)[0]
         self.shape = shape
         self.timed(self._call, 1)
 
+    def timed(self, call: Callable[[], object], times: int) -> int:
+        """Nanoseconds for so many products one after another, f32 as the dtype says."""
+        with precision(self.torch, self.dtype):
+            return super().timed(call, times)
+
     def rate(self, shape: Shape) -> tuple[float, float]:
-        """FLOP/s of a shape and the seconds that asking took."""
-        started = time.monotonic()
+        """FLOP/s of a shape, and the seconds of all its products as the timed ones tell them."""
         self.use(shape)
         assert self._call is not None
-        best = min(self.timed(self._call, 1) for _ in range(2))
-        return 2 * math.prod(shape) / best, time.monotonic() - started
+        took = [self.timed(self._call, 1) for _ in range(_TIMED)]
+        return 2e9 * math.prod(shape) / min(took), (1 + _TIMED) / _TIMED * sum(took) * 1e-9
 
     def run(self, iterations: int) -> Timing:
         """Time at least so many tiles."""
@@ -296,12 +309,13 @@ class Copy(_Timed):
         self.tensors = None
 
 
-def check_gemm(device: Device, dtype: str) -> str | None:
+def check_gemm(device: Device, dtype: str, *, fast: bool = False) -> str | None:
     """Compare a small product with the same one in float64; ``None`` where it is right."""
     torch = import_torch()
     m, n, k = CHECKED
-    call, a, b = multiplication(torch, device, dtype, CHECKED)
-    found = call().double().cpu()
+    call, a, b = multiplication(torch, device, dtype, CHECKED, fast=fast)
+    with precision(torch, dtype):
+        found = call().double().cpu()
     expected = a.double().cpu() @ b.double().cpu()
     # Rounding of the result and of k partial sums, each at most k in size.
     allowed = 2 * _EPSILON[dtype] * max(1.0, math.sqrt(k)) * max(1.0, float(expected.abs().max()))

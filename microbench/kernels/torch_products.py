@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from microbench.errors import CannotRun
@@ -43,30 +44,44 @@ def operands(torch: Any, dtype: str, shape: Shape, place: str) -> tuple[torch.Te
     return a.to(stored), b.to(stored)
 
 
-def product(torch: Any, dtype: str, a: torch.Tensor, b: torch.Tensor) -> Callable[[], torch.Tensor]:
-    """Return a call that multiplies into a result made beforehand."""
+def product(
+    torch: Any, dtype: str, a: torch.Tensor, b: torch.Tensor, *, fast: bool = False
+) -> Callable[[], torch.Tensor]:
+    """Return a call that multiplies into a result made beforehand; of f32 and TF32 inside `precision` only.
+
+    ``fast`` lets 8-bit floats be summed as the tensor cores do (about 14 bits on Hopper), without promoting sums to f32
+    now and then.
+    """
+    # cuBLAS takes the right operand of 8-bit products column by column, and on some chips no other way.
+    columns = b.t().contiguous().t() if a.device.type == "cuda" or dtype == "f8e4m3" else b
     if dtype == "i8":
         out = torch.empty(a.shape[0], b.shape[1], dtype=torch.int32, device=a.device)
-        return lambda: torch._int_mm(a, b, out=out)  # noqa: SLF001 - PyTorch has no public integer product
+        return lambda: torch._int_mm(a, columns, out=out)  # noqa: SLF001 - PyTorch has no public integer product
     if dtype == "f8e4m3":
         one = torch.ones((), device=a.device)
-        columns = b.t().contiguous().t()  # the library takes the right operand column by column
         scaled = torch._scaled_mm  # noqa: SLF001 - the only product of 8-bit floats
-        return lambda: scaled(a, columns, one, one, out_dtype=torch.bfloat16)
+        return lambda: scaled(a, columns, one, one, out_dtype=torch.bfloat16, use_fast_accum=fast)
     out = torch.empty(a.shape[0], b.shape[1], dtype=a.dtype, device=a.device)
-    if dtype not in ("f32", "tf32"):
-        return lambda: torch.mm(a, b, out=out)
+    return lambda: torch.mm(a, b, out=out)
 
-    precision = "high" if dtype == "tf32" else "highest"
 
-    def multiply() -> torch.Tensor:
-        # One switch for the whole process: other kernels may have left it where f32 silently becomes TF32 or bf16.
-        if torch.get_float32_matmul_precision() != precision:
-            torch.set_float32_matmul_precision(precision)
-        result: torch.Tensor = torch.mm(a, b, out=out)
-        return result
+@contextlib.contextmanager
+def precision(torch: Any, dtype: str) -> Iterator[None]:
+    """Multiply f32 as what ``dtype`` says, f32 or TF32, and leave the process as it was.
 
-    return multiply
+    There is one switch for the whole process: where another has left it, f32 silently becomes TF32 or bf16; and where
+    it is left here, whatever is timed next is another product.
+    """
+    wanted = {"f32": "highest", "tf32": "high"}.get(dtype)
+    before = torch.get_float32_matmul_precision()
+    if wanted in (None, before):
+        yield
+        return
+    torch.set_float32_matmul_precision(wanted)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def quantised_product(torch: Any, a: torch.Tensor, b: torch.Tensor) -> Callable[[], torch.Tensor]:
@@ -90,12 +105,12 @@ def quantised_product(torch: Any, a: torch.Tensor, b: torch.Tensor) -> Callable[
 
 
 def multiplication(
-    torch: Any, device: Device, dtype: str, shape: Shape
+    torch: Any, device: Device, dtype: str, shape: Shape, *, fast: bool = False
 ) -> tuple[Callable[[], torch.Tensor], torch.Tensor, torch.Tensor]:
     """Return the fastest product of a dtype on a device as a call, and the operands that it multiplies."""
     a, b = operands(torch, dtype, shape, place(device))
     if not quantised(device, dtype):
-        return product(torch, dtype, a, b), a, b
+        return product(torch, dtype, a, b, fast=fast), a, b
     # Without a dot product two products are added in 16 bits first; weights of 7 bits keep that exact.
     b = torch.bitwise_right_shift(b, 1)
     return quantised_product(torch, a, b), a, b

@@ -47,8 +47,8 @@ def test_products_agree_with_float64(dtype: str) -> None:
 def test_a_wrong_product_is_seen(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right = library.multiplication
 
-    def permuted(torch: Any, device: Device, dtype: str, shape: Any) -> Any:
-        call, a, b = right(torch, device, dtype, shape)
+    def permuted(torch: Any, device: Device, dtype: str, shape: Any, **more: bool) -> Any:
+        call, a, b = right(torch, device, dtype, shape, **more)
         return lambda: call().flip(0).contiguous(), a, b
 
     monkeypatch.setattr(library, "multiplication", permuted)
@@ -132,3 +132,79 @@ def test_without_torch_every_sheet_says_how_to_get_it(monkeypatch: pytest.Monkey
 def test_a_shape_with_a_dimension_missing_is_refused() -> None:
     with pytest.raises(ValueError, match="needs m, n and k"):
         by_name(CPU)["gemm.f32.torch"].prepare(CPU, {"m": 64}, 1)
+
+
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+def test_the_precision_of_f32_is_what_it_was_after_every_product(before: str) -> None:
+    torch = pytest.importorskip("torch")
+    torch.set_float32_matmul_precision(before)
+    seen = []
+    for dtype in ("f32", "tf32"):
+        product = library.Gemm(CPU, dtype, 1)
+        product.use((64, 64, 64))
+        product.timed(lambda: seen.append(torch.get_float32_matmul_precision()), 1)
+        product.run(1)
+        assert torch.get_float32_matmul_precision() == before
+    assert seen == ["highest", "high"]
+    assert library.check_gemm(CPU, "f32") is None
+    assert torch.get_float32_matmul_precision() == before
+
+
+class AsOnAGpu:
+    """A FAKE of PyTorch that notes how the products of 8-bit formats are called."""
+
+    int32, bfloat16 = "int32", "bfloat16"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = []
+
+    def ones(self, *_: object, **__: object) -> float:
+        return 1.0
+
+    def empty(self, *size: int, **_: object) -> object:
+        return size
+
+    def _int_mm(self, a: Any, b: Any, **more: Any) -> None:
+        self.calls.append(("_int_mm", a.stride(), b.stride(), more))
+
+    def _scaled_mm(self, a: Any, b: Any, *_: object, **more: Any) -> None:
+        self.calls.append(("_scaled_mm", a.stride(), b.stride(), more))
+
+
+class OnTheGpu:
+    """A FAKE tensor that says it lies on a GPU, with strides as PyTorch's."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+        self.device = type("Place", (), {"type": "cuda"})
+        self.dtype = held.dtype
+        self.shape = held.shape
+
+    def t(self) -> OnTheGpu:
+        return OnTheGpu(self.held.t())
+
+    def contiguous(self) -> OnTheGpu:
+        return OnTheGpu(self.held.contiguous())
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(self.held.stride())
+
+
+@pytest.mark.parametrize(("dtype", "fast"), [("i8", False), ("f8e4m3", False), ("f8e4m3", True)])
+def test_8_bit_products_of_a_gpu_take_the_right_operand_column_by_column(dtype: str, fast: bool) -> None:
+    torch = pytest.importorskip("torch")
+    a, b = (OnTheGpu(torch.zeros(size, dtype=torch.int8)) for size in ((32, 64), (64, 48)))
+    noted = AsOnAGpu()
+    torch_products.product(noted, dtype, a, b, fast=fast)()  # type: ignore[arg-type]
+    ((_, left, right, more),) = noted.calls
+    assert left == (64, 1)
+    assert right == (1, 64)
+    assert more.get("use_fast_accum") == (None if dtype == "i8" else fast)
+
+
+def test_f8_products_are_two_rows_by_how_sums_are_kept() -> None:
+    sheets = {name: kernel.sheet for name, kernel in by_name(replace(GPU, arch="sm_90a")).items()}
+    slow, fast = sheets["gemm.f8e4m3.torch"], sheets["gemm.f8e4m3.torch_fast_accum"]
+    assert "use_fast_accum" in fast.says
+    assert "use_fast_accum" not in slow.says
+    assert [name for name in by_name(CPU) if "f8" in name] == []
