@@ -29,6 +29,7 @@ def run_findings(
     gpu = any(sheet.device_kind == "cuda" for sheet in planned)
     found = [
         *_wrong(samples, gpu=gpu),
+        *_throttled(samples),
         *_loose(analysis.ceilings),
         *analysis.findings,
         *_levels(analysis, gpu=gpu),
@@ -80,6 +81,19 @@ def _wrong(samples: Sequence[Samples], *, gpu: bool) -> Iterator[Finding]:
         )
         remedy = card if gpu else "microbench doctor; report the processor and the compiler"
         yield Finding(code="wrong-result", severity="error", says=says, remedy=remedy)
+
+
+def _throttled(samples: Sequence[Samples]) -> Iterator[Finding]:
+    throttled = [each for each in samples if each.throttled]
+    if throttled:
+        lost, whole = sum(each.throttled for each in throttled), sum(each.count for each in samples)
+        cases = len({each.case for each in throttled})
+        says = (
+            f"{lost} of {whole} samples, of {cases} {'cases' if cases > 1 else 'case'}, were taken while the device "
+            "held its clock down for power or heat; peaks were read from the others where there were any"
+        )
+        remedy = "look for a power limit or for hot air (nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE)"
+        yield Finding(code="throttled", severity="info", says=says, remedy=remedy)
 
 
 def _loose(ceilings: Sequence[Ceiling]) -> Iterator[Finding]:

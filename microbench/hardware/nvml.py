@@ -75,12 +75,11 @@ def facts(uuid: bytes) -> dict[str, Value | None]:
 class Reading:
     """One look at the sensors: watts, degrees Celsius, hertz, and why the clock is held down (empty where it is not).
 
-    ``power_w`` is averaged over a window that `Sensors.restart` begins, ``power_now_w`` what the card reads at this
-    moment.
+    ``power_w`` is averaged over a window that `Sensors.restart` begins: what most cards call their power is the average
+    of the last second, whatever ran in it.
     """
 
     power_w: float | None = None
-    power_now_w: float | None = None
     temperature_c: float | None = None
     clock_hz: float | None = None
     energy_j: float | None = None
@@ -91,7 +90,7 @@ class Sensors:
     """The sensors of one device, read between launches.
 
     ``power_w`` averages the energy counter over windows of at least a second; where there is no counter it is the
-    instantaneous reading.
+    card's own average of about as long.
     """
 
     def __init__(self, uuid: bytes, clock: Callable[[], float] = time.monotonic) -> None:
@@ -121,28 +120,31 @@ class Sensors:
 
     def read(self) -> Reading:
         """Read every sensor once (well under a millisecond)."""
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
-        if reasons is None:
-            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         power = self._ask("nvmlDeviceGetPowerUsage")
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         clock = self._ask("nvmlDeviceGetClockInfo", 1)
         return Reading(
             power_w=self._averaged(energy, None if power is None else power * 1e-3),
-            power_now_w=power * 1e-3 if power else None,
             temperature_c=self._ask("nvmlDeviceGetTemperature", 0),
             clock_hz=clock * 1e6 if clock else None,
             energy_j=None if energy is None else energy * 1e-3,
-            throttled=tuple(word for bit, word in THROTTLE.items() if reasons and reasons & bit),
+            throttled=self.reasons(),
         )
 
-    def _averaged(self, energy_mj: int | None, instantaneous: float | None) -> float | None:
+    def reasons(self) -> tuple[str, ...]:
+        """Why the clock is held down at this moment; empty where it is not, or nobody says."""
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if reasons is None:
+            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        return tuple(word for bit, word in THROTTLE.items() if reasons and reasons & bit)
+
+    def _averaged(self, energy_mj: int | None, usage: float | None) -> float | None:
         if energy_mj is None:
-            return instantaneous or None
+            return usage or None
         now, joules = self._clock(), energy_mj * 1e-3
         if self._window is None:
             self._window = (now, joules)
         elif now - self._window[0] >= ENERGY_WINDOW_S:
             self._power = (joules - self._window[1]) / (now - self._window[0])
             self._window = (now, joules)
-        return self._power or instantaneous or None
+        return self._power or usage or None

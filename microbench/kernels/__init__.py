@@ -56,6 +56,24 @@ class Pairing(Prepared, Protocol):
         ...
 
 
+@runtime_checkable
+class Bursting(Prepared, Protocol):
+    """A prepared kernel that launches back to back, and compares results when the burst is over."""
+
+    def burst(self, iterations: int, count: int, limit_s: float) -> list[Timing]:
+        """Take so many samples, one at least, and none that begins after the limit."""
+        ...
+
+
+@runtime_checkable
+class Warming(Prepared, Protocol):
+    """A prepared kernel that brings its working set to where its case wants it faster than by running over it."""
+
+    def warm(self) -> None:
+        """Do it; nothing of this is timed."""
+        ...
+
+
 class Prepare(Protocol):
     """Allocate, fill and compile everything that must not be timed."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from microbench.hardware.clock import Round, lasts
-from microbench.kernels import Pairing, Prepared
+from microbench.kernels import Bursting, Pairing, Prepared
 from microbench.records import Case, Samples, Sheet, Timing
 from microbench.stats.intervals import evenly_spaced
 
@@ -38,7 +39,8 @@ def burst(state: State, count: int, index: int, started_s: float) -> Samples:
     """Take the samples of one case in one round; the kernel is warm."""
     # Samples that last need no threads that stay awake between them.
     awake = isinstance(state.prepared, Pairing) and not lasts(state.case, state.sheet)
-    take = _pairs if awake else _one_by_one
+    together = isinstance(state.prepared, Bursting) and state.case.mode == "peak"
+    take = _pairs if awake else _back_to_back if together else _one_by_one
     samples = replace(take(state, count), round=index, started_s=round(started_s, 4))
     return replace(samples, stop="count" if samples.count == count else "time")
 
@@ -63,23 +65,39 @@ def _pairs(state: State, count: int) -> Samples:
     )
 
 
+def _back_to_back(state: State, count: int) -> Samples:
+    """Launches with nothing between them."""
+    assert isinstance(state.prepared, Bursting)
+    return _samples(state, state.prepared.burst(state.iterations, count, _BURST_LIMIT_S))
+
+
 def _one_by_one(state: State, count: int) -> Samples:
     """One launch a sample, with whatever the device itself tells of it."""
     taken: list[Timing] = []
     until = time.monotonic() + _BURST_LIMIT_S
     while len(taken) < count and (len(taken) < _LEAST_SAMPLES or time.monotonic() <= until):
         taken.append(state.prepared.run(state.iterations))
+    return _samples(state, taken)
+
+
+def _samples(state: State, taken: Sequence[Timing]) -> Samples:
+    """Join launches. A peak's samples taken while the device throttled are discarded, but counted, if any others are.
+
+    What lasts keeps them: power and heat are what it is about.
+    """
     verdicts = [timing.checked for timing in taken if timing.checked is not None]
+    undisturbed = [timing for timing in taken if not timing.throttled]
+    kept = undisturbed if state.case.mode == "peak" and undisturbed else taken
     return Samples(
         case=state.case.key,
         round=0,
         started_s=0.0,
         # A kernel may round up to what it can do; every sample of a burst then does the same number.
         iterations=taken[-1].iterations,
-        ns=evenly_spaced([timing.ns for timing in taken], KEEP_SAMPLES),
+        ns=evenly_spaced([timing.ns for timing in kept], KEEP_SAMPLES),
         count=len(taken),
-        clock_hz=tuple(timing.clock_hz for timing in taken if timing.clock_hz is not None)[:KEEP_SAMPLES],
-        power_w=tuple(timing.power_w for timing in taken if timing.power_w is not None)[:KEEP_SAMPLES],
+        clock_hz=tuple(timing.clock_hz for timing in kept if timing.clock_hz is not None)[:KEEP_SAMPLES],
+        power_w=tuple(timing.power_w for timing in kept if timing.power_w is not None)[:KEEP_SAMPLES],
         throttled=sum(timing.throttled for timing in taken),
         switches=sum(timing.switches for timing in taken),
         checked=all(verdicts) if verdicts else None,

@@ -232,6 +232,9 @@ class Timing:
 class Samples:
     """The raw timings of one case in one round (stored thinned, see ``thinning``; ``count`` is how many were taken).
 
+    Of those ``throttled`` were taken while the device said that it held its clock down. A peak leaves these out of
+    ``ns`` and of what goes with it, unless it has no others.
+
     ``reference_ns`` alternates with the first of ``ns`` sample by sample where the kernel has a reference clock.
     ``clock_hz`` has one entry a sample where the device stamps cycles. ``started_s`` counts from the start of the run.
     ``steal_s`` is what the host took from the CPUs of this process while the samples were taken, in steps of the

@@ -64,6 +64,7 @@ struct State {
   int sticky = 0;
   std::set<std::string> corrupt;  // kernels whose result gets one wrong bit
   std::map<std::string, std::string> misbehaves;  // kernels whose launch hangs, dies, loses the device or is refused
+  int late = 0;                   // gates to come that time out
   double host_ns = 1e9;
   int current = -1;
   std::vector<int> stack;
@@ -108,6 +109,8 @@ inline void read_script() {
       std::string how;
       words >> symbol >> how;
       s.misbehaves[symbol] = how;
+    } else if (key == "late") {
+      words >> s.late;
     } else if (key == "fail") {
       Fault f;
       words >> symbol >> f.nth >> f.code;

@@ -185,7 +185,39 @@ inline std::uint64_t ring(std::uint64_t start, std::uint64_t most) {
 // Which half of a divided L2 a line lives in: a hash of all bits of its address.
 inline bool far(std::uint64_t address) { return (((address >> 7) * 0x9E3779B97F4A7C15ULL) >> 63) != 0; }
 
+// Where a cycle over so many lines is after so many steps: four rounds of a Feistel network on an even number of bits
+// that hold all of them, taken again until the number is one of theirs.
+inline std::uint32_t line_of(std::uint32_t step, std::uint32_t lines) {
+  unsigned bits = 1;
+  while (bits < 16 && (std::uint64_t{1} << (2 * bits)) < lines) ++bits;
+  const std::uint32_t low = (1U << bits) - 1;
+  do {
+    std::uint32_t left = step >> bits, right = step & low;
+    for (std::uint32_t round = 1; round <= 4; ++round) {
+      std::uint32_t h = (right + 0x7F4A7C15U * round) * 0x9E3779B1U;
+      h = (h ^ (h >> 15)) * 0x85EBCA77U;
+      const std::uint32_t crossed = left ^ ((h ^ (h >> 13)) & low);
+      left = right;
+      right = crossed;
+    }
+    step = (left << bits) | right;
+  } while (step >= lines);
+  return step;
+}
+
+inline void lay(std::uint64_t first, std::uint32_t lines) {
+  const std::uint32_t start = line_of(0, lines);
+  std::uint32_t at = start;
+  for (std::uint32_t step = 1; step <= lines; ++step) {
+    const std::uint32_t to = step == lines ? start : line_of(step, lines);
+    *reinterpret_cast<std::uint64_t*>(first + std::uint64_t{128} * at) = first + std::uint64_t{128} * to;
+    at = to;
+  }
+}
+
 inline void chase(const std::string& symbol, const Parameters& p, unsigned blocks, unsigned threads) {
+  if (symbol == "chase_lay") return lay(p.pointer(0), p.u32(24));
+  if (symbol == "chase_touch") return;  // caches here know the size of a set, not its past
   const std::uint64_t steps = std::uint64_t{16} * p.u32(24);
   if (symbol == "chase_shared") {
     const auto* in = reinterpret_cast<const std::uint32_t*>(p.pointer(8));

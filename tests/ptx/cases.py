@@ -1,6 +1,7 @@
 """Every kernel with operands, expected output and the work to count, for the PTX machine.
 
-References for the plain, streaming, chase and launch kernels are written here, apart from the product's; those of the
+References for the plain, streaming, chase and launch kernels are written here, apart from the product's (where a cycle
+goes is worked out by the kernel, the fake driver and the host, each on its own); those of the
 tensor kernels are the product's own, held against fragments that were written apart (`ptx.fragments`).
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from ptx import fragments, machine, parse, toolchain
 
-from microbench.kernels.cuda import shared, tensor
+from microbench.kernels.cuda import chase, shared, tensor
 from microbench.kernels.cuda.rows import LAYOUTS, TARGETS, CudaRow
 
 Array = np.ndarray[Any, Any]
@@ -326,8 +327,32 @@ def _mix(row: CudaRow, kind: str) -> Case:
     )
 
 
+def _serving(row: CudaRow) -> Case:
+    """A cycle laid over lines of nothing; lines that are read to the last, which is odd as no address of a line is."""
+    nodes, words = 61, chase.LINE_BYTES // 8
+    lines = np.full(nodes * words, 0xFFFFFFFFFFFFFFFF, dtype=np.uint64)
+    if row.symbol == "chase_touch":
+        lines[:], lines[-words] = 0, 1
+        out = np.full(1, 0xFFFFFFFFFFFFFFFF, dtype=np.uint64)
+        # Buffers lie one after the other, and `run` adds an address to each word.
+        odd = np.asarray([machine.GLOBAL_BASE + 256 + 1], dtype=np.uint64).view(np.uint8)
+        return Case({"out": out, "in": lines}, {"iterations": nodes}, lambda *_: odd)
+
+    def laid(iterations: int, block: int) -> Array:
+        del iterations, block
+        left = lines.copy()
+        for step in range(nodes):
+            to = machine.GLOBAL_BASE + chase.place(step + 1, nodes) * chase.LINE_BYTES
+            left[chase.place(step, nodes) * words] = to
+        return left.view(np.uint8)
+
+    return Case({"out": lines}, {"iterations": nodes}, laid)
+
+
 def _chase(row: CudaRow, kind: str) -> Case:
     del kind
+    if row.symbol in ("chase_lay", "chase_touch"):
+        return _serving(row)
     nodes, stride = 61, 128
     order = shared.cycle(nodes)
     table = np.zeros(nodes * stride // 8, dtype=np.uint64)

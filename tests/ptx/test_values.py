@@ -76,7 +76,7 @@ def test_a_permuted_operand_shows(family: str) -> None:
     unseen = []
     for row in exact(family):
         case = cases.case_of(row)
-        if "in" in case.buffers:
+        if "in" in case.buffers and row.limiter != "none":
             assert case.expected is not None
             case.buffers = permuted(row, case)
             found = cases.run(row, cases.first_target(row), case, 1).found[0]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from microbench.errors import CannotRun, ContextLost
 from microbench.hardware import cuda as probe
@@ -27,11 +28,15 @@ from microbench.records import Device, Finding, Sheet, Timing
 if TYPE_CHECKING:
     from microbench import _cuda
 
+ITERATIONS_WORD = 5  # of a block's stamps
 MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 SHARED_BY_DEFAULT = 48 << 10
 MOST_ITERATIONS = 2**31 - 1
 CHECK_ITERATIONS = 3  # odd: after an even number an exchange of signs has cancelled
 SENSOR_PERIOD_S = 0.02  # NVML answers in about a millisecond and refreshes no faster
+# While a burst lasts only the reasons of a lowered clock are asked for, no more often than this, and once at its end.
+REASONS_PERIOD_S = 0.005
+GATE_TRIES = 3  # a launch behind a gate that timed out is repeated; a host held up for seconds so often is no host
 
 
 class DeviceSession:
@@ -113,6 +118,19 @@ class DeviceSession:
         return self._reading
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fired:
+    """One launch as it came back: nanoseconds between its events, its blocks' stamps, whether the device throttled."""
+
+    ns: float
+    stamps: NDArray[np.uint64]
+    throttled: bool = False
+
+    def complete(self, iterations: int) -> bool:
+        """Whether every block says that it did so many iterations."""
+        return bool((self.stamps[:, ITERATIONS_WORD] == iterations).all())
+
+
 @dataclass(slots=True)
 class Stage:
     """A kernel on its device: function, grid, and the buffers that every layout has."""
@@ -138,21 +156,62 @@ class Stage:
         return buffer
 
     def launch(self, params: bytes) -> timing.Seen:
-        """Launch once and read the stamps.
+        """Launch once and read the stamps."""
+        return self.seen(self.fire(params))
 
-        The very first launch does not wait behind the queue gate: loading code lazily would wait for it for ever.
+    def fire(self, params: bytes) -> Fired:
+        """Launch once, and read nothing of what it left but its stamps.
+
+        The very first launch does not wait behind the queue gate: loading code lazily would wait for it for ever. Where
+        the gate gave up before the host opened it, the host's own time lies between the events: that sample is
+        discarded, and the launch repeated.
+
+        Raises
+        ------
+        CannotRun
+            If the gate times out again and again.
         """
         session = self.session
         launch = session.cuda.Launch(
             self.function, (self.blocks, 1, 1), (self.row.threads, 1, 1), self.row.shared_bytes, params
         )
-        gate = session.gate.closed() if self.warm else None
-        ns = session.timer.launches(launch, 1, gate)
-        self.warm = True
-        stamps = np.frombuffer(self.stamps.read(0, self.stamps.size), dtype=np.uint64).reshape(-1, STAMP_WORDS)
-        seen = timing.read(stamps, ns, session.step_ns)
-        session.step_ns = seen.step_ns
-        return seen
+        for _ in range(GATE_TRIES):
+            gate = session.gate.closed() if self.warm else None
+            ns = session.timer.launches(launch, 1, gate)
+            self.warm = True
+            if gate is None or not session.gate.timed_out():
+                stamps = np.frombuffer(self.stamps.read(0, self.stamps.size), dtype=np.uint64)
+                return Fired(ns=ns, stamps=stamps.reshape(-1, STAMP_WORDS))
+        raise CannotRun(
+            f"the gate before {self.row.name} gave up {GATE_TRIES} times in a row before the host opened it; close "
+            "programs that keep the host busy"
+        )
+
+    def seen(self, fired: Fired) -> timing.Seen:
+        """Time and clock of a launch."""
+        found = timing.read(fired.stamps, fired.ns, self.session.step_ns)
+        self.session.step_ns = found.step_ns
+        return found
+
+    def volley(self, fire: Callable[[], Fired], count: int, limit_s: float) -> list[Fired]:
+        """Fire so many times back to back; whether the device throttled is asked for now and then, and at the end.
+
+        A look tells of all launches since the one before it.
+        """
+        fired: list[Fired] = []
+        told, looked = 0, time.monotonic()
+        until = looked + limit_s
+        while len(fired) < count and (now := time.monotonic()) <= until:
+            if now - looked >= REASONS_PERIOD_S and len(fired) > told:
+                told, looked = self._told(fired, told), now
+            fired.append(fire())
+        self._told(fired, told)
+        return fired
+
+    def _told(self, fired: list[Fired], since: int) -> int:
+        if self.session.sensors.reasons():
+            fired[since:] = [replace(each, throttled=True) for each in fired[since:]]
+        return len(fired)
 
     def close(self) -> None:
         """Give every buffer back; again is allowed."""
@@ -165,8 +224,8 @@ def timing_of(
 ) -> Timing:
     """Join a launch's time and clock with what the sensors say.
 
-    Only a kernel that has run long enough to settle has a second of energy of its own; others have what the card reads
-    at the moment.
+    Only a kernel that has run long enough to settle has a second of energy of its own. A burst has no power: the card
+    averages over a second and refreshes every tenth of one, which was another kernel's.
     """
     reading = session.look(time.monotonic())
     return Timing(
@@ -175,8 +234,51 @@ def timing_of(
         checked=checked,
         clock_hz=seen.clock_hz,
         throttled=bool(reading.throttled),
-        power_w=reading.power_w if settled else reading.power_now_w,
+        power_w=reading.power_w if settled else None,
     )
+
+
+class Repeatable(Protocol):
+    """A prepared kernel whose launches can follow each other unseen."""
+
+    stage: Stage
+
+    def per_block(self, iterations: int) -> int:
+        """Iterations of each block that make at least so many altogether."""
+
+    def fire(self, per_block: int) -> Fired:
+        """Launch."""
+
+    def fire_marked(self, per_block: int) -> Fired:
+        """Poison what will be looked at, and launch."""
+
+    def right(self, per_block: int) -> bool:
+        """Whether what the last marked launch left is what it must be, and always was."""
+
+
+def burst(job: Repeatable, iterations: int, count: int, limit_s: float) -> list[Timing]:
+    """Launches back to back, the last of which is looked at when all are over.
+
+    Of each launch every block must have stamped that it did its iterations. What the last one leaves lies in memory
+    that was poisoned before it, and is compared; a launch that was wrong condemns the burst.
+    """
+    stage = job.stage
+    with stage.session.driving(stage.row.name):
+        per_block = job.per_block(iterations)
+        fired = stage.volley(lambda: job.fire(per_block), count - 1, limit_s)
+        fired += stage.volley(lambda: job.fire_marked(per_block), 1, limit_s)
+        right = job.right(per_block) and all(each.complete(per_block) for each in fired)
+        return [
+            Timing(
+                ns=seen.ns,
+                iterations=per_block * stage.blocks,
+                checked=right,
+                clock_hz=seen.clock_hz,
+                throttled=each.throttled,
+            )
+            for each in fired
+            for seen in (stage.seen(each),)
+        ]
 
 
 def wrong_result(session: DeviceSession, sheet: Sheet, wrong: str) -> Finding:

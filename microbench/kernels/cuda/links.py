@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from microbench.errors import CannotRun
 from microbench.kernels import Kernel
 from microbench.kernels.cuda.copies import CHECKED_BYTES, CHUNK, SM_ROW, CopyJob, DeviceCopyJob, SmCopyJob
-from microbench.kernels.cuda.device import DeviceSession, wrong_result
+from microbench.kernels.cuda.device import GATE_TRIES, DeviceSession, wrong_result
 from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import ROWS
 from microbench.kernels.cuda.timing import MOST_HELD
@@ -169,13 +169,20 @@ class LaunchJob:
         if self.how == "held":
             batches = -(-count // MOST_HELD)
             each = -(-count // batches)
-            return sum(
-                timer.launches(self._launch, each, self.session.gate.closed()) for _ in range(batches)
-            ), each * batches
+            return sum(self._held(each) for _ in range(batches)), each * batches
         if self.how == "graph":
             replays = -(-count // GRAPH_NODES)
             return timer.replay(self._launch, GRAPH_NODES, replays), GRAPH_NODES * replays
         return sum(timer.round_trip(self._launch) for _ in range(count)), count
+
+    def _held(self, count: int) -> float:
+        """Launches behind the gate; again where it gave up before all of them were queued."""
+        gate = self.session.gate
+        for _ in range(GATE_TRIES):
+            ns = self.session.timer.launches(self._launch, count, gate.closed())
+            if not gate.timed_out():
+                return ns
+        raise CannotRun(f"the queue gate gave up {GATE_TRIES} times in a row before {count} launches were queued")
 
     def close(self) -> None:
         """Nothing is held."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ _FORMATS: dict[str, tuple[int, Callable[[Array], Array], Callable[[Array], Array
 # of it.
 _DRIFT = {"f64": 1e-12, "f32": 1e-4, "f16": 0.2, "bf16": 1.0}
 _SMALL_ITERATIONS = 4
+_ALL_ONES = 0xFFFFFFFF
 
 
 def plain(row: CudaRow, kind: Operands) -> Compute:
@@ -81,6 +83,7 @@ def plain(row: CudaRow, kind: Operands) -> Compute:
     first = np.repeat(np.asarray([a, b], dtype=x.dtype), per_element)
     inputs = np.concatenate([to_bits(first).reshape(-1), to_bits(slots.reshape(-1)).reshape(-1)]).view(np.uint8)
 
+    @cache
     def after(count: int) -> Array:
         p, q = x.copy(), y.copy()
         for _ in range(count):
@@ -164,6 +167,7 @@ def _dot(a: Any, y: Array) -> Array:
     return result
 
 
+@cache
 def pattern(dtype: str | None, seed: int) -> NDArray[np.uint32]:
     """Return the elements of four words that streams repeat, `PATTERN_ELEMENTS` of them, `MIXED_ELEMENTS` for ``mix``.
 
@@ -206,15 +210,16 @@ class Walk:
 
 def read_sum(walk: Walk, block: int, threads: int, source: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Sum what each thread of a block reads, word by word, wrapping: (threads, 4)."""
-    # Positions repeat; counting them once each keeps a long launch cheap to check.
+    # Positions repeat; counting them once each keeps a long launch cheap to check. Tiles are slices of a source that
+    # goes on behind its end: picking their elements one by one takes twenty times as long.
     starts, times = np.unique(walk.visited(block) % len(source), return_counts=True)
-    offsets = np.arange(walk.tile, dtype=np.int64)
-    total = np.zeros((threads, 4), dtype=np.uint32)
-    for at in range(0, starts.size, 64):
-        elements = source[(starts[at : at + 64, None] + offsets) % len(source)]
-        weighted = elements * times[at : at + 64, None, None].astype(np.uint32)
-        total += weighted.sum(axis=0, dtype=np.uint32).reshape(-1, threads, 4).sum(axis=0, dtype=np.uint32)
-    return total
+    longer = np.concatenate([source, np.resize(source, (walk.tile, 4))])
+    total = np.zeros((walk.tile, 4), dtype=np.uint32)
+    for start, count in zip(starts.tolist(), times.tolist(), strict=True):
+        tile = longer[start : start + walk.tile]
+        total += tile if count == 1 else tile * np.uint32(count & _ALL_ONES)
+    found: NDArray[np.uint32] = total.reshape(-1, threads, 4).sum(axis=0, dtype=np.uint32)
+    return found
 
 
 def last_stages(walk: Walk, block: int, stages: int, source: NDArray[np.uint32]) -> NDArray[np.uint32]:

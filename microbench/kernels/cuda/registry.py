@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,9 @@ from microbench.kernels.cuda.device import (
     CHECK_ITERATIONS,
     MOST_ITERATIONS,
     DeviceSession,
+    Fired,
     Stage,
+    burst,
     timing_of,
     wrong_result,
 )
@@ -196,9 +199,23 @@ class ComputeJob:
         self._long = 1  # iterations of a launch that sustains
 
     def _launch(self, iterations: int) -> timing.Seen:
-        stage = self.stage
-        where = {"out": self._out.address, "in": self._in.address, "stamps": stage.stamps.address}
-        return stage.launch(packed("compute", iterations=iterations, **where))
+        return self.stage.seen(self.fire(iterations))
+
+    def per_block(self, iterations: int) -> int:
+        """Iterations of each block that make at least so many altogether: an odd number."""
+        return min(MOST_ITERATIONS, max(1, -(-iterations // self.stage.blocks))) | 1
+
+    def fire(self, per_block: int) -> Fired:
+        """Launch."""
+        where = {"out": self._out.address, "in": self._in.address, "stamps": self.stage.stamps.address}
+        return self.stage.fire(packed("compute", iterations=per_block, **where))
+
+    def fire_marked(self, per_block: int) -> Fired:
+        """Poison what will be looked at, and launch."""
+        first, count = self._looked_at()
+        size = self.values.out_bytes
+        self._out.write(b"\xff" * (count * size), first * size)
+        return self.fire(per_block)
 
     def _outputs(self, first: int, count: int) -> NDArray[np.uint8]:
         size = self.values.out_bytes
@@ -207,13 +224,17 @@ class ComputeJob:
     def run(self, iterations: int) -> Timing:
         """Launch so many iterations over all blocks; the result of this very launch is looked at."""
         stage = self.stage
-        per_block = min(MOST_ITERATIONS, max(1, -(-iterations // stage.blocks))) | 1
+        per_block = self.per_block(iterations)
         with stage.session.driving(stage.row.name):
             if self._settle is not None:
                 per_block = self._settled(per_block, self._settle)
             seen = self._launch(per_block)
-            right = self._right(per_block)
+            right = self.right(per_block)
             return timing_of(stage.session, seen, per_block * stage.blocks, right, settled=self._settle is not None)
+
+    def burst(self, iterations: int, count: int, limit_s: float) -> list[Timing]:
+        """Launch back to back, without settling first."""
+        return burst(self, iterations, count, limit_s)
 
     def _settled(self, per_block: int, settle: timing.SteadyStateWarmup) -> int:
         """Run until clock and power are steady, and return the iterations of one launch.
@@ -232,12 +253,19 @@ class ComputeJob:
         )
         return self._long
 
-    def _right(self, iterations: int) -> bool:
-        """Compare all blocks the first time, then another one each time: reading all back would cool the device.
+    def _looked_at(self) -> tuple[int, int]:
+        """First block and number of those that are compared next: all the first time, then another one each time.
+
+        Reading all back would cool the device.
+        """
+        return (self._next % self.stage.blocks, 1) if self._whole else (0, self.stage.blocks)
+
+    def right(self, iterations: int) -> bool:
+        """Compare what the last launch left.
 
         A launch that was wrong once, even one that only calibrated, condemns those after it.
         """
-        first, count = (self._next % self.stage.blocks, 1) if self._whole else (0, self.stage.blocks)
+        first, count = self._looked_at()
         self._whole, self._next = True, self._next + 1
         found = self._outputs(first, count)
         expected = self.values.expected(iterations)
@@ -264,6 +292,12 @@ class ComputeJob:
         self.stage.close()
 
 
+@cache
+def _values(row: CudaRow, kind: Operands) -> Compute:
+    """Operands and results of a row: the check before a case and the case itself have the same."""
+    return VALUES[row.family](row, kind)
+
+
 def prepare_compute(session: DeviceSession, row: CudaRow, sheet: Sheet, params: Mapping[str, Value]) -> ComputeJob:
     """Load the code and lay out the operands of a compute kernel."""
     if row.family not in VALUES:
@@ -276,7 +310,7 @@ def prepare_compute(session: DeviceSession, row: CudaRow, sheet: Sheet, params: 
     blocks = 1 if row.measures == "latency" else session.blocks(row, function)
     stage = Stage.set_up(session, row, blocks, function)
     try:
-        return ComputeJob(stage, VALUES[row.family](row, kind), kind, small="check" in params)
+        return ComputeJob(stage, _values(row, kind), kind, small="check" in params)
     except BaseException:
         stage.close()
         raise

@@ -203,6 +203,21 @@ _CHASE = tuple(
     )
     for how, where, width in (("ca", "L1 and below", 8), ("cg", "L2 and below", 8), ("shared", "shared memory", 4))
 )
+_CHASE_SERVES = tuple(
+    CudaRow(
+        name=f"chase.{what}",
+        family="chase",
+        symbol=f"chase_{what}",
+        says=says,
+        measures="latency",
+        roles=("latency",),
+        targets=TARGETS,
+        layout="compute",
+        threads=256,
+        limiter="none",
+    )
+    for what, says in (("lay", "lays the cycle that a chase follows"), ("touch", "reads it from every multiprocessor"))
+)
 
 
 def _mix(dtype: str, fmas: int) -> CudaRow:
@@ -300,7 +315,8 @@ _LAUNCH = (
     _launch("ticks", "compute", 32, "writes down the nanosecond timer, one reading an iteration"),
 )
 
-ROWS: tuple[CudaRow, ...] = (*_PLAIN, *_STREAM, *_BULK, *MMA, *WGMMA, *TCGEN05, *_SHARED, *_CHASE, *_MIX, *_LAUNCH)
+_NEAR = (*_SHARED, *_CHASE, *_CHASE_SERVES)
+ROWS: tuple[CudaRow, ...] = (*_PLAIN, *_STREAM, *_BULK, *MMA, *WGMMA, *TCGEN05, *_NEAR, *_MIX, *_LAUNCH)
 
 # Which source exists for which target: a family's file is compiled exactly for the targets of its rows.
 FAMILIES: dict[str, tuple[str, ...]] = {

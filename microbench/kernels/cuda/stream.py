@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from microbench.errors import CannotRun
 from microbench.kernels.cuda.arena import arena_of
-from microbench.kernels.cuda.device import CHECK_ITERATIONS, MOST_ITERATIONS, DeviceSession, Stage, timing_of
+from microbench.kernels.cuda.device import (
+    CHECK_ITERATIONS,
+    MOST_ITERATIONS,
+    DeviceSession,
+    Fired,
+    Stage,
+    burst,
+    timing_of,
+)
 from microbench.kernels.cuda.reference import (
     ELEMENT_BYTES,
     PATTERN_ELEMENTS,
@@ -27,6 +36,9 @@ from microbench.kernels.cuda.row import packed
 from microbench.kernels.cuda.rows import CudaRow
 from microbench.kernels.cuda.shared import mixed, mixed_by, multiplied
 from microbench.records import Sheet, Timing, Value
+
+if TYPE_CHECKING:
+    from microbench.kernels.cuda.timing import Seen
 
 BULK_STAGES = 8  # the ring of the bulk kernels; a read needs as many iterations to fill it
 ARRAYS = {"read": 1, "write": 1, "copy": 2, "triad": 3}
@@ -43,7 +55,7 @@ def default_set(session: DeviceSession) -> int:
 
 
 @cache
-def _left_of_mix(row: CudaRow) -> NDArray[np.uint32]:
+def left_of_mix(row: CudaRow) -> NDArray[np.uint32]:
     """What a mixed loop leaves of its pattern; computed once, since every working set repeats the same one."""
     leaves = multiplied if row.unit == "matrix" else mixed
     return leaves(row.dtype or "f32", pattern("mix", 0), int(row.symbol.rpartition("_")[2]))
@@ -69,9 +81,10 @@ class StreamJob:
         self._names = tuple(f"{held}.{seed}" for seed in range(len(self._sources)))
         self._open = True
         self._wrong = False
+        self._marked: Walk | None = None
         self.least = BULK_STAGES if row.space == "bulk" else 1
         # What a read adds up: the elements as they are, or as the mixed loop leaves them.
-        self._summed = _left_of_mix(row) if held == "mix" else self._sources[0]
+        self._summed = left_of_mix(row) if held == "mix" else self._sources[0]
         arena_of(stage.session).users += 1
         try:
             self._fill()
@@ -99,44 +112,93 @@ class StreamJob:
         row = self.stage.row
         return (BULK_STAGES * row.tile if row.space == "bulk" else row.threads) * ELEMENT_BYTES
 
-    def _launch(self, iterations: int, blocks: Iterable[int]) -> tuple[Timing, Walk]:
+    def _launch(self, iterations: int, blocks: Iterable[int]) -> tuple[Seen, Walk]:
+        walk = self._walk(iterations)
+        self._poison(walk, blocks)
+        with self._scaled():
+            return self.stage.seen(self._fire(walk)), walk
+
+    def _walk(self, iterations: int) -> Walk:
+        tile = self.stage.row.tile
+        return Walk(count=self.count, first=self.first, step=self.step, tile=tile, iterations=iterations)
+
+    @contextlib.contextmanager
+    def _scaled(self) -> Iterator[None]:
+        """The triad's factor, which lies behind its second array, where another stream may have data."""
+        if self.access != "triad":
+            yield
+            return
+        second, behind = arena_of(self.stage.session)[self._names[1]], self.count * ELEMENT_BYTES
+        second.write(np.asarray([0, 0, 0, SCALE], dtype=np.float32).tobytes(), behind)
+        yield
+        second.write(self._sources[1][self.count % PATTERN_ELEMENTS].tobytes(), behind)
+
+    def _fire(self, walk: Walk) -> Fired:
         stage, arena = self.stage, arena_of(self.stage.session)
-        walk = Walk(count=self.count, first=self.first, step=self.step, tile=stage.row.tile, iterations=iterations)
-        # What will be looked at is poisoned first: another stream may have left the very same values there.
-        for at, size in (self._result(walk, block) for block in blocks):
-            arena["out"].write(b"\xff" * size, at)
-        if self.access == "triad":
-            arena[self._names[1]].write(
-                np.asarray([0, 0, 0, SCALE], dtype=np.float32).tobytes(), self.count * ELEMENT_BYTES
-            )
         second = mixed_by(stage.row)[0] if stage.row.measures == "intensity" else self._names[-1]
         where = {"out": arena["out"].address, "in": arena[self._names[0]].address, "in2": arena[second].address}
-        seen = stage.launch(
+        fired = stage.fire(
             packed(
                 "stream",
                 stamps=stage.stamps.address,
                 count=walk.count,
                 first=walk.first,
                 step=walk.step,
-                iterations=iterations,
+                iterations=walk.iterations,
                 **where,
             )
         )
-        if self.access == "triad":
-            behind = self._sources[1][self.count % PATTERN_ELEMENTS]
-            arena[self._names[1]].write(behind.tobytes(), self.count * ELEMENT_BYTES)
         self.first = walk.after(stage.blocks)
-        return timing_of(stage.session, seen, iterations * stage.blocks, None), walk
+        return fired
+
+    def per_block(self, iterations: int) -> int:
+        """Iterations of each block that make at least so many altogether."""
+        return min(MOST_ITERATIONS, max(self.least, -(-iterations // self.stage.blocks)))
 
     def run(self, iterations: int) -> Timing:
         """Launch so many tiles over all blocks, and look at what two of the blocks left."""
         stage = self.stage
-        per_block = min(MOST_ITERATIONS, max(self.least, -(-iterations // stage.blocks)))
-        with stage.session.driving(f"{stage.row.name} over {self.count * ELEMENT_BYTES * self.arrays} bytes"):
-            blocks = {0, stage.blocks - 1}
-            taken, walk = self._launch(per_block, blocks)
-            self._wrong = self._wrong or not all(self._right(walk, block) for block in blocks)
-            return replace(taken, checked=not self._wrong)
+        per_block = self.per_block(iterations)
+        with stage.session.driving(self._subject), self._scaled():
+            seen = stage.seen(self.fire_marked(per_block))
+            return timing_of(stage.session, seen, per_block * stage.blocks, self.right(per_block))
+
+    def burst(self, iterations: int, count: int, limit_s: float) -> list[Timing]:
+        """Launch back to back; each goes on where the one before it stopped."""
+        with self.stage.session.driving(self._subject), self._scaled():
+            return burst(self, iterations, count, limit_s)
+
+    @property
+    def _subject(self) -> str:
+        return f"{self.stage.row.name} over {self.count * ELEMENT_BYTES * self.arrays} bytes"
+
+    @property
+    def _compared(self) -> set[int]:
+        """The blocks whose results a timed launch is judged by."""
+        return {0, self.stage.blocks - 1}
+
+    def fire(self, per_block: int) -> Fired:
+        """Launch."""
+        return self._fire(self._walk(per_block))
+
+    def fire_marked(self, per_block: int) -> Fired:
+        """Poison what two of the blocks will leave, and launch."""
+        self._marked = self._walk(per_block)
+        self._poison(self._marked, self._compared)
+        return self._fire(self._marked)
+
+    def _poison(self, walk: Walk, blocks: Iterable[int]) -> None:
+        """Overwrite what will be looked at: another stream may have left the very same values there."""
+        for at, size in (self._result(walk, block) for block in blocks):
+            arena_of(self.stage.session)["out"].write(b"\xff" * size, at)
+
+    def right(self, per_block: int) -> bool:
+        """Whether those blocks left in the last marked launch what they must, and always did."""
+        assert self._marked is not None
+        assert self._marked.iterations == per_block
+        marked = self._marked
+        self._wrong = self._wrong or not all(self._right(marked, block) for block in self._compared)
+        return not self._wrong
 
     def _result(self, walk: Walk, block: int) -> tuple[int, int]:
         """Where a block leaves what can be looked at: offset and size in bytes."""
