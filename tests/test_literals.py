@@ -40,6 +40,7 @@ ALLOWED: dict[tuple[str, str], str] = {
         "LAST_CHASED_PASS_BYTES",
     ): "how long warming up may take; beyond it a chase reads its set in order",
     ("measure/fitting.py", "(_FILL_RATE, _PASS_RATE, _HOP_S)"): "guesses of time, before anything is timed",
+    ("measure/fitting_cuda.py", "_FILL_RATE"): "a guess of time, before anything is timed",
     ("measure/fitting.py", "_CHASED_BYTES"): "how long warming up may take, as in the loop",
     ("measure/sustained.py", "_USUAL_BYTES"): "where no last cache is told; where one is, several times its size",
     ("measure/sustained.py", "_LEAST_BYTES"): "memory below which no stream lasts",

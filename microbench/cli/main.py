@@ -73,7 +73,7 @@ def cli(verbose: bool) -> None:
 
 @cli.command(epilog=EXAMPLES["run"])
 @device_option()
-@click.option("--quick", is_flag=True, help="A first look, within 30 s; without it within 150 s.")
+@click.option("--quick", is_flag=True, help="A first look, within 30 s; without it within 150 s (GPU: 240 s).")
 @click.option("--thorough", is_flag=True, help="Within 15 minutes: more rounds, every variant.")
 @click.option(
     "--only",

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from microbench.hardware.clock import SUSTAINED_SAMPLE_S, bound, lasts, sample_target_s
-from microbench.measure import sustained
+from microbench.measure import fitting_cuda, sustained
 from microbench.measure.calibration import CLOCKED_SAMPLES
 from microbench.measure.priorities import Priorities
 from microbench.records import Budget, Case, Device, Plan, Sheet
@@ -38,11 +38,17 @@ class Fitting:
 
     def __init__(self, cases: Sequence[Case], sheets: Mapping[str, Sheet], device: Device, budget: Budget) -> None:
         self.priorities = Priorities(cases, sheets, device)
-        self._visit_s = {case.key: _visit_s(case, sheets[case.kernel], device, budget) for case in cases}
+        gpu = device.kind == "cuda"
+        self._visit_s = {
+            case.key: fitting_cuda.visit_s(case, sheets[case.kernel], budget)
+            if gpu
+            else _visit_s(case, sheets[case.kernel], device, budget)
+            for case in cases
+        }
         self._few = {case.key for case in cases if lasts(case, sheets[case.kernel])}
         self._ahead = {case.key for case in cases if self._is_soon_ready(case, sheets[case.kernel])}
         alone = {case.key: _filling_s(case, sheets[case.kernel], 0) for case in cases if case.key in self._ahead}
-        self._prepare_s = _preparations(cases, sheets) | alone
+        self._prepare_s = fitting_cuda.preparations(cases, sheets) if gpu else _preparations(cases, sheets) | alone
         self._seen: dict[str, float] = {}
         self._ready: set[str] = set()
         self._real = {"prepare": [1e-3, 1e-3], "visit": [1e-3, 1e-3]}  # seconds seen, seconds estimated

@@ -39,7 +39,7 @@ from microbench.hardware.clock import (
 from microbench.hardware.energy import Meter
 from microbench.hardware.interference import Steal
 from microbench.hardware.placement import cpus_of
-from microbench.kernels import Kernel, Prepared
+from microbench.kernels import Kernel, Prepared, Warming
 from microbench.measure import sustained
 from microbench.measure.bursts import State, burst
 from microbench.measure.calibration import CLOCKED_SAMPLES, calibrate
@@ -107,10 +107,48 @@ class Loop:
         self._clocks: dict[tuple[str, int], float] = {}
         self._fitting = Fitting(plan.cases, {name: each.sheet for name, each in kernels.items()}, device, plan.budget)
         self.round = 0
+        self.prepared_s = 0.0
 
     def resume(self, samples: Sequence[Samples]) -> None:
         """Take over what an interrupted run has measured of the plan's cases."""
         self._held = tuple(samples)
+
+    def prepare(self, cases: Sequence[Case], limit_s: float, until_s: float, least: int) -> tuple[Case, ...]:
+        """Prepare cases before any is measured, the most important first; then the clock of measuring starts.
+
+        Code is loaded and libraries start here, which says nothing of what measuring takes.
+
+        Parameters
+        ----------
+        cases
+            Of the plan.
+        limit_s
+            Seconds after which no preparation begins.
+        until_s
+            Seconds in which preparing and measuring must end; cases whose rounds do not fit are not prepared.
+        least
+            Rounds that each case should get.
+
+        Returns
+        -------
+        The cases that are ready.
+        """
+        asked = -_FIT_EVERY_S
+        essential = {case.key for case in cases if self._fitting.priorities.rule[case.key].essential}
+        # Largest working sets first: arenas are then mapped once at their full size.
+        for case in sorted(cases, key=lambda case: (case.key not in essential, -_working_set(case))):
+            started = self._elapsed()
+            if started > limit_s:
+                break
+            if started - asked >= _FIT_EVERY_S:
+                kept = self._fitting.fit(cases, {}, least_rounds(least), until_s - started)
+                fitting, asked = {each.key for each in kept}, started
+            if case.key in fitting and case.key not in self._states:
+                self._prepare_one(case)
+                self._fitting.prepared(case, self._elapsed() - started)
+        self.prepared_s = self._elapsed()
+        self.started = time.monotonic()
+        return tuple(case for case in cases if case.key in self._states)
 
     def run(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
         """Measure until all have converged or the time is up; in time, that is at least ``least`` rounds of each.
@@ -348,9 +386,11 @@ class Loop:
             state.prepared.run(max(1, round(state.iterations * budget.warmup_s / SUSTAINED_SAMPLE_S)))
             self._frequency_license = state.sheet.frequency_license
             return
-        working_set = int(state.case.params.get("working_set", 0))
+        working_set = _working_set(state.case)
         touched = state.sheet.work.bytes or state.sheet.loads * LINE_BYTES * (state.sheet.measures == "latency")
-        if touched and not state.case.params.get("cold"):
+        if isinstance(state.prepared, Warming):
+            state.prepared.warm()
+        elif touched and not state.case.params.get("cold"):
             passes = 2 if working_set <= TWO_PASSES_BYTES[state.sheet.measures == "latency"] else 1
             if state.sheet.measures != "latency" or working_set <= LAST_CHASED_PASS_BYTES:
                 state.prepared.run(passes * -(-working_set // touched))
@@ -369,3 +409,7 @@ class Loop:
         state.ended_s.append(ended_s)
         for key, clock in highest_clocks([(state.case, state.sheet, seen)]).items():
             self._clocks[key] = max(self._clocks.get(key, 0.0), clock)
+
+
+def _working_set(case: Case) -> int:
+    return int(case.params.get("working_set", 0))

@@ -21,7 +21,7 @@ from microbench.kernels import Kernel
 from microbench.measure import matrices, placements, plan_cuda, sustained
 from microbench.measure.fitting import least_rounds
 from microbench.measure.working_sets import Streams, WorkingSets, known, widest
-from microbench.records import LEVELS, Budget, Case, Device, Placement, Plan, Sheet, Value
+from microbench.records import LEVELS, Budget, Case, Device, Finding, Placement, Plan, Sheet, Value
 from microbench.records.dtypes import dtype as parse_dtype
 from microbench.records.roles import RATED
 
@@ -32,6 +32,9 @@ BUDGETS = {
     "thorough": Budget(name="thorough", time_limit_s=900.0, min_rounds=12, sample_s=1e-3, samples=12),
 }
 
+# A default run on a GPU starts a library and looks for its best shapes, which takes tens of seconds before anything is
+# measured.
+GPU_LIMITS_S = {"default": 240.0}
 # A cost of pages is that of so many, which outnumber what any translation buffer holds and are soon given back.
 COST_BYTES = 2**12 * mmap.PAGESIZE
 _AT_A_LEVEL = ("memory", "latency", "intensity")
@@ -99,6 +102,8 @@ def make_plan(
         If all that the selection names cannot run here; the sentence says why.
     """
     sheets = [kernel.sheet for kernel in kernels.values() if _wanted(kernel.sheet, kernels, selection, budget)]
+    if device.kind == "cuda":
+        sheets = _quoted(sheets, selection, budget)
     cases: dict[str, Case] = {}
     resources = Resources.here()
     for case, level in _candidates(device, sheets, resources, budget, seed):
@@ -129,6 +134,27 @@ def _wanted(sheet: Sheet, kernels: Mapping[str, Kernel], selection: Selection, b
     if budget.name == "quick" and sheet.measures == "compute" and not sheet.takes("roof"):
         return False
     return not any(name in kernels and kernels[name].sheet.unavailable is None for name in sheet.unless)
+
+
+def _quoted(sheets: Sequence[Sheet], selection: Selection, budget: Budget) -> list[Sheet]:
+    """Of a GPU's kernels those that this budget measures, and whatever is asked for by name."""
+    return [
+        sheet
+        for sheet in sheets
+        if any(fnmatchcase(sheet.name, glob) for glob in selection.only)
+        or plan_cuda.left_to_thorough(sheet, sheets, budget.name) is None
+    ]
+
+
+def left_to_thorough(
+    device: Device, kernels: Mapping[str, Kernel], selection: Selection, budget: Budget
+) -> Finding | None:
+    """The one finding about what of a GPU only a thorough run measures; none where something is asked for by name."""
+    if device.kind != "cuda" or selection.only:
+        return None
+    sheets = [kernel.sheet for kernel in kernels.values() if kernel.sheet.unavailable is None]
+    groups = [plan_cuda.left_to_thorough(sheet, sheets, budget.name) for sheet in sheets]
+    return plan_cuda.held_back([group for group in groups if group], groups.count(None))
 
 
 def lacking(kernels: Mapping[str, Kernel], selection: Selection) -> list[Sheet]:
@@ -211,8 +237,13 @@ def _intensities(sheet: Sheet, sets: WorkingSets, team: Placement, *, quick: boo
             yield placements.case(sheet, team, **known(sheet, pages="huge", **params)), level
 
 
-def limited(budget: Budget, time_limit_s: float | None) -> Budget:
-    """The budget with the user's own time limit in place of its own; a shorter one is spent on fewer rounds first."""
+def limited(budget: Budget, time_limit_s: float | None, kind: str = "cpu") -> Budget:
+    """The budget of a kind of device with the user's own time limit in place of its own.
+
+    A shorter one is spent on fewer rounds first.
+    """
+    if kind == "cuda":
+        budget = replace(budget, time_limit_s=GPU_LIMITS_S.get(budget.name, budget.time_limit_s))
     if time_limit_s is None:
         return budget
     rounds = least_rounds(budget.min_rounds) if time_limit_s < budget.time_limit_s else budget.min_rounds

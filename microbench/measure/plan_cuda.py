@@ -1,5 +1,9 @@
 """What to measure on a GPU: which kernels, over which working sets, with how many resident blocks.
 
+A quick and a default run measure what a card is quoted by: the peak of each number format on each unit by the chip's
+own path, main memory, last cache, shared memory and L1, latencies with one sweep over the levels, launches, links, and
+by default what libraries reach and the headline format under power and heat. A thorough run has all there is.
+
 Rates are of the whole device. Main memory is sought with a set of several last caches, the last cache below half its
 size (large chips split it in two), and a sweep shows where the one ends and the other begins.
 """
@@ -7,10 +11,11 @@ size (large chips split it in two), and a sweep shows where the one ends and the
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from microbench.records import Case, Device, Mode, Sheet, Value
+from microbench.records import Case, Device, Finding, Mode, Sheet, Value
 from microbench.records.roles import RATED
 
 MIB = 1 << 20
@@ -21,12 +26,13 @@ SHARE_OF_MEMORY = 8  # three arrays of a triad, two chases, and room for whoever
 LEAST_SET = MIB
 HEADLINE = "bf16"  # the one format whose rate under power and heat every run measures
 # Resident blocks a multiprocessor: from all that fit (0) down to one, so that neither end of this sweep can hide a
-# better one.
-OCCUPANCIES = {"quick": (0,), "default": (0, 4, 2, 1), "thorough": (0, 8, 4, 2, 1)}
+# better one; by default all that fit and few.
+OCCUPANCIES = {"quick": (0,), "default": (0, 2), "thorough": (0, 8, 4, 2, 1)}
 PER_OCTAVE = {"quick": 1, "default": 2, "thorough": 4}
 # Points of the last octave, which is main memory: three make a plateau.
 PLATEAU = 2
-QUICK_STREAMS = ("u4", "u8", "bulk")
+# Streams by how many accesses a thread has in flight; three numbers show whether their sweep was wide enough.
+STREAMS = {"quick": ("u4", "u8", "bulk"), "default": ("u2", "u4", "u8", "bulk")}
 # Shares of the last cache: beyond half of it, where one that keeps copies in both of its parts has room for them no
 # more.
 BEYOND_HALF = (5 / 8, 3 / 4, 7 / 8)
@@ -89,9 +95,6 @@ def swept(low: int, dram: int, per_octave: int) -> list[int]:
 
 def candidates(device: Device, sheets: Sequence[Sheet], budget: str) -> Iterable[tuple[Case, str | None]]:
     """Every case worth measuring, with the level it is meant for (``sweep`` for the points of one)."""
-    if budget == "quick" and any(sheet.backend == "cuda" and sheet.measures == "compute" for sheet in sheets):
-        # Triton compiles for seconds; a quick run needs it only where nothing else has machine code.
-        sheets = [sheet for sheet in sheets if sheet.backend != "triton"]
     sets = Sets.of(device)
     headline = _headline(sheets)
     for sheet in sheets:
@@ -107,6 +110,65 @@ def candidates(device: Device, sheets: Sequence[Sheet], budget: str) -> Iterable
             yield _case(sheet, "peak", {}), _fixed(sheet)
         else:
             yield from _by_level(sheet, sets, budget)
+
+
+def left_to_thorough(sheet: Sheet, sheets: Sequence[Sheet], budget: str) -> str | None:
+    """Why a kernel that can run here is measured by a thorough run only, as the name of its group; ``None``: it is not.
+
+    Parameters
+    ----------
+    sheet
+        The kernel.
+    sheets
+        All that can run here.
+    budget
+        The budget's name.
+    """
+    if budget == "thorough" or sheet.device_kind != "cuda":
+        return None
+    compiled = any(each.backend == "cuda" and each.measures == "compute" for each in sheets)
+    if sheet.backend == "triton" and compiled:
+        return "of another compiler (Triton), seconds each to compile"
+    if sheet.backend == "torch" and budget == "quick":
+        return "of PyTorch, which takes seconds to start"
+    if sheet.backend != "cuda":
+        return None
+    if "legacy" in sheet.variant.split("."):
+        return "of the legacy path of this chip"
+    if sheet.measures == "intensity" and not _quoted_mix(sheet, budget):
+        return "of arithmetic between loads in other formats"
+    if sheet.measures == "memory" and "working_set" in sheet.params and sheet.variant not in STREAMS[budget]:
+        return "of streams with other numbers of accesses in flight"
+    if sheet.operands == "random" and (budget == "quick" or sheet.name != _headline(sheets)):
+        return "of other formats under power and heat"
+    return None
+
+
+def _quoted_mix(sheet: Sheet, budget: str) -> bool:
+    """The roofline's corner in FP32, and by default on the tensor cores where they have no newer path."""
+    return sheet.dtype == "f32" or (budget == "default" and sheet.unit == "matrix")
+
+
+def held_back(groups: Sequence[str], measured: int) -> Finding | None:
+    """The one finding about kernels that are left to a thorough run.
+
+    Parameters
+    ----------
+    groups
+        What `left_to_thorough` said of each of them.
+    measured
+        How many kernels the plan has.
+    """
+    if not groups:
+        return None
+    counted = ", ".join(f"{count} {group}" for group, count in Counter(groups).items())
+    says = f"{measured} kernels are measured, those whose rates are quoted; {len(groups)} more can run here: {counted}"
+    return Finding(
+        code="left-to-thorough",
+        severity="info",
+        says=says,
+        remedy="microbench run --thorough, or name them by --only",
+    )
 
 
 def _fixed(sheet: Sheet) -> str | None:
@@ -128,15 +190,14 @@ def _by_level(sheet: Sheet, sets: Sets, budget: str) -> Iterable[tuple[Case, str
     if sheet.takes("latency"):
         yield from _chases(sheet, sets, budget)
     if sheet.takes("intensity"):
-        for level, size in (("DRAM", sets.dram), ("L2", sets.l2[0])) if budget != "quick" else (("DRAM", sets.dram),):
+        everywhere = (("DRAM", sets.dram), ("L2", sets.l2[0]))
+        for level, size in everywhere if budget == "thorough" else everywhere[:1]:
             yield _case(sheet, "peak", {"working_set": size}), level
-    if sheet.backend == "cuda" and budget == "quick" and sheet.variant not in QUICK_STREAMS:
-        return
     if sheet.takes(*RATED):
         for blocks in OCCUPANCIES[budget]:
             yield _case(sheet, "peak", {"working_set": sets.dram, "blocks_per_sm": blocks}), "DRAM"
     if sheet.takes("ceiling"):
-        for size in sets.l2[:1] if budget == "quick" else sets.l2:
+        for size in sets.l2 if budget == "thorough" else sets.l2[:1]:
             yield _case(sheet, "peak", {"working_set": size, "blocks_per_sm": 0}), "L2"
     if sheet.takes("sweep") and sheet.measures == "memory":
         for size in swept(sets.beyond_l1, sets.dram, PER_OCTAVE[budget]):

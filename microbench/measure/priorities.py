@@ -69,6 +69,16 @@ ORDER: tuple[Rule, ...] = (
         holds=lambda f: f.stream and f.cold and not f.wide,
     ),
     Rule(
+        name="few resident blocks on a GPU",
+        why="all that fit are the fastest nearly everywhere",
+        holds=lambda f: bool(f.case.params.get("blocks_per_sm")),
+    ),
+    Rule(
+        name="other compilers on a GPU",
+        why="compiling takes seconds, and the CUDA kernels measure the same ceilings",
+        holds=lambda f: f.sheet.backend == "triton",
+    ),
+    Rule(
         name="4 KiB pages in main memory",
         why="page walks cost some per cent there, and huge pages are the faster row nearly everywhere",
         holds=lambda f: f.stream and f.cold and f.small_pages,
@@ -129,6 +139,16 @@ ORDER: tuple[Rule, ...] = (
         why="the roofline can be drawn from its ceilings",
         holds=lambda f: f.sheet.measures == "intensity",
     ),
+    Rule(
+        name="single lines of a GPU's last cache",
+        why="they only tell its near part from its far one",
+        holds=lambda f: "line" in f.case.params,
+    ),
+    Rule(
+        name="a GPU's arithmetic under power and heat",
+        why="they take seconds, but are what a job of minutes gets",
+        holds=lambda f: f.case.mode == "sustained",
+    ),
     Rule(name="other cases", why="nothing is known of them", holds=lambda f: not _essential(f)),
     Rule(
         name="points of the sweep over working sets",
@@ -186,18 +206,26 @@ def _streams(case: Case) -> int:
     return int(case.params.get("streams", 1))
 
 
-def _most_at_once(sheets: Iterable[Sheet]) -> dict[str | None, int]:
+Arithmetic = tuple[str | None, str | None]
+
+
+def _arithmetic(sheet: Sheet) -> Arithmetic:
+    """What peaks are told apart by: the dtype, and on a GPU the unit, since people quote both of one dtype."""
+    return sheet.dtype, sheet.unit if sheet.device_kind == "cuda" else None
+
+
+def _most_at_once(sheets: Iterable[Sheet]) -> dict[Arithmetic, int]:
     """FLOP of one instruction of each dtype's widest arithmetic."""
-    most: dict[str | None, int] = defaultdict(int)
+    most: dict[Arithmetic, int] = defaultdict(int)
     for sheet in sheets:
-        if sheet.measures == "compute" and sheet.backend != "torch":
-            most[sheet.dtype] = max(most[sheet.dtype], sheet.lanes * sheet.flop_per_lane)
+        if sheet.measures == "compute" and sheet.backend not in ("torch", "triton"):
+            most[_arithmetic(sheet)] = max(most[_arithmetic(sheet)], sheet.lanes * sheet.flop_per_lane)
     return most
 
 
-def _is_wide(sheet: Sheet, registers: Mapping[tuple[str, Role], int], at_once: Mapping[str | None, int]) -> bool:
+def _is_wide(sheet: Sheet, registers: Mapping[tuple[str, Role], int], at_once: Mapping[Arithmetic, int]) -> bool:
     if sheet.measures == "compute":
-        return sheet.lanes * sheet.flop_per_lane >= at_once.get(sheet.dtype, 0)
+        return sheet.lanes * sheet.flop_per_lane >= at_once.get(_arithmetic(sheet), 0)
     return not sheet.family or any(
         sheet.takes(role) and sheet.access_bytes == registers[sheet.family, role] for role in sheet.roles
     )

@@ -127,12 +127,16 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The conditions of a run: when, how long, which version, and one fact an entry (``kernel``, ``compiler`` ...)."""
+    """The conditions of a run: when, how long, which version, and one fact an entry (``kernel``, ``compiler`` ...).
+
+    ``times`` are the seconds of its parts, where they were told apart: ``checked``, ``prepared``, ``measured``.
+    """
 
     started: str
     seconds: float
     microbench: str
     facts: dict[str, Value | None] = field(default_factory=dict)
+    times: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

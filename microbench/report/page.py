@@ -104,6 +104,7 @@ def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, st
     facts = [
         ("started", summary.moment(environment.started)),
         ("took", units.seconds(environment.seconds, 3)),
+        *((name, f"in {units.seconds(seconds, 3)}") for name, seconds in environment.times.items()),
         ("microbench", environment.microbench),
     ]
     if characterisation.plan:

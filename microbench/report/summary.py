@@ -61,8 +61,10 @@ def when(characterisation: Characterisation) -> str:
     environment = characterisation.environment
     if environment is None:
         return "fitted to rows, not measured here"
+    seconds = environment.times.get("prepared") if characterisation.device.kind == "cuda" else None
+    prepared = "" if seconds is None else f" (prepared in {units.seconds(seconds, 3)})"
     return (
-        f"measured {moment(environment.started)} in {units.seconds(environment.seconds, 3)} by microbench "
+        f"measured {moment(environment.started)} in {units.seconds(environment.seconds, 3)}{prepared} by microbench "
         f"{environment.microbench}"
     )
 

@@ -71,9 +71,10 @@ class Job:
 
     def without(self, cases: Sequence[Case]) -> Job:
         """The job without cases that there was no time for."""
-        late = {case.key for case in cases}
-        kept = tuple(case for case in self.plan.cases if case.key not in late)
-        return replace(self, plan=replace(self.plan, cases=kept), no_time=(*self.no_time, *cases)) if late else self
+        keys = {case.key for case in cases}
+        late = tuple(case for case in self.plan.cases if case.key in keys)
+        kept = tuple(case for case in self.plan.cases if case.key not in keys)
+        return replace(self, plan=replace(self.plan, cases=kept), no_time=(*self.no_time, *late)) if late else self
 
     def left_out_for_time(self) -> list[Finding]:
         """The one finding about all cases that there was no time for; none where there was time for all."""
@@ -88,13 +89,8 @@ class Job:
 def plan_in_time(
     device: Device, kernels: Mapping[str, Kernel], selection: Selection, budget: Budget, seed: int = 0
 ) -> tuple[Plan, tuple[Case, ...]]:
-    """The plan of a selection as far as it fits the budget's time, and the cases that do not.
-
-    What a GPU's cases take is seen in their first round; what a processor's take can be estimated.
-    """
+    """The plan of a selection as far as it fits the budget's time, and the cases that do not."""
     plan = make_plan(device, kernels, selection, budget, seed)
-    if device.kind == "cuda":
-        return plan, ()
     whole = selection == Selection() and budget.time_limit_s >= BUDGETS[budget.name].time_limit_s
     sheets = {name: kernel.sheet for name, kernel in kernels.items()}
     return cut(plan, sheets, device, kernels_s(budget, operators=whole and budget.name != "quick"))

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Recorder:
     """Keeps samples in memory and in the journal; a journal that cannot be written costs a finding, not the run.
 
-    ``deadline`` is that of the whole run; the samples of a run that is resumed come by `take_over`.
+    ``times`` are the seconds of the run's parts. ``deadline`` is that of the whole run; the samples of a run that is
+    resumed come by `take_over`.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Recorder:
     ) -> None:
         self.samples: list[Samples] = []
         self.findings: list[Finding] = []
+        self.times: dict[str, float] = {}
         self.journal = journal
         self._journal_lost = False
         self.progress = progress

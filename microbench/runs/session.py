@@ -29,7 +29,7 @@ from microbench.hardware.interference import Disturbance
 from microbench.kernels import Kernel, pages, registry
 from microbench.measure.budget import Deadline, Shares, page_fits, share_out
 from microbench.measure.loop import Loop
-from microbench.measure.plan import BUDGETS, Selection, lacking, limited
+from microbench.measure.plan import BUDGETS, Selection, lacking, left_to_thorough, limited
 from microbench.proof import prove
 from microbench.records import Case, Characterisation, Device, Environment, Finding, Fits, Plan, Samples, Value, units
 from microbench.report.progress import Progress, Quiet
@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 # which are measured again for so many rounds after each check but the last.
 _CHECK_AT = 0.85
 _CHECKS = 3
+# Of the seconds for the kernels of a GPU, what preparing them may take.
+_PREPARING = 0.5
 _ROUNDS_AGAIN = 2
 
 
@@ -85,7 +87,7 @@ def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan, tuple[C
     """Probe the device and plan the run without measuring, as --dry-run prints it; last what does not fit its time."""
     device = probe(request.device)
     kernels = registry(device)
-    budget = limited(BUDGETS[request.budget], request.time_limit_s)
+    budget = limited(BUDGETS[request.budget], request.time_limit_s, device.kind)
     return device, kernels, *plan_in_time(device, kernels, request.selection, budget, request.seed)
 
 
@@ -153,7 +155,8 @@ def _run(request: Request, job: Job, progress: Progress) -> Outcome:
         progress.start(len(job.plan.cases), job.deadline.limit_s)
         try:
             job, findings, interrupted = _check_and_measure(request, job, recorder, pending, shares)
-            environment = replace(environment, facts={**environment.facts, **disturbance.facts()})
+            times = {name: round(seconds, 3) for name, seconds in recorder.times.items()}
+            environment = replace(environment, facts={**environment.facts, **disturbance.facts()}, times=times)
             made = _assemble(job, environment, recorder.samples, [*findings, *disturbance.findings()], shares)
             if operators and not (interrupted or pending.arrived):
                 made = _with_operators(request, job, made, pending, recorder)
@@ -179,14 +182,26 @@ def _check_and_measure(
         with pending.let_through():
             if job.device.kind == "cuda":
                 recorder.findings += left_out(lacking(job.kernels, request.selection), job.planned())
+                unquoted = left_to_thorough(job.device, job.kernels, request.selection, job.plan.budget)
+                recorder.findings += [unquoted] if unquoted is not None else []
+            began_s = job.deadline.elapsed()
             found, unchecked = check(job, shares.kernels_s)
+            recorder.times["checked"] = job.deadline.elapsed() - began_s
             recorder.findings += found
             job = job.without([case for case in job.plan.cases if case.kernel in unchecked])
             loop = Loop(job.device, job.kernels, job.plan, recorder)
             loop.resume(recorder.samples)
+            if job.device.kind == "cuda":
+                job = _prepared(loop, job, recorder, until_s - job.deadline.elapsed())
+                # What is left of the run after preparing is dealt out anew.
+                operators = job.times_operators(request.selection)
+                left = share_out(job.deadline, job.start_s, operators=operators, page=request.page)
+                until_s = job.deadline.elapsed() + left.kernels_s
+            began_s = job.deadline.elapsed()
             doubted = _measure(loop, job, recorder, max(0.0, until_s - job.deadline.elapsed()))
             if job.device.kind == "cpu":
                 recorder.findings += pages.findings()  # while the working sets are still there
+            recorder.times["measured"] = job.deadline.elapsed() - began_s
             job = job.without(loop.unmeasured())
     except KeyboardInterrupt:
         interrupted = True
@@ -199,6 +214,18 @@ def _check_and_measure(
         recorder.progress.done()
         nothing_measured(recorder.journal, findings, interrupted)
     return job, [*findings, *job.left_out_for_time()], interrupted
+
+
+def _prepared(loop: Loop, job: Job, recorder: Recorder, seconds: float) -> Job:
+    """Prepare a GPU's cases in a share of the seconds for kernels; return the job as far as that went.
+
+    Starting libraries and loading code is no part of measuring: it is bounded by itself and told apart.
+    """
+    planned = job.plan.cases
+    ready = {case.key for case in loop.prepare(planned, _PREPARING * seconds, seconds, job.plan.budget.min_rounds)}
+    recorder.times["prepared"] = loop.prepared_s
+    told = {finding.case for finding in loop.findings}
+    return job.without([case for case in planned if case.key not in ready and case.key not in told])
 
 
 def _now() -> str:

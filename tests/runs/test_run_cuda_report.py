@@ -90,7 +90,7 @@ def with_triton(held: Characterisation) -> Characterisation:
 def held(tmp_path_factory: pytest.TempPathFactory) -> Characterisation:
     folder = tmp_path_factory.mktemp("h100")
     machine = FakeMachine(folder=folder, gpus=(H100,))
-    command = microbench("run", "--device", "cuda:0", "--time-limit", "30s", "--out", str(folder / "out"))
+    command = microbench("run", "--device", "cuda:0", "--time-limit", "90s", "--out", str(folder / "out"))
     done = machine.run(*command, *chosen(ONLY), "--only", "gemm.*", MB_FAKE_NVML="watts=400")
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((folder / "out").glob("*/*.html"))) == 1
