@@ -91,6 +91,31 @@ def test_a_processor_is_checked_and_right(said: Callable[..., Said]) -> None:
     assert {row["backend"] for row in rows.values()} == {"native"}
 
 
+def test_the_processes_can_be_started_by_a_tool(said: Callable[..., Said], tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text(f'#!/bin/sh\necho started >> {tmp_path}/log\necho a line of the tool\nexec "$@"\n')
+    tool.chmod(0o755)
+    line = (
+        "check",
+        "--device",
+        "cpu",
+        "--backend",
+        "native",
+        "--only",
+        "fma.f64.scalar",
+        "--under",
+        tool,
+        "--json",
+        "-",
+    )
+    code, out, _ = said(*line)
+    assert (code, [row["status"] for row in json.loads(out)]) == (0, ["right"])
+    assert (tmp_path / "log").read_text() == "started\n"
+    code, _, err = said("check", "--device", "cpu", "--under", "'unclosed")
+    assert code == 2
+    assert "--under: No closing quotation" in err
+
+
 def test_names_that_match_nothing_are_refused(said: Callable[..., Said]) -> None:
     code, out, err = said("check", "--device", "cpu", "--backend", "native", "--only", "nothing.*")
     assert (code, out) == (2, "")
