@@ -23,6 +23,7 @@ from microbench.operators.core import Op, op
 from microbench.operators.fake_models import on_fake, shaped
 from microbench.operators.inputs import arranged, filled, stored
 from microbench.operators.model_sources import module_of
+from microbench.operators.quantised import packed_tensors
 from microbench.operators.recorder import Step, recorder_of, tensors_in
 from microbench.records.dtypes import dtype as find_dtype
 
@@ -104,7 +105,7 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's model raises is one sentence
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
-    graph = _graph(made, recorder, (name or type(made).__name__, arguments, train))
+    graph = _graph((made, packed_tensors(torch, made)), recorder, (name or type(made).__name__, arguments, train))
     if any(step.aten in _EXPERTS for step in graph.steps):
         notes.append("rows are taken for equally shared between the experts of a layer, whatever a router would do")
     graph = replace(graph, notes=tuple(notes))
@@ -260,9 +261,9 @@ def _forward_backward(
             loss.backward()
 
 
-def _graph(made: Any, recorder: Any, about: tuple[str, Sequence[Any], bool]) -> Graph:
-    name, arguments, train = about
-    parameters = list(made.parameters())
+def _graph(of: tuple[Any, list[Any]], recorder: Any, about: tuple[str, Sequence[Any], bool]) -> Graph:
+    (made, packed), (name, arguments, train) = of, about
+    parameters = [*made.parameters(), *packed]
     held = sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *made.buffers(), *arguments))
     steps = list(recorder.steps)
     if train:

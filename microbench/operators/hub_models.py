@@ -48,8 +48,8 @@ def hub_model(named: str) -> tuple[Callable[[], Any], list[str], str]:
     found = next((each for each in config.architectures or () if hasattr(transformers, each)), None)
     kind = getattr(transformers, found) if found else transformers.AutoModel
     if found:
-        return lambda: kind._from_config(config), _inputs(kind, config), found  # noqa: SLF001 - what from_config calls
-    return lambda: kind.from_config(config), _inputs(kind, config), type(config).__name__.removesuffix("Config")
+        return lambda: kind._from_config(config), inputs_of(kind, config), found  # noqa: SLF001 - what from_config calls
+    return lambda: kind.from_config(config), inputs_of(kind, config), type(config).__name__.removesuffix("Config")
 
 
 def _config(transformers: Any, named: str) -> Any:
@@ -61,7 +61,7 @@ def _config(transformers: Any, named: str) -> Any:
     return transformers.AutoConfig.from_pretrained(named, local_files_only=True)
 
 
-def _inputs(kind: Any, config: Any) -> list[str]:
+def inputs_of(kind: Any, config: Any) -> list[str]:
     """Inputs by the name of the main one: text, an image, a spectrogram or a wave, and what a decoder was given."""
     name = getattr(kind, "main_input_name", "input_ids")
     vision = getattr(config, "vision_config", config)

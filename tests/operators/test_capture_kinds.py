@@ -254,6 +254,50 @@ def test_a_scripted_model_is_run_once_and_says_so() -> None:
     assert "scripted" in graph.notes[0]
 
 
+class Quantised(nn.Module):
+    """A convolution between the steps to 8 bits and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.into = nn.Conv2d(3, 8, 3, stride=(2, 1), padding=(0, 1)), torch.ao.quantization.QuantStub()
+        self.back = torch.ao.quantization.DeQuantStub()
+
+    def forward(self, x: Any) -> Any:
+        return self.back(self.conv(self.into(x)))
+
+
+def _quantised() -> tuple[nn.Module, nn.Module]:
+    """A dynamically quantised perceptron and a convolution quantised after a look at data."""
+    tools: Any = torch.ao.quantization
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        linear = tools.quantize_dynamic(nn.Sequential(nn.Linear(8, 16), nn.ReLU()), {nn.Linear}, dtype=torch.qint8)
+        images = Quantised().eval()
+        images.qconfig = tools.get_default_qconfig(torch.backends.quantized.engine)  # type: ignore[assignment]
+        tools.prepare(images, inplace=True)
+        images(torch.zeros(1, 3, 8, 8))
+        tools.convert(images, inplace=True)
+    return linear, images
+
+
+@pytest.mark.skipif(torch.backends.quantized.engine == "none", reason="this build of PyTorch quantises nothing")
+def test_quantised_layers_are_run_once_and_counted_in_8_bits() -> None:
+    linear, images = _quantised()
+    graph = capture(linear, ["4x8"])
+    assert not graph.unknown
+    assert (graph.parameters, graph.parameter_bytes) == (8 * 16 + 16, 8 * 16 + 4 * 16)
+    work = graph.steps[0].op.work
+    assert (graph.steps[0].op.dtype, work.flop) == ("i8", 2 * 4 * 8 * 16)
+    assert (work.bytes_read, work.bytes_written) == (4 * 32 + 8 * 16 + 4 * 16, 4 * 64)
+    graph = capture(images, ["1x3x8x8"])
+    (made,) = [step.op for step in graph.steps if step.op.name == "conv2d"]
+    assert not graph.unknown
+    assert (made.dtype, made.work.flop) == ("i8", 2 * 8 * 3 * 9 * 3 * 8)
+    assert (made.work.bytes_read, made.work.bytes_written) == (192 + 216 + 32, 8 * 3 * 8)
+    with pytest.raises(UsageError, match="quantised or scripted model can neither be trained"):
+        capture(linear, ["4x8"], train=True)
+
+
 def test_a_module_file_of_the_current_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "of_this_folder.py").write_text("import torch\n\ndef make():\n    return torch.nn.Linear(8, 8)\n")
     monkeypatch.chdir(tmp_path)
