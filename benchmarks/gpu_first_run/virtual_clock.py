@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
+from microbench.analysis.ceilings import analyse
 from microbench.hardware import cuda as probe
 from microbench.hardware.nominal import nominal_rate
 from microbench.kernels import Kernel, library, registry
@@ -67,7 +68,7 @@ class Clock:
     """Seconds that nobody waits for, and what they were spent on."""
 
     now_s: float = 0.0
-    spent: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    spent: dict[str, float] = field(default_factory=dict)
     busy_s: float = 0.0  # of the device inside bursts
     bursts_s: float = 0.0
 
@@ -79,7 +80,7 @@ class Clock:
     def take(self, seconds: float, *what: str) -> None:
         """Let so many seconds pass."""
         self.now_s += seconds
-        self.spent[(*what, "", "", "")[:3]] += seconds  # type: ignore[assignment]
+        self.spent[" ".join(what)] = self.spent.get(" ".join(what), 0.0) + seconds
 
 
 @contextmanager
@@ -306,7 +307,7 @@ def whole_run(name: str, host_speed: float = 1.0) -> Outcome:
             clock.take(min(OPERATORS_S, left.kernels_s + left.operators_s), "operators")
         clock.take(shares.after_s, "analysis, proof, page")
     rounds = Counter(samples.case for samples in recorder.samples)
-    made = session.analyse(recorder.samples, job.plan, job.sheets(), device)
+    made = analyse(recorder.samples, job.plan, job.sheets(), device)
     return Outcome(
         plan=plan,
         rounds=rounds,
@@ -335,8 +336,8 @@ def main() -> int:
     )
     print(f"rounds: least {min(counts)}, middle {statistics.median(counts):g}, most {max(counts)}; below 3: {few}")
     print(f"converged: {found.converged} ceilings; the device works {100 * found.duty:.0f} % of a burst")
-    for kind, seconds in found.clock.spent.most_common():
-        print(f"  {seconds:7.1f} s  {' '.join(filter(None, kind))}")
+    for what, seconds in sorted(found.clock.spent.items(), key=lambda each: -each[1]):
+        print(f"  {seconds:7.1f} s  {what}")
     for finding in found.findings:
         print(f"  {finding.code}: {finding.says}")
     return 0

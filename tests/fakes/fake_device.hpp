@@ -62,9 +62,9 @@ struct State {
   std::map<std::uintptr_t, std::size_t> memory;
   std::size_t used = 0;
   int sticky = 0;
-  std::set<std::string> corrupt;  // kernels whose result gets one wrong bit
+  std::set<std::string> corrupt;                  // kernels whose result gets one wrong bit
   std::map<std::string, std::string> misbehaves;  // kernels whose launch hangs, dies, loses the device or is refused
-  int late = 0;                   // gates to come that time out
+  int late = 0;                                   // gates to come that time out
   double host_ns = 1e9;
   int current = -1;
   std::vector<int> stack;
@@ -198,7 +198,7 @@ inline int launch_spoilt(const std::string& symbol) {
     for (;;) pause();
   if (found->second == "die") std::abort();
   if (found->second == "lose") return state().sticky = 700;  // an illegal address
-  return 701;  // refused: too many resources requested
+  return 701;                                                // refused: too many resources requested
 }
 
 // Counts the call, and answers whether it is to fail by itself.
