@@ -1,7 +1,8 @@
 """Whether the machine code of a CUDA kernel is what its row claims, and which bound limits it.
 
-`examine` reads one kernel of one cubin; `complaints` lists in sentences what differs from the row; `bounds` computes
-the static bounds of the loop from the architecture table. An empty list of complaints is the proof.
+`examine` reads one kernel of one cubin; `complaints` lists in sentences what differs from the row; `unscheduled` what
+keeps its schedule below the ceiling; `bounds` computes the static bounds of the loop from the architecture table. Two
+empty lists are the proof.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from microbench.kernels.cuda import cubin as elf
 from microbench.kernels.cuda.rows import CudaRow, parameter_offsets
-from microbench.proof import sass
+from microbench.proof import sass, schedule
 from microbench.proof.architecture import ARCHITECTURES, PARTITIONS, cycles, resident_blocks
 
 # How each class is spelled in SASS, per class of `CudaRow.math`. `.MMA` on an HFMA2 is another pipe for the same packed
@@ -102,6 +103,7 @@ class Examined:
     predicated_math: int
     hash: str
     resources: elf.Resources
+    schedule: schedule.Schedule
 
 
 def flop_of(opcode: str) -> int:
@@ -172,6 +174,10 @@ def examine(function: sass.Function, target: str, row: CudaRow, resources: elf.R
         predicated_math=sum(bool(step.predicate and re.match(math, step.opcode)) for step in inside),
         hash=sass.loop_hash(function, loop),
         resources=resources,
+        schedule=schedule.examine(
+            function, loop, row, target, math, _LOADS[row.space] if row.loads else _STORES[row.space],
+            math_cycles(row, target),
+        ),
     )
 
 
@@ -212,6 +218,25 @@ def complaints(row: CudaRow, found: Examined | None) -> list[str]:
             f"{parameter_offsets(row.layout)}"
         )
     return [*says, *_odd_company(row, found), *_share(row, found)]
+
+
+def unscheduled(row: CudaRow, found: Examined) -> list[str]:
+    """What of its ceiling the loop's schedule does not allow, a sentence each; empty when it allows it."""
+    return schedule.complaints(row, found.schedule, warps(row, found))
+
+
+def warps(row: CudaRow, found: Examined, blocks: int | None = None) -> float:
+    """Warps a scheduler that issue the row's loop; ``blocks`` a SM default to the row's, or to as many as fit."""
+    each = PARTITIONS if row.math in WARPGROUP else 1  # a warpgroup is one warp on every sub-partition
+    return max(1.0, resident(row, found, blocks) * (row.issuers or row.warps) * each / PARTITIONS)
+
+
+def resident(row: CudaRow, found: Examined, blocks: int | None = None) -> int:
+    """Blocks of a row that are on an SM at once."""
+    fit = resident_blocks(
+        found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes
+    )
+    return min(blocks or row.blocks_per_sm or fit, fit)
 
 
 def _odd_company(row: CudaRow, found: Examined) -> list[str]:
@@ -263,16 +288,11 @@ def bounds(row: CudaRow, found: Examined, blocks: int | None = None) -> dict[str
     ``blocks`` a SM default to the row's, or to as many as fit.
     """
     arch = ARCHITECTURES[found.target]
-    fit = resident_blocks(
-        found.target, row.threads, found.resources.registers, row.shared_bytes + found.resources.shared_bytes
-    )
-    resident = min(blocks or row.blocks_per_sm or fit, fit)
-    issuers = row.issuers or row.warps
-    each = PARTITIONS if row.math in WARPGROUP else 1  # a warpgroup is one warp on every sub-partition
-    warps = max(1.0, resident * issuers * each / PARTITIONS)
-    per_issuer = resident * issuers if row.math in WHOLE_SM else warps
-    moved = resident * (row.bytes_read + row.bytes_written)
-    fetched = resident * found.math * row.operand_bytes
+    held = resident(row, found, blocks)
+    issuing = warps(row, found, blocks)
+    per_issuer = held * (row.issuers or row.warps) if row.math in WHOLE_SM else issuing
+    moved = held * (row.bytes_read + row.bytes_written)
+    fetched = held * found.math * row.operand_bytes
     port = {"shared": arch.shared_bytes, "l1": arch.l1_bytes}.get(row.variant)
     latency = 0.0
     if row.measures == "compute":
@@ -280,7 +300,7 @@ def bounds(row: CudaRow, found: Examined, blocks: int | None = None) -> dict[str
     elif row.measures == "latency":
         latency = found.loads * arch.latency["lds" if row.variant == "shared" else "ldg_l1"]
     return {
-        "compute": max(found.loop * warps, found.math * math_cycles(row, found.target) * per_issuer),
+        "compute": max(found.loop * issuing, found.math * math_cycles(row, found.target) * per_issuer),
         "shared": moved / port if port else fetched / arch.shared_bytes,
         "memory": 0.0 if port else moved / arch.l2_bytes,
         "latency": float(latency),

@@ -13,6 +13,7 @@ import hashlib
 import io
 import sys
 import tempfile
+from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 from microbench.errors import CannotRun
 from microbench.kernels.cuda import cubin as elf
 from microbench.kernels.cuda.rows import FAMILIES, CudaRow, rows_for
-from microbench.proof import cuda, sass
+from microbench.proof import cuda, sass, schedule
 from microbench.proof.architecture import nearest
 from microbench.records import Proof
 
@@ -39,6 +40,12 @@ COLUMNS = (
     "registers",
     "stack",
     "hash",
+    "reuse",
+    "conflicts",
+    "distance",
+    "flight",
+    "least",
+    "most",
     "opcodes",
 )
 
@@ -59,7 +66,26 @@ def line(row: CudaRow, found: cuda.Examined) -> dict[str, str]:
         "registers": str(found.resources.registers),
         "stack": str(found.resources.stack_bytes),
         "hash": found.hash,
+        **scheduled(row, found),
         "opcodes": " ".join(f"{opcode}*{count}" for opcode, count in found.opcodes.items()),
+    }
+
+
+def scheduled(row: CudaRow, found: cuda.Examined) -> dict[str, str]:
+    """How a loop is scheduled, as the table has it.
+
+    ``least`` and ``most`` are the share of the pipe's rate that the schedule allows, empty where a row is no peak.
+    """
+    seen = found.schedule
+    least, most = seen.allows(cuda.warps(row, found))
+    peak = row.measures == "compute"
+    return {
+        "reuse": str(seen.reuse),
+        "conflicts": str(seen.conflicts),
+        "distance": str(seen.distance or ""),
+        "flight": str(seen.flight),
+        "least": f"{least:.3f}" if peak else "",
+        "most": f"{most:.3f}" if peak else "",
     }
 
 
@@ -94,7 +120,8 @@ def proof(row: CudaRow, target: str, cubin: bytes, source: str) -> Proof:
     if hashes().get(digest) == (row.family, target):
         entry = table().get((target, row.symbol), {})
         found = {name: int(entry[name]) for name in expected if entry}
-        return Proof(status="proven", source=source, hash=digest, tool="golden table", expected=expected, found=found)
+        proven = Proof(status="proven", source=source, hash=digest, tool="golden table", expected=expected, found=found)
+        return judged(row, entry, proven) if entry else proven
     if not cubin.startswith(ELF):
         return Proof(
             status="unproven",
@@ -112,16 +139,42 @@ def proof(row: CudaRow, target: str, cubin: bytes, source: str) -> Proof:
     seen = cuda.examine(function, nearest(target), row, resources[row.symbol]) if function else None
     says = cuda.complaints(row, seen)
     counted = {name: int(getattr(seen, name)) for name in expected} if seen else {}
-    reason = "; ".join(says) or None
-    return Proof(
+    examined = Proof(
         status="failed" if says else "proven",
         source=source,
         hash=digest,
         tool="nvdisasm",
         expected=expected,
         found=counted,
-        reason=reason,
+        reason="; ".join(says) or None,
     )
+    return judged(row, line(row, seen), examined) if seen and not says else examined
+
+
+def judged(row: CudaRow, entry: dict[str, str], proven: Proof) -> Proof:
+    """A proof of the counts, with what an entry of the table says of the schedule.
+
+    A peak whose schedule does not allow its ceiling, or a stream with fewer accesses in flight than claimed, is
+    unproven, and says so.
+    """
+    flight = int(entry["flight"])
+    if row.measures != "compute":
+        says = f"{flight} accesses in flight a thread" if row.in_flight else None
+        short = f"the sheet says {row.in_flight} accesses in flight, the code issues {flight}"
+        proof = replace(proven, schedule=says)
+        return replace(proof, status="unproven", reason=short) if flight < row.in_flight else proof
+    least, most = (round(100 * float(entry[name])) for name in ("least", "most"))
+    share = f"{most}" if least == most else f"{least} to {most}"
+    parts = [f"the schedule allows {share} % of the unit's rate"]
+    if row.math in schedule.SCALAR:
+        kept = round(100 * int(entry["reuse"]) / int(entry["math"]))
+        parts.append(f"{kept} % of multiply-adds keep a source, {entry['conflicts']} wait for a register bank")
+    if entry["distance"]:
+        parts.append(f"{entry['distance']} instructions from a result to its use")
+    proof = replace(proven, schedule=", ".join(parts))
+    if float(entry["most"]) >= schedule.ENOUGH:
+        return proof
+    return replace(proof, status="unproven", reason="the counts are right, but the schedule does not allow the ceiling")
 
 
 @lru_cache(maxsize=16)

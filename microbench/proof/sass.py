@@ -1,7 +1,8 @@
 """The loop that a cubin holds, read from its disassembly: control flow, main loop, instruction counts, live chains.
 
 The input is ``nvdisasm -json`` (pinned wheel), whose instructions are 16 bytes each, so that an address is an index.
-FLOP come from the mnemonic, never from the source: that is what makes this a proof.
+FLOP come from the mnemonic, never from the source: that is what makes this a proof. What the disassembler does not
+print, the scheduling control of an instruction, is read from the bits themselves.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from microbench.errors import CannotRun
+from microbench.kernels.cuda import cubin as elf
 
 BYTES_PER_INSTRUCTION = 16
 _REGISTER = re.compile(r"\b(U?R)(\d+)(?:\.(64|reuse))?")
@@ -43,12 +46,32 @@ _WIDE = re.compile(r"^(DFMA|DADD|DMUL|CS2R$|IMAD\.WIDE|UIMAD\.WIDE|FFMA2|HFMA2\.
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """What an instruction tells the scheduler (Jia et al. 2018, arXiv 1804.06826, section 2.1).
+
+    ``stall`` is how many cycles its warp waits before it issues the next instruction, ``yields`` asks for another warp
+    in between, ``reuse`` has a bit for each source operand that is kept in the operand cache.
+    """
+
+    stall: int
+    yields: bool
+    reuse: int
+
+    @classmethod
+    def of(cls, word: int) -> Control:
+        """Decode an instruction of 128 bits; a set bit 109 means that the warp may go on."""
+        bits = word >> 105
+        return cls(stall=bits & 15, yields=not bits >> 4 & 1, reuse=bits >> 17 & 15)
+
+
+@dataclass(frozen=True, slots=True)
 class Instruction:
     """One machine instruction: mnemonic with its modifiers, operands as printed, predicate (empty: always)."""
 
     opcode: str
     operands: tuple[str, ...]
     predicate: str
+    control: Control | None = None
 
     @property
     def is_branch(self) -> bool:
@@ -126,22 +149,27 @@ def disassemble(cubin: Path) -> dict[str, Function]:
             f"nvdisasm cannot read {cubin.name}: {done.stderr.strip().splitlines()[-1:]}; was it made by a newer "
             "toolkit?"
         )
-    return parse(done.stdout)
+    return parse(done.stdout, elf.code(cubin.read_bytes()))
 
 
-def parse(text: str) -> dict[str, Function]:
-    """Functions from the text that ``nvdisasm -json`` prints."""
+def parse(text: str, code: Mapping[str, bytes] | None = None) -> dict[str, Function]:
+    """Functions from the text that ``nvdisasm -json`` prints, with scheduling control where their bytes are given."""
     _, functions = json.loads(text)
     return {
-        function["function-name"]: Function(
-            function["function-name"],
-            tuple(
-                Instruction(step["opcode"], _split(step.get("operands", "")), step.get("predicate", ""))
-                for step in function["sass-instructions"]
-            ),
-        )
+        name: Function(name, _body(function["sass-instructions"], (code or {}).get(name, b"")))
         for function in functions
+        for name in [function["function-name"]]
     }
+
+
+def _body(steps: list[dict[str, str]], code: bytes) -> tuple[Instruction, ...]:
+    body = []
+    for at, step in enumerate(steps):
+        word = code[at * BYTES_PER_INSTRUCTION : (at + 1) * BYTES_PER_INSTRUCTION]
+        control = Control.of(int.from_bytes(word, "little")) if word else None
+        operands = _split(step.get("operands", ""))
+        body.append(Instruction(step["opcode"], operands, step.get("predicate", ""), control))
+    return tuple(body)
 
 
 def _split(operands: str) -> tuple[str, ...]:

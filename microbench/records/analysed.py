@@ -29,7 +29,9 @@ MODULE_COST = "module.eager"
 class Proof:
     """Whether the loop that ran is the loop the sheet describes.
 
-    ``expected`` and ``found`` count instructions per iteration by class (math, loads, stores).
+    ``expected`` and ``found`` count instructions per iteration by class (math, loads, stores). ``schedule`` says how
+    far the order of the instructions and their registers let the unit run (GPUs; ``None`` where it was not examined):
+    a peak whose counts are right and whose schedule does not allow its ceiling is unproven, with the reason.
     """
 
     status: ProofStatus
@@ -39,6 +41,7 @@ class Proof:
     expected: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
     reason: str | None = None
+    schedule: str | None = None
 
     def __post_init__(self) -> None:
         one_of(self, "status", ("proven", "unproven", "failed"))

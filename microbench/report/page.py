@@ -76,7 +76,7 @@ def _proof(proof: Proof) -> str:
     if proof.status == "unproven":
         return f"unproven{': ' + proof.reason if proof.reason else ''}"
     counts = ", ".join(f"{name} {proof.found.get(name, 0)} of {wanted}" for name, wanted in proof.expected.items())
-    details = [detail for detail in (counts, proof.tool, proof.source, proof.reason) if detail]
+    details = [detail for detail in (counts, proof.schedule, proof.tool, proof.source, proof.reason) if detail]
     return f"{proof.status}{': ' + '; '.join(details) if details else ''}"
 
 

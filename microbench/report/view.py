@@ -19,7 +19,7 @@ NEAR_TO_FAR = ("shared", "L1", "L2", "L3", "DRAM", "host", "peer")
 
 FLAGS = {
     "C": "not converged: the best rounds disagree, or the rate per clock is below what the units can issue",
-    "P": "unproven: the loop was not compared with its machine code",
+    "P": "unproven: the loop was not compared with its machine code, or its schedule does not allow the ceiling",
     "F": "proof failed: the machine code is not what the data sheet says",
     "V": "unverified: no kept characterisation shows this kernel on such hardware yet",
     "T": "throttled: the device lowered its clock in some samples",

@@ -42,6 +42,9 @@ struct Gpu {
   double launch_ns = 2500, graph_ns = 1200;
   double host_copy = 2e9;  // byte/s each way
   int step_ns = 32;
+  double before_ns = 0, after_ns = 0;  // of a launch, outside of what its blocks stamp
+  unsigned slow_sms = 0;               // multiprocessors that get less of L2 than the others, and how much
+  double slow_rate = 1;
   double hungry =
       0;  // bytes that one multiprocessor must have in flight for a stream to reach its level's rate; 0: any number
   std::map<std::string, double> peak;  // FLOP/s by symbol
@@ -155,6 +158,10 @@ inline void read_script() {
       words >> gpu->host_copy;
     else if (key == "step_ns")
       words >> gpu->step_ns;
+    else if (key == "edges")
+      words >> gpu->before_ns >> gpu->after_ns;
+    else if (key == "slow")
+      words >> gpu->slow_sms >> gpu->slow_rate;
     else if (key == "hungry")
       words >> gpu->hungry;
     else if (key == "peak") {

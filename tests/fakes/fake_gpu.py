@@ -45,6 +45,8 @@ class FakeGpu:
     graph_ns: float = 1200
     host_copy: float = 2e9
     step_ns: int = 32
+    edges: tuple[float, float] = (0, 0)  # ns of a launch before its blocks stamp and after
+    slow: tuple[int, float] = (0, 1)  # multiprocessors with less of L2 than the others, and their share
     hungry: float = 0
     tells_clock: bool = True
     bus_bits: int = 4096
@@ -92,6 +94,8 @@ class FakeGpu:
             f"copies {int(self.keeps_copies)}",
             f"step_ns {self.step_ns}",
             f"hungry {self.hungry:.17g}",
+            f"edges {self.edges[0]:.17g} {self.edges[1]:.17g}",
+            f"slow {self.slow[0]} {self.slow[1]:.17g}",
             *(f"peak {symbol} {rate:.17g}" for symbol, rate in self.peaks.items()),
         ]
         return told + ([f"throttle {self.throttle[0]:.17g} {self.throttle[1]:.17g}"] if self.throttle else [])

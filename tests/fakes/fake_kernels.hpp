@@ -120,21 +120,21 @@ void turn(const Parameters& p, unsigned blocks, unsigned threads, unsigned turns
   constexpr unsigned pairs = 8;
   auto* out = reinterpret_cast<Element*>(p.pointer(0));
   const auto* in = reinterpret_cast<const Element*>(p.pointer(8));
-  const Element a = in[0], b = in[1];
+  const Element a = in[0];
   std::uint64_t count = std::uint64_t{p.u32(24)} * turns;
-  // Operands a = 1, b = -1 repeat after six turns, which a short run of this very loop shows; other operands are cut
-  // short.
+  // Operands of which every second pair is the negative of the one before repeat after six turns by a = 1, which a short
+  // run of this very loop shows; other operands are cut short.
   count = count > 600 ? 600 + count % 6 : count;
   const std::size_t slots = std::size_t{2} * pairs * threads;
   std::vector<Element> result(in + 2, in + 2 + slots);
-  for (std::uint64_t t = 0; t < count; ++t)
+  auto at = [&](unsigned pair, unsigned lane) { return result.data() + 2 * (std::size_t{pair} * threads + lane); };
+  for (std::uint64_t t = 0; t < count; ++t) {
     for (unsigned pair = 0; pair < pairs; ++pair)
-      for (unsigned lane = 0; lane < threads; ++lane) {
-        Element& x = result[(2 * pair) * threads + lane];
-        Element& y = result[(2 * pair + 1) * threads + lane];
-        x = mad(x, a, y);
-        y = mad(y, b, x);
-      }
+      for (unsigned lane = 0; lane < threads; ++lane) at(pair, lane)[0] = mad(at(pair, lane)[0], a, at(pair, lane)[1]);
+    for (unsigned pair = 0; pair < pairs; ++pair)
+      for (unsigned lane = 0; lane < threads; ++lane)
+        at(pair, lane)[1] = mad(at(pair, lane)[1], a, at(pair ^ 1, lane)[0]);
+  }
   for (unsigned block = 0; block < blocks; ++block)
     std::memcpy(out + block * slots, result.data(), slots * sizeof(Element));
 }
@@ -167,7 +167,7 @@ inline void near(const std::string& symbol, const Parameters& p, unsigned blocks
         } else {
           for (unsigned half = 0; half < 2; ++half)
             for (unsigned j = 0; j < 8; ++j)
-              sum[w] += in[1 + half * in[0][0] + j * threads + t][w] * ((iterations + 1 - half) / 2);
+              sum[w] += in[8 + half * in[0][0] + j * threads + t][w] * ((iterations + 1 - half) / 2);
         }
       }
       out[b * threads + t] = sum;

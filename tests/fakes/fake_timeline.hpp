@@ -128,6 +128,37 @@ inline double chased(Gpu& g, const std::string& symbol, const Parameters& p, std
   return ns;
 }
 
+// When each block of a launch begins and ends, and where it runs, from when the first begins.
+struct Ran {
+  double begin, end;
+  unsigned sm;
+};
+
+// All blocks at once for so long, or where there are slow multiprocessors and the last cache answers: handed out as
+// room becomes free, to multiprocessors whose rates differ and that together have the rate of which `ns` was reckoned.
+inline std::vector<Ran> blocks_of(const Gpu& g, const Launched& launch, double ns, bool uneven) {
+  const auto sms = static_cast<unsigned>(g.attributes.at(16));
+  const unsigned blocks = launch.grid[0];
+  std::vector<Ran> ran;
+  if (!uneven) {
+    for (unsigned b = 0; b < blocks; ++b) ran.push_back({(b % 7) * static_cast<double>(g.step_ns), ns, b % sms});
+    return ran;
+  }
+  const unsigned fit = static_cast<unsigned>(g.attributes.at(39)) / launch.block[0];
+  const unsigned together = std::min(fit, std::max(1U, blocks / sms));
+  const double slow = g.slow_sms, mean = (sms - slow + slow * g.slow_rate) / sms;
+  const double each = ns * sms * together / blocks * mean;  // a block's time on a fast multiprocessor
+  std::multimap<double, unsigned> room;
+  for (unsigned at = 0; at < together * sms; ++at) room.emplace(0.0, at % sms);
+  for (unsigned b = 0; b < blocks; ++b) {
+    const auto [begin, sm] = *room.begin();
+    room.erase(room.begin());
+    ran.push_back({begin, begin + (sm < g.slow_sms ? each / g.slow_rate : each), sm});
+    room.emplace(ran.back().end, sm);
+  }
+  return ran;
+}
+
 inline void execute(const Launched& launch, Stream& stream, double start) {
   Gpu& g = gpu();
   Parameters p{launch.params};
@@ -162,6 +193,7 @@ inline void execute(const Launched& launch, Stream& stream, double start) {
   const double share = clock_now(g) / g.clock_hz;
   const Work& work = found->second;
   double ns = 0;
+  bool uneven = false;
   const bool tensor = launch.symbol.find("mma_") != std::string::npos || starts(launch.symbol, "tcgen05");
   const double peak = g.peak.count(launch.symbol) ? g.peak[launch.symbol] : tensor ? g.tensor : g.plain;
   ns = work.flop * iterations * blocks / (peak * share) * 1e9;
@@ -174,26 +206,32 @@ inline void execute(const Launched& launch, Stream& stream, double start) {
   } else if (work.bytes_read + work.bytes_written > 0) {
     const bool cached = p.working_set(work) <= g.attributes[38];
     double rate = cached ? g.l2 * share : g.dram;
-    if (g.hungry > 0) rate *= std::min(1.0, bytes_in_flight(launch.symbol, launch.block[0]) * blocks / sms / g.hungry);
+    const double resident = std::min(blocks / sms, static_cast<double>(g.attributes[39]) / launch.block[0]);
+    if (g.hungry > 0) rate *= std::min(1.0, bytes_in_flight(launch.symbol, launch.block[0]) * resident / g.hungry);
+    uneven = cached && g.slow_sms > 0;
     ns = std::max(ns, (work.bytes_read + work.bytes_written) * iterations * blocks / rate * 1e9);
   }
-  const double end = start + ns;
+  const double began = start + g.before_ns;
+  double end = began;
+  const std::vector<Ran> ran = blocks_of(g, launch, ns, uneven);
   run(launch.symbol, p, static_cast<unsigned>(blocks), launch.block[0]);
   if (state().corrupt.count(launch.symbol)) corrupt(launch.symbol, p);
-  if (auto* stamps = p.stamps(launch.symbol)) {
-    for (unsigned b = 0; b < launch.grid[0]; ++b) {
-      auto coarse = [&](double at) {
-        return static_cast<std::uint64_t>(at / g.step_ns) * static_cast<std::uint64_t>(g.step_ns);
-      };
-      std::uint64_t* mine = stamps + 6 * b;
-      mine[0] = coarse(start + (b % 7) * g.step_ns);
-      mine[2] = coarse(end);
-      mine[1] = 1000 * b;
-      mine[3] = mine[1] + static_cast<std::uint64_t>(static_cast<double>(mine[2] - mine[0]) * clock_now(g) * 1e-9);
-      mine[4] = b % static_cast<unsigned>(sms);
-      mine[5] = static_cast<std::uint64_t>(iterations);
-    }
+  auto* stamps = p.stamps(launch.symbol);
+  for (unsigned b = 0; b < launch.grid[0]; ++b) {
+    end = std::max(end, began + ran[b].end);
+    if (stamps == nullptr) continue;
+    auto coarse = [&](double at) {
+      return static_cast<std::uint64_t>(at / g.step_ns) * static_cast<std::uint64_t>(g.step_ns);
+    };
+    std::uint64_t* mine = stamps + 6 * b;
+    mine[0] = coarse(began + ran[b].begin);
+    mine[2] = coarse(began + ran[b].end);
+    mine[1] = 1000 * b;
+    mine[3] = mine[1] + static_cast<std::uint64_t>(static_cast<double>(mine[2] - mine[0]) * clock_now(g) * 1e-9);
+    mine[4] = ran[b].sm;
+    mine[5] = static_cast<std::uint64_t>(iterations);
   }
+  end += g.after_ns;
   g.busy_ns += ns;
   stream.free_at = end;
 }

@@ -101,6 +101,12 @@ def per_iteration(row: CudaRow, target: str, case: Case) -> dict[str, int]:
     return {name: more[key] - fewer[key] for name, key in names.items()}
 
 
+def lines_per_iteration(row: CudaRow, target: str, case: Case) -> int:
+    """Lines of the cache that the loads and stores of one more iteration touch, each warp's counted apart."""
+    fewer, more = (run(row, target, case, iterations).counts["lines"] for iterations in (1, 2))
+    return more - fewer
+
+
 def case_of(row: CudaRow, kind: str = "exact") -> Case:
     """Build the case of a row."""
     if row.family in tensor.VALUES or row.family == "shared" or row.symbol == "chase_shared":
@@ -141,25 +147,24 @@ def _plain(row: CudaRow, kind: str) -> Case:
     dtype = str(row.dtype)
     random = np.random.default_rng(5)
     packed = 2 if dtype in ("f16", "bf16") else 1
-    start = random.integers(-30, 31, size=(2 * row.chains, row.threads * packed)).astype(np.float64)
-    a, b = 1.0, -1.0
+    start = random.integers(-30, 31, size=(row.chains, row.threads, 2, packed)).astype(np.float64)
+    a = 1.0
     if kind == "random" and dtype not in ("i32", "i8"):
-        a, b = 0.828125, -0.703125
-        start = start / 32
+        a, start = 0.828125, start / 32
+    start[1::2] = 0 - start[::2]
     turns = row.math_count // (2 * row.chains)
 
     bits = partial(_words, dtype)
-    minus = 0xFF if dtype == "i8" else b
-    head = bits(np.repeat([a, minus], packed))
+    head = bits(np.repeat([a, 7.0], packed))  # the second element is not used
 
     def after(iterations: int) -> Array:
-        x, y = start[0::2].copy(), start[1::2].copy()
+        left = start.copy()
         for _ in range(turns * iterations):
-            x = x + a * y
-            y = y + b * x
-        both = np.empty_like(start)
-        both[0::2], both[1::2] = x, y
-        return both
+            for pair in range(0, row.chains, 2):
+                left[pair : pair + 2, :, 0] += a * left[pair : pair + 2, :, 1]
+                left[pair, :, 1] -= a * left[pair, :, 0]
+                left[pair + 1, :, 1] -= a * left[pair + 1, :, 0]
+        return left
 
     def expected(iterations: int, block: int) -> Array:
         whole = np.full((BLOCKS, bits(start).nbytes), 0xFF, dtype=np.uint8)

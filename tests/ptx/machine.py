@@ -20,6 +20,7 @@ SHARED_WINDOW = 1 << 40
 GLOBAL_BASE = 1 << 20
 LOW = np.uint64(0xFFFFFFFF)
 MOST_STEPS = 2_000_000
+LINE = 128  # bytes that a cache keeps together
 
 
 class Memory:
@@ -222,6 +223,8 @@ def _moved(m: Machine, s: Statement, lanes: Array, names: list[str], where: str,
         else:
             words[index] = m.value(name)[lanes].astype(words.dtype)
             m.units.unseen |= space == "shared"
+    if space == "global":
+        m.counts["lines"] += np.unique(np.stack([np.flatnonzero(lanes) // 32, addresses // LINE]), axis=1).shape[1]
     m.counts[f"{space}_{'read' if reads else 'written'}"] += width * len(names) * int(lanes.sum())
     m.counts["loads" if reads else "stores"] += int(lanes.sum())
 

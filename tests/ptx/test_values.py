@@ -101,6 +101,14 @@ def test_counted_work_is_what_the_row_says(family: str) -> None:
     assert counted == said
 
 
+def test_no_access_of_a_warp_straddles_two_lines() -> None:
+    moving = [row for row in LOOPS if row.measures in ("memory", "intensity") and row.space == "global"]
+    assert {row.family for row in moving} == {"stream", "shared", "intensity"}
+    few = [row for row in moving if row.measures == "memory" or row.symbol.endswith("_1")]
+    touched = {name(row): cases.lines_per_iteration(row, cases.first_target(row), cases.case_of(row)) for row in few}
+    assert touched == {name(row): (row.bytes_read + row.bytes_written) // machine.LINE for row in few}
+
+
 @pytest.mark.nightly
 def test_the_kept_counts_are_what_the_kernels_do() -> None:
     target = "sm_90a"

@@ -1,16 +1,19 @@
 // Plain (non-tensor) arithmetic: FP64, FP32, packed FP16 and BF16, INT32 multiply-add, four-way INT8 dot product.
 //
-// A thread owns PAIRS independent pairs (x, y) and turns each by x = a*y + x, y = b*x + y. With a = 1, b = -1 a turn
-// has period six, so integers stay small and exact for any number of iterations and the result still tells the count
-// modulo six (turns is coprime to six). With random a, b of opposite sign the same code is a bounded rotation whose
-// bits keep changing. Latency x width: 4 to 8 cycles x 1 instruction a cycle per sub-partition needs 8 chains in
-// flight; 8 pairs x 8 warps hold 64. 2 * PAIRS * turns = 496 multiply-adds a trip (752 for packed halves, whose
-// registers ptxas rotates) keep the loop's own instructions below 1 % of the issue slots.
-//
+// A thread owns PAIRS pairs (x, y) and turns each two of them, the second of which begins as the negative of the first
+// and stays so to the bit, since rounding is symmetric: x = a*y + x in both, then y = a*(x of the other) + y, which is
+// y - a*x. With a = 1 a turn has period six, so integers stay small and exact for any number of iterations and the
+// result still tells the count modulo six (turns is coprime to six). With random a below two the same code is a bounded
+// rotation whose bits keep changing. Three things make the schedule: results are used in the order in which they were
+// begun, PAIRS instructions later; there is one factor, which the operand cache keeps
+// from one instruction to the next, and x and y are loaded and stored together, so that they lie in an even and an odd
+// register, in different banks: a pipe of 32 lanes reads one operand a bank and cycle. Latency x width: 4 to 8 cycles x
+// 1 instruction a cycle per sub-partition needs 8 chains in flight; 8 pairs x 8 warps hold 64. 2 * PAIRS * turns = 496
+// multiply-adds a trip (752 for packed halves) keep the loop's own instructions below 1 % of the issue slots.
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
-// Layout "compute": (out, in, stamps, iterations). in: a, b, then 2 * PAIRS slots of one element a thread. out: slots
-// likewise per block.
+// Layout "compute": (out, in, stamps, iterations). in: a, one element that is not used, then x and y of each thread,
+// pair by pair. out: the same pairs per block.
 
 #include "prelude.cuh"
 
@@ -67,16 +70,22 @@ struct bfloat2 {
 };
 #endif
 
+template <class element>
+struct __align__(2 * sizeof(element)) pair {
+  element x, y;
+};
+
 template <class kind>
 __device__ __forceinline__ void turn(void* out_, const void* in_, u64* stamps, u32 iterations) {
   using element = typename kind::element;
-  const element* in = static_cast<const element*>(in_);
-  const element a = in[0], b = in[1];
+  const auto* in = static_cast<const pair<element>*>(in_);
+  const element a = in->x;
   element x[PAIRS], y[PAIRS];
 #pragma unroll
   for (int p = 0; p < PAIRS; ++p) {
-    x[p] = in[2 + (2 * p) * THREADS + threadIdx.x];
-    y[p] = in[2 + (2 * p + 1) * THREADS + threadIdx.x];
+    const pair<element> both = in[1 + p * THREADS + threadIdx.x];
+    x[p] = both.x;
+    y[p] = both.y;
   }
   stamp(stamps, 0);
 #pragma unroll 1
@@ -84,18 +93,15 @@ __device__ __forceinline__ void turn(void* out_, const void* in_, u64* stamps, u
 #pragma unroll
     for (int t = 0; t < kind::turns; ++t) {
 #pragma unroll
-      for (int p = 0; p < PAIRS; ++p) kind::mad(x[p], a, y[p]);
+      for (int p = 0; p < PAIRS; ++p) kind::mad(x[p ^ t % 2], a, y[p ^ t % 2]);
 #pragma unroll
-      for (int p = 0; p < PAIRS; ++p) kind::mad(y[p], b, x[p]);
+      for (int p = 0; p < PAIRS; ++p) kind::mad(y[p ^ t % 2 ^ 1], a, x[p ^ t % 2]);
     }
   }
   sign_off(stamps, iterations);
-  element* out = static_cast<element*>(out_) + blockIdx.x * (2 * PAIRS * THREADS) + threadIdx.x;
+  auto* out = static_cast<pair<element>*>(out_) + blockIdx.x * (PAIRS * THREADS) + threadIdx.x;
 #pragma unroll
-  for (int p = 0; p < PAIRS; ++p) {
-    out[(2 * p) * THREADS] = x[p];
-    out[(2 * p + 1) * THREADS] = y[p];
-  }
+  for (int p = 0; p < PAIRS; ++p) out[p * THREADS] = {x[p], y[p]};
 }
 
 #define MB_PLAIN(symbol, kind)                                         \

@@ -4,14 +4,15 @@
 // The port carries 128 bytes a cycle (L1 of sm_75: 64), so a warp's 512 bytes take 4 cycles of the SM while its
 // partition issues one instruction a cycle: a load may be joined by two adds of four words without becoming the limit.
 // Shared accesses are volatile, and the L1 address moves to the other half after every trip, because ptxas hoists
-// repeated loads of one address out of the loop. 32 independent loads (L1: 8) times 16 warps an SM cover about 30 (40)
-// cycles of latency many times over.
+// repeated loads of one address out of the loop. The compiler issues four or more loads of the 32 (L1: 8) before it
+// uses the first; four times 16 warps an SM hold 32 KiB, which cover about 30 (40) cycles of latency many times over.
 //
 // targets: sm_75 sm_80 sm_86 sm_89 sm_90a sm_100a sm_103a sm_120f
 // Layout "compute": (out, in, stamps, iterations).
-// read_shared, write_shared: in SLOTS * THREADS elements of 16 bytes. read_l1: a 16-byte header (elements to move by:
-// its exclusive-or with the offset changes halves), then 2 * L1_LOADS * L1_THREADS elements. out: one element a thread
-// and block, the wrapping sums; write_shared: SLOTS of them, slot by slot.
+// read_shared, write_shared: in SLOTS * THREADS elements of 16 bytes. read_l1: a header of one line of 128 bytes, so
+// that no load straddles two (its first word: elements to move by, whose exclusive-or with the offset changes halves),
+// then 2 * L1_LOADS * L1_THREADS elements. out: one element a thread and block, the wrapping sums; write_shared: SLOTS
+// of them, slot by slot.
 
 #include "prelude.cuh"
 
@@ -20,6 +21,7 @@ constexpr int L1_THREADS = 128;
 constexpr int SLOTS = 4;
 constexpr int ACCESSES = 32;
 constexpr int L1_LOADS = 8;
+constexpr int L1_HEADER = 128 / 16;
 
 __device__ __forceinline__ void add(word4& sum, word4 v) {
   sum.x += v.x;
@@ -89,7 +91,7 @@ extern "C" __global__ void __launch_bounds__(L1_THREADS)
   stamp(stamps, 0);
 #pragma unroll 1
   for (u32 i = 0; i < iterations; ++i) {
-    const word4* from = in + 1 + at + threadIdx.x;
+    const word4* from = in + L1_HEADER + at + threadIdx.x;
     word4 v[L1_LOADS];
 #pragma unroll
     for (int j = 0; j < L1_LOADS; ++j) v[j] = load_l1(from + j * L1_THREADS);

@@ -50,6 +50,19 @@ def symbols(cubin: bytes) -> tuple[str, ...]:
     return tuple(name.removeprefix(_CODE) for name in names if name.startswith(_CODE))
 
 
+def code(cubin: bytes) -> dict[str, bytes]:
+    """Machine code of every kernel in a cubin, by symbol.
+
+    Raises
+    ------
+    UsageError
+        If the bytes are no 64-bit little-endian ELF file.
+    """
+    return {
+        section.name.removeprefix(_CODE): section.data for section in _sections(cubin) if section.name.startswith(_CODE)
+    }
+
+
 def resources(cubin: bytes) -> dict[str, Resources]:
     """Parameters, registers, stack and shared memory of every kernel in a cubin, by symbol.
 

@@ -1,8 +1,8 @@
 """One GPU at work: its context, loaded code, queue gate and sensors; and a kernel staged on it, launched and stamped.
 
 A sample is one launch with its iterations inside, between two events, with the queue held by a blocking kernel. Every
-block stamps its cycles and nanoseconds, which gives the clock it ran at, apart from the event's time. The longer of the
-two times counts.
+block stamps its cycles and nanoseconds before and after its loop, which gives the clock it ran at and the time in
+which the loops ran; the events' time, which also holds what comes before and after, is for timers too coarse for that.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ class Stage:
     stamps: _cuda.Buffer
     buffers: list[_cuda.Buffer]
     warm: bool = False
+    waves: bool = False  # more blocks than fit at once, handed out as room becomes free
 
     @classmethod
     def set_up(cls, session: DeviceSession, row: CudaRow, blocks: int, function: _cuda.Function) -> Stage:
@@ -189,7 +190,7 @@ class Stage:
 
     def seen(self, fired: Fired) -> timing.Seen:
         """Time and clock of a launch."""
-        found = timing.read(fired.stamps, fired.ns, self.session.step_ns)
+        found = timing.read(fired.stamps, fired.ns, self.session.step_ns, waves=self.waves)
         self.session.step_ns = found.step_ns
         return found
 

@@ -68,34 +68,28 @@ _ALL_ONES = 0xFFFFFFFF
 
 
 def plain(row: CudaRow, kind: Operands) -> Compute:
-    """Return operands and results of the plain family: pairs (x, y) turned by x += a*y, y += b*x.
+    """Return operands and results of the plain family.
 
-    With a = 1, b = -1 a turn has period six; with random a, b of opposite sign it is a bounded rotation.
+    Pairs (x, y) are turned by x += a*y, y += a*(x of the neighbour), and every second one begins as the negative of the
+    one before, so that a turn is y -= a*x. With a = 1 it has period six; with a random a below two it is a bounded
+    rotation.
     """
     assert row.dtype is not None
     dtype, pairs, threads = row.dtype, row.chains, row.threads
     turns = row.math_count // (2 * pairs)
     per_element, to_bits, to_values = _FORMATS[dtype]
     integer = dtype in ("i32", "i8")
-    a, b, x, y = _plain_start(dtype, kind, (pairs, threads * per_element))
-    slots = np.empty((2 * pairs, threads * per_element), dtype=x.dtype)
-    slots[0::2], slots[1::2] = x, y
-    first = np.repeat(np.asarray([a, b], dtype=x.dtype), per_element)
-    inputs = np.concatenate([to_bits(first).reshape(-1), to_bits(slots.reshape(-1)).reshape(-1)]).view(np.uint8)
+    a, x, y = _plain_start(dtype, kind, (pairs, threads * per_element))
+    first = np.repeat(np.asarray([a, 0], dtype=x.dtype), per_element)
+    held = to_bits(first).reshape(-1)
+    inputs = np.concatenate([held, to_bits(_side_by_side(x, y, per_element)).reshape(-1)]).view(np.uint8)
 
     @cache
     def after(count: int) -> Array:
         p, q = x.copy(), y.copy()
         for _ in range(count):
-            if dtype == "i8":
-                p = _wrapped(p + _dot(a, q))
-                q = _wrapped(q + _dot(b, p))
-            else:
-                p = _wrapped(p + a * q) if integer else p + a * q
-                q = _wrapped(q + b * p) if integer else q + b * p
-        result = np.empty_like(slots)
-        result[0::2], result[1::2] = p, q
-        return result.reshape(-1)
+            p, q = _turned(dtype, a, p, q)
+        return _side_by_side(p, q, per_element)
 
     def expected(iterations: int) -> Bytes | None:
         if kind == "exact":
@@ -119,33 +113,55 @@ def plain(row: CudaRow, kind: Operands) -> Compute:
 
     return Compute(
         inputs=inputs,
-        out_bytes=inputs.size - 2 * inputs.size // (2 + 2 * pairs * threads),
+        out_bytes=inputs.size - held.nbytes,
         expected=expected,
         close_to=close_to,
         plausible=plausible,
     )
 
 
-def _plain_start(dtype: str, kind: Operands, shape: tuple[int, int]) -> tuple[Any, Any, Array, Array]:
+def _side_by_side(x: Array, y: Array, per_element: int) -> Array:
+    """Pair by pair, each thread's x and y together, an element (of so many values) each."""
+    pairs, values = x.shape
+    return np.stack([each.reshape(pairs, values // per_element, per_element) for each in (x, y)], axis=2).reshape(-1)
+
+
+def _turned(dtype: str, a: Any, p: Array, q: Array) -> tuple[Array, Array]:
+    neighbour = np.arange(len(p)) ^ 1
+    if dtype == "i8":
+        p = _wrapped(p + _dot(a, q))
+        return p, _wrapped(q + _dot(a, p[neighbour]))
+    if dtype == "i32":
+        p = _wrapped(p + a * q)
+        return p, _wrapped(q + a * p[neighbour])
+    p = p + a * q
+    return p, q + a * p[neighbour]
+
+
+def _plain_start(dtype: str, kind: Operands, shape: tuple[int, int]) -> tuple[Any, Array, Array]:
     slot, lane = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
     if kind == "exact":
         x, y = (slot * 7 + lane * 13) % 61 - 30, (slot * 11 + lane * 17 + 5) % 59 - 29
         whole = np.int64 if dtype in ("i32", "i8") else np.float64
-        minus_one = 0xFF if dtype == "i8" else -1  # the lowest of four signed bytes
-        return whole(1), whole(minus_one), x.astype(whole), y.astype(whole)
+        return whole(1), _opposed(x.astype(whole)), _opposed(y.astype(whole))
     random = np.random.default_rng(_RANDOM_SEED)
     if dtype in ("i32", "i8"):
         words = random.integers(-(2**31), 2**31, size=(2, *shape), dtype=np.int64)
-        a, b = random.integers(-(2**31), 2**31, size=2, dtype=np.int64) | 1
-        return a, b, words[0], words[1]
-    x, y = random.uniform(-1, 1, size=(2, *shape))
+        return random.integers(-(2**31), 2**31, dtype=np.int64) | 1, words[0], words[1]
     # The operands as the format holds them, or the reference would turn by another angle.
     to_bits, to_values = _FORMATS[dtype][1:]
-    held = [np.asarray(to_values(to_bits(np.asarray(v).reshape(-1)).reshape(-1)), dtype=np.float64) for v in (x, y)]
-    a, b = np.asarray(
-        to_values(to_bits(np.asarray([0.828125, 0.828125, -0.703125, -0.703125])).reshape(-1)), dtype=np.float64
-    )[[0, -1]]
-    return a, b, held[0].reshape(shape), held[1].reshape(shape)
+
+    def held(values: Array) -> Array:
+        return np.asarray(to_values(to_bits(values.reshape(-1)).reshape(-1)), dtype=np.float64).reshape(values.shape)
+
+    x, y = random.uniform(-1, 1, size=(2, *shape))
+    return held(np.asarray([0.828125] * 2))[0], _opposed(held(x)), _opposed(held(y))
+
+
+def _opposed(values: Array) -> Array:
+    """Every second row the negative of the one before; a zero is a positive one."""
+    values[1::2] = 0 - values[0::2]
+    return values
 
 
 def _wrapped(values: Array) -> Array:

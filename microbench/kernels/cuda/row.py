@@ -46,11 +46,12 @@ class CudaRow:
     ``math`` is the instruction class whose spelling per architecture `microbench.proof.sass` knows, ``math_count`` how
     many of them a warp (wgmma: a warpgroup; tcgen05: the block) issues in one iteration, ``flop_per_math`` what one
     does. ``loads`` and ``stores`` count a warp's memory instructions per iteration, of ``access_bytes`` a lane
-    (``space`` "bulk": bytes a block). ``chains`` are the independent accumulators a thread (tcgen05: a block).
-    ``issuers`` is how many warps (warpgroups, threads) of a block issue math, 0 for all warps. ``blocks_per_sm`` 0
-    leaves residency to the host's sweep. ``shared_bytes`` are dynamic. ``tile`` is the number of 16-byte elements that
-    a block moves in one iteration, ``operand_bytes`` what one math instruction fetches from shared memory. ``legacy``
-    names targets where this is not the way to the peak, ``slow`` those whose unit is a token one.
+    (``space`` "bulk": bytes a block), ``in_flight`` how many of them it has issued when it first waits for one.
+    ``chains`` are the independent accumulators a thread (tcgen05: a block). ``issuers`` is how many warps (warpgroups,
+    threads) of a block issue math, 0 for all warps. ``blocks_per_sm`` 0 leaves residency to the host's sweep.
+    ``shared_bytes`` are dynamic. ``tile`` is the number of 16-byte elements that a block moves in one iteration,
+    ``operand_bytes`` what one math instruction fetches from shared memory. ``legacy`` names targets where this is not
+    the way to the peak, ``slow`` those whose unit is a token one.
     """
 
     name: str
@@ -78,6 +79,7 @@ class CudaRow:
     loads: int = 0
     stores: int = 0
     access_bytes: int = 0
+    in_flight: int = 0
     space: Space = "global"
     operand_bytes: int = 0
     tile: int = 0

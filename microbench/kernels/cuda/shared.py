@@ -17,6 +17,7 @@ Bytes = NDArray[np.uint8]
 
 SLOTS = 4
 L1_LOADS = 8
+LINE_WORDS = 32  # of a header in front of the operands, so that they begin with a line of 128 bytes
 NODES = 4096
 _SEED = 40_000
 
@@ -49,9 +50,8 @@ def shared(row: CudaRow, kind: str) -> Compute:
     del kind
     if row.variant == "l1":
         halves = _words(2, L1_LOADS, row.threads, 4)
-        header = np.array(
-            [L1_LOADS * row.threads, 0, 0, 0], dtype=np.uint32
-        )  # exclusive-or with it moves to the other half
+        header = np.zeros(LINE_WORDS, dtype=np.uint32)
+        header[0] = L1_LOADS * row.threads  # exclusive-or with it moves to the other half
         sums = halves.sum(axis=1, dtype=np.uint32)
 
         def both(iterations: int) -> Array:

@@ -58,7 +58,7 @@ def timer_step(stamps: NDArray[np.uint64]) -> int | None:
     return step or None
 
 
-def read(stamps: NDArray[np.uint64], event_ns: float, step_ns: int | None) -> Seen:
+def read(stamps: NDArray[np.uint64], event_ns: float, step_ns: int | None, *, waves: bool = False) -> Seen:
     """Turn the blocks' stamps and the events' time into one launch.
 
     Parameters
@@ -69,17 +69,52 @@ def read(stamps: NDArray[np.uint64], event_ns: float, step_ns: int | None) -> Se
         Time between the two events.
     step_ns
         The timer's step as far as it is known.
+    waves
+        Whether the blocks were more than fit at once, all with the same work: then the time counts in which every
+        multiprocessor was busy, as `steady` finds it.
 
     Returns
     -------
-    The longer of the events' time and the span from the first block's start to the last block's end: each misses
-    something that the other sees. The clock is the median over blocks, from different multiprocessors where there are
-    several, and ``None`` where two of those disagree or the timer is too coarse for the span.
+    The span from the first block's start to the last block's end and a step of the timer, which may have cut it short.
+    The events' time also holds what comes before the loops and after them, such as megabytes of results; it counts
+    where the timer's step is unknown or too coarse for the span, and never beyond that: a longer span is the time.
+    The clock is the median over blocks, from different multiprocessors where there are several, and ``None`` where two
+    of those disagree or the timer is too coarse for the span.
     """
     found = timer_step(stamps[:, (0, 2)])
     step = min(filter(None, (found, step_ns)), default=None)
-    span = int(stamps[:, 2].max() - stamps[:, 0].min())
-    return Seen(ns=max(1, round(event_ns), span), clock_hz=clock(stamps, step), step_ns=step)
+    span = int(stamps[:, 2].max()) - int(stamps[:, 0].min())
+    ns = max(1, round(event_ns), span)
+    if step is not None and span >= LEAST_STEPS * step:
+        ns = min(ns, span + step)
+        if waves:
+            ns = min(ns, steady(stamps, step) or ns)
+    return Seen(ns=ns, clock_hz=clock(stamps, step), step_ns=step)
+
+
+def steady(stamps: NDArray[np.uint64], step_ns: int) -> int | None:
+    """Nanoseconds that the launch would take if every multiprocessor were busy to its end.
+
+    Multiprocessors do not get on equally fast: those of a larger cluster share its way to L2 with more neighbours, and
+    with equal work for each the others wait at the end. Where blocks are handed out as room becomes free, the blocks
+    that run while all are busy tell the rate of the whole device; of a block that runs partly then, its share counts.
+    ``None`` where that time is less than half of the launch, or blocks are too short for the timer.
+
+    Parameters
+    ----------
+    stamps
+        As for `read`.
+    step_ns
+        The timer's step.
+    """
+    starts, ends = (stamps[:, column].astype(np.int64) for column in (0, 2))
+    own = ends - starts
+    sms = [stamps[:, 4] == sm for sm in np.unique(stamps[:, 4])]
+    begin, end = max(int(starts[each].min()) for each in sms), min(int(ends[each].max()) for each in sms)
+    if own.min() < LEAST_STEPS * step_ns or 2 * (end - begin) < int(ends.max() - starts.min()):
+        return None
+    done = np.clip(np.minimum(ends, end) - np.maximum(starts, begin), 0, None) / own
+    return round(len(stamps) * (end - begin) / float(done.sum()))
 
 
 def clock(stamps: NDArray[np.uint64], step_ns: int | None) -> float | None:

@@ -76,6 +76,23 @@ def test_memory_rates_given_to_the_fake_are_recovered_at_the_level_of_the_workin
         assert each["wrong"] is None, name
 
 
+def test_what_a_launch_does_before_and_after_its_loops_is_not_in_its_time(tmp_path: Path) -> None:
+    gpu = FakeGpu(peaks=PEAKS, edges=(40_000, 160_000))  # of launches of 3 ms: they would cost 6 %
+    found = measured(FakeMachine(folder=tmp_path, gpus=(gpu,)), ("fma.f32", "read.i32.u4"))
+    assert found["fma.f32"]["rate"] == pytest.approx(PEAKS["fma_f32"], rel=0.002)
+    assert found["read.i32.u4"]["rate"] == pytest.approx(gpu.dram, rel=0.002)
+
+
+def test_slow_multiprocessors_do_not_hold_up_the_rate_of_the_last_cache(tmp_path: Path) -> None:
+    # As with clusters of 16 and 18 that share as wide a way to L2: with equal work 8 % would be lost.
+    gpu = FakeGpu(sms=8, slow=(2, 16 / 18))
+    found = measured(FakeMachine(folder=tmp_path, gpus=(gpu,)), ("read.i32.u", "write.i32.u4", "copy.i32.u4"), 1 << 19)
+    assert len(found) == 6
+    for name, each in found.items():
+        assert each["rate"] == pytest.approx(gpu.l2, rel=0.01), name
+        assert each["checked"] is True, name
+
+
 @pytest.mark.parametrize(
     ("symbol", "name"),
     [("fma_f32", "fma.f32"), ("read_u2", "read.i32.u2"), ("copy_u8", "copy.i32.u8"), ("triad_u1", "triad.f32.u1")],

@@ -1,13 +1,15 @@
-"""A kernel runs until clock and power stand still: scripted clocks, no GPU."""
+"""How long a launch took by its stamps, and until when a kernel runs for clock and power to stand still; no GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from microbench.hardware import nvml
+from microbench.kernels.cuda import timing
 from microbench.kernels.cuda.timing import Seen, SteadyStateWarmup
 
 
@@ -89,3 +91,61 @@ def test_the_power_of_a_settled_kernel_is_its_own_and_not_that_of_kernels_before
         sensors.read()
     SteadyStateWarmup(now=card.now).until_steady(card.launch, lambda: sensors.read().power_w, sensors.restart)
     assert sensors.read().power_w == pytest.approx(300, rel=0.01)
+
+
+def stamped(*blocks: tuple[float, float, int], step: int = 32) -> np.ndarray:
+    """Stamps of blocks that begin and end so many ns after a second, on a multiprocessor of 1 GHz."""
+    rows = []
+    for begin, end, sm in blocks:
+        first, last = (10**9 + int(at) // step * step for at in (begin, end))
+        rows.append([first, 1000, last, 1000 + last - first, sm, 1])
+    return np.asarray(rows, dtype=np.uint64)
+
+
+EQUAL = tuple((32.0 * block, 1e6 - 64 * block, block) for block in range(4))
+
+
+def test_the_time_of_a_launch_is_the_span_of_its_loops_and_one_step() -> None:
+    assert timing.read(stamped(*EQUAL), 1.3e6, None).ns == 1_000_000 + 32
+
+
+def test_events_count_where_the_timer_is_unknown_or_coarse_and_where_they_are_shorter() -> None:
+    assert timing.read(stamped(EQUAL[0]), 1.3e6, None).ns == 1_300_000
+    assert timing.read(stamped(*EQUAL), 1_000_010, None).ns == 1_000_010
+    coarse = stamped(*((begin + 20_000 * at, end, at) for at, (begin, end, _) in enumerate(EQUAL)), step=20_000)
+    assert timing.read(coarse, 1.3e6, None).ns == 1_300_000
+
+
+def test_a_span_longer_than_the_events_is_the_time() -> None:
+    assert timing.read(stamped(*EQUAL), 0.4e6, 32).ns == 1_000_000
+
+
+def waves(rates: tuple[float, ...], count: int) -> np.ndarray:
+    """Blocks of equal work, two at a time on each multiprocessor, handed out as room becomes free."""
+    free = [(0.0, sm) for sm in range(len(rates)) for _ in range(2)]
+    blocks = []
+    for _ in range(count):
+        begin, sm = min(free)
+        free.remove((begin, sm))
+        blocks.append((begin, begin + 1e5 / rates[sm], sm))
+        free.append((blocks[-1][1], sm))
+    return stamped(*blocks)
+
+
+@pytest.mark.parametrize("count", [64, 67, 120])
+def test_the_rate_of_a_launch_in_waves_is_that_of_all_multiprocessors_together(count: int) -> None:
+    rates = (1.0, 1.0, 1.0, 16 / 18, 16 / 18, 1.0, 0.5, 1.0)
+    ns = timing.read(waves(rates, count), 1e9, 32, waves=True).ns
+    assert count / ns == pytest.approx(2 * sum(rates) / 1e5, rel=0.002)
+
+
+def test_one_block_a_place_tells_each_multiprocessors_own_rate() -> None:
+    rates = (1.0, 1.0, 16 / 18, 1.0)
+    stamps = waves(rates, 8)
+    assert 8 / timing.read(stamps, 1e9, 32).ns == pytest.approx(2 * 4 * 16 / 18 / 1e5, rel=0.002)
+    assert 8 / timing.read(stamps, 1e9, 32, waves=True).ns == pytest.approx(2 * sum(rates) / 1e5, rel=0.002)
+
+
+def test_multiprocessors_that_were_busy_at_other_times_tell_no_common_rate() -> None:
+    apart = stamped((0, 4e5, 0), (32, 4e5, 1), (6e5, 1e6, 2))
+    assert timing.read(apart, 2e6, 32, waves=True).ns == 1_000_000 - 1_000_000 % 32 + 32
