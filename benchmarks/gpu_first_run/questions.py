@@ -24,7 +24,7 @@ from gpu_rows import failure
 from microbench.hardware import cuda as probe
 from microbench.hardware.nominal import nominal_rate
 from microbench.kernels.cuda import device as at_work
-from microbench.kernels.cuda import reference, registry, shared, stream, timing
+from microbench.kernels.cuda import reference, registry, stream, timing
 from microbench.kernels.cuda.row import CudaRow
 from microbench.kernels.cuda.rows import rows_for
 from microbench.kernels.cuda.tensor import Compute
@@ -74,12 +74,12 @@ class Stamps:
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """One launch as its blocks saw it: ns a block, when each ended, on which SM, its clock in GHz."""
+    """One launch as its blocks saw it: ns with all SMs busy to the end, when each block ended, on which SM, GHz."""
 
     event_ns: float
     span_ns: float
     start_spread_ns: float
-    own_ns: Any
+    steady_ns: int | None
     ends_ns: Any
     sm: Any
     clock: float
@@ -97,7 +97,7 @@ class Launch:
             event_ns=caught.event_ns,
             span_ns=float(s[:, 2].max() - s[:, 0].min()),
             start_spread_ns=float(s[:, 0].max() - s[:, 0].min()),
-            own_ns=own,
+            steady_ns=timing.steady(s, timing.timer_step(s[:, (0, 2)]) or 1),
             ends_ns=s[:, 2].astype(float) - float(s[:, 0].min()),
             sm=s[:, 4],
             clock=float(np.median(cycles / own)),
@@ -142,8 +142,8 @@ class Asker:
         """Work over each of the times."""
         if sheet.measures == "memory":
             moved = sheet.work.bytes * found.iterations
-            steady = float((moved / len(found.own_ns) / found.own_ns).sum())  # each block over its own time
-            text = f" GB/s event {moved / found.event_ns:7.1f} span {moved / found.span_ns:7.1f} own {steady:7.1f}"
+            steady = moved / (found.steady_ns or found.span_ns)
+            text = f" GB/s event {moved / found.event_ns:7.1f} span {moved / found.span_ns:7.1f} steady {steady:7.1f}"
             return text + f" B/clk/SM {steady / found.clock / self.sms:6.2f}"
         flop = sheet.work.flop * found.iterations
         event, span = flop / found.event_ns, flop / found.span_ns
@@ -212,7 +212,7 @@ class Asker:
         self.session._images[family] = (self.session.library.code(family), image)  # noqa: SLF001 - no product has it
 
     def variants(self) -> None:
-        """Other numbers of pairs in flight; the operands of the L1 loop on a line of their own."""
+        """Other numbers of pairs in flight."""
         for pairs in PAIRS:
             self.variant("plain", "constexpr int PAIRS = 8;", f"constexpr int PAIRS = {pairs};")
             for name in PACKED:
@@ -220,12 +220,6 @@ class Asker:
                 turns = own.math_count // (2 * own.chains)
                 row = dataclasses.replace(own, chains=pairs, math_count=2 * pairs * turns)
                 self.compute(name, f"{name} PAIRS={pairs}", row, reference.plain(row, "exact"), short=True)
-        self.variant("shared", "in + 1 + at", "in + 8 + at")
-        values = shared.shared(self.rows["read.i32.l1"], "exact")
-        head = np.zeros(128, np.uint8)
-        head[:16] = values.inputs[:16]
-        moved = dataclasses.replace(values, inputs=np.concatenate([head, values.inputs[16:]]))
-        self.compute("read.i32.l1", "read.i32.l1 operands at 128 B", None, moved, short=True)
 
 
 def products() -> None:

@@ -156,6 +156,8 @@ def examine(function: sass.Function, target: str, row: CudaRow, resources: elf.R
     math = SPELLING.get(row.math, r"(?!)")
     inside = [function.body[at] for at in loop.body]
     results, stored = sass.live_results(function, loop, math)
+    accesses = _LOADS[row.space] if row.loads else _STORES[row.space]
+    sought = schedule.Sought(target=target, math=math, accesses=accesses, cycles=math_cycles(row, target))
     return Examined(
         symbol=row.symbol,
         target=target,
@@ -174,10 +176,7 @@ def examine(function: sass.Function, target: str, row: CudaRow, resources: elf.R
         predicated_math=sum(bool(step.predicate and re.match(math, step.opcode)) for step in inside),
         hash=sass.loop_hash(function, loop),
         resources=resources,
-        schedule=schedule.examine(
-            function, loop, row, target, math, _LOADS[row.space] if row.loads else _STORES[row.space],
-            math_cycles(row, target),
-        ),
+        schedule=schedule.examine(function, loop, row, sought),
     )
 
 

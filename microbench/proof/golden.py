@@ -20,7 +20,7 @@ from pathlib import Path
 
 from microbench.errors import CannotRun
 from microbench.kernels.cuda import cubin as elf
-from microbench.kernels.cuda.rows import FAMILIES, CudaRow, rows_for
+from microbench.kernels.cuda.rows import FAMILIES, ROWS, CudaRow, rows_for
 from microbench.proof import cuda, sass, schedule
 from microbench.proof.architecture import nearest
 from microbench.records import Proof
@@ -170,7 +170,8 @@ def judged(row: CudaRow, entry: dict[str, str], proven: Proof) -> Proof:
         kept = round(100 * int(entry["reuse"]) / int(entry["math"]))
         parts.append(f"{kept} % of multiply-adds keep a source, {entry['conflicts']} wait for a register bank")
     if entry["distance"]:
-        parts.append(f"{entry['distance']} instructions from a result to its use")
+        later = "1 instruction" if entry["distance"] == "1" else f"{entry['distance']} instructions"
+        parts.append(f"results are used {later} later")
     proof = replace(proven, schedule=", ".join(parts))
     if float(entry["most"]) >= schedule.ENOUGH:
         return proof
@@ -227,6 +228,31 @@ def printed() -> str:
         "  ".join([*(word.ljust(width) for word, width in zip(line, widths, strict=False)), line[-1]])
         for line in [list(shown), *lines]
     )
+
+
+def schedules() -> list[str]:
+    """How every peak loop is scheduled, as lines of Markdown for the documentation."""
+    names = {(row.family, row.symbol): row.name for row in ROWS if row.measures == "compute"}
+    lines = ["| target | kernel | keep a source | wait for a bank | distance | other slots | allows |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    for entry in table().values():
+        if not entry["most"]:
+            continue
+        math, slots = int(entry["math"]), int(entry["loop"])
+        scalar = entry["family"] == "plain"
+        kept = f"{100 * int(entry['reuse']) / math:.0f} %" if scalar else ""
+        least, most = (f"{100 * float(entry[name]):.0f}" for name in ("least", "most"))
+        cells = [
+            entry["target"],
+            f"`{names[entry['family'], entry['symbol']]}`",
+            kept,
+            entry["conflicts"] if scalar else "",
+            entry["distance"],
+            f"{100 * (slots - math) / slots:.1f} %",
+            f"{most} %" if least == most else f"{least} to {most} %",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ RULES: tuple[Rule, ...] = (
         "there; whether it outlives a change of warps (the instruction yields, or waits longer than the compiler "
         "spaces its kind) is not settled: both are reckoned, at best and at worst",
         targets="all",
-        source=f"{_MODERN}, 5.3; loss at a change of warps: S. Gray, maxas, Control Codes (Maxwell); ptxas itself marks "
-        "no source of an instruction that yields",
+        source=f"{_MODERN}, 5.3; loss at a change of warps: S. Gray, maxas, Control Codes (Maxwell); ptxas itself "
+        "marks no source of an instruction that yields",
     ),
     Rule(
         what="pipes",
@@ -117,30 +117,33 @@ class Schedule:
         return (self.pipe / least, self.pipe / most) if self.pipe else (1.0, 1.0)
 
 
-def examine(
-    function: Function, loop: Loop, row: CudaRow, target: str, spelling: str, accesses: str, cycles: float
-) -> Schedule:
-    """Read the schedule of a loop.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """What math and memory accesses are spelled like, and the cycles of its pipe that one math instruction takes."""
 
-    Parameters
-    ----------
-    spelling, accesses
-        What math and memory instructions look like.
-    cycles
-        Cycles of its pipe that one math instruction takes.
-    """
+    target: str
+    math: str
+    accesses: str
+    cycles: float
+
+
+def examine(function: Function, loop: Loop, row: CudaRow, sought: Sought) -> Schedule:
+    """Read the schedule of a loop."""
     inside = [function.body[at] for at in loop.body]
-    math_at = [at for at, step in enumerate(inside) if re.match(spelling, step.opcode)]
-    (best, conflicts), (worst, _) = (_banks(inside, set(math_at), cycles, lost=lost) for lost in (False, True))
-    known = row.math in SCALAR and bool(math_at)
+    math_at = [at for at, step in enumerate(inside) if re.match(sought.math, step.opcode)]
+    cycles, known = sought.cycles, row.math in SCALAR and bool(math_at)
+    (best, conflicts), (worst, _) = (
+        _banks(inside, set(math_at), cycles, lost=lost) if known else (0.0, 0) for lost in (False, True)
+    )
     return Schedule(
         math=len(math_at),
         reuse=sum(any(".reuse" in word for word in inside[at].operands) for at in math_at),
-        conflicts=conflicts if known else 0,
-        distance=_distance(inside, set(math_at)),
-        flight=_flight(inside, accesses),
+        conflicts=conflicts,
+        # Products of a warpgroup follow one another by themselves.
+        distance=None if "GMMA" in sought.math else _distance(inside, set(math_at)),
+        flight=_flight(inside, sought.accesses),
         pipe=len(math_at) * cycles,
-        split=_split(inside, math_at, (target, row.math), cycles),
+        split=_split(inside, math_at, (sought.target, row.math), cycles),
         issue=len(inside),
         banks=(best, worst) if known else None,
         stalls=sum(max(1, step.control.stall) if step.control else 1 for step in inside),

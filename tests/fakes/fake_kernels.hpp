@@ -122,8 +122,8 @@ void turn(const Parameters& p, unsigned blocks, unsigned threads, unsigned turns
   const auto* in = reinterpret_cast<const Element*>(p.pointer(8));
   const Element a = in[0];
   std::uint64_t count = std::uint64_t{p.u32(24)} * turns;
-  // Operands of which every second pair is the negative of the one before repeat after six turns by a = 1, which a short
-  // run of this very loop shows; other operands are cut short.
+  // Operands of which every second pair is the negative of the one before repeat after six turns by a = 1, which a
+  // short run of this very loop shows; other operands are cut short.
   count = count > 600 ? 600 + count % 6 : count;
   const std::size_t slots = std::size_t{2} * pairs * threads;
   std::vector<Element> result(in + 2, in + 2 + slots);

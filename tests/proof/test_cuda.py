@@ -148,7 +148,9 @@ def test_claims_of_accesses_in_flight_are_what_the_least_of_the_targets_issues()
             assert found is not None
             least[row.name] = min(least.get(row.name, 1 << 30), found.schedule.flight)
     assert least == {row.name: row.in_flight for row, _ in ROWS if row.in_flight}
-    claimed = {row.name: row.says for row, _ in ROWS if row.in_flight < row.loads and row.family in ("stream", "shared")}
+    claimed = {
+        row.name: row.says for row, _ in ROWS if row.in_flight < row.loads and row.family in ("stream", "shared")
+    }
     assert [name for name, says in claimed.items() if "in flight" not in says] == []
 
 

@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from places import ROOT
 
 from microbench.kernels.cuda.rows import ROWS, CudaRow
-from microbench.proof import sass, schedule
+from microbench.proof import golden, sass, schedule
+from microbench.records import Proof
 
 F32 = next(row for row in ROWS if row.name == "fma.f32")
 BACK = "@!P0 BRA 0x0"
@@ -33,12 +35,16 @@ def examined(made: sass.Function, cycles: float, row: CudaRow = F32, target: str
     loop = sass.main_loop(made, "FFMA|HFMA2|DFMA|LDG")
     assert loop is not None
     spelling = {"dfma": "DFMA", "hfma2": "HFMA2"}.get(row.math, "FFMA")
-    return schedule.examine(made, loop, row, target, spelling, "LDG", cycles)
+    sought = schedule.Sought(target=target, math=spelling, accesses="LDG", cycles=cycles)
+    return schedule.examine(made, loop, row, sought)
 
 
 def test_control_is_read_from_the_bits_that_the_disassembler_does_not_print() -> None:
     assert sass.Control.of(int.from_bytes(word(5, yields=True, reuse=3), "little")) == sass.Control(5, True, 3)
-    assert sass.parse('[{}, [{"function-name": "f", "sass-instructions": [{"opcode": "NOP"}]}]]')["f"].body[0].control is None
+    assert (
+        sass.parse('[{}, [{"function-name": "f", "sass-instructions": [{"opcode": "NOP"}]}]]')["f"].body[0].control
+        is None
+    )
 
 
 def test_three_sources_in_one_bank_cost_a_pipe_of_half_the_lanes_a_cycle_and_two_do_not() -> None:
@@ -136,3 +142,32 @@ def test_a_peak_loop_whose_schedule_cannot_reach_its_ceiling_says_what_takes_the
 def test_every_rule_names_its_source() -> None:
     assert [rule.what for rule in schedule.RULES] == ["issue", "stalls", "banks", "reuse", "pipes"]
     assert all(len(rule.source) > 20 for rule in schedule.RULES)
+
+
+def test_the_documentation_has_every_schedule_and_every_rule() -> None:
+    page = (ROOT / "docs" / "numbers" / "schedule.md").read_text()
+    assert "\n".join(golden.schedules()) in page
+    words = " ".join(page.split())
+    assert [rule.what for rule in schedule.RULES if " ".join(rule.needs.split()) not in words] == []
+
+
+def test_a_proof_tells_the_schedule_and_a_peak_that_it_does_not_allow_is_unproven() -> None:
+    entry = {"math": "752", "reuse": "275", "conflicts": "681", "distance": "1", "flight": "0", "least": "0.47"}
+    counts = Proof(status="proven", expected={"math": 752}, found={"math": 752})
+    row = next(row for row in ROWS if row.name == "fma.f16.half2")
+    slow = golden.judged(row, entry | {"most": "0.47"}, counts)
+    assert (slow.status, slow.found) == ("unproven", {"math": 752})
+    assert slow.schedule == (
+        "the schedule allows 47 % of the unit's rate, 37 % of multiply-adds keep a source, 681 wait for a register "
+        "bank, results are used 1 instruction later"
+    )
+    fast = golden.judged(row, entry | {"most": "1.000"}, counts)
+    assert fast.status == "proven"
+    assert "allows 47 to 100 %" in str(fast.schedule)
+
+
+def test_a_stream_with_fewer_accesses_in_flight_than_claimed_is_unproven() -> None:
+    row = next(row for row in ROWS if row.name == "read.i32.u4")
+    few = golden.judged(row, {"flight": "2"}, Proof(status="proven"))
+    assert (few.status, few.reason) == ("unproven", "the sheet says 4 accesses in flight, the code issues 2")
+    assert golden.judged(row, {"flight": "4"}, Proof(status="proven")).schedule == "4 accesses in flight a thread"
