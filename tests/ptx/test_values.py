@@ -79,7 +79,8 @@ def test_a_permuted_operand_shows(family: str) -> None:
         if "in" in case.buffers and row.limiter != "none":
             assert case.expected is not None
             case.buffers = permuted(row, case)
-            found = cases.run(row, cases.first_target(row), case, 1).found[0]
+            with np.errstate(over="ignore", invalid="ignore"):  # pairs that are opposed no more grow
+                found = cases.run(row, cases.first_target(row), case, 1).found[0]
             unseen += [name(row)] if np.array_equal(found, case.expected(1, 0)[: found.size]) else []
     assert unseen == []
 
