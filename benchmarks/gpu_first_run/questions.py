@@ -67,9 +67,9 @@ class Stamps:
         self._read = timing.read
         timing.read = self._caught
 
-    def _caught(self, stamps: Any, event_ns: float, step_ns: int | None) -> timing.Seen:
+    def _caught(self, stamps: Any, event_ns: float, step_ns: int | None, *, waves: bool = False) -> timing.Seen:
         self.stamps, self.event_ns = stamps.copy(), event_ns
-        return self._read(stamps, event_ns, step_ns)
+        return self._read(stamps, event_ns, step_ns, waves=waves)
 
 
 @dataclasses.dataclass(frozen=True)
