@@ -30,14 +30,17 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("driver")
-@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
-def test_cuda_sheets_are_proven_in_the_code_that_the_device_would_load(target: str) -> None:
+@pytest.mark.parametrize(("target", "short"), [("sm_80", set()), ("sm_90a", {"fma.f64"})])
+def test_cuda_sheets_are_proven_in_the_code_that_the_device_would_load(target: str, short: set[str]) -> None:
     device = imagined(target)
     sheets = [sheet for sheet, _ in registry.sheets(device) if sheet.unavailable is None]
     compute = [sheet for sheet in sheets if sheet.measures == "compute"]
     found = prove(sheets, device)
     assert compute
-    assert {sheet.name: found[sheet.name].reason for sheet in compute if found[sheet.name].status != "proven"} == {}
+    unproven = {sheet.name: found[sheet.name].reason for sheet in compute if found[sheet.name].status != "proven"}
+    # Counts alone prove nothing: this one's schedule leaves 92 % of its unit's rate.
+    assert set(unproven) == short
+    assert all("schedule" in str(reason) for reason in unproven.values())
     assert all("cubin" in (found[sheet.name].source or "") for sheet in compute)
 
 

@@ -106,10 +106,10 @@ def test_the_kernels_that_the_kit_names_exist_on_hopper(monkeypatch: pytest.Monk
 
 
 def test_the_texts_that_the_kit_changes_are_there() -> None:
-    texts = {family: (SOURCES / "cuda" / "kernels" / f"{family}.cu").read_text() for family in ("plain", "shared")}
+    texts = {path.stem: path.read_text() for path in (SOURCES / "cuda" / "kernels").glob("*.cu")}
     program = (KIT / "questions.py").read_text()
     changes = re.findall(r'self\.variant\("(\w+)", "([^"]+)"', program)
-    assert len(changes) == 2
+    assert changes
     for family, old in changes:
         assert old in texts[family], old
 
