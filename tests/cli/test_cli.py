@@ -40,6 +40,7 @@ def test_every_command_of_the_contract_has_help() -> None:
         "run",
         "list",
         "doctor",
+        "check",
         "nominal",
         "report",
         "predict",
