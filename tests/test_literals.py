@@ -34,11 +34,12 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("measure/plan_cuda.py", "UNKNOWN_CACHE"): "where a GPU tells no last cache",
     ("measure/plan_cuda.py", "Sets.of"): "no limit: more than any memory",
     ("measure/plan_cuda.py", "_chases"): "where a sweep begins that the first cache answers",
-    ("measure/loop.py", "TWO_PASSES_BYTES"): "how long warming up may take, whatever holds the set afterwards",
+    ("measure/warming.py", "TWO_PASSES_BYTES"): "how long warming up may take, whatever holds the set afterwards",
     (
-        "measure/loop.py",
+        "measure/warming.py",
         "LAST_CHASED_PASS_BYTES",
     ): "how long warming up may take; beyond it a chase reads its set in order",
+    ("measure/budget.py", "(_OBJECTS, _EVERY, _TIMES, _FIRST_TIMES)"): "objects of an interpreter, which are timed",
     ("measure/fitting.py", "(_FILL_RATE, _PASS_RATE, _HOP_S)"): "guesses of time, before anything is timed",
     ("measure/fitting_cuda.py", "_FILL_RATE"): "a guess of time, before anything is timed",
     ("measure/fitting.py", "_CHASED_BYTES"): "how long warming up may take, as in the loop",
@@ -46,7 +47,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("measure/sustained.py", "_LEAST_BYTES"): "memory below which no stream lasts",
     ("measure/sustained.py", "_GRAIN"): "what a share is rounded to; no cache's size",
     ("analysis/verdicts.py", "_STACKED_BITS"): "between the widths of all buses of stacked memory and of all others",
-    ("measure/loop.py", "_FREQUENCY_LICENSES"): "the order of blocks in a round; a license without a place comes last",
+    ("measure/order.py", "_FREQUENCY_LICENSES"): "the order of blocks in a round; a license without a place comes last",
 }
 
 

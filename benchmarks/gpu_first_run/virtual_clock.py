@@ -28,7 +28,7 @@ from microbench.kernels import Kernel, library, registry
 from microbench.kernels.cuda import code
 from microbench.kernels.gemm_search import Shape, search
 from microbench.kernels.triton import registry as triton
-from microbench.measure.budget import Deadline, share_out
+from microbench.measure.budget import Deadline, Pace, Schedule
 from microbench.measure.plan import BUDGETS, Selection, limited
 from microbench.records import Device, Finding, Plan, Sheet, Timing, Value
 from microbench.report.progress import Quiet
@@ -275,6 +275,17 @@ class Outcome:
         return self.clock.busy_s / self.clock.bursts_s
 
 
+class ImaginedPace(Pace):
+    """A start takes as long at any time."""
+
+    def __init__(self, start_s: float) -> None:
+        self._start_s = start_s
+
+    def start_s(self) -> float:
+        """Seconds of a start."""
+        return self._start_s
+
+
 def whole_run(name: str, host_speed: float = 1.0) -> Outcome:
     """Carry out a budget on the imagined card."""
     clock = Clock()
@@ -291,20 +302,17 @@ def whole_run(name: str, host_speed: float = 1.0) -> Outcome:
             kernels=kernels,
             plan=plan,
             resumed=None,
-            deadline=deadline,
-            start_s=START_S / host_speed,
+            schedule=Schedule(deadline=deadline, pace=ImaginedPace(START_S / host_speed), page=True),
             no_time=no_time,
-        )
-        operators = job.times_operators(Selection())
+        ).begun(Selection())
         recorder = Recorder(None, Quiet(), job.sheets(), deadline)
-        shares = share_out(deadline, job.start_s, operators=operators, page=True)
+        shares = job.schedule.shares()
         request = session.Request(budget=name, page=True)
         with signals.held() as pending:
-            job, findings, _ = session._check_and_measure(request, job, recorder, pending, shares)  # noqa: SLF001
+            job, findings, _ = session._check_and_measure(request, job, recorder, pending)  # noqa: SLF001
         measured_s = clock.now_s
-        if operators:
-            left = share_out(deadline, job.start_s, operators=True, page=True)
-            clock.take(min(OPERATORS_S, left.kernels_s + left.operators_s), "operators")
+        if job.schedule.operators:
+            clock.take(min(OPERATORS_S, job.schedule.for_operators_s()), "operators")
         clock.take(shares.after_s, "analysis, proof, page")
     rounds = Counter(samples.case for samples in recorder.samples)
     made = analyse(recorder.samples, job.plan, job.sheets(), device)

@@ -200,6 +200,6 @@ def scaling(topology: Topology) -> list[Placement]:
     whole = by_name.get(next(names, ""))
     if whole is None or any(part.per_core != 1 for part in whole.parts):
         return []
-    steps = {frozenset(whole.cpus[:count]): count for count in range(1, whole.threads + 1)}
-    found = {steps[key]: each for each in topology.placements if (key := frozenset(each.cpus)) in steps}
+    steps = (each for each in topology.placements if set(each.cpus) == set(whole.cpus[: each.threads]))
+    found = {each.threads: each for each in steps}
     return [found[count] for count in sorted(found)]

@@ -1,20 +1,25 @@
 """The time of a whole run, from the start of the process to its end, and what of it is for what.
 
 What a run pays before and after its measuring (start, checks, proof, analysis, files) is no constant: the start is
-timed, and the end, which is the same kind of work on the same machine, is reckoned in starts.
+timed, and the end, which is the same kind of work on the same machine, is reckoned in starts. A start may have been
+slow for what is over by then, so that its processor time counts, and a yardstick tells again and again how long work
+takes now.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from microbench.records import Budget
 
-# What follows the measuring, in times of the start: the analysis with its file, the proof, and the page with the
-# picture.
-_ANALYSIS, _PROOF, _PAGE = 0.4, 0.8, 1.8
+# What follows the measuring, in times of the start: the analysis with its file and table, and what each case adds; the
+# proof, where machine code is disassembled for it and where it is looked up; the page with the picture, whose libraries
+# the end of the process then takes down too.
+_ANALYSIS, _CASE, _DISASSEMBLED, _LOOKED_UP, _PAGE = 0.15, 0.0022, 2.2, 0.2, 3.7
 # A start faster than this says little of what follows: a library's own start counts from here.
 _LEAST_START_S = 0.05
 # Proof and page are left out rather than take more than this share of what is left when measuring begins.
@@ -25,6 +30,10 @@ _LIBRARY, _SHARE_OF_LIBRARY = 1.5, 0.2
 _MARGIN = 0.02
 # Of a whole run: what kernels may count on beforehand, alone and where operators follow; and what operators get.
 KERNELS, KERNELS_ALONE, OPERATORS = 0.55, 0.6, 1 / 3
+# The yardstick: so many objects are made and sorted, some ten milliseconds of an interpreter's work. It is laid on as
+# often as this share of a run passes, and the mean of so many times is believed: a scheduler's turns may be longer than
+# one, and a long work meets as many of them as many short ones.
+_OBJECTS, _EVERY, _TIMES, _FIRST_TIMES = 10_000, 0.02, 10, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +41,8 @@ class Deadline:
     """The moment at which a run must have ended: ``limit_s`` after ``started``, a reading of the monotonic clock."""
 
     limit_s: float
-    started: float = field(default_factory=time.monotonic)
-    clock: Callable[[], float] = time.monotonic
+    started: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 - looked up when it is asked
+    clock: Callable[[], float] = field(default_factory=lambda: time.monotonic)
 
     def elapsed(self) -> float:
         """Seconds since the start."""
@@ -42,6 +51,59 @@ class Deadline:
     def left(self) -> float:
         """Seconds to the end; negative when it has passed."""
         return self.limit_s - self.elapsed()
+
+
+def yardstick() -> None:
+    """A little of what an interpreter does all the time."""
+    sorted({str(number): number for number in reversed(range(_OBJECTS))})
+
+
+class Pace:
+    """How long a start of this process would take now: its processor time, by what the yardstick took then and takes.
+
+    To be made at the end of the start, so that the yardstick's processor time was spent under the same conditions.
+
+    Parameters
+    ----------
+    work_s
+        Processor seconds that the process took from its start to its plan.
+    limit_s
+        Seconds of the whole run.
+    """
+
+    def __init__(self, work_s: float, limit_s: float) -> None:
+        worked_s = time.thread_time()
+        took_s = [self._took_s() for _ in range(_FIRST_TIMES)]
+        worked_s = (time.thread_time() - worked_s) / _FIRST_TIMES
+        self._starts = max(_LEAST_START_S, work_s) / max(worked_s, 1e-6)
+        self._every_s = _EVERY * limit_s
+        self._took = deque(took_s, maxlen=_TIMES)
+
+    def start_s(self) -> float:
+        """Seconds of a start, as things are; lays the yardstick on where that was some time ago."""
+        if time.monotonic() - self._measured >= self._every_s:
+            self._took.append(self._took_s())
+        return self._starts * sum(self._took) / len(self._took)
+
+    def learn(self, starts: float, seconds: float) -> None:
+        """Take in what work of so many starts really took; from then on it alone counts."""
+        self._took.clear()
+        self._took.append(seconds / starts / self._starts)
+
+    def _took_s(self) -> float:
+        began = time.monotonic()
+        yardstick()
+        self._measured = time.monotonic()
+        return self._measured - began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """Seconds of what follows the measuring: the analysis with its file, the proof, the page (0: none)."""
+
+    analysis_s: float
+    proof_s: float
+    page_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,41 +117,104 @@ class Shares:
     page: bool = True
 
 
-def share_out(deadline: Deadline, start_s: float, *, operators: bool, page: bool) -> Shares:
+def share_out(left_s: float, limit_s: float, ending: Ending, *, operators: bool) -> Shares:
     """Deal out what is left of a run.
 
     Parameters
     ----------
-    deadline
-        Of the whole run.
-    start_s
-        Seconds that the process took from its start to its plan.
-    operators, page
-        Whether operators are timed after the kernels, and whether page and picture are drawn at the end.
+    left_s
+        Seconds from the start of measuring to the end of the run.
+    limit_s
+        Seconds of the whole run.
+    ending
+        What follows the measuring.
+    operators
+        Whether operators are timed after the kernels.
 
     Examples
     --------
-    >>> now = Deadline(limit_s=150.0, started=0.0, clock=lambda: 10.0)
-    >>> shares = share_out(now, 2.5, operators=True, page=True)
+    >>> ending = Ending(analysis_s=1.0, proof_s=2.0, page_s=4.0)
+    >>> shares = share_out(140.0, 150.0, ending, operators=True)
     >>> round(shares.kernels_s), round(shares.operators_s), shares.page
     (80, 50, True)
-    >>> share_out(Deadline(limit_s=5.0, started=0.0, clock=lambda: 3.0), 2.5, operators=False, page=True).page
+    >>> share_out(4.0, 5.0, ending, operators=False).page
     False
     """
-    left, start = max(0.0, deadline.left()), max(_LEAST_START_S, start_s)
-    after = min(_ANALYSIS * start, left)
-    proof = after + _PROOF * start <= _SHARE_OF_REST * left
-    after += _PROOF * start if proof else 0.0
-    page = page and after + _PAGE * start <= _SHARE_OF_REST * left
-    after += (_PAGE * start if page else 0.0) + _MARGIN * deadline.limit_s
+    left = max(0.0, left_s)
+    after = min(ending.analysis_s, left)
+    proof = after + ending.proof_s <= _SHARE_OF_REST * left
+    after += ending.proof_s if proof else 0.0
+    page = ending.page_s > 0 and after + ending.page_s <= _SHARE_OF_REST * left
+    after += (ending.page_s if page else 0.0) + _MARGIN * limit_s
     rest = max(0.0, left - after)
-    for_operators = min(OPERATORS * deadline.limit_s, 0.5 * rest) if operators else 0.0
+    for_operators = min(OPERATORS * limit_s, 0.5 * rest) if operators else 0.0
     return Shares(kernels_s=rest - for_operators, operators_s=for_operators, after_s=after, proof=proof, page=page)
 
 
-def page_fits(deadline: Deadline, start_s: float) -> bool:
-    """Whether page and picture can be drawn in what is left of a run, reckoned from the seconds of its start."""
-    return deadline.left() >= _PAGE * max(_LEAST_START_S, start_s)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When what of a run must end, reckoned anew at each question, from how long things take at the moment.
+
+    ``begun_s`` is when measuring began, by the run's own clock, and ``cases`` how many there are; ``disassembles``,
+    ``operators`` and ``page`` tell what follows.
+    """
+
+    deadline: Deadline
+    pace: Pace
+    page: bool = False
+    begun_s: float = 0.0
+    cases: int = 0
+    disassembles: bool = True
+    operators: bool = False
+
+    def begun(self, cases: int, *, disassembles: bool, operators: bool) -> Schedule:
+        """The schedule of a run whose measuring begins now."""
+        begun_s = self.deadline.elapsed()
+        return replace(self, begun_s=begun_s, cases=cases, disassembles=disassembles, operators=operators)
+
+    def ending(self) -> Ending:
+        """What follows the measuring, as things are."""
+        start_s = self.pace.start_s()
+        return Ending(
+            analysis_s=(_ANALYSIS + self.cases * _CASE) * start_s,
+            proof_s=self._proof * start_s,
+            page_s=_PAGE * start_s if self.page else 0.0,
+        )
+
+    @property
+    def _proof(self) -> float:
+        return _DISASSEMBLED if self.disassembles else _LOOKED_UP
+
+    def shares(self) -> Shares:
+        """What was left when measuring began, dealt out."""
+        limit_s = self.deadline.limit_s
+        return share_out(limit_s - self.begun_s, limit_s, self.ending(), operators=self.operators)
+
+    def kernels_end_s(self) -> float:
+        """When kernels must have been measured, by the run's own clock."""
+        return self.begun_s + self.shares().kernels_s
+
+    def for_operators_s(self) -> float:
+        """Seconds that are left for operators now that kernels are measured and proven."""
+        ending = replace(self.ending(), proof_s=0.0)
+        return share_out(self.deadline.left(), self.deadline.limit_s, ending, operators=False).kernels_s
+
+    def proof_fits(self) -> bool:
+        """Whether there is time to prove the loops before what follows."""
+        ending = self.ending()
+        return self.deadline.left() - self.shares().operators_s >= ending.analysis_s + ending.proof_s
+
+    @contextmanager
+    def proving(self) -> Iterator[None]:
+        """Around the proof: what it takes tells more than a yardstick of how long the page will take."""
+        began_s = self.deadline.elapsed()
+        yield
+        if self.disassembles:
+            self.pace.learn(self._proof, self.deadline.elapsed() - began_s)
+
+    def page_fits(self) -> bool:
+        """Whether there is time to draw page and picture."""
+        return self.deadline.left() >= _PAGE * self.pace.start_s()
 
 
 def library_fits(limit_s: float, start_s: float) -> bool:

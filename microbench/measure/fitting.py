@@ -14,7 +14,7 @@ from dataclasses import replace
 from microbench.hardware.clock import SUSTAINED_SAMPLE_S, bound, lasts, sample_target_s
 from microbench.measure import fitting_cuda, sustained
 from microbench.measure.calibration import CLOCKED_SAMPLES
-from microbench.measure.priorities import Priorities
+from microbench.measure.priorities import ORDER, Priorities
 from microbench.records import Budget, Case, Device, Plan, Sheet
 from microbench.stats.intervals import AGREEING_ROUNDS
 
@@ -46,7 +46,7 @@ class Fitting:
             for case in cases
         }
         self._few = {case.key for case in cases if lasts(case, sheets[case.kernel])}
-        self._ahead = {case.key for case in cases if self._is_soon_ready(case, sheets[case.kernel])}
+        self._ahead = {case.key for case in cases if self._is_ahead(case, sheets[case.kernel])}
         alone = {case.key: _filling_s(case, sheets[case.kernel], 0) for case in cases if case.key in self._ahead}
         self._prepare_s = fitting_cuda.preparations(cases, sheets) if gpu else _preparations(cases, sheets) | alone
         self._seen: dict[str, float] = {}
@@ -72,13 +72,20 @@ class Fitting:
         seen, estimated = self._real[what]
         return seen / estimated
 
-    def _is_soon_ready(self, case: Case, sheet: Sheet) -> bool:
-        essential = self.priorities.rule[case.key].essential and case.key not in self._few
-        return essential and _filling_s(case, sheet, 0) < self._visit_s[case.key]
+    def _is_ahead(self, case: Case, sheet: Sheet) -> bool:
+        rule = self.priorities.rule[case.key]
+        soon_ready = _filling_s(case, sheet, 0) < self._visit_s[case.key]
+        return rule.headline or (rule.essential and case.key not in self._few and soon_ready)
 
     def goes_ahead(self, case: Case) -> bool:
-        """Whether a case is essential and prepared in less time than it is measured in, with memory of its own."""
+        """Whether a case is a headline, or is essential and prepared in less time than it is measured in."""
         return case.key in self._ahead
+
+    def turn(self, case: Case) -> tuple[int, float]:
+        """When a case without a round has its turn: headlines by what preparing them takes, others by importance."""
+        if self.priorities.rule[case.key].headline:
+            return -len(ORDER), max(0.0, self._prepare_s[case.key] - self._visit_s[case.key])
+        return self.priorities.rank(case)[0], 0.0
 
     def needs_s(self, case: Case, rounds: int) -> float:
         """Seconds that so many further rounds of a case take, with its preparation where it still has to be made."""

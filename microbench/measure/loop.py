@@ -7,16 +7,17 @@
 4. After each round hand the samples out (they are on disk before the next case starts) and drop the cases that have
    converged.
 5. Stop when all have converged or the time is up, whatever is left then. Where it will not do for three rounds of
-   each case, those go that `priorities` says. Why a burst ended is stored with its samples, whether a case converged
-   with its ceiling.
+   each case, those go that `priorities` says, and a round of the most important ones is taken before anything else.
+   Why a burst ended is stored with its samples, whether a case converged with its ceiling.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Protocol
@@ -44,6 +45,8 @@ from microbench.measure import sustained
 from microbench.measure.bursts import State, burst
 from microbench.measure.calibration import CLOCKED_SAMPLES, calibrate
 from microbench.measure.fitting import Fitting, least_rounds
+from microbench.measure.order import in_blocks
+from microbench.measure.warming import passes
 from microbench.records import Case, Device, Finding, Plan, Samples
 from microbench.records.roles import RATED
 
@@ -51,21 +54,14 @@ log = logging.getLogger(__name__)
 
 # A visit whose samples turn out too short is calibrated and taken again; a loop that is too short in so many visits is
 # given up, since nothing can be said of it.
-_VISITS = 3
-_SHORT_VISITS = 3
-_BURSTS = 3
-# One pass brings a working set in; a second lets a small one settle. Beyond this size a second pass costs more than it
-# tells.
-TWO_PASSES_BYTES = {False: 64 * 2**20, True: 4 * 2**20}
-# A chase takes some 100 ns a line, so one pass through more than this would cost a tenth of a second in every round.
-LAST_CHASED_PASS_BYTES = 16 * 2**20
-LINE_BYTES = 64
+_VISITS, _SHORT_VISITS, _BURSTS = 3, 3, 3
 # A converged case is still visited now and then, so that a late quiet moment can raise it.
 REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
 AGREEMENT_SPAN = 0.4
-_FREQUENCY_LICENSES = ("128", "neon", "256", "512", "amx")
 _LEAST_COLD_SAMPLES = 4
+# What goes ahead of all others takes no more than this share of what is left, each.
+_SHARE_OF_ONE = 0.2
 # While cases are prepared, this often it is asked whether the others still fit.
 _FIT_EVERY_S = 0.5
 # A loop that has measured nothing at all when its time is up tries on for so long.
@@ -97,6 +93,7 @@ class Loop:
         self.watcher = watcher
         self.findings: list[Finding] = []
         self.started = time.monotonic()
+        self._until_s: Callable[[], float] = lambda: 0.0
         self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
         self._states: dict[str, State] = {}
         self._shared: dict[tuple[str, int, str | None], Prepared] = {}
@@ -116,72 +113,67 @@ class Loop:
     def prepare(self, cases: Sequence[Case], limit_s: float, until_s: float, least: int) -> tuple[Case, ...]:
         """Prepare cases before any is measured, the most important first; then the clock of measuring starts.
 
-        Code is loaded and libraries start here, which says nothing of what measuring takes.
-
-        Parameters
-        ----------
-        cases
-            Of the plan.
-        limit_s
-            Seconds after which no preparation begins.
-        until_s
-            Seconds in which preparing and measuring must end; cases whose rounds do not fit are not prepared.
-        least
-            Rounds that each case should get.
-
-        Returns
-        -------
-        The cases that are ready.
+        Code is loaded and libraries start here, which says nothing of what measuring takes. No preparation begins after
+        ``limit_s``, and none of a case whose ``least`` rounds do not fit ``until_s``. Return the cases that are ready.
         """
-        asked = -_FIT_EVERY_S
-        essential = {case.key for case in cases if self._fitting.priorities.rule[case.key].essential}
-        # Largest working sets first: arenas are then mapped once at their full size.
-        for case in sorted(cases, key=lambda case: (case.key not in essential, -_working_set(case))):
-            started = self._elapsed()
-            if started > limit_s:
-                break
-            if started - asked >= _FIT_EVERY_S:
-                kept = self._fitting.fit(cases, {}, least_rounds(least), until_s - started)
-                fitting, asked = {each.key for each in kept}, started
-            if case.key in fitting and case.key not in self._states:
-                self._prepare_one(case)
-                self._fitting.prepared(case, self._elapsed() - started)
+        self._until_s = lambda: until_s
+        self._prepare(cases, least, limit_s)
         self.prepared_s = self._elapsed()
         self.started = time.monotonic()
         return tuple(case for case in cases if case.key in self._states)
 
-    def run(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
+    def run(self, cases: Sequence[Case], until_s: float | Callable[[], float], least: int) -> None:
         """Measure until all have converged or the time is up; in time, that is at least ``least`` rounds of each.
 
-        ``deadline_s`` counts from the start of the loop. No visit begins after it, but the very first. A round of the
-        essential cases that need little memory goes ahead: on a busy machine preparing the rest may take all the time.
+        ``until_s`` counts from the start of the loop; a function is asked again and again. No visit begins after it,
+        nor one that is known to end later, but the very first.
         """
-        ahead = [case for case in cases if case.key not in self._states and self._fitting.goes_ahead(case)]
-        self._prepare(ahead, deadline_s, least)
-        self._one_round(ahead, deadline_s, least)
-        done = {case.key for case in ahead}
-        self._prepare(cases, deadline_s, least)
+        self._until_s = until_s if callable(until_s) else lambda: until_s
+        done = self._ahead([case for case in cases if case.key not in self._states])
+        self._prepare(cases, least)
         for _ in range(self.plan.budget.max_rounds):
-            if not self._one_round(cases, deadline_s, least, done):
+            if not self._one_round(cases, least, done):
                 return
             self.round += 1
             done = set()
 
-    def _one_round(
-        self, cases: Sequence[Case], deadline_s: float, least: int, done: AbstractSet[str] = frozenset()
-    ) -> bool:
+    def _ahead(self, cases: Iterable[Case]) -> set[str]:
+        """Give each essential case that is soon ready a round of its own, the most important ones first.
+
+        On a busy machine preparing the others may take all the time; so may a single one, which then waits for the
+        rest. Return the keys of these cases.
+        """
+        waiting = self._ordered([case for case in cases if self._fitting.goes_ahead(case)])
+        done = set()
+        for share in (_SHARE_OF_ONE, 1.0):
+            for case in waiting:
+                if not self._late() and self._ends_in_time(case, share):
+                    done.add(case.key)
+                    self._prepare_one(case)
+                    if case.key in self._states and not self._late():
+                        self._timed_visit(self._states[case.key])
+            waiting = [case for case in waiting if case.key not in done]
+        return done
+
+    def _one_round(self, cases: Sequence[Case], least: int, done: AbstractSet[str]) -> bool:
         """Visit what is due and not done yet; return whether there was time for it and something was wanted."""
-        states = [self._states[case.key] for case in self._fit(cases, deadline_s, least) if case.key in self._states]
-        if self._late(deadline_s) or all(state.converged or state.lost for state in states):
+        states = [self._states[case.key] for case in self._fit(cases, least) if case.key in self._states]
+        if self._late() or all(state.converged or state.lost for state in states):
             return False
-        due = [state for state in states if state.case.key not in done and self._due(state, least, deadline_s)]
-        for state in self._order(due):
-            if self._late(deadline_s):
+        due = [state for state in states if state.case.key not in done and self._due(state, least)]
+        visited = not due
+        for case in self._ordered([state.case for state in due]):
+            if self._late():
                 return False
-            started = self._elapsed()
-            self._visit(state)
-            self._fitting.visited(state.case, self._elapsed() - started)
-        return True
+            if self._ends_in_time(case):
+                self._timed_visit(self._states[case.key])
+                visited = True
+        return visited
+
+    def _timed_visit(self, state: State) -> None:
+        started = self._elapsed()
+        self._visit(state)
+        self._fitting.visited(state.case, self._elapsed() - started)
 
     def unmeasured(self) -> tuple[Case, ...]:
         """The cases of the plan that there was no time for; one that failed has a finding of its own."""
@@ -189,15 +181,29 @@ class Loop:
         seen = {key for key, state in self._states.items() if state.rounds} | {held.case for held in self._held}
         return tuple(case for case in self.plan.cases if case.key not in seen and case.key not in told)
 
-    def _late(self, deadline_s: float) -> bool:
-        """Whether the time is up; a loop that has measured nothing at all tries a little longer."""
-        late_s = self._elapsed() - deadline_s
-        return late_s > _GRACE_S or (late_s > 0 and any(state.rounds for state in self._states.values()))
+    def _left_s(self) -> float:
+        """Seconds to the end of measuring."""
+        asked, until_s = self._elapsed(), self._until_s()
+        if self._elapsed() - asked > self.plan.budget.sample_s:
+            self._frequency_license = None  # reckoning took long enough for the clock to go elsewhere
+        return until_s - self._elapsed()
 
-    def _fit(self, cases: Sequence[Case], deadline_s: float, least: int) -> list[Case]:
+    def _late(self) -> bool:
+        """Whether the time is up; a loop that has measured nothing at all tries a little longer."""
+        late_s = -self._left_s()
+        return late_s > _GRACE_S or (late_s > 0 and self._has_measured())
+
+    def _ends_in_time(self, case: Case, share: float = 1.0) -> bool:
+        """Whether a visit of a case, with its preparation, takes no more than a share of what is left."""
+        return not self._has_measured() or self._fitting.needs_s(case, 1) <= share * self._left_s()
+
+    def _has_measured(self) -> bool:
+        return any(state.rounds for state in self._states.values())
+
+    def _fit(self, cases: Sequence[Case], least: int) -> list[Case]:
         """The cases whose rounds fit into the time that is left."""
         done = {case.key: len(self._states[case.key].rounds) for case in cases if case.key in self._states}
-        return self._fitting.fit(cases, done, least_rounds(least), deadline_s - self._elapsed())
+        return self._fitting.fit(cases, done, least_rounds(least), self._left_s())
 
     def close(self) -> None:
         """Free everything that was prepared."""
@@ -209,26 +215,32 @@ class Loop:
     def _elapsed(self) -> float:
         return time.monotonic() - self.started
 
-    def _prepare(self, cases: Sequence[Case], deadline_s: float, least: int) -> None:
+    def _prepare(self, cases: Sequence[Case], least: int, limit_s: float = math.inf) -> None:
         """Prepare what fits into the time, which is asked again while preparing uses it up."""
         asked = -_FIT_EVERY_S
+        essential = {case.key for case in cases if self._fitting.priorities.rule[case.key].essential}
         # Largest working sets first: arenas are then mapped once at their full size.
-        for case in sorted(cases, key=lambda case: -float(case.params.get("working_set", 0))):
+        for case in sorted(cases, key=lambda case: (case.key not in essential, -_working_set(case))):
             started = self._elapsed()
+            if started > limit_s:
+                return
             if started - asked >= _FIT_EVERY_S:
-                fitting, asked = {each.key for each in self._fit(cases, deadline_s, least)}, started
-            if case.key in self._states or case.key not in fitting:
-                continue
-            self._prepare_one(case)
-            self._fitting.prepared(case, self._elapsed() - started)
+                fitting, asked = {each.key for each in self._fit(cases, least)}, started
+            if case.key not in self._states and case.key in fitting:
+                self._prepare_one(case)
 
     def _prepare_one(self, case: Case) -> None:
+        started = self._elapsed()
         kernel = self.kernels[case.kernel]
         try:
             prepared = kernel.prepare(self.device, case.params, case.threads, cpus_of(case, self.device))
+            self._states[case.key] = self._state(case, kernel, prepared)
         except (MicrobenchError, MemoryError, RuntimeError, ValueError) as error:
             self._give_up(case, error)
-            return
+        self._fitting.prepared(case, self._elapsed() - started)
+
+    def _state(self, case: Case, kernel: Kernel, prepared: Prepared) -> State:
+        """A prepared case with its reference clock, and with what an interrupted run has measured of it."""
         state = State(case=case, sheet=kernel.sheet, prepared=prepared)
         reference_clock = self.kernels.get(kernel.sheet.reference_clock or "")
         if (
@@ -242,19 +254,17 @@ class Loop:
                 cpus = cpus_of(case, self.device)
                 self._shared[key] = reference_clock.prepare(self.device, {}, case.threads, cpus)
             state.reference_clock, state.reference_clock_sheet = self._shared[key], reference_clock.sheet
-        self._states[case.key] = state
         for samples in self._held:
             if samples.case == case.key and (trusted := distillable(samples)) is not None:
                 self._count(state, trusted, samples.started_s)
                 self.round = max(self.round, samples.round + 1)
+        return state
 
     def _give_up(self, case: Case, error: BaseException) -> None:
-        says = f"{case.key} was not measured: {error}"
-        self.findings.append(
-            Finding(code="not-measured", severity="warning", says=says, remedy="microbench doctor", case=case.key)
-        )
+        facts = {"says": f"{case.key} was not measured: {error}", "remedy": "microbench doctor", "case": case.key}
+        self.findings.append(Finding(code="not-measured", severity="warning", **facts))
 
-    def _due(self, state: State, least: int, deadline_s: float) -> bool:
+    def _due(self, state: State, least: int) -> bool:
         """Every case for the first rounds, then those that have not converged, and the others now and then."""
         if state.lost:
             return False
@@ -262,7 +272,7 @@ class Loop:
             return self._due_for_long(state, least)
         if len(state.rounds) < least:
             return True
-        spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (deadline_s - state.ended_s[0])
+        spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (self._until_s() - state.ended_s[0])
         proven_by_ports = any(each.share is not None for each in state.rounds)
         state.converged = self._converged(state) and (spread or proven_by_ports or state.sheet.measures in SHAPES)
         return not state.converged or self.round % REVISIT_EVERY == 0
@@ -279,22 +289,14 @@ class Loop:
         counted = select_rounds(rounds, state.case.threads, state.reference_clock is not None)
         return converged([rounds[i] for i in counted], state.sheet, state.case.threads)
 
-    def _order(self, due: Sequence[State]) -> Iterator[State]:
-        """Blocks of one frequency license, narrow to wide, libraries last: their idle threads spin on.
+    def _ordered(self, cases: Sequence[Case]) -> list[Case]:
+        """Blocks of one frequency license; cases without a round yet in the order of their importance before that."""
 
-        The seed decides inside a block. Of cases without a round yet the essential ones come first of all.
-        """
-        shuffled = list(due)
-        self._random.shuffle(shuffled)
-        shuffled.sort(
-            key=lambda state: (
-                not state.rounds and not self._fitting.priorities.rule[state.case.key].essential,
-                _FREQUENCY_LICENSES.index(state.sheet.frequency_license)
-                if state.sheet.frequency_license in _FREQUENCY_LICENSES
-                else len(_FREQUENCY_LICENSES),
-            )
-        )
-        yield from shuffled
+        def turn(case: Case) -> tuple[int, float]:
+            state = self._states.get(case.key)
+            return (0, 0.0) if state is not None and state.rounds else self._fitting.turn(case)
+
+        return in_blocks(cases, {case.key: self.kernels[case.kernel].sheet for case in cases}, turn, self._random)
 
     def _visit(self, state: State) -> None:
         started = self._elapsed()
@@ -386,14 +388,10 @@ class Loop:
             state.prepared.run(max(1, round(state.iterations * budget.warmup_s / SUSTAINED_SAMPLE_S)))
             self._frequency_license = state.sheet.frequency_license
             return
-        working_set = _working_set(state.case)
-        touched = state.sheet.work.bytes or state.sheet.loads * LINE_BYTES * (state.sheet.measures == "latency")
         if isinstance(state.prepared, Warming):
             state.prepared.warm()
-        elif touched and not state.case.params.get("cold"):
-            passes = 2 if working_set <= TWO_PASSES_BYTES[state.sheet.measures == "latency"] else 1
-            if state.sheet.measures != "latency" or working_set <= LAST_CHASED_PASS_BYTES:
-                state.prepared.run(passes * -(-working_set // touched))
+        elif iterations := passes(state.case, state.sheet):
+            state.prepared.run(iterations)
         # Inside a block of one frequency license the previous case has left the clock where it belongs.
         until = time.monotonic() + (
             budget.warmup_s if state.sheet.frequency_license != self._frequency_license else budget.sample_s

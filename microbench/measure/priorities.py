@@ -22,8 +22,9 @@ class Facts:
 
     ``wide``: no kernel of its family and role has wider registers (arithmetic: none of its dtype does more in one
     instruction). ``level`` is where its working set fits by what the system advertises, ``first`` that it is the first
-    of its kernel there. ``all``: on as many threads as any case; ``between``: on neither one thread nor all, or on
-    chosen CPUs; ``among``: neither the fewest nor the most streams side by side.
+    of its kernel there, ``largest`` that none of its kernel is larger. ``all``: on as many threads as any case;
+    ``between``: on neither one thread nor all, or on chosen CPUs; ``among``: neither the fewest nor the most streams
+    side by side.
     """
 
     case: Case
@@ -31,6 +32,7 @@ class Facts:
     level: str
     wide: bool
     first: bool
+    largest: bool
     all: bool
     between: bool
     among: bool
@@ -53,12 +55,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One step of the order: which cases, what they are called in a finding, and why they go no later."""
+    """One step of the order: which cases, what they are called in a finding, and why they go no later.
+
+    ``headline``: they have a round before any other case is even prepared.
+    """
 
     name: str
     why: str
     holds: Callable[[Facts], bool]
     essential: bool = False
+    headline: bool = False
 
 
 # What goes first stands first; a case belongs to the first rule that holds for it.
@@ -159,17 +165,42 @@ ORDER: tuple[Rule, ...] = (
     Rule(
         name="latencies",
         why="levels are found by them",
-        holds=lambda f: f.sheet.measures == "latency",
+        holds=lambda f: f.sheet.measures == "latency" and not _of_memory(f),
         essential=True,
     ),
-    Rule(name="wide streams", why="the ceilings of each level", holds=lambda f: f.stream, essential=True),
+    Rule(
+        name="writes, copies and triads",
+        why="the ceilings of each level",
+        holds=lambda f: f.stream and f.sheet.access != "read",
+        essential=True,
+    ),
+    Rule(
+        name="wide arithmetic that bounds no roofline",
+        why="what a dtype or a mix of instructions can do",
+        holds=lambda f: f.sheet.measures == "compute" and not f.sheet.takes("roof"),
+        essential=True,
+    ),
+    Rule(
+        name="latencies of main memory",
+        why="what a load costs that no cache answers",
+        holds=lambda f: f.sheet.measures == "latency",
+        essential=True,
+        headline=True,
+    ),
+    Rule(name="reads of each level", why="its bandwidth", holds=lambda f: f.stream, essential=True, headline=True),
     Rule(
         name="wide arithmetic",
         why="the peaks of each dtype",
         holds=lambda f: f.sheet.measures == "compute",
         essential=True,
+        headline=True,
     ),
 )
+
+
+def _of_memory(facts: Facts) -> bool:
+    """Whether a chase tells what main memory takes: its lines are evicted first, or none of it is larger."""
+    return facts.cold or facts.largest
 
 
 def _essential(facts: Facts) -> bool:
@@ -184,6 +215,9 @@ def facts_of(cases: Sequence[Case], sheets: Mapping[str, Sheet], device: Device)
     for case in cases:
         streams[case.kernel, case.threads, case.placement].add(_streams(case))
     threads = max((case.threads for case in cases), default=1)
+    largest: dict[str, int] = defaultdict(int)
+    for case in cases:
+        largest[case.kernel] = max(largest[case.kernel], _size(case))
     met: dict[tuple[object, ...], object] = {}
     found = {}
     for case in cases:
@@ -195,11 +229,16 @@ def facts_of(cases: Sequence[Case], sheets: Mapping[str, Sheet], device: Device)
             level=level,
             wide=_is_wide(sheet, registers, at_once),
             first=met.setdefault((*place, level), working_set) == working_set,
+            largest=_size(case) == largest[case.kernel],
             all=case.threads == threads and case.placement is None,
             between=case.threads not in (1, threads) or case.placement is not None,
             among=min(streams[place]) < _streams(case) < max(streams[place]),
         )
     return found
+
+
+def _size(case: Case) -> int:
+    return int(case.params.get("working_set", 0))
 
 
 def _streams(case: Case) -> int:
@@ -232,11 +271,11 @@ def _is_wide(sheet: Sheet, registers: Mapping[tuple[str, Role], int], at_once: M
 
 
 def _level(case: Case, device: Device) -> str:
-    return "DRAM" if case.params.get("cold") else meant_for(int(case.params.get("working_set", 0)), device)
+    return "DRAM" if case.params.get("cold") else meant_for(_size(case), device)
 
 
 class Priorities:
-    """The order of one plan's cases."""
+    """The order of one plan's cases: the rule of each by key, and where it stands."""
 
     def __init__(self, cases: Sequence[Case], sheets: Mapping[str, Sheet], device: Device) -> None:
         self.rule: dict[str, Rule] = {}
@@ -251,7 +290,7 @@ class Priorities:
                 self._rank[key] = (-place, _halving(index))
 
     def rank(self, case: Case) -> tuple[int, float]:
-        """Where a case stands: the lower, the later it is left out."""
+        """Where a case stands: the lower, the later it is left out; its rule before its place among those of it."""
         return self._rank[case.key]
 
 

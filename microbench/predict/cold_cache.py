@@ -62,18 +62,23 @@ def groups(sizes: Sequence[int], order: Sequence[int], reuse: float) -> list[lis
     return made
 
 
-def timed(calls: Sequence[Call]) -> list[float]:
-    """Seconds of each call of a group: the smallest over turns, the first ones left out."""
+def timed(calls: Sequence[Call], late: Callable[[], bool] = lambda: False) -> list[float]:
+    """Seconds of each call of a group: the smallest over turns, the first ones left out.
+
+    ``late`` is asked before each turn whether it should not be begun any more; NaN where none counted by then.
+    """
     now = time.perf_counter_ns
     best = [float("inf")] * len(calls)
     for turn in range(TURNS):
+        if late():
+            break
         for place, call in enumerate(calls):
             started = now()
             call()
             spent = now() - started
             if turn >= LEARNING and spent < best[place]:
                 best[place] = spent
-    return [each * 1e-9 for each in best]
+    return [each * 1e-9 if np.isfinite(each) else float("nan") for each in best]
 
 
 def halfway(extra: dict[float, Floats]) -> tuple[float, float]:

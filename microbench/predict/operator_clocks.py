@@ -120,13 +120,14 @@ def measure_on_gpu(
     columns: dict[str, list[Floats]] = {name: [] for name in ("kernel", *CLOCKS)}
     models: dict[str, float] = {}
     order = list(range(len(operators)))
-    shuffler = random.Random(effort.seed)  # noqa: S311 - an order, no secret
+    shuffler = random.Random(effort.seed or 0)  # noqa: S311 - an order, no secret
     library.clock.settle()
     collecting = gc.isenabled()
     gc.disable()
     try:
         while not columns["kernel"] or _again(len(columns["kernel"]), sweep.reporter):
-            shuffler.shuffle(order)
+            if effort.seed is not None:
+                shuffler.shuffle(order)
             for name, column in _round(sweep, order).items():
                 columns[name].append(column)
             for name, took in _models(whole or {}, sweep).items():

@@ -7,6 +7,7 @@ operator among others (`streams`), because inside a model it is never called twi
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import random
@@ -46,14 +47,15 @@ _TELLING = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` are done; ``seed`` orders each.
+    """How long to measure: no round begins after ``limit_s`` seconds, but ``least`` are done.
 
-    Nothing at all begins after ``end_s`` seconds, whatever rounds are still to do.
+    Nothing at all begins after ``end_s`` seconds, whatever rounds are still to do, nor what is known to end later.
+    ``seed`` orders each round; ``None`` keeps the given order.
     """
 
     limit_s: float
     least: int = 2
-    seed: int = 0
+    seed: int | None = 0
     end_s: float = math.inf
 
 
@@ -120,11 +122,37 @@ def middle(seconds: Floats) -> Floats:
     return np.where(np.isfinite(found), found, np.nan)
 
 
+class OutOfTimeError(Exception):
+    """What comes next would end too late."""
+
+
+@dataclass(slots=True)
+class LimitedClock:
+    """Times one call a number of times; refuses where that would end too late by what the call took the last time.
+
+    The first time nothing is known of a call, so that a measurement ends late by one call at most.
+    """
+
+    clock: Callable[[Call, int], float]
+    left_s: Callable[[], float]
+    last_s: float = 0.0
+
+    def __call__(self, call: Call, times: int) -> float:
+        """Seconds of one call, from so many one after another."""
+        if self.last_s * times > self.left_s():
+            raise OutOfTimeError
+        self.last_s = self.clock(call, times)
+        return self.last_s
+
+
 @dataclass(slots=True)
 class _Visit:
+    """What is known of an operator: calls that fill a sample (-1: it cannot run), and seconds of one."""
+
     op: Op
     times: int = 0
     call: Call | None = None
+    seconds: float = math.inf
 
 
 @dataclass(slots=True)
@@ -141,9 +169,13 @@ class ProgressReporter:
         """Seconds since the beginning."""
         return time.monotonic() - self.started
 
+    def left_s(self) -> float:
+        """Seconds to the end."""
+        return self.effort.end_s - self.elapsed()
+
     def over(self) -> bool:
         """Whether the end has come."""
-        return self.elapsed() > self.effort.end_s
+        return self.left_s() < 0
 
     def among(self, share: float) -> None:
         """Operators are timed among others: so much of that part of the round is done."""
@@ -198,17 +230,18 @@ def measure(
     interleaved: dict[float, list[Floats]] = {reuse: [] for reuse in (cold_cache.STREAMS if place == "cpu" else ())}
     models = dict.fromkeys(whole or {}, math.inf)
     order = list(range(len(state)))
-    shuffler = random.Random(effort.seed)  # noqa: S311 - an order, no secret
+    shuffler = random.Random(effort.seed or 0)  # noqa: S311 - an order, no secret
     reporter = ProgressReporter(on_progress=on_progress, effort=effort, alone=_ALONE if interleaved else 1.0)
     collecting = gc.isenabled()
     gc.disable()
     try:
         while not columns or (not reporter.over() and _again(len(columns), reporter)):
-            shuffler.shuffle(order)
+            if effort.seed is not None:
+                shuffler.shuffle(order)
             columns.append(_round(state, order, library, findings, reporter))
             for name, call in (whole or {}).items():
-                if not reporter.over():
-                    models[name] = min(models[name], _whole(call, library.clock))
+                with contextlib.suppress(OutOfTimeError):
+                    models[name] = min(models[name], _whole(call, LimitedClock(library.clock, reporter.left_s)))
             for part, (reuse, found) in enumerate(interleaved.items()):
                 reporter.among(part / len(interleaved))
                 found.append(_stream(state, order, library, reuse, reporter))
@@ -219,7 +252,8 @@ def measure(
             gc.enable()
     seconds = np.stack(columns, axis=1)
     if not np.isfinite(seconds).any():
-        raise CannotRun(f"no operator could run on {place}: {findings[0].says if findings else 'none was asked for'}")
+        why = findings[0].says if findings else "there was no time for any" if operators else "none was asked for"
+        raise CannotRun(f"no operator could run on {place}: {why}")
     return Rounds(
         operators=tuple(operators),
         seconds=seconds,
@@ -256,15 +290,17 @@ def _stream(
     """One round of a stream; operators that were not kept join the last stream only, prepared for it."""
     column = np.full(len(state), np.nan)
     last = reuse >= cold_cache.COLD
-    able = [place for place in order if state[place].times > 0 and (last or state[place].call is not None)]
+    able = [place for place in order if math.isfinite(state[place].seconds) and (last or state[place].call is not None)]
     sizes = [visit.op.work.bytes for visit in state]
     names = [visit.op.name for visit in state]
     for hand in cold_cache.interleaved_batches(names, able if last else able[: cold_cache.PROBES]):
         for group in cold_cache.groups(sizes, hand, reuse):
             if reporter.over():
                 return column
+            if cold_cache.TURNS * sum(state[place].seconds for place in group) > reporter.left_s():
+                continue
             calls = [state[place].call or library.prepare(state[place].op) for place in group]
-            column[group] = cold_cache.timed(calls)
+            column[group] = cold_cache.timed(calls, reporter.over)
     return column
 
 
@@ -289,7 +325,7 @@ def _round(
         visit = state[place]
         if visit.times < 0:
             continue
-        if reporter.over() and position:
+        if reporter.over():
             break
         reporter.next(str(visit.op), position / len(order))
         try:
@@ -300,16 +336,21 @@ def _round(
             continue
         if visit.call is None and held + visit.op.work.bytes < KEPT_SHARE * free:
             visit.call, held = call, held + visit.op.work.bytes
-        if visit.times == 0:
-            visit.times = _calibrate(call, library.clock)
-        else:
-            library.clock(call, 1)
-        column[place] = min(library.clock(call, visit.times) for _ in range(SAMPLES))
+        with contextlib.suppress(OutOfTimeError):
+            column[place] = visit.seconds = _timed(visit, call, LimitedClock(library.clock, reporter.left_s))
     return column
 
 
+def _timed(visit: _Visit, call: Call, clock: Callable[[Call, int], float]) -> float:
+    """Seconds of an operator in one round: the smallest of a few samples, after a call that warms up."""
+    clock(call, 1)
+    if visit.times == 0:
+        visit.times = _calibrate(call, clock)
+    return min(clock(call, visit.times) for _ in range(SAMPLES))
+
+
 def _calibrate(call: Call, clock: Callable[[Call, int], float]) -> int:
-    """Calls that fill a sample."""
-    clock(call, 2)
+    """Calls that fill a sample, of a call that was made before."""
+    clock(call, 1)
     once = min(clock(call, 1) for _ in range(3))
     return max(1, min(1000, int(SAMPLE_S / max(once, 1e-7)) + 1))

@@ -2,13 +2,14 @@
 
 The order is written down here and in docs/numbers/time.md: first rows of the backward pass and of dtypes other than
 f32, whose fits lean on the forward f32 ones, down to what a fit needs; then all alike. Within each operator the rows
-that stay lie evenly over its times, the shortest and the longest among them, so that every family keeps its span.
+that stay lie evenly over its times, the shortest and the longest among them, so that every family keeps its span. Where
+even so few do not fit, the longest rows of all go.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -75,25 +76,38 @@ def thin(operators: Sequence[Op], seconds: Floats, limit_s: float) -> list[int]:
     >>> from microbench.operators import op
     >>> rows, each = [op("add", size=2**k) for k in range(4, 24)], np.full(20, 1.0)
     >>> [len(thin(rows, each, limit_s)) for limit_s in (30.0, 12.0, 0.0)]
-    [20, 12, 10]
+    [20, 12, 0]
+    >>> [len(thin(rows, np.arange(20.0), limit_s)) for limit_s in (95.0, 45.0, 0.0)]
+    [10, 10, 1]
     """
     groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for place, each in enumerate(operators):
         groups[each.name, each.dtype, each.direction].append(place)
     ranked = {key: sorted(places, key=lambda place: seconds[place]) for key, places in groups.items()}
-    leaning = {key for key in ranked if key[1:] != ("f32", "forward")}
     for first, others in (*((share, 1.0) for share in _SHARES), *((0.0, share) for share in _SHARES)):
-        kept = [
-            place
-            for key, places in ranked.items()
-            for place in _evenly(places, min(first, others) if key in leaning else others)
-        ]
+        kept = _kept(ranked, first, others)
+        if seconds[kept].sum() <= limit_s:
+            return sorted(kept)
+    ascending = np.sort(seconds)
+    for longest in ascending[:: -max(1, len(ascending) // _STEPS)]:
+        short = {key: [place for place in places if seconds[place] < longest] for key, places in ranked.items()}
+        kept = _kept(short, 0.0, 0.0)
         if seconds[kept].sum() <= limit_s:
             break
     return sorted(kept)
 
 
-_SHARES = tuple(1.0 - step / 20 for step in range(21))
+_STEPS = 20
+_SHARES = tuple(1.0 - step / _STEPS for step in range(_STEPS + 1))
+
+
+def _kept(ranked: Mapping[tuple[str, str, str], Sequence[int]], first: float, others: float) -> list[int]:
+    """A share of the rows of each operator; of those whose fits lean on others' a smaller one."""
+    return [
+        place
+        for key, places in ranked.items()
+        for place in _evenly(places, others if key[1:] == ("f32", "forward") else min(first, others))
+    ]
 
 
 def _evenly(places: Sequence[int], share: float) -> list[int]:

@@ -12,7 +12,6 @@ import numpy as np
 
 from microbench.analysis.roofs import roofs
 from microbench.errors import CannotRun
-from microbench.hardware.torch_import import import_torch
 from microbench.measure.budget import Deadline
 from microbench.operators import Op, table_of
 from microbench.predict import cold_cache
@@ -21,27 +20,39 @@ from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.fit_table import fit_table
 from microbench.predict.model import predict_model
 from microbench.predict.operator_clocks import measure
-from microbench.predict.operator_timing import Effort, Floats, OnProgress, Rounds, lowest, middle
+from microbench.predict.operator_timing import (
+    Effort,
+    Floats,
+    OnProgress,
+    Rounds,
+    lowest,
+    middle,
+)
 from microbench.predict.shape_sampling import Reach, design, reach_of
 from microbench.predict.thinning import row_seconds, thin
 from microbench.records import (
-    MODULE_COST,
     Characterisation,
     Cost,
-    Estimate,
     Finding,
     Fits,
     OperatorFit,
     OperatorTiming,
     Severity,
 )
+from microbench.runs.whole_models import (
+    CAPTURING_SHARE,
+    captured_models,
+    model_calls,
+    module_cost,
+    place_of,
+    use_all_threads,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from microbench.operators.capture import Graph
-    from microbench.predict.model import ModelTime
-    from microbench.records import Ceiling, Device
+    from microbench.records import Ceiling
 
 # Share of the full sweep per budget; a quick run calibrates nothing.
 SHARES = {"default": 0.5, "thorough": 1.0}
@@ -53,17 +64,15 @@ _PILOT_ROWS, _PILOT_SHARE = 32, 0.1
 # What fitting takes in times of capturing the models, which is timed: both are an interpreter's work on little data. It
 # gets no more than a share; the smallest families are left unfitted where that does not suffice.
 _FITTING, _FITTING_SHARE = 7.0, 0.5
-# Where capturing alone takes more than this share, measuring and fitting would come to nothing.
-_CAPTURING_SHARE = 0.25
 # Rounds go on to this share of the time for them, in which a last one that was begun can end.
 _ROUNDS_END = 0.8
+# The share of the time for the cost of a module.
+_CHAIN_SHARE = 0.05
 # Two halves of the rounds that differ by more than this do not tell one shape from the next.
 _REPEATS = 0.08
 # A GPU's default run takes no longer over it, whatever it has.
 _MOST_ON_GPU_S = 90.0
 _Launch = Literal["eager", "graph", "kernel", "issue"]
-# Modules in the chain whose time gives the cost of one.
-CHAIN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +86,6 @@ class Calibrated:
     costs: tuple[Cost, ...] = ()
     findings: tuple[Finding, ...] = ()
     rounds: Rounds | None = None
-
-
-def place_of(device: Device) -> str:
-    """Torch's name of a device."""
-    return "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
 
 
 def measured_figures(made: Characterisation) -> DeviceFigures:
@@ -113,12 +117,6 @@ def measured_figures(made: Characterisation) -> DeviceFigures:
         kind=device.kind,
         measured=True,
     )
-
-
-def use_all_threads(device: Device) -> None:
-    """Let torch use every processor this process may run on: what a user gets without setting anything."""
-    if device.kind == "cpu":
-        import_torch().set_num_threads(len(os.sched_getaffinity(0)))
 
 
 def calibrate(
@@ -161,17 +159,33 @@ def calibrate(
     use_all_threads(device)
     captured = captured_models(deadline)
     fitting_s = min(_FITTING * deadline.elapsed(), _FITTING_SHARE * limit_s)
-    if deadline.elapsed() > _CAPTURING_SHARE * limit_s:
+    if deadline.elapsed() > CAPTURING_SHARE * limit_s:
         raise CannotRun(f"{limit_s:.0f} s do not suffice to measure and fit them; --time-limit gives a run more")
-    figures, calls = measured_figures(made), model_calls(device)
-    chosen = _chosen(rows, figures, place_of(device), deadline.left() - fitting_s)
-    end_s = deadline.left() - fitting_s
+    figures = measured_figures(made)
+    calls = model_calls(device, lambda: deadline.elapsed() > CAPTURING_SHARE * limit_s)
+    chain_s = _CHAIN_SHARE * (deadline.left() - fitting_s)
+    chosen = _chosen(rows, figures, place_of(device), deadline.left() - fitting_s - chain_s)
+    end_s = deadline.left() - fitting_s - chain_s
     effort = Effort(limit_s=_ROUNDS_END * end_s, least=_LEAST_ROUNDS, seed=SEED, end_s=end_s)
     rounds = measure(chosen, place_of(device), effort, calls, on_progress)
-    costs = module_cost(place_of(device))
-    found = replace(fitted(rounds, figures, lambda: deadline.left() < 0), costs=costs)
-    models = model_errors(made, found, captured)
+    costs = module_cost(place_of(device), chain_s)
+    found = replace(fitted(rounds, figures, _Late(deadline)), costs=costs)
+    models = model_errors(made, found, captured) if deadline.left() > 0 else {}
     return replace(found, models=models, findings=(*found.findings, *_told(rounds, len(rows))))
+
+
+class _Late:
+    """Whether another fit would end late, if it took as long as the one before; the largest comes first."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._left_s: float | None = None
+
+    def __call__(self) -> bool:
+        left_s = self._deadline.left()
+        took_s = 0.0 if self._left_s is None else self._left_s - left_s
+        self._left_s = left_s
+        return left_s < took_s
 
 
 def sweep_of(budget: str, seed: int, made: Characterisation) -> list[Op]:
@@ -203,10 +217,13 @@ def _chosen(rows: Sequence[Op], figures: DeviceFigures, place: str, seconds: flo
     scale = []
     for _ in range(2):
         started = clock.elapsed()
-        done = measure(pilot, place, Effort(limit_s=0.0, least=1, end_s=_PILOT_SHARE * seconds))
+        # The quickest come first, and where the time does not do for all the slowest are not begun.
+        done = measure(pilot, place, Effort(limit_s=0.0, least=1, seed=None, end_s=_PILOT_SHARE * seconds))
         timed = np.isfinite(done.seconds).any(axis=1)
         scale.append((clock.elapsed() - started) / once[few][timed].sum())
     kept = thin(rows, scale[0] * once + scale[1] * (least - once), clock.left())
+    if not kept:
+        raise CannotRun(f"{seconds:.0f} s do not suffice for three rounds of any; --time-limit gives a run more")
     return [rows[index] for index in kept]
 
 
@@ -220,55 +237,6 @@ def model_errors(made: Characterisation, found: Calibrated, captured: Mapping[st
         for name, measured in found.rounds.whole.items()
         if name in captured
     }
-
-
-def model_calls(device: Device) -> dict[str, Callable[[], object]]:
-    """Calls that run the small real models once each."""
-    from microbench.operators.inputs import parse_input
-    from microbench.operators.reference_models import call_of_model, models
-
-    use_all_threads(device)
-    return {
-        name: call_of_model(make, parse_input(spec)[0], place_of(device)) for name, (make, spec) in models().items()
-    }
-
-
-def captured_models(deadline: Deadline | None = None) -> dict[str, Graph]:
-    """The small real models as lists of operators; those that a deadline leaves time for."""
-    from microbench.operators.capture import capture
-    from microbench.operators.reference_models import models
-
-    found: dict[str, Graph] = {}
-    every = models()
-    for name, (make, spec) in every.items():
-        if deadline is not None and deadline.elapsed() > _CAPTURING_SHARE * deadline.limit_s:
-            break
-        found[name] = capture(make, [spec], name=name)
-    return found
-
-
-def predict_models(names: Iterable[str], calibration: Characterisation) -> dict[str, ModelTime]:
-    """Predict the small real models."""
-    captured = captured_models()
-    return {name: predict_model(captured[name], calibration) for name in names}
-
-
-def module_cost(place: str) -> tuple[Cost, ...]:
-    """What the host pays per module around an operator: a chain of the smallest modules against the operator alone."""
-    from microbench.operators import op
-    from microbench.operators.reference_models import module_chain
-    from microbench.operators.torch_calls import call_of, timer
-
-    torch = import_torch()
-    clock, chain, alone = timer(place), module_chain(CHAIN, place), call_of(op("relu", size=8), place)
-    with torch.inference_mode():
-        for call in (chain, alone):
-            clock(call, 20)
-        rounds = [max(0.0, clock(chain, 20) / CHAIN - clock(alone, 500)) for _ in range(15)]
-    seconds = Estimate(
-        value=float(np.median(rounds)), low=min(rounds), high=max(rounds), basis="15 rounds, smallest .. largest"
-    )
-    return (Cost(name=MODULE_COST, seconds=seconds, case=f"chain of {CHAIN} modules"),)
 
 
 def fitted(rounds: Rounds, nominal: DeviceFigures, late: Callable[[], bool] = lambda: False) -> Calibrated:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from microbench.errors import MicrobenchError
 from microbench.kernels import Kernel
 from microbench.measure import sustained
-from microbench.measure.budget import Deadline, kernels_s, library_fits
+from microbench.measure.budget import Schedule, kernels_s, library_fits
 from microbench.measure.fitting import cut
 from microbench.measure.plan import BUDGETS, Resources, Selection, make_plan
 from microbench.measure.priorities import Priorities, left_out_for_time
@@ -23,16 +23,15 @@ class Job:
     """One run before it starts.
 
     ``resumed`` is what the journal of an interrupted run holds. ``findings`` say which kernels of the plan were left
-    out, and why; ``no_time`` are the cases that were left out because they do not fit the time. ``start_s`` is what the
-    process took from its start, when ``deadline`` began, to its plan.
+    out, and why; ``no_time`` are the cases that were left out because they do not fit the time. ``schedule`` tells when
+    what must end.
     """
 
     device: Device
     kernels: dict[str, Kernel]
     plan: Plan
     resumed: Characterisation | None
-    deadline: Deadline
-    start_s: float = 0.0
+    schedule: Schedule
     findings: tuple[Finding, ...] = ()
     no_time: tuple[Case, ...] = field(default=())
 
@@ -66,8 +65,16 @@ class Job:
         libraries = any(
             kernel.sheet.backend == "torch" and kernel.sheet.unavailable is None for kernel in self.kernels.values()
         )
-        fits = library_fits(self.plan.budget.time_limit_s, self.start_s)
+        fits = library_fits(self.plan.budget.time_limit_s, self.schedule.pace.start_s())
         return libraries and fits and self.plan.budget.name != "quick" and self.is_full_budget(selection)
+
+    def begun(self, selection: Selection) -> Job:
+        """The job at the moment at which its measuring begins."""
+        native = any(sheet.backend == "native" for sheet in self.planned())
+        operators = self.times_operators(selection)
+        return replace(
+            self, schedule=self.schedule.begun(len(self.plan.cases), disassembles=native, operators=operators)
+        )
 
     def without(self, cases: Sequence[Case]) -> Job:
         """The job without cases that there was no time for."""
@@ -124,12 +131,13 @@ def check(job: Job, seconds: float) -> tuple[list[Finding], frozenset[str]]:
     findings, unchecked
         What was wrong, and the names of kernels that a share of the seconds for measuring did not suffice to check.
     """
-    until = job.deadline.elapsed() + _CHECKING * seconds
+    deadline = job.schedule.deadline
+    until = deadline.elapsed() + _CHECKING * seconds
     order = Priorities(job.plan.cases, job.sheets(), job.device)
     names = dict.fromkeys(case.kernel for case in sorted(job.plan.cases, key=order.rank))
     found: list[Finding] = []
     for place, name in enumerate(names):
-        if place and job.deadline.elapsed() > until:
+        if place and deadline.elapsed() > until:
             return found, frozenset(list(names)[place:])
         try:
             finding = job.kernels[name].check(job.device)

@@ -19,7 +19,7 @@ from microbench.analysis.ceilings import analyse
 from microbench.analysis.findings import left_out, run_findings, with_what_held
 from microbench.analysis.multicore import multicore
 from microbench.analysis.multicore_findings import multicore_findings
-from microbench.analysis.plausibility import Doubt, doubts
+from microbench.analysis.plausibility import Doubt
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
 from microbench.analysis.unroll_sweep import edges
 from microbench.errors import MicrobenchError, UsageError
@@ -27,7 +27,7 @@ from microbench.hardware import energy, probe
 from microbench.hardware.environment import environment_facts
 from microbench.hardware.interference import Disturbance
 from microbench.kernels import Kernel, pages, registry
-from microbench.measure.budget import Deadline, Shares, page_fits, share_out
+from microbench.measure.budget import Deadline, Pace, Schedule
 from microbench.measure.loop import Loop
 from microbench.measure.plan import BUDGETS, Selection, lacking, left_to_thorough, limited
 from microbench.proof import prove
@@ -35,19 +35,12 @@ from microbench.records import Case, Characterisation, Device, Environment, Find
 from microbench.report.progress import Progress, Quiet
 from microbench.runs import signals
 from microbench.runs.job import Job, check, plan_in_time, without_library, without_sustained
+from microbench.runs.measuring import measure, prepared
 from microbench.runs.recorder import Recorder, interrupted_before_saving, nothing_measured, plan_of, without_broken
 from microbench.storage import store
 from microbench.storage.journal import Journal, journal_header, read_journal
 
 log = logging.getLogger(__name__)
-
-# The share of the time for kernels after which results are checked for plausibility; the rest is for cases in doubt,
-# which are measured again for so many rounds after each check but the last.
-_CHECK_AT = 0.85
-_CHECKS = 3
-# Of the seconds for the kernels of a GPU, what preparing them may take.
-_PREPARING = 0.5
-_ROUNDS_AGAIN = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +92,7 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     UsageError, CannotRun
         Before anything is measured. Afterwards what was measured is kept: an interrupt yields ``Outcome.interrupted``.
     """
-    started = time.monotonic() if request.started is None else request.started
+    started, worked_s = (time.monotonic(), time.process_time()) if request.started is None else (request.started, 0.0)
     if request.out is not None:
         store.check_writable(request.out)
     journal: Characterisation | None = None
@@ -110,17 +103,16 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     if journal is not None:
         plan, no_time = plan_of(journal, str(request.resume), kernels), ()
     deadline = Deadline(limit_s=plan.budget.time_limit_s, started=started)
-    start_s = deadline.elapsed()
+    pace = Pace(time.process_time() - worked_s, deadline.limit_s)
     named = bool(request.selection.only)  # what the user asks for by name is not too slow to start
-    plan, library = (plan, ()) if named else without_library(plan, kernels, start_s)
+    plan, library = (plan, ()) if named else without_library(plan, kernels, pace.start_s())
     plan, findings = without_broken(plan, kernels)
     job = Job(
         device=device,
         kernels=kernels,
         plan=plan,
         resumed=journal,
-        deadline=deadline,
-        start_s=start_s,
+        schedule=Schedule(deadline=deadline, pace=pace, page=request.page),
         findings=(*findings, *without_sustained(plan, device)),
         no_time=(*no_time, *library),
     )
@@ -145,20 +137,19 @@ def _run(request: Request, job: Job, progress: Progress) -> Outcome:
     A signal that arrives while measuring ends the measuring; one that arrives in the seconds of analysis and storing
     waits until the file is written.
     """
-    operators = job.times_operators(request.selection)
+    job = job.begun(request.selection)
     with signals.held() as pending:
-        disturbance = Disturbance()
-        environment = Environment(started=_now(), seconds=0.0, microbench=__version__, facts=_facts(job.device))
-        recorder = Recorder(_journal(request, job, environment), progress, job.sheets(), job.deadline)
+        disturbance, started = Disturbance(), datetime.now(UTC).isoformat(timespec="seconds")
+        environment = Environment(started=started, seconds=0.0, microbench=__version__, facts=_facts(job.device))
+        recorder = Recorder(_journal(request, job, environment), progress, job.sheets(), job.schedule.deadline)
         recorder.take_over(job.resumed.samples if job.resumed else ())
-        shares = share_out(job.deadline, job.start_s, operators=operators, page=request.page)
-        progress.start(len(job.plan.cases), job.deadline.limit_s)
+        progress.start(len(job.plan.cases), job.schedule.deadline.limit_s)
         try:
-            job, findings, interrupted = _check_and_measure(request, job, recorder, pending, shares)
+            job, findings, interrupted = _check_and_measure(request, job, recorder, pending)
             times = {name: round(seconds, 3) for name, seconds in recorder.times.items()}
             environment = replace(environment, facts={**environment.facts, **disturbance.facts()}, times=times)
-            made = _assemble(job, environment, recorder.samples, [*findings, *disturbance.findings()], shares)
-            if operators and not (interrupted or pending.arrived):
+            made = _assemble(job, environment, recorder.samples, [*findings, *disturbance.findings()])
+            if job.schedule.operators and not (interrupted or pending.arrived):
                 made = _with_operators(request, job, made, pending, recorder)
             progress.done()
             return _save(request, job, made, recorder.journal, interrupted or pending.arrived)
@@ -171,11 +162,10 @@ def _run(request: Request, job: Job, progress: Progress) -> Outcome:
 
 
 def _check_and_measure(
-    request: Request, job: Job, recorder: Recorder, pending: signals.Held, shares: Shares
+    request: Request, job: Job, recorder: Recorder, pending: signals.Held
 ) -> tuple[Job, list[Finding], bool]:
     """Check the kernels and measure; return the job as far as time went, findings, and whether it was interrupted."""
-    until_s = job.deadline.elapsed() + shares.kernels_s
-    interrupted = False
+    interrupted, deadline = False, job.schedule.deadline
     doubted: list[Doubt] = []
     loop: Loop | None = None
     try:
@@ -184,24 +174,20 @@ def _check_and_measure(
                 recorder.findings += left_out(lacking(job.kernels, request.selection), job.planned())
                 unquoted = left_to_thorough(job.device, job.kernels, request.selection, job.plan.budget)
                 recorder.findings += [unquoted] if unquoted is not None else []
-            began_s = job.deadline.elapsed()
-            found, unchecked = check(job, shares.kernels_s)
-            recorder.times["checked"] = job.deadline.elapsed() - began_s
+            began_s = deadline.elapsed()
+            found, unchecked = check(job, job.schedule.shares().kernels_s)
+            recorder.times["checked"] = deadline.elapsed() - began_s
             recorder.findings += found
             job = job.without([case for case in job.plan.cases if case.kernel in unchecked])
             loop = Loop(job.device, job.kernels, job.plan, recorder)
             loop.resume(recorder.samples)
             if job.device.kind == "cuda":
-                job = _prepared(loop, job, recorder, until_s - job.deadline.elapsed())
-                # What is left of the run after preparing is dealt out anew.
-                operators = job.times_operators(request.selection)
-                left = share_out(job.deadline, job.start_s, operators=operators, page=request.page)
-                until_s = job.deadline.elapsed() + left.kernels_s
-            began_s = job.deadline.elapsed()
-            doubted = _measure(loop, job, recorder, max(0.0, until_s - job.deadline.elapsed()))
+                job = prepared(loop, job, recorder).begun(request.selection)
+            began_s = deadline.elapsed()
+            doubted = measure(loop, job, recorder)
             if job.device.kind == "cpu":
                 recorder.findings += pages.findings()  # while the working sets are still there
-            recorder.times["measured"] = job.deadline.elapsed() - began_s
+            recorder.times["measured"] = deadline.elapsed() - began_s
             job = job.without(loop.unmeasured())
     except KeyboardInterrupt:
         interrupted = True
@@ -216,35 +202,19 @@ def _check_and_measure(
     return job, [*findings, *job.left_out_for_time()], interrupted
 
 
-def _prepared(loop: Loop, job: Job, recorder: Recorder, seconds: float) -> Job:
-    """Prepare a GPU's cases in a share of the seconds for kernels; return the job as far as that went.
-
-    Starting libraries and loading code is no part of measuring: it is bounded by itself and told apart.
-    """
-    planned = job.plan.cases
-    ready = {case.key for case in loop.prepare(planned, _PREPARING * seconds, seconds, job.plan.budget.min_rounds)}
-    recorder.times["prepared"] = loop.prepared_s
-    told = {finding.case for finding in loop.findings}
-    return job.without([case for case in planned if case.key not in ready and case.key not in told])
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def _with_operators(
     request: Request, job: Job, made: Characterisation, pending: signals.Held, recorder: Recorder
 ) -> Characterisation:
     """Calibrate operators too, in the time that is left but for what follows them."""
     from microbench.runs.calibrate import calibrate, sweep_of
 
-    rest = share_out(job.deadline, job.start_s, operators=True, page=request.page)
     try:
         with pending.let_through():
+            rows = sweep_of(job.plan.budget.name, request.seed + 1, made)
             found = calibrate(
                 made,
-                sweep_of(job.plan.budget.name, request.seed + 1, made),
-                rest.kernels_s + rest.operators_s,
+                rows,
+                job.schedule.for_operators_s(),
                 on_progress=lambda what, number, _share, _left_s: recorder.show(what, number),
             )
     except KeyboardInterrupt:
@@ -275,31 +245,17 @@ def _journal(request: Request, job: Job, environment: Environment) -> Journal | 
     return Journal.create(path, journal_header(job.device, job.plan, environment, tuple(job.sheets().values())))
 
 
-def _measure(loop: Loop, job: Job, recorder: Recorder, limit: float) -> list[Doubt]:
-    """Measure, then measure implausible cases again until the time is up; return what still looks wrong."""
-    sheets = job.sheets()
-    loop.run(job.plan.cases, limit * _CHECK_AT, job.plan.budget.min_rounds)
-    cases = {case.key: case for case in job.plan.cases}
-    doubted: list[Doubt] = []
-    for number in range(1, _CHECKS + 1):
-        ceilings = analyse(recorder.samples, job.plan, sheets, job.device).ceilings
-        doubted = doubts(ceilings, job.device, sheets.values())
-        again = [cases[key] for key in dict.fromkeys(key for doubt in doubted for key in doubt.cases)]
-        if not again or number == _CHECKS:
-            break
-        until_s = limit * (_CHECK_AT + (1 - _CHECK_AT) * number / (_CHECKS - 1))
-        loop.run(again, until_s, loop.round + _ROUNDS_AGAIN)
-    return doubted
-
-
 def _assemble(
-    job: Job, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding], shares: Shares
+    job: Job, environment: Environment, samples: Sequence[Samples], findings: Sequence[Finding]
 ) -> Characterisation:
     """Turn samples into a characterisation: ceilings with proofs, costs, levels, rooflines and findings."""
     sheets = job.sheets()
     analysis = analyse(samples, job.plan, sheets, job.device)
     cases = {case.key: case for case in job.plan.cases}
-    proofs = prove(tuple(sheets.values()), job.device) if shares.proof else {}
+    proofs = {}
+    if job.schedule.proof_fits():
+        with job.schedule.proving():
+            proofs = prove(tuple(sheets.values()), job.device)
     ceilings = tuple(
         replace(ceiling, proof=proofs[cases[ceiling.case].kernel]) if cases[ceiling.case].kernel in proofs else ceiling
         for ceiling in analysis.ceilings
@@ -329,12 +285,8 @@ def _assemble(
 
 def _interrupted(journal: Journal | None) -> Finding:
     remedy = f"microbench run --resume {journal.path.name}" if journal is not None else "run again"
-    return Finding(
-        code="interrupted",
-        severity="warning",
-        says="the run was interrupted; what was measured until then is here",
-        remedy=remedy,
-    )
+    says = "the run was interrupted; what was measured until then is here"
+    return Finding(code="interrupted", severity="warning", says=says, remedy=remedy)
 
 
 def _save(
@@ -342,15 +294,16 @@ def _save(
 ) -> Outcome:
     """Write the file, into the temporary folder where ``out`` fails, and remove the journal of a run that ended."""
     findings = [_interrupted(journal)] if interrupted else []
-    page = interrupted or page_fits(job.deadline, job.start_s)
+    deadline = job.schedule.deadline
+    page = interrupted or job.schedule.page_fits()
     if request.page and not page:
-        says = f"page and picture were not drawn: no time was left of {units.seconds(job.deadline.limit_s)}"
+        says = f"page and picture were not drawn: no time was left of {units.seconds(deadline.limit_s)}"
         remedy = "microbench report FILE --html PAGE --png PICTURE"
         findings.append(Finding(code="no-page", severity="info", says=says, remedy=remedy))
     assert characterisation.environment is not None
     characterisation = replace(
         characterisation,
-        environment=replace(characterisation.environment, seconds=round(job.deadline.elapsed(), 3)),
+        environment=replace(characterisation.environment, seconds=round(deadline.elapsed(), 3)),
         findings=(*characterisation.findings, *findings),
     )
     out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)

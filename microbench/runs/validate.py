@@ -26,13 +26,9 @@ from microbench.records import Characterisation, Finding, Fits, Row
 from microbench.runs.calibrate import (
     fitted,
     measured_figures,
-    model_calls,
-    module_cost,
-    place_of,
-    predict_models,
     reach,
-    use_all_threads,
 )
+from microbench.runs.whole_models import model_calls, module_cost, place_of, predict_models, use_all_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from fake_backend import KIB, fake_device
 from virtual_machine import VirtualClock, virtual_kernels, virtual_time
 
 from microbench.kernels import cpu
-from microbench.measure.budget import Deadline, kernels_s, share_out
+from microbench.measure.budget import Ending, kernels_s, share_out
 from microbench.measure.fitting import PLANNED_SHARE, Fitting, cut
 from microbench.measure.loop import Loop
 from microbench.measure.plan import BUDGETS, Resources, Selection, limited, make_plan
@@ -177,7 +177,7 @@ def test_peaks_and_the_near_levels_are_measured_however_slowly_a_busy_system_han
     rules, near = rules_of(plan, where), MACHINES[where][0].levels[0].capacity_bytes or 0
     for case in plan.cases:
         peak = rules[case.key] == "wide arithmetic"
-        close = rules[case.key] == "wide streams" and not case.params.get("cold")
+        close = rules[case.key] == "writes, copies and triads" and not case.params.get("cold")
         if peak or (close and int(case.params["working_set"]) <= near):
             assert case.key in counts.rounds
     assert {case.key for case in loop.unmeasured()}.isdisjoint(counts.rounds)
@@ -198,9 +198,9 @@ def test_the_finding_counts_what_was_left_out_and_says_what_measures_it(monkeypa
 @pytest.mark.parametrize("limit_s", [0.1, 5.0, 20.0, 30.0, 150.0, 900.0])
 @pytest.mark.parametrize("start_s", [0.1, 2.5, 50.0])
 def test_the_shares_of_a_run_never_exceed_what_is_left_of_it(limit_s: float, start_s: float) -> None:
-    deadline = Deadline(limit_s=limit_s, started=0.0, clock=lambda: start_s)
     for operators in (False, True):
-        shares = share_out(deadline, start_s, operators=operators, page=True)
+        ending = Ending(analysis_s=start_s / 2, proof_s=2 * start_s, page_s=3 * start_s)
+        shares = share_out(limit_s - start_s, limit_s, ending, operators=operators)
         assert min(shares.kernels_s, shares.operators_s, shares.after_s) >= 0
         if limit_s > start_s:
             assert shares.kernels_s + shares.operators_s <= limit_s - start_s

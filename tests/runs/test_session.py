@@ -10,6 +10,7 @@ from fake_backend import FakeRun, fake_device, fake_kernel
 
 from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
+from microbench.measure.budget import Schedule
 from microbench.measure.plan import Selection
 from microbench.records import Samples, Work
 from microbench.runs import session
@@ -111,6 +112,7 @@ def test_an_interrupt_after_measuring_waits_until_the_file_is_saved(
         signal.raise_signal(signal.SIGINT)
         return done(*arguments, **more)
 
+    monkeypatch.setattr(Schedule, "proof_fits", lambda _self: True)
     machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
     monkeypatch.setattr(session, step, slow)
     outcome = carry_out(request(tmp_path))
@@ -129,6 +131,7 @@ def test_a_second_interrupt_does_not_wait_and_tells_where_the_samples_are(
         signal.raise_signal(signal.SIGINT)
 
     machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
+    monkeypatch.setattr(Schedule, "proof_fits", lambda _self: True)
     monkeypatch.setattr(session, "prove", impatient)
     with pytest.raises(KeyboardInterrupt, match=r"--resume .*\.partial"):
         carry_out(request(tmp_path))
