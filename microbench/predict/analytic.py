@@ -1,6 +1,6 @@
 """Seconds of an operator from a handful of physical parameters: the mean that local correction starts from.
 
-    seconds = cost(launch) + factor(operator) x (compute^p + memory^p)^(1/p)
+    seconds = cost(launch) + factor(operator) x (compute^p + (traffic(operator) x memory)^p)^(1/p)
 
 ``memory`` is bytes over the bandwidth of the level that holds the working set, levels blending into each other.
 ``compute`` has three forms: ``tiled`` for products on many units (tiles of a menu are dealt out in waves, the best tile
@@ -37,6 +37,9 @@ LANES = 16
 # Width, in ln(working set), over which one level gives way to the next.
 BLEND = 0.4
 
+# How far from a ridge a row may lie (ln) until it is all of one regime.
+REGIME, _LEAST = 3.0, 1e-30
+
 # Width (ln) at which a residual stops counting as noise and starts counting as an outlier.
 NOISE = 0.12
 
@@ -46,6 +49,7 @@ PRODUCTS = ("matmul", "bmm", "linear", "convolution", "attention", "recurrent")
 # put them.
 TILED = ("slope", "depth", "waves")
 WINOGRAD = ("winograd", "images", "filters", "fused")
+LEARNT = ("sharpness", *TILED, *WINOGRAD)
 SHAPES: Mapping[str, tuple[float, float]] = {
     "sharpness": (0.7, 0.7),
     "slope": (-2.7, 0.8),
@@ -65,7 +69,9 @@ class Prior:
 
     ``peak`` in FLOP/s and ``bandwidth`` in byte/s of the outermost level; ``inner`` has (capacity in bytes, bandwidth
     over the next level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores);
-    ``shapes`` takes the place of entries of `SHAPES`.
+    ``winograd`` says whether convolutions of the format have that algorithm, which tensor cores do without; ``regime``
+    whether a row's place for the local correction is also what bounds it; ``shapes`` takes the place of entries of
+    `SHAPES`.
     """
 
     peak: float
@@ -77,6 +83,8 @@ class Prior:
     inner: tuple[tuple[float, float], ...] = ()
     inner_spread: float = 0.5
     threads: int = 1
+    winograd: bool = True
+    regime: bool = False
     shapes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -93,7 +101,10 @@ def parameters(
         rows += [(f"capacity.{place}", np.log(capacity), 0.7), (f"ratio.{place}", np.log(ratio), prior.inner_spread)]
     if form == "tiled":
         rows.append(("units", np.log(prior.units), prior.units_spread))
-        rows += [(name, *shapes[name]) for name in (*TILED, *(WINOGRAD if family == "convolution" else ()))]
+        rows += [(name, *shapes[name]) for name in TILED]
+        rows += [(name, *shapes[name]) for name in WINOGRAD if family == "convolution" and prior.winograd]
+        # What a library moves beside the operands, to turn them: it costs where traffic does.
+        rows += [(f"traffic.{code}", 0.0, 0.5) for code in codes if len(codes) > 1]
     if form == "smooth":
         rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(4.0), 1.0), ("k0", np.log(8.0), 1.0), ("lanes", 0.0, 1.0)]
     if prior.threads > 1:
@@ -148,19 +159,29 @@ def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -
 
 def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
     """Waves of tiles over the units, by the best tile and split of k; of a convolution also by the best algorithm."""
-    batch, m, n, k = features.gemm.T
-    # Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of
-    # attention).
-    scale = features.flop / np.maximum(2 * batch * m * n * k, 1)
+    product, scale = at_once(features)
     if "winograd" not in theta:
-        return np.asarray(scale * _waves(theta, features.gemm, features.element_bytes))
-    best: Floats = scale * _waves(theta, features.gemm, features.element_bytes, splits=WHOLE_K)
+        return np.asarray(scale * _waves(theta, product, features.element_bytes))
+    best: Floats = scale * _waves(theta, product, features.element_bytes, splits=WHOLE_K)
     fits = np.isfinite(features.winograd[:, 0])
     if fits.any():
         # The transformed product counts one pass; a backward pass is two of them.
         seconds = np.maximum(scale[fits], 1) * _winograd(theta, features.winograd[fits], features.element_bytes)
         best[fits] = np.minimum(best[fits], seconds)
     return best
+
+
+def at_once(features: Features) -> tuple[Floats, Floats]:
+    """The product that a GPU's units share, and how often a row has its work: steps of a sequence come one by one.
+
+    Products counted by the rule may be fewer than the gemm view has (causal masks) or more (the two products of
+    attention).
+    """
+    product = features.gemm
+    if features.family == "recurrent":
+        product = np.concatenate([np.ones_like(product[:, :1]), product[:, 1:]], axis=1)
+    batch, m, n, k = product.T
+    return product, features.flop / np.maximum(2 * batch * m * n * k, 1)
 
 
 def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -> Floats:
@@ -225,16 +246,19 @@ def costs(theta: Mapping[str, float], features: Features) -> Floats:
     found = np.full(len(features), least)
     for launch, seconds in known.items():
         found[features.launch == launch] = seconds
-    return found * _by_operator("overhead", theta, features)
+    if "units" in theta and features.family == "recurrent":
+        found = found * features.gemm[:, 0]  # on a GPU every step of a sequence starts kernels of its own
+    return found * by_operator("overhead", theta, features)
 
 
 def factors(theta: Mapping[str, float], features: Features) -> Floats:
     """What multiplies the time beyond the fixed cost: short rows, and the operator."""
-    factor = _by_operator("factor", theta, features)
+    factor = by_operator("factor", theta, features)
     return np.asarray(factor * (1 + np.exp(theta["short"]) / features.cols)) if "short" in theta else factor
 
 
-def _by_operator(kind: str, theta: Mapping[str, float], features: Features) -> Floats:
+def by_operator(kind: str, theta: Mapping[str, float], features: Features) -> Floats:
+    """What a parameter that each operator has of its own multiplies; 1 where there is none."""
     found = np.ones(len(features))
     for name, value in theta.items():
         if name.startswith(f"{kind}."):
@@ -252,8 +276,27 @@ def power_mean(theta: Mapping[str, float], compute: Floats, memory: Floats) -> F
 def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Floats, Floats, Floats, Floats]:
     """Total seconds, and cost, compute and memory seconds."""
     cost, factor = costs(theta, features), factors(theta, features)
-    compute, memory = compute_seconds(form, theta, features), memory_seconds(theta, features)
+    compute = compute_seconds(form, theta, features)
+    memory = memory_seconds(theta, features) * by_operator("traffic", theta, features)
     joined = power_mean(theta, compute, memory)
     if "team" in theta:
         joined = np.minimum(joined + np.exp(theta["sync"]), joined * np.exp(theta["team"]))
     return cost + factor * joined, cost, factor * compute, factor * memory
+
+
+def regimes(cost: Floats, compute: Floats, memory: Floats) -> Floats:
+    """What a row is bound by, as two coordinates of a local correction: compute over memory, and both over cost (ln).
+
+    Near shapes on two sides of a ridge are near in size alone.
+    """
+    work = np.maximum(compute, memory)
+    columns = [np.maximum(compute, _LEAST) / np.maximum(memory, _LEAST), work / np.maximum(cost, _LEAST)]
+    return np.asarray(np.clip(np.log(np.maximum(np.stack(columns, axis=1), _LEAST)), -REGIME, REGIME))
+
+
+def placed(form: str, theta: Mapping[str, float], features: Features, *, regime: bool) -> tuple[Floats, Floats]:
+    """ln(seconds) by the physics, and the coordinates of its correction: of shapes, and of the regime where asked."""
+    total, cost, compute, memory = terms(form, theta, features)
+    if not regime:
+        return np.log(total), features.coordinates
+    return np.log(total), np.concatenate([features.coordinates, regimes(cost, compute, memory)], axis=1)

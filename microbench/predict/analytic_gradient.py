@@ -59,6 +59,11 @@ def _joined(form: str, theta: Mapping[str, float], features: Features) -> tuple[
     """Compute and memory joined by a power mean, on one thread or on all."""
     compute, by_compute = _compute(form, theta, features)
     memory, by_memory = _memory(theta, features)
+    memory = memory * analytic.by_operator("traffic", theta, features)
+    for name in theta:
+        kind, _, which = name.partition(".")
+        if kind == "traffic":
+            by_memory[name] = (features.code == which).astype(np.float64)
     joined = analytic.power_mean(theta, compute, memory)
     most, power = np.maximum(np.maximum(compute, memory), _LEAST), 1 + math.exp(theta["sharpness"])
     compute, memory = np.maximum(compute / most, _LEAST), np.maximum(memory / most, _LEAST)
@@ -108,10 +113,9 @@ def _compute(form: str, theta: Mapping[str, float], features: Features) -> tuple
 
 def _tiled(theta: Mapping[str, float], features: Features) -> tuple[Floats, Slopes]:
     """Tiles in waves; of a convolution the best algorithm."""
-    batch, m, n, k = features.gemm.T
-    scale = features.flop / np.maximum(2 * batch * m * n * k, 1)
+    product, scale = analytic.at_once(features)
     splits = WHOLE_K if "winograd" in theta else SPLITS
-    best, slopes = _waves(theta, features.gemm, features.element_bytes, TILES, splits)
+    best, slopes = _waves(theta, product, features.element_bytes, TILES, splits)
     best = scale * best
     fits = np.flatnonzero(np.isfinite(features.winograd[:, 0])) if "winograd" in theta else np.arange(0)
     slopes |= {name: np.zeros(len(features)) for name in analytic.WINOGRAD if "winograd" in theta}

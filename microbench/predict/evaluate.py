@@ -59,12 +59,15 @@ def evaluate(made: OperatorFit, features: Features) -> Evaluated:
         raise UsageError(says) from None
     log_seconds = np.log(total)
     spread = np.full(len(features), made.correction.get("noise", NOISE))
-    if made.points and len(made.scale) != features.coordinates.shape[1]:
+    coordinates = features.coordinates
+    if len(made.scale) == coordinates.shape[1] + 2:
+        coordinates = np.concatenate([coordinates, analytic.regimes(cost, compute, memory)], axis=1)
+    if made.points and len(made.scale) != coordinates.shape[1]:
         # A file of a version that looked at other coordinates: its physics holds, what it corrected is doubt.
         spread = np.hypot(spread, made.correction.get("amplitude", NOISE))
     elif made.points:
         shrunk = tuple(made.correction[name] for name in ("amplitude", "noise", "apart"))
-        mean, spread = _loaded((made.codes, made.scale, shrunk, made.points)).at(features.coordinates, features.code)
+        mean, spread = _loaded((made.codes, made.scale, shrunk, made.points)).at(coordinates, features.code)
         log_seconds = log_seconds + mean
     quantile = np.full(len(features), np.inf if made.quantile is None else made.quantile)
     for name in set(features.code.tolist()) if made.quantiles else ():

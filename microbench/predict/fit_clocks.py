@@ -25,6 +25,7 @@ from microbench.predict.evaluate import evaluate
 from microbench.predict.fit_family import (
     CONFIDENCE,
     ROWS_FOR_FIT,
+    Beside,
     DeviceFigures,
     Scored,
     conformal_quantile,
@@ -42,6 +43,8 @@ Columns = Mapping[str, Floats]
 
 # The spread (ln) of what a cold call's traffic takes over a hot one's from the same memory, and its scale of noise.
 _TRAFFIC_SPREAD, _NOISE = 0.3, 0.05
+# Families whose kernels are those of another, seen through the same coordinates.
+_KIN = {"linear": "matmul", "bmm": "matmul"}
 # Quantiles of the host's time that are kept beside its median.
 _TAILS = (0.05, 0.95)
 
@@ -69,6 +72,8 @@ def fit_clocks(
     fits: list[OperatorFit] = []
     findings: list[Finding] = []
     unfitted: list[str] = []
+    # The largest group of a family is fitted first, and is witness to its other formats and to its kin.
+    first: dict[str, Beside] = {}
     for (family, dtype), members in sorted(groups.items(), key=lambda item: -len(item[1])):
         if len(members) < ROWS_FOR_FIT:
             findings.append(too_few(family, dtype, len(members)))
@@ -79,7 +84,8 @@ def fit_clocks(
         features, places = _described(operators, members)
         columns = {name: column[places] for name, column in clocks.items()}
         with threadpool_limits(limits=1, user_api="blas"):
-            scored = fit_scored(features, columns["kernel"], dtype, nominal)
+            scored = fit_scored(features, columns["kernel"], dtype, nominal, first.get(_KIN.get(family, family)))
+        first.setdefault(_KIN.get(family, family), scored.beside)
         scored = replace(scored, fit=_with_launches(scored.fit, features, columns))
         findings += doubts_of(scored.fit)
         fits.append(scored.fit)

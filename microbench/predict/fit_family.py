@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float64]
 Shapes = Mapping[str, tuple[float, float]]
 
 CONFIDENCE = 0.9
+# Formats in which a GPU's libraries have Winograd's algorithm: those of its vector units.
+WINOGRAD_FORMATS = ("f32", "f64")
 # With fewer rows the 90 % quantile of residuals lies beyond the largest one.
 ROWS_FOR_INTERVAL = 9
 ROWS_FOR_FIT = 5
@@ -39,6 +41,8 @@ _FOLDS_MANY = 5
 _MANY_ROWS = 100
 # Below so many rows a fold learns everything anew: what few rows were tuned with, they cannot judge.
 _FEW_ROWS = 50
+# Rows that speak for another number format, and how far its learnt shapes may differ (ln).
+_WITNESSES, _LIKE = 160, 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,8 @@ def prior_of(nominal: DeviceFigures, features: Features, seconds: Floats, dtype:
     if not nominal.caches and nominal.kind != "cpu":
         inner = ((30e6, 2.0),)
     return Prior(
+        regime=nominal.measured and nominal.kind == "cuda",
+        winograd=nominal.kind != "cuda" or dtype in WINOGRAD_FORMATS,
         peak=peak,
         bandwidth=bandwidth,
         cost={launch: max(0.8 * float(seconds[features.launch == launch].min()), 1e-8) for launch in launches},
@@ -141,12 +147,38 @@ def _forms(family: str, kind: str | None) -> tuple[str, ...]:
 class Scored:
     """A fit, and for each of its rows what a fit that had not seen it said.
 
-    ``off`` is ln(measured / predicted), ``spread`` what was expected of it at that place.
+    ``off`` is ln(measured / predicted), ``spread`` what was expected of it at that place; ``beside`` is what it has to
+    say of the same family in another number format.
     """
 
     fit: OperatorFit
     off: Floats
     spread: Floats
+    beside: Beside
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Rows of the same family in another number format: what its physics left over (ln), and the shapes it learnt.
+
+    They are witnesses at a distance: to the local correction they are operators of another name. There may be none.
+    """
+
+    coordinates: Floats
+    code: npt.NDArray[np.object_]
+    left: Floats
+    shapes: Shapes
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def after(self, coordinates: Floats, code: npt.NDArray[np.object_], left: Floats) -> gaussian_process.Rows:
+        """Rows with these appended."""
+        return (
+            np.concatenate([coordinates, self.coordinates]),
+            np.concatenate([code, self.code]),
+            np.concatenate([left, self.left]),
+        )
 
 
 def fit_family(
@@ -156,8 +188,30 @@ def fit_family(
     nominal: DeviceFigures | None = None,
     shapes: Shapes | None = None,
 ) -> OperatorFit:
-    """Fit one family and dtype; parameters are those of `fit_scored`."""
-    return fit_scored(features, seconds, dtype, nominal, shapes).fit
+    """Fit one family and dtype.
+
+    Parameters
+    ----------
+    features, seconds, dtype, nominal
+        As `fit_scored` has them.
+    shapes
+        Means and spreads (ln) that take the place of those in `analytic.SHAPES`.
+    """
+    nobody = np.empty((0, features.coordinates.shape[1]))
+    beside = Beside(coordinates=nobody, code=np.empty(0, dtype=object), left=np.empty(0), shapes=shapes or {})
+    return fit_scored(features, seconds, dtype, nominal, beside).fit
+
+
+def _beside(rows: gaussian_process.Rows, dtype: str, theta: Mapping[str, float]) -> Beside:
+    """What a fit can tell others: a seeded sample of its rows."""
+    coordinates, names, left = rows
+    keep = np.random.default_rng(len(left)).permutation(len(left))[:_WITNESSES]
+    return Beside(
+        coordinates=coordinates[keep],
+        code=np.asarray([f"{name}@{dtype}" for name in names[keep]], dtype=object),
+        left=left[keep],
+        shapes={name: (theta[name], _LIKE) for name in analytic.LEARNT if name in theta},
+    )
 
 
 def fit_scored(
@@ -165,7 +219,7 @@ def fit_scored(
     seconds: Floats,
     dtype: str,
     nominal: DeviceFigures | None = None,
-    shapes: Shapes | None = None,
+    beside: Beside | None = None,
 ) -> Scored:
     """Fit one family and dtype, and keep the errors behind its interval.
 
@@ -177,19 +231,19 @@ def fit_scored(
         Their number format.
     nominal
         Figures known beforehand.
-    shapes
-        Means and spreads (ln) that take the place of those in `analytic.SHAPES`.
+    beside
+        Rows of the family in another number format, with the shapes learnt from them.
     """
     nominal = nominal or DeviceFigures()
-    prior = replace(prior_of(nominal, features, seconds, dtype), shapes=shapes or {})
+    prior = replace(prior_of(nominal, features, seconds, dtype), shapes=beside.shapes if beside is not None else {})
     tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
     _, near, form = min(tried, key=lambda item: item[0])
-    theta, noise, fitted = _learn(features, seconds, (prior, form), near)
+    theta, noise, fitted = _learn(features, seconds, (prior, form), near, beside)
     made = fitted.correction
-    if len(features) < _FEW_ROWS:
+    if not beside and len(features) < _FEW_ROWS:
         off, spread = _learn_anew(features, seconds, (nominal, dtype, form, prior.shapes))
     else:
-        off, spread = _cross_validate(features, seconds, (prior, form, theta, noise), fitted)
+        off, spread = _cross_validate(features, seconds, (prior, form, theta, noise), fitted, beside)
     scores = off / spread
     fit = OperatorFit(
         family=features.family,
@@ -212,21 +266,30 @@ def fit_scored(
         quantiles=quantiles_by_code(features.code, np.abs(scores)),
         confidence=CONFIDENCE,
         cache="cold" if bool(features.cold.all()) else "hot",
-        distrusted=tuple(int(place) for place in fitted.kept[fitted.weights < gaussian_process.DISTRUST]),
+        distrusted=tuple(
+            int(place) for place in fitted.kept[fitted.weights < gaussian_process.DISTRUST] if place < len(features)
+        ),
     )
-    return Scored(fit=fit, off=off, spread=spread)
+    log_seconds, coordinates = analytic.placed(form, theta, features, regime=prior.regime)
+    beside = _beside((coordinates, features.code, np.log(seconds) - log_seconds), dtype, theta)
+    return Scored(fit=fit, off=off, spread=spread, beside=beside)
 
 
 def _learn(
-    features: Features, seconds: Floats, model: tuple[Prior, str], near: Mapping[str, float]
+    features: Features,
+    seconds: Floats,
+    model: tuple[Prior, str],
+    near: Mapping[str, float],
+    beside: Beside | None = None,
 ) -> tuple[dict[str, float], float, gaussian_process.Fitted]:
     """Parameters refined from a first search, noise that weighs rows against the prior, and local correction."""
     form = model[1]
     left = np.log(seconds) - np.log(analytic.terms(form, near, features)[0])
     noise = float(np.clip(1.4826 * np.median(np.abs(left)), 0.5 * NOISE, 3 * NOISE))
     _, theta = _physics(features, seconds, model, near, noise)
-    left = np.log(seconds) - np.log(analytic.terms(form, theta, features)[0])
-    return theta, noise, gaussian_process.correct(features.coordinates, features.code, left)
+    log_seconds, coordinates = analytic.placed(form, theta, features, regime=model[0].regime)
+    rows = (coordinates, features.code, np.log(seconds) - log_seconds)
+    return theta, noise, gaussian_process.correct(*(beside.after(*rows) if beside else rows))
 
 
 def _folds(size: int) -> tuple[npt.NDArray[np.int64], int]:
@@ -255,6 +318,7 @@ def _cross_validate(
     seconds: Floats,
     model: tuple[Prior, str, Mapping[str, float], float],
     fitted: gaussian_process.Fitted,
+    beside: Beside | None = None,
 ) -> tuple[Floats, Floats]:
     """Residuals of rows that the fit of their fold has not seen, and the spread expected at their place."""
     prior, form, near, noise = model
@@ -265,12 +329,12 @@ def _cross_validate(
         train, test = features.take(inside), features.take(outside)
         launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
         _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near, noise)
-        left = np.log(seconds[inside]) - np.log(analytic.terms(form, theta, train)[0])
-        made = gaussian_process.rebuild(
-            fitted.hyper, *gaussian_process.sample_rows(train.coordinates, train.code, left)
-        )
-        mean, spread = made.at(test.coordinates, test.code)
-        errors[outside] = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
+        log_seconds, coordinates = analytic.placed(form, theta, train, regime=prior.regime)
+        rows = gaussian_process.sample_rows(coordinates, train.code, np.log(seconds[inside]) - log_seconds)
+        made = gaussian_process.rebuild(fitted.hyper, *(beside.after(*rows) if beside else rows))
+        log_seconds, coordinates = analytic.placed(form, theta, test, regime=prior.regime)
+        mean, spread = made.at(coordinates, test.code)
+        errors[outside] = np.log(seconds[outside]) - log_seconds - mean
         spreads[outside] = spread
     return errors, spreads
 
@@ -288,7 +352,8 @@ def _learn_anew(
         model = (replace(prior_of(nominal, train, seconds[inside], dtype), shapes=shapes), form)
         _, near = _physics(train, seconds[inside], model)
         theta, _, fitted = _learn(train, seconds[inside], model, near)
-        mean, spread = fitted.correction.at(test.coordinates, test.code)
-        errors[outside] = np.log(seconds[outside]) - np.log(analytic.terms(form, theta, test)[0]) - mean
+        log_seconds, coordinates = analytic.placed(form, theta, test, regime=model[0].regime)
+        mean, spread = fitted.correction.at(coordinates, test.code)
+        errors[outside] = np.log(seconds[outside]) - log_seconds - mean
         spreads[outside] = spread
     return errors, spreads

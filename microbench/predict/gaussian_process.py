@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Floats = npt.NDArray[np.float64]
+# Coordinates, operators, and what is left to correct (ln) of so many rows.
+Rows = tuple[Floats, npt.NDArray[np.object_], Floats]
 
 # Degrees of freedom of the noise: four lets one row in twenty be far off without bending the rest.
 FREEDOM = 4.0

@@ -334,9 +334,8 @@ def _issue(made: OperatorFit, features: Features) -> Floats:
 def _plain(batch: Batch, bounds: Roofs) -> dict[str, Any]:
     """Columns of a batch whose family was never calibrated."""
     terms = plain(batch, bounds)
-    seconds = terms["cost"] + np.maximum(terms["compute"], terms["memory"])
     # Work of zero bytes and no launch cost still takes the clock's resolution to notice.
-    seconds = np.maximum(seconds, LEAST_SECONDS)
+    seconds = np.maximum(terms["cost"] + np.maximum(terms["compute"], terms["memory"]), LEAST_SECONDS)
     level = terms["level"].astype(np.int64)
     return {
         "predicted": seconds,

@@ -53,8 +53,9 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {
 }
 _MOVERS = ("bf16", "f32")
 _OTHER_FORMATS, _BACKWARD = 0.25, 0.25
-# Of the rows of a processor's sweep a GPU's has so many of each part, and so many at the least: an interval needs nine.
-_PART, _FEW = 0.6, 14
+# Of the rows of a processor's sweep a GPU's has so many of each part, those with a product inside first, since all else
+# moves bytes and little more; and so many at the least: an interval needs nine.
+_PRODUCTS_PART, _PART, _FEW = 0.75, 0.35, 12
 # Libraries multiply 8-bit numbers in whole vectors of 16, and 32 rows at the least.
 _VECTOR, _ROWS = 16, 32
 
@@ -149,7 +150,7 @@ _Part = tuple[str, str, int]
 def _parts(each: Draw, share: float, reach: Reach) -> Iterator[_Part]:
     """Number format, pass and number of rows of each part of a GPU's draw."""
     known = [name for name in _FORMATS.get(each.operators[0], _MOVERS) if name in reach.flop]
-    rows = _PART * each.count * share
+    rows = (_PRODUCTS_PART if each.operators[0] in _FORMATS else _PART) * each.count * share
     for place, name in enumerate(known):
         yield name, "forward", max(_FEW, round(rows * (_OTHER_FORMATS if place else 1.0)))
     if known:

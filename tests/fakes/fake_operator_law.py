@@ -1,9 +1,9 @@
 """An INVENTED GPU's law of operator times, for tests only: what the fits are graded on, in another form than theirs.
 
-A library picks one tile by a rule of thumb (not the best of a menu), whole waves of it run, prologues and epilogues
-cost, operands are read again where the second cache does not hold them, odd sizes fall to slower code, long products
-lower the clock; attention and decoding are kernels of their own; streams need bytes in flight before they reach the
-memory's rate. No figure is of a real card.
+A library picks a tile by a rule of its own (not the one that turns out best), whole waves of it run, prologues and
+epilogues cost, operands are read again where the second cache does not hold them, odd sizes fall to slower code, long
+products lower the clock; attention and decoding are kernels of their own; streams need bytes in flight before they
+reach the memory's rate. No figure is of a real card.
 """
 
 from __future__ import annotations
@@ -71,19 +71,26 @@ class FakeLaw:
         rate = 1 / (hot / self.l2_bandwidth + (1 - hot) / self.bandwidth)
         return (size + self.ramp_bytes) / (rate * share)
 
+    def _chosen(self, shape: tuple[float, float, float, float]) -> tuple[tuple[int, int], int]:
+        """The library's choice of a tile and of parts of k: by waves alone, without a thought of memory."""
+        batch, m, n, k = shape
+        best, found = math.inf, (_TILES[0], 1)
+        for tile in _TILES:
+            tiles = batch * math.ceil(m / tile[0]) * math.ceil(n / tile[1])
+            for split in (1, 2, 4, 8):
+                if split > 1 and (k < 512 * split or tiles > self.sms):
+                    break
+                waves = math.ceil(tiles * split / self.sms)
+                guess = waves * tile[0] * tile[1] / _TILE_EFFICIENCY[tile] * (k / split + 200 + 150 * (split > 1))
+                if guess < best:
+                    best, found = guess, (tile, split)
+        return found
+
     def _gemm(self, shape: tuple[float, float, float, float], dtype: str, hot: float, share: float = 1.0) -> float:
         batch, m, n, k = shape
         element = DTYPES[dtype].bytes
-        # No library takes a tile of which most is padding.
-        fitting = [each for each in _TILES if each[0] < 2 * max(m, 32) and each[1] < 2 * max(n, 16)] or [_TILES[-1]]
-        tile = next(
-            (each for each in fitting if batch * math.ceil(m / each[0]) * math.ceil(n / each[1]) >= 0.9 * self.sms),
-            fitting[-1] if min(m, n) <= 64 else (64, 64),
-        )
+        tile, split = self._chosen(shape)
         tiles = batch * math.ceil(m / tile[0]) * math.ceil(n / tile[1])
-        split = 1
-        if tiles < self.sms / 2 and k >= 1024:
-            split = min(8, int(self.sms // tiles), int(k // 512))
         waves = math.ceil(tiles * split / self.sms)
         rate = self.peak[dtype] / self.sms * _TILE_EFFICIENCY[tile] * share
         odd = 1.0 if element > 2 or ((k * element) % 16 == 0 and (n * element) % 16 == 0) else 1.45
@@ -159,7 +166,7 @@ class FakeLaw:
             blocks = size["rows"] * max(1, size["cols"] // 8192)
             share *= min(1.0, (blocks / (2 * self.sms)) ** 0.6)
             if size["cols"] * DTYPES[made.dtype].bytes % 16:
-                share /= 1.35
+                share /= 1.12
         simd = 0.8 * self.peak["f32"]
         return max(self._traffic(made.work.bytes, hot, share), made.work.flop / simd)
 

@@ -20,7 +20,7 @@ from microbench.operators import Op
 
 # From the host's launch to the kernel's start, from kernel to kernel on a stream and in a graph, and what recording an
 # event, replaying a graph and writing a buffer cost the host.
-_LATENCY_S, _GAP_S, _GRAPH_GAP_S = 3.5e-6, 0.9e-6, 0.4e-6
+_LATENCY_S, GAP_S, GRAPH_GAP_S = 3.5e-6, 0.9e-6, 0.4e-6
 _EVENT_S, _REPLAY_S, _WRITE_S, _NODE_S = 1.2e-6, 9e-6, 3.5e-6, 6e-6
 # What a library does once for a shape, and what an allocation of fresh memory takes for a byte.
 _FIRST_S, _FILL_RATE = 4e-3, 8e11
@@ -127,7 +127,7 @@ class FakeGraph:
     def replay(self) -> None:
         self.cuda.host.now += _REPLAY_S
         for place, (device, key, size, seconds) in enumerate(self.kernels):
-            device.run(key, size, seconds, _GRAPH_GAP_S, queued=place > 0)
+            device.run(key, size, seconds, GRAPH_GAP_S, queued=place > 0)
 
 
 class FakeBuffer:
@@ -138,7 +138,7 @@ class FakeBuffer:
 
     def zero_(self) -> None:
         self.device.host.now += _WRITE_S
-        self.device.run(self, self.size, lambda _: self.size / self.device.law.bandwidth, _GAP_S)
+        self.device.run(self, self.size, lambda _: self.size / self.device.law.bandwidth, GAP_S)
 
 
 @dataclass(eq=False)
@@ -218,7 +218,7 @@ class FakeTorch:
                 host.capturing.kernels.append((device, key, size, lambda hot: device.law.seconds(made, hot)))
                 return
             host.now += issue_s * host.random.lognormvariate(0.0, 0.04)
-            device.run(key, size, lambda hot: device.law.seconds(made, hot), _GAP_S)
+            device.run(key, size, lambda hot: device.law.seconds(made, hot), GAP_S)
             if waits:
                 host.now = max(host.now, device.free_at)
 
