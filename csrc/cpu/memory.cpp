@@ -108,7 +108,7 @@ std::shared_ptr<arena> shared_arena(const key& which, std::size_t bytes) {
   auto& known = pool()[which];
   auto held = known.lock();
   if (held && held->reserved() >= bytes) return held;
-  // Addresses have a price where an emulator keeps tables of all that it ever gave (7 MiB for each GiB), and where
+  // Addresses have a price where an emulator keeps tables of all that it ever gave (6 MiB for each GiB), and where
   // a limit counts them: what cannot be filled is not asked for, and no more than the sets of most sweeps need.
   if (const auto free = available(); bytes > free) throw no_room(bytes, bytes, free);
   constexpr auto usual = std::size_t{256} << 20;
