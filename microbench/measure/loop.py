@@ -129,7 +129,7 @@ class Loop:
         nor one that is known to end later, but the very first.
         """
         self._until_s = until_s if callable(until_s) else lambda: until_s
-        done = self._ahead([case for case in cases if case.key not in self._states])
+        done = self._ahead([case for case in cases if self._is_new(case)])
         self._prepare(cases, least)
         for _ in range(self.plan.budget.max_rounds):
             if not self._one_round(cases, least, done):
@@ -226,8 +226,12 @@ class Loop:
                 return
             if started - asked >= _FIT_EVERY_S:
                 fitting, asked = {each.key for each in self._fit(cases, least)}, started
-            if case.key not in self._states and case.key in fitting:
+            if self._is_new(case) and case.key in fitting:
                 self._prepare_one(case)
+
+    def _is_new(self, case: Case) -> bool:
+        """Whether nobody has tried to prepare a case yet."""
+        return case.key not in self._states and all(finding.case != case.key for finding in self.findings)
 
     def _prepare_one(self, case: Case) -> None:
         started = self._elapsed()

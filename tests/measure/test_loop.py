@@ -281,3 +281,18 @@ def test_a_kernel_that_does_no_more_at_once_is_measured_with_the_samples_it_can_
     assert len(notes.samples) >= BUDGET.min_rounds
     assert all(each.target_ns is None and min(each.ns) == 6400 for each in notes.samples)
     assert not loop.findings
+
+
+def test_a_case_that_cannot_be_prepared_is_tried_once_and_told_once() -> None:
+    tries = []
+
+    def refused(*_arguments: object) -> FakeRun:
+        tries.append(1)
+        raise RuntimeError("no machine code")
+
+    bad, good = fake_kernel("fma.f32.bad"), fake_kernel("fma.f32.good")
+    object.__setattr__(bad, "prepare", refused)
+    loop, notes = measured(bad, good)
+    assert len(tries) == 1
+    assert [finding.says for finding in loop.findings] == ["fma.f32.bad[]@1 was not measured: no machine code"]
+    assert {samples.case for samples in notes.samples} == {"fma.f32.good[]@1"}
