@@ -74,8 +74,9 @@ def _cell_sizes(s: Sizes) -> dict[str, Any]:
 
 def _layer_call(torch: Any, s: Any, t: Callable[..., Any]) -> Built:
     inputs = (t(s.steps, s.b, s.input), t(1, s.b, s.hidden), t(1, s.b, s.hidden))
-    return (*inputs, *_parameters(s, t)), lambda x, h, c, *w: torch.lstm(
-        x, (h, c), list(w), True, 1, 0.0, False, False, False
+    held = _parameters(s, t)[: 4 if s.bias else 2]
+    return (*inputs, *held), lambda x, h, c, *w: torch.lstm(
+        x, (h, c), list(w), bool(s.bias), 1, 0.0, False, False, False
     )
 
 
@@ -84,9 +85,11 @@ _STEPS = "a layer's backward pass is counted as that of a cell at each step"
 
 @operator(
     "lstm",
-    "b steps input hidden",
+    "b steps input hidden bias",
     "recurrent",
     example={"b": 3, "steps": 7, "input": 5, "hidden": 4},
+    defaults={"bias": 1},
+    quiet=("bias",),
     call=_layer_call,
     widths=("input", "hidden"),
     takes_index=True,
@@ -95,19 +98,20 @@ _STEPS = "a layer's backward pass is counted as that of a cell at each step"
 )
 def lstm(s: Any) -> Tally:
     """A layer of LSTM over a sequence, as libraries run it in one call: the steps of a cell, weights read once."""
-    weights = _weights(s)
+    weights, biases = _weights(s), 8 * s.bias * s.hidden
     return Tally(
-        flop=s.steps * (2 * s.b * weights + 22 * s.b * s.hidden),
-        read=s.steps * s.b * s.input + 2 * s.b * s.hidden + weights + 8 * s.hidden,
+        flop=s.steps * (2 * s.b * weights + (18 + 4 * s.bias) * s.b * s.hidden),
+        read=s.steps * s.b * s.input + 2 * s.b * s.hidden + weights + biases,
         written=s.steps * s.b * s.hidden + 2 * s.b * s.hidden,
-        parameters=weights + 8 * s.hidden,
+        parameters=weights + biases,
     )
 
 
 @aten("mkldnn_rnn_layer", gives="lstm")
 def _seen_layer(call: Call) -> list[Op]:
     x, w_input, w_hidden = call.args[0], call.args[1], call.args[2]
-    return [call.op("lstm", b=x.shape[1], steps=x.shape[0], input=w_input.shape[1], hidden=w_hidden.shape[1])]
+    shape = {"b": x.shape[1], "steps": x.shape[0], "input": w_input.shape[1], "hidden": w_hidden.shape[1]}
+    return [call.op("lstm", bias=call.get("has_biases"), **shape)]
 
 
 @aten("mkldnn_rnn_layer_backward", gives="lstm_cell", direction="backward")

@@ -14,6 +14,7 @@ from microbench.errors import UsageError
 pytest.importorskip("torch")
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from microbench.operators.capture import Graph, capture
 from microbench.operators.inputs import arranged, filled, parse_input, with_batch
@@ -140,6 +141,19 @@ def test_recurrent_layers_keep_their_lists_of_weights(layer: nn.Module, products
     graph = capture(layer, ["3x4x8"], dtype=dtype)
     assert graph.parameters == sum(weight.numel() for weight in layer.parameters())
     assert {step.op.dtype for step in graph.steps} == {dtype or "f32"}
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="without oneDNN a layer is many operators")
+@pytest.mark.parametrize("how", [{}, {"bidirectional": True}, {"bias": False}, {"num_layers": 2}])
+def test_layers_of_lstm_have_the_parameters_and_products_of_torch(how: dict[str, Any]) -> None:
+    layer = nn.LSTM(8, 12, **how)
+    graph = capture(layer, ["5x3x8"])
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        nn.LSTM(8, 12, **how)(torch.zeros(5, 3, 8))
+    made = [step.op for step in graph.steps if step.op.name == "lstm"]
+    gates = sum((22 if each.params["bias"] else 18) * 5 * 3 * 12 for each in made)
+    assert sum(each.work.parameters for each in made) == graph.parameters
+    assert sum(each.work.flop for each in made) - gates == counter.get_total_flops()
 
 
 class Point(NamedTuple):

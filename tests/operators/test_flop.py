@@ -335,7 +335,7 @@ MODULES: dict[str, Callable[[Any], Any]] = {
     "group_norm": lambda s: _without_bias(torch.nn.GroupNorm(s.groups, s.c), s),
     "embedding": lambda s: torch.nn.Embedding(s.rows, s.cols),
     "lstm_cell": lambda s: torch.nn.LSTMCell(s.input, s.hidden),
-    "lstm": lambda s: torch.nn.LSTM(s.input, s.hidden),
+    "lstm": lambda s: torch.nn.LSTM(s.input, s.hidden, bias=bool(s.bias)),
 }
 
 
