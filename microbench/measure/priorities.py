@@ -90,9 +90,9 @@ ORDER: tuple[Rule, ...] = (
         holds=lambda f: f.stream and f.cold and f.small_pages,
     ),
     Rule(
-        name="software prefetch",
-        why="it wins on few machines, by some per cent",
-        holds=lambda f: bool(f.case.params.get("prefetch")),
+        name="software prefetch in main memory",
+        why="it wins on few machines, by some per cent; in caches ceilings rest on it",
+        holds=lambda f: f.stream and f.cold and bool(f.case.params.get("prefetch")),
     ),
     Rule(
         name="numbers of streams between the fewest and the most",

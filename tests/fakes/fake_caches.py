@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -118,6 +119,36 @@ class Machine:
         """Byte/s of a stream."""
         rates = [*(cache.rate for cache in self.caches), self.memory_rate]
         return 1 / sum(share / rate for share, rate in zip(self.shares(size), rates, strict=True))
+
+    def varied(self, chance: random.Random) -> Machine:
+        """A machine of the same kind: sizes within half an octave, times and rates a seventh, other page walks."""
+
+        def by(octaves: float) -> float:
+            return float(2 ** chance.uniform(-octaves, octaves))
+
+        scale, reach, cost = by(0.4), by(1.5), by(1)
+        caches = (
+            replace(
+                each,
+                size=max(4 * KIB, round(each.size * scale * by(0.2) / (4 * KIB)) * 4 * KIB),
+                load_s=each.load_s * by(0.2),
+                rate=each.rate * by(0.2),
+            )
+            for each in self.caches
+        )
+        return replace(
+            self,
+            caches=tuple(caches),
+            memory_s=self.memory_s * by(0.2),
+            memory_rate=self.memory_rate * by(0.2),
+            walks=tuple((round(size * reach), seconds * cost) for size, seconds in self.walks),
+        )
+
+    def least_step(self, *, rate: bool) -> float:
+        """The least factor in time between two neighbouring memories."""
+        times = [1 / each.rate if rate else each.load_s for each in self.caches]
+        times.append(1 / self.memory_rate if rate else self.memory_s)
+        return min(far / near for near, far in pairwise(times))
 
     def squeezed(self, size: int) -> Machine:
         """The machine whose last cache is left with so many bytes by its neighbours."""

@@ -269,6 +269,35 @@ def test_the_instruction_sets_tried_here_are_those_of_the_build() -> None:
     assert known == list(X86) if platform.machine() == "x86_64" else known
 
 
+def distances(access: str, level: str, budget: str) -> set[tuple[int, bool]]:
+    """Bytes ahead of each case of a stream at a level, and whether it walks the first of the level's sets."""
+    device, resources = MACHINES["three levels"]
+    sets = WorkingSets.of(device, resources.memory_bytes, resources.threads)
+    params = ("working_set", "pages", "streams", "prefetch", "cold")
+    sheet = moves(
+        f"{access}.f32.wide", family=access, access=access, access_bytes=32, roles=("ceiling",), params=params
+    )
+    streams = Streams(widest=widest([sheet]), quick=budget == "quick")
+    return {
+        (int(each.get("prefetch", 0)), each["working_set"] == sets.levels[level][0])
+        for where, each in streams.params(sheet, sets)
+        if where == level and each.get("pages") == "huge"
+    }
+
+
+def test_stores_to_the_second_level_ask_for_lines_near_and_far_ahead_and_not_at_all() -> None:
+    for access in ("write", "copy", "triad"):
+        assert {ahead for ahead, first in distances(access, "L2", "default") if first} == {0, 128, 1024}
+        assert distances(access, "L2", "quick") == {(0, True), (128, True), (1024, True), (0, False)}
+    assert {ahead for ahead, _ in distances("read", "L2", "default")} == {0}
+
+
+@pytest.mark.parametrize("access", ACCESSES)
+def test_the_last_cache_is_asked_farther_ahead_at_its_first_set_unless_the_run_is_quick(access: str) -> None:
+    assert distances(access, "L3", "default") == {(0, True), (1024, True), (2048, True), (0, False)}
+    assert {ahead for ahead, _ in distances(access, "L3", "quick")} == {0}
+
+
 def moves(name: str, **facts: object) -> Sheet:
     memory = {
         "measures": "memory",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -417,6 +418,24 @@ def test_every_loop_of_the_built_extension_is_what_its_sheet_says(
     }
     assert wrong == {}
     assert sum(provable(row) for row in native_sheets) >= 12
+
+
+@needs_binutils
+@x86_only
+def test_what_lies_ahead_is_asked_for_without_a_load_for_each_line(native_sheets: list[Sheet]) -> None:
+    # Where the distance to each line is kept apart, most of them come from the stack.
+    one_stream_ahead = re.compile(r"6stream\w+4loop\w+Lj1ELb[01]ELb1ELj\d+E")
+    _cpu = pytest.importorskip("microbench._cpu")
+    tool = objdump.find_tool("x86_64")
+    assert tool is not None
+    functions = objdump.disassemble(Path(_cpu.__file__), tool, lambda name: bool(one_stream_ahead.search(name)))
+    assert functions
+    access = instruction_sets.ISAS["x86_64"].access
+    for name, instructions in functions.items():
+        loop = max(objdump.innermost_loops(instructions), key=len)
+        lines = sum(each.mnemonic.startswith("prefetch") for each in loop)
+        # Stores past the caches ask for nothing.
+        assert lines == 0 or sum(access(each).on_stack for each in loop) <= lines / 4 + 3, name
 
 
 @pytest.mark.nightly
