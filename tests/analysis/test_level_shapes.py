@@ -46,18 +46,6 @@ def found(name: str, seen_by: SeenBy, seed: int, per_octave: int, end: int | Non
     return find_levels(points, device_of(advertised), seen_by, memory(machine, seen_by))
 
 
-def heights(machine: Machine, seen_by: SeenBy) -> list[float]:
-    """What each cache does in the middle of its range, page walks included."""
-    ends = [1, *machine.capacities()]
-    walks = [
-        sum(cost * max(0.0, 1 - reach / math.sqrt(near * end)) for reach, cost in machine.walks)
-        for near, end in zip(ends, ends[1:], strict=False)
-    ]
-    if seen_by == "stream":
-        return [cache.rate for cache in machine.caches]
-    return [cache.load_s + walk for cache, walk in zip(machine.caches, walks, strict=True)]
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("seen_by", ["stream", "chase"])
 @pytest.mark.parametrize("per_octave", [2, 3])
@@ -70,7 +58,7 @@ def test_every_level_is_recovered_with_its_capacity_and_its_height(
     caches = [level for level in levels if level.name != "DRAM"]
     assert [level.name for level in caches] == ["L1", "L2", "L3"][: len(machine.caches)]
     for level, middle, height in zip(
-        caches, machine.middles(rate=seen_by == "stream"), heights(machine, seen_by), strict=True
+        caches, machine.middles(rate=seen_by == "stream"), machine.heights(rate=seen_by == "stream"), strict=True
     ):
         assert level.capacity_bytes == pytest.approx(middle, rel=CAPACITY)
         assert level.value == pytest.approx(height, rel=HEIGHT)

@@ -10,16 +10,19 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import pytest
+from fake_backend import fake_device
 from fake_caches import GIB, MACHINES, Machine, measured
-from test_level_shapes import CAPACITY, HEIGHT, SeenBy, device_of, heights, memory
 
 from microbench.analysis.levels import SweepPoint, find_levels
 from microbench.measure.working_sets import WorkingSets
-from microbench.records import LevelSeen
+from microbench.records import LevelSeen, MemoryLevel
 
+SeenBy = Literal["stream", "chase"]
 DRAWS = 12
+CAPACITY, HEIGHT = 0.25, 0.03
 # Levels that lie closer are one to the eye: a stream asks for a fifth, a chase for half, and noise takes its part.
 LEAST_STEP = {"stream": 1.3, "chase": 1.65}
 
@@ -41,7 +44,7 @@ class Curve:
             return
         rate = self.seen_by == "stream"
         for level, middle, height in zip(
-            caches, self.machine.middles(rate=rate), heights(self.machine, self.seen_by), strict=True
+            caches, self.machine.middles(rate=rate), self.machine.heights(rate=rate), strict=True
         ):
             if level.capacity_bytes != pytest.approx(middle, rel=CAPACITY):
                 yield "capacity"
@@ -58,13 +61,18 @@ def drawn(name: str, seen_by: SeenBy, draw: int) -> Curve | None:
         return None
     # What the system tells scales with the cache; one that neighbours squeeze stays squeezed.
     ratios = [new.size / old.size for new, old in zip(machine.caches, usual.caches, strict=True)] + [1.0, 1.0]
-    device = device_of(tuple(round(size * ratio) for size, ratio in zip(told, ratios, strict=False)))
+    caches = (
+        MemoryLevel(name=level, capacity_bytes=round(size * ratio))
+        for level, size, ratio in zip(("L1", "L2", "L3"), told, ratios, strict=False)
+    )
+    device = fake_device(levels=(*caches, MemoryLevel(name="DRAM")))
     sizes = list(WorkingSets.of(device, 64 * GIB, 2).sweep(chance.choice((2, 3))))
     times = [1 / machine.rate(size) if seen_by == "stream" else machine.load_s(size) for size in sizes]
     best = measured(times, chance.randrange(10**9), chance.uniform(0, 0.5), chance.uniform(0.002, 0.012))
     values = [1 / time if seen_by == "stream" else time for time in best]
+    memory = machine.memory_rate if seen_by == "stream" else machine.memory_s
     points = [SweepPoint(size_bytes=size, value=value) for size, value in zip(sizes, values, strict=True)]
-    return Curve(name, seen_by, machine, find_levels(points, device, seen_by, memory(machine, seen_by)))
+    return Curve(name, seen_by, machine, find_levels(points, device, seen_by, memory))
 
 
 @cache

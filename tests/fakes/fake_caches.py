@@ -109,6 +109,17 @@ class Machine:
             )
         return found
 
+    def heights(self, *, rate: bool) -> list[float]:
+        """What each cache does in the middle of its range, page walks included."""
+        if rate:
+            return [cache.rate for cache in self.caches]
+        ends = [1, *self.capacities()]
+        walks = [
+            sum(cost * max(0.0, 1 - reach / math.sqrt(near * end)) for reach, cost in self.walks)
+            for near, end in zip(ends, ends[1:], strict=False)
+        ]
+        return [cache.load_s + walk for cache, walk in zip(self.caches, walks, strict=True)]
+
     def load_s(self, size: float, *, local: bool = False) -> float:
         """Seconds of one load of a random chase; ``local`` visits page after page and walks no tables."""
         times = [*(cache.load_s for cache in self.caches), self.memory_s]
