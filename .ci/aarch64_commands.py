@@ -14,7 +14,7 @@ from pathlib import Path
 
 # An emulator on a busy machine does not get far in the half minute of a quick run.
 KERNELS = ("fma.*", "read.*", "triad.f32*", "chase")
-RUN = ["--quick", "--time-limit", "120s", *(word for name in KERNELS for word in ("--only", name))]
+RUN = ["--quick", "--time-limit", "300s", *(word for name in KERNELS for word in ("--only", name))]
 MATMUL = "matmul:m=512,n=512,k=512,dtype=f32"
 
 
