@@ -31,8 +31,8 @@ _MARGIN = 0.02
 # Of a whole run: what kernels may count on beforehand, alone and where operators follow; and what operators get.
 KERNELS, KERNELS_ALONE, OPERATORS = 0.55, 0.6, 1 / 3
 # The yardstick: so many objects are made and sorted, some ten milliseconds of an interpreter's work. It is laid on as
-# often as this share of a run passes, and the mean of so many times is believed: a scheduler's turns may be longer than
-# one, and a long work meets as many of them as many short ones.
+# often as this share of a run passes, and the mean of so many times but the longest is believed: a scheduler's turns may
+# be longer than one, and a long work meets as many of them as many short ones, but one alone is no sign of a slow machine.
 _OBJECTS, _EVERY, _TIMES, _FIRST_TIMES = 10_000, 0.02, 10, 3
 
 
@@ -83,12 +83,17 @@ class Pace:
         """Seconds of a start, as things are; lays the yardstick on where that was some time ago."""
         if time.monotonic() - self._measured >= self._every_s:
             self._took.append(self._took_s())
-        return self._starts * sum(self._took) / len(self._took)
+        return self._starts * self._usual_s()
 
     def learn(self, starts: float, seconds: float) -> None:
-        """Take in what work of so many starts really took; from then on it alone counts."""
+        """Take in what work of so many starts really took; it counts as much as all that the yardstick has told."""
+        told_s = (self._usual_s(), seconds / starts / self._starts)
         self._took.clear()
-        self._took.append(seconds / starts / self._starts)
+        self._took.extend(told_s)
+
+    def _usual_s(self) -> float:
+        kept = sorted(self._took)[:-1] if len(self._took) > _FIRST_TIMES else self._took
+        return sum(kept) / len(kept)
 
     def _took_s(self) -> float:
         began = time.monotonic()
