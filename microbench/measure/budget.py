@@ -2,8 +2,8 @@
 
 What a run pays before and after its measuring (start, checks, proof, analysis, files) is no constant: the start is
 timed, and the end, which is the same kind of work on the same machine, is reckoned in starts. A start may have been
-slow for what is over by then, so that its processor time counts, and a yardstick tells again and again how long work
-takes now.
+slow for what is over by then, so that its processor time counts, and a yardstick tells again and again what is added to
+such time now.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ _LIBRARY, _SHARE_OF_LIBRARY = 1.5, 0.2
 _MARGIN = 0.02
 # Of a whole run: what kernels may count on beforehand, alone and where operators follow; and what operators get.
 KERNELS, KERNELS_ALONE, OPERATORS = 0.55, 0.6, 1 / 3
-# The yardstick: so many objects are made and sorted, some ten milliseconds of an interpreter's work. It is laid on as
-# often as this share of a run passes, and the mean of so many times but the longest is believed: a scheduler's turns may
-# be longer than one, and a long work meets as many of them as many short ones, but one alone is no sign of a slow machine.
+# The yardstick: so many objects are made and sorted, some milliseconds of an interpreter's work. It is laid on as
+# often as this share of a run passes. What counts is how much longer it took than its processor time, which caches that
+# the loops have emptied lengthen as well. Of so many readings the mean is believed, without the longest: a scheduler's
+# turns may be longer than one, and a long work meets as many of them as many short ones; one alone tells little.
 _OBJECTS, _EVERY, _TIMES, _FIRST_TIMES = 10_000, 0.02, 10, 3
 
 
@@ -59,9 +60,7 @@ def yardstick() -> None:
 
 
 class Pace:
-    """How long a start of this process would take now: its processor time, by what the yardstick took then and takes.
-
-    To be made at the end of the start, so that the yardstick's processor time was spent under the same conditions.
+    """How long a start of this process would take now: its processor time, by what the clock adds to such time.
 
     Parameters
     ----------
@@ -72,34 +71,32 @@ class Pace:
     """
 
     def __init__(self, work_s: float, limit_s: float) -> None:
-        worked_s = time.thread_time()
-        took_s = [self._took_s() for _ in range(_FIRST_TIMES)]
-        worked_s = (time.thread_time() - worked_s) / _FIRST_TIMES
-        self._starts = max(_LEAST_START_S, work_s) / max(worked_s, 1e-6)
+        self._work_s = max(_LEAST_START_S, work_s)
         self._every_s = _EVERY * limit_s
-        self._took = deque(took_s, maxlen=_TIMES)
+        self._slower: deque[float] = deque(maxlen=_TIMES)
+        for _ in range(_FIRST_TIMES):
+            self._look()
 
     def start_s(self) -> float:
         """Seconds of a start, as things are; lays the yardstick on where that was some time ago."""
-        if time.monotonic() - self._measured >= self._every_s:
-            self._took.append(self._took_s())
-        return self._starts * self._usual_s()
+        if time.monotonic() - self._looked >= self._every_s:
+            self._look()
+        return self._work_s * self._usual()
 
     def learn(self, starts: float, seconds: float) -> None:
         """Take in what work of so many starts really took; it counts as much as all that the yardstick has told."""
-        told_s = (self._usual_s(), seconds / starts / self._starts)
-        self._took.clear()
-        self._took.extend(told_s)
+        half = _TIMES // 2
+        self._slower.extend([self._usual()] * half + [seconds / starts / self._work_s] * half)
 
-    def _usual_s(self) -> float:
-        kept = sorted(self._took)[:-1] if len(self._took) > _FIRST_TIMES else self._took
+    def _usual(self) -> float:
+        kept = sorted(self._slower)[:-1] if len(self._slower) > _FIRST_TIMES else self._slower
         return sum(kept) / len(kept)
 
-    def _took_s(self) -> float:
-        began = time.monotonic()
+    def _look(self) -> None:
+        began, worked = time.monotonic(), time.thread_time()
         yardstick()
-        self._measured = time.monotonic()
-        return self._measured - began
+        self._looked = time.monotonic()
+        self._slower.append(max(1.0, (self._looked - began) / max(time.thread_time() - worked, 1e-6)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
