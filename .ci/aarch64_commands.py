@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-# An emulator on a busy machine gets neither far in half a minute nor to the proof; a run ends before where all converged.
+# On a busy machine an emulator gets neither far in half a minute nor to the proof; a run ends where all converged.
 KERNELS = ("fma.*", "read.*", "triad.f32*", "chase")
 RUN = ["--quick", "--time-limit", "900s", *(word for name in KERNELS for word in ("--only", name))]
 MATMUL = "matmul:m=512,n=512,k=512,dtype=f32"
