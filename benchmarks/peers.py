@@ -41,6 +41,8 @@ LOOK_S = 0.02
 CROWDED = 0.5
 # Variants that later rounds still measure: the fastest of the first.
 FINALISTS = 3
+# Bytes ahead for software prefetch, as plans have them.
+DISTANCES = {"L2": (128, 1024), "L3": (1024, 2048), "DRAM": (512, 1024)}
 STARTED = time.monotonic()
 LEVELS = ("L1", "L2", "L3", "DRAM", "compute", "limits")
 
@@ -83,7 +85,7 @@ def _params(point: Point, width: int, non_temporal: bool) -> Iterator[Mapping[st
         yield {"pages": "huge", "group": 1}
     if point.level == "L1" or width < 32:
         return
-    distances = (512, 1024) if point.op != "read" else (2048,)
+    distances = (2048,) if point.op == "read" and point.level != "L3" else DISTANCES[point.level]
     for distance in distances:
         yield {"pages": "huge", "prefetch": distance}
     if point.level in ("L2", "L3"):

@@ -27,8 +27,8 @@ typedef float vec __attribute__((vector_size(WIDTH)));
 #define SUMS 12
 #define HUGE_PAGE (2UL << 20)
 
-/* One load for all its multiply-adds: gcc would give each of them the memory operand, K loads in the place of one, and a
- * core's load buffer would hold so much less of the array. */
+/* One load for all its multiply-adds: gcc would give each of them the memory operand, K loads in the place of one, and
+ * a core's load buffer would hold so much less of the array. */
 #if defined(__x86_64__)
 #define IN_REGISTER(x) __asm__("" : "+x"(x))
 #elif defined(__aarch64__)
