@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -35,6 +36,9 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(code, "installed", lambda: tmp_path)
     monkeypatch.setattr(code.Library, "cubins_loadable", True)
     monkeypatch.setattr(code.nvrtc, "libraries", list)
+    # Whatever the package at hand was built with.
+    built = {"why_no_cubins": "", "nvcc": "13.0"}
+    monkeypatch.setattr(code.extensions, "cuda", lambda: SimpleNamespace(build_info=lambda: built))
     (tmp_path / "plain.sm_90a.cubin").write_bytes(elf(*PLAIN))
     return tmp_path
 
