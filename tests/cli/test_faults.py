@@ -358,7 +358,9 @@ def test_a_table_that_cannot_be_printed_costs_no_file(tmp_path: Path, stdout: st
     os.close(writing)
     assert done.returncode == (0 if stdout == "closed pipe" else 3), done.stderr
     assert "Traceback" not in done.stderr
-    assert {path.suffix for path in (tmp_path / "out").glob("*/*")} == {".json", ".png", ".html"}
+    paths = {path.suffix: path for path in (tmp_path / "out").glob("*/*")}
+    late = '"no-page"' in paths[".json"].read_text(encoding="utf-8")  # on a slow machine no time is left to draw
+    assert set(paths) == ({".json"} if late else {".json", ".png", ".html"})
 
 
 @pytest.mark.timed
