@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, replace
 
 from microbench.records import Budget
 
-# What follows the measuring, in times of the start: the analysis with its file and table, and what each case adds; the
+# What follows the measuring, in times of the start: both analyses with file and table, and what each case adds; the
 # proof, where machine code is disassembled for it and where it is looked up; the page with the picture, whose libraries
 # the end of the process then takes down too.
-_ANALYSIS, _CASE, _DISASSEMBLED, _LOOKED_UP, _PAGE = 0.15, 0.0022, 2.2, 0.2, 3.7
+_ANALYSIS, _CASE, _DISASSEMBLED, _LOOKED_UP, _PAGE = 0.2, 0.003, 2.2, 0.2, 3.7
 # A start faster than this says little of what follows: a library's own start counts from here.
 _LEAST_START_S = 0.05
 # Proof and page are left out rather than take more than this share of what is left when measuring begins.
@@ -84,9 +84,8 @@ class Pace:
         return self._work_s * self._usual()
 
     def learn(self, starts: float, seconds: float) -> None:
-        """Take in what work of so many starts really took; it counts as much as all that the yardstick has told."""
-        half = _TIMES // 2
-        self._slower.extend([self._usual()] * half + [seconds / starts / self._work_s] * half)
+        """Take in what work of so many starts really took; it counts as much as the start itself."""
+        self._work_s = (self._work_s + seconds / starts / self._usual()) / 2
 
     def _usual(self) -> float:
         kept = sorted(self._slower)[:-1] if len(self._slower) > _FIRST_TIMES else self._slower
@@ -158,7 +157,7 @@ class Schedule:
     """When what of a run must end, reckoned anew at each question, from how long things take at the moment.
 
     ``begun_s`` is when measuring began, by the run's own clock, and ``cases`` how many there are; ``disassembles``,
-    ``operators`` and ``page`` tell what follows.
+    ``operators`` and ``page`` tell what follows, and ``proven`` that the proof does not.
     """
 
     deadline: Deadline
@@ -168,6 +167,7 @@ class Schedule:
     cases: int = 0
     disassembles: bool = True
     operators: bool = False
+    proven: bool = False
 
     def begun(self, cases: int, *, disassembles: bool, operators: bool) -> Schedule:
         """The schedule of a run whose measuring begins now."""
@@ -185,7 +185,7 @@ class Schedule:
 
     @property
     def _proof(self) -> float:
-        return _DISASSEMBLED if self.disassembles else _LOOKED_UP
+        return 0.0 if self.proven else _DISASSEMBLED if self.disassembles else _LOOKED_UP
 
     def shares(self) -> Shares:
         """What was left when measuring began, dealt out."""
@@ -201,6 +201,10 @@ class Schedule:
         ending = replace(self.ending(), proof_s=0.0)
         return share_out(self.deadline.left(), self.deadline.limit_s, ending, operators=False).kernels_s
 
+    def proves_first(self) -> bool:
+        """Whether the loops are proven before they are timed, which tells early how long such work takes here."""
+        return self.disassembles and self.shares().proof
+
     def proof_fits(self) -> bool:
         """Whether there is time to prove the loops before what follows."""
         ending = self.ending()
@@ -208,7 +212,7 @@ class Schedule:
 
     @contextmanager
     def proving(self) -> Iterator[None]:
-        """Around the proof: what it takes tells more than a yardstick of how long the page will take."""
+        """Around the proof: what it takes tells more than a yardstick of how long all that follows will take."""
         began_s = self.deadline.elapsed()
         yield
         if self.disassembles:

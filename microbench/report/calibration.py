@@ -63,7 +63,7 @@ def figure(measured: Any, predicted: Any, families: Sequence[str]) -> Any:
 
 
 def _scatter(ax: Any, measured: Any, predicted: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     style.dress(ax)
     ax.set(xscale="log", yscale="log")
@@ -76,12 +76,12 @@ def _scatter(ax: Any, measured: Any, predicted: Any) -> None:
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(base=10, numticks=9))
         axis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
 
 
 def _strips(ax: Any, ratio: Any, families: tuple[Sequence[str], Any]) -> None:
     """One line a family: its errors as points, the median as a bar across; beside it rows and median error."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     names, labels = families
     style.dress(ax)
@@ -99,7 +99,7 @@ def _strips(ax: Any, ratio: Any, families: tuple[Sequence[str], Any]) -> None:
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1 / WITHIN, 1, WITHIN, 2, 4]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("predicted / measured")
     ax.annotate(
         "median error, rows",

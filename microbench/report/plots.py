@@ -9,7 +9,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from microbench.records import Characterisation, Cost, LevelSeen, units
 from microbench.report import bars, roofline_scene, roofplot, style, view
@@ -133,7 +133,7 @@ def _panel(ax: Axes, by: str, curves: Sequence[Curve], common: str) -> None:
     )
     ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=9))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_text(value).replace(".0 ", " ")))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_locator(NullLocator())
     ax.set_ylabel("Read bandwidth" if by == "stream" else "Load-to-use latency")
     x, ha = _FREE_CORNER[by]
     ax.text(x, 0.03, common, transform=ax.transAxes, ha=ha, va="bottom", fontsize=style.SMALL, color=style.MUTED)
@@ -155,7 +155,7 @@ def _size_axis(ax: Axes, sizes: Sequence[int], step: int) -> None:
         FixedLocator([2.0**power for power in range(low, high + 1, step if high - low > 4 else 1)])
     )
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.size(value)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _shade(ax: Axes, characterisation: Characterisation, by: str, fontsize: float) -> None:
@@ -235,7 +235,7 @@ def _latency(characterisation: Characterisation, layout: style.Layout) -> Figure
     ax.set_ylim(len(costs) - 0.4, -0.6)
     style.name_rows(ax, [view.cost_title(cost) for cost in costs], style.NORMAL)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.seconds(value, 1)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
     if layout.headed:
         style.heading(ax, *_CAPTIONS["latency"])
     return made

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from microbench.records import Characterisation, RooflineFit, units
 from microbench.report import style, view
@@ -91,7 +91,7 @@ def _frame(ax: Axes, chosen: Scene, layout: style.Layout) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: units.prefixed(value, "", 1).strip()))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(LogLocator(base=10, numticks=9))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
 
 
 def _slopes(ax: Axes, chosen: Scene) -> None:
@@ -219,7 +219,7 @@ def draw_residuals(ax: Axes, above: Axes, characterisation: Characterisation) ->
         ax.plot(point.intensity, max(-reach, min(reach, away)), zorder=6, clip_on=False, **_marker(fit, point.level))
     ax.xaxis.set_major_locator(LogLocator(base=10, numticks=9))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
     ends = _TENTH if reach < _FAR else reach / 1.25
     ax.yaxis.set_major_locator(FixedLocator([-ends, 0, ends]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.0f} %" if value else "fit"))

@@ -129,7 +129,6 @@ def dress(ax: Axes) -> None:
     for side in ("left", "bottom"):
         ax.spines[side].set_color(FAINT)
     ax.tick_params(which="both", colors=MUTED, labelsize=SMALL, length=3, width=0.8)
-    ax.tick_params(which="minor", length=0)
     ax.grid(visible=True, which="major", color=GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     for label in (ax.xaxis.label, ax.yaxis.label):

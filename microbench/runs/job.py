@@ -12,7 +12,7 @@ from microbench.measure.budget import Schedule, kernels_s, library_fits
 from microbench.measure.fitting import cut
 from microbench.measure.plan import BUDGETS, Resources, Selection, make_plan
 from microbench.measure.priorities import Priorities, left_out_for_time
-from microbench.records import Budget, Case, Characterisation, Device, Finding, Plan, Sheet
+from microbench.records import Budget, Case, Characterisation, Device, Finding, Plan, Proof, Sheet
 
 # Of the time for kernels, what checking their results may take.
 _CHECKING = 0.25
@@ -24,7 +24,7 @@ class Job:
 
     ``resumed`` is what the journal of an interrupted run holds. ``findings`` say which kernels of the plan were left
     out, and why; ``no_time`` are the cases that were left out because they do not fit the time. ``schedule`` tells when
-    what must end.
+    what must end. ``proofs`` are those of the loops by kernel, ``None`` before they are examined.
     """
 
     device: Device
@@ -34,6 +34,7 @@ class Job:
     schedule: Schedule
     findings: tuple[Finding, ...] = ()
     no_time: tuple[Case, ...] = field(default=())
+    proofs: Mapping[str, Proof] | None = None
 
     def sheets(self) -> dict[str, Sheet]:
         """The sheets of the plan's kernels and of their reference clocks."""

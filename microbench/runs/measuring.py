@@ -10,8 +10,8 @@ from microbench.measure.loop import Loop
 from microbench.runs.job import Job
 from microbench.runs.recorder import Recorder
 
-# The share of the time for kernels after which results are checked for plausibility; the rest is for cases in doubt,
-# which are measured again for so many rounds after each check but the last.
+# The share of the time for kernels after which results are checked for plausibility; the rest is for cases in doubt
+# first, which are measured again for so many rounds after each check but the last, and then for all.
 _CHECK_AT = 0.9
 _CHECKS = 3
 # Of the seconds for the kernels of a GPU, what preparing them may take.
@@ -33,7 +33,7 @@ def prepared(loop: Loop, job: Job, recorder: Recorder) -> Job:
 
 
 def measure(loop: Loop, job: Job, recorder: Recorder) -> list[Doubt]:
-    """Measure, then measure implausible cases again until the time is up; return what still looks wrong."""
+    """Measure, then measure implausible cases again, and all until the time is up; return what still looks wrong."""
     sheets = job.sheets()
     began_s = job.schedule.deadline.elapsed()
 
@@ -42,13 +42,15 @@ def measure(loop: Loop, job: Job, recorder: Recorder) -> list[Doubt]:
 
     loop.run(job.plan.cases, lambda: until_s(_CHECK_AT), job.plan.budget.min_rounds)
     cases = {case.key: case for case in job.plan.cases}
-    doubted: list[Doubt] = []
-    for number in range(1, _CHECKS + 1):
-        ceilings = analyse(recorder.samples, job.plan, sheets, job.device).ceilings
-        doubted = doubts(ceilings, job.device, sheets.values())
-        again = [cases[key] for key in dict.fromkeys(key for doubt in doubted for key in doubt.cases)]
-        if not again or number == _CHECKS:
+
+    def doubted() -> list[Doubt]:
+        return doubts(analyse(recorder.samples, job.plan, sheets, job.device).ceilings, job.device, sheets.values())
+
+    for number in range(1, _CHECKS):
+        again = [cases[key] for key in dict.fromkeys(key for doubt in doubted() for key in doubt.cases)]
+        if not again:
             break
         share = _CHECK_AT + (1 - _CHECK_AT) * number / (_CHECKS - 1)
         loop.run(again, partial(until_s, share), loop.round + _ROUNDS_AGAIN)
-    return doubted
+    loop.run(job.plan.cases, lambda: until_s(1.0), job.plan.budget.min_rounds)
+    return doubted()

@@ -1,4 +1,4 @@
-"""One run from end to end: probe, plan, measure, analyse, measure implausible cases again, prove, fit, store.
+"""One run from end to end: probe, plan, prove, measure, analyse, measure implausible cases again, fit, store.
 
 What has been measured is in the journal before the next case starts, so an interrupt, a kill or a crash costs one case
 at most.
@@ -92,7 +92,7 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     UsageError, CannotRun
         Before anything is measured. Afterwards what was measured is kept: an interrupt yields ``Outcome.interrupted``.
     """
-    started, worked_s = (time.monotonic(), time.process_time()) if request.started is None else (request.started, 0.0)
+    started, worked_s = (time.monotonic(), time.thread_time()) if request.started is None else (request.started, 0.0)
     if request.out is not None:
         store.check_writable(request.out)
     journal: Characterisation | None = None
@@ -103,7 +103,7 @@ def carry_out(request: Request, progress: Progress | None = None) -> Outcome:
     if journal is not None:
         plan, no_time = plan_of(journal, str(request.resume), kernels), ()
     deadline = Deadline(limit_s=plan.budget.time_limit_s, started=started)
-    pace = Pace(time.process_time() - worked_s, deadline.limit_s)
+    pace = Pace(time.thread_time() - worked_s, deadline.limit_s)
     named = bool(request.selection.only)  # what the user asks for by name is not too slow to start
     plan, library = (plan, ()) if named else without_library(plan, kernels, pace.start_s())
     plan, findings = without_broken(plan, kernels)
@@ -174,6 +174,8 @@ def _check_and_measure(
                 recorder.findings += left_out(lacking(job.kernels, request.selection), job.planned())
                 unquoted = left_to_thorough(job.device, job.kernels, request.selection, job.plan.budget)
                 recorder.findings += [unquoted] if unquoted is not None else []
+            if job.schedule.proves_first():
+                job = _proven(job).begun(request.selection)
             began_s = deadline.elapsed()
             found, unchecked = check(job, job.schedule.shares().kernels_s)
             recorder.times["checked"] = deadline.elapsed() - began_s
@@ -200,6 +202,13 @@ def _check_and_measure(
         recorder.progress.done()
         nothing_measured(recorder.journal, findings, interrupted)
     return job, [*findings, *job.left_out_for_time()], interrupted
+
+
+def _proven(job: Job) -> Job:
+    """The job with the proofs of its loops."""
+    with job.schedule.proving():
+        proofs = prove(tuple(job.sheets().values()), job.device)
+    return replace(job, proofs=proofs, schedule=replace(job.schedule, proven=True))
 
 
 def _with_operators(
@@ -252,10 +261,9 @@ def _assemble(
     sheets = job.sheets()
     analysis = analyse(samples, job.plan, sheets, job.device)
     cases = {case.key: case for case in job.plan.cases}
-    proofs = {}
-    if job.schedule.proof_fits():
-        with job.schedule.proving():
-            proofs = prove(tuple(sheets.values()), job.device)
+    if job.proofs is None and job.schedule.proof_fits():
+        job = _proven(job)
+    proofs = job.proofs or {}
     ceilings = tuple(
         replace(ceiling, proof=proofs[cases[ceiling.case].kernel]) if cases[ceiling.case].kernel in proofs else ceiling
         for ceiling in analysis.ceilings

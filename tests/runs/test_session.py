@@ -12,7 +12,7 @@ from microbench.errors import CannotRun, UsageError
 from microbench.kernels import Kernel
 from microbench.measure.budget import Schedule
 from microbench.measure.plan import Selection
-from microbench.records import Samples, Work
+from microbench.records import Proof, Samples, Work
 from microbench.runs import session
 from microbench.runs.session import Request, carry_out
 from microbench.storage import store
@@ -101,7 +101,7 @@ def test_an_interrupt_before_the_first_sample_leaves_nothing_behind(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("step", ["prove", "fit_rooflines", "run_findings"])
+@pytest.mark.parametrize("step", ["fit_rooflines", "run_findings"])
 def test_an_interrupt_after_measuring_waits_until_the_file_is_saved(
     machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -112,7 +112,6 @@ def test_an_interrupt_after_measuring_waits_until_the_file_is_saved(
         signal.raise_signal(signal.SIGINT)
         return done(*arguments, **more)
 
-    monkeypatch.setattr(Schedule, "proof_fits", lambda _self: True)
     machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
     monkeypatch.setattr(session, step, slow)
     outcome = carry_out(request(tmp_path))
@@ -123,6 +122,39 @@ def test_an_interrupt_after_measuring_waits_until_the_file_is_saved(
     assert outcome.journal.exists()
 
 
+def test_an_interrupt_of_the_proof_ends_a_run_that_has_measured_nothing(
+    machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
+    monkeypatch.setattr(Schedule, "proves_first", lambda _self: True)
+    monkeypatch.setattr(session, "prove", lambda *_arguments: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(request(tmp_path))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_loops_are_proven_once_and_before_they_are_timed(
+    machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def timed(_call: object) -> float:
+        done.append("timed")
+        return FAST
+
+    def proven(sheets: Any, _device: object) -> dict[str, Proof]:
+        done.append("proven")
+        return {sheet.name: Proof(status="proven", source="") for sheet in sheets}
+
+    machine(fake_kernel("fma.f32.v128", timed))
+    monkeypatch.setattr(Schedule, "proves_first", lambda _self: True)
+    monkeypatch.setattr(session, "prove", proven)
+    outcome = carry_out(request(tmp_path))
+    assert done.count("proven") == 1
+    assert done[0] == "proven"
+    assert {ceiling.proof.status for ceiling in outcome.characterisation.ceilings if ceiling.proof} == {"proven"}
+
+
 def test_a_second_interrupt_does_not_wait_and_tells_where_the_samples_are(
     machine: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,8 +163,7 @@ def test_a_second_interrupt_does_not_wait_and_tells_where_the_samples_are(
         signal.raise_signal(signal.SIGINT)
 
     machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
-    monkeypatch.setattr(Schedule, "proof_fits", lambda _self: True)
-    monkeypatch.setattr(session, "prove", impatient)
+    monkeypatch.setattr(session, "fit_rooflines", impatient)
     with pytest.raises(KeyboardInterrupt, match=r"--resume .*\.partial"):
         carry_out(request(tmp_path))
     journal = next(tmp_path.glob("*/*.partial"))
