@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from microbench import report as reports
 from microbench.analysis.frames import ceiling_rows
-from microbench.cli.output import as_csv, check_stdout, emit
+from microbench.cli.output import as_csv, as_json, check_stdout, emit, finding_line
+from microbench.errors import UsageError
 from microbench.hardware import probe
-from microbench.records import Characterisation, Finding, Row, units
-from microbench.report import terminal
+from microbench.records import Characterisation, Row, units
+from microbench.report import check as check_report
+from microbench.report import markdown, terminal
+from microbench.report import write as write_report
 from microbench.report.progress import progress
 from microbench.report.sweeps import plural
 from microbench.runs.recorder import resume_hint
@@ -76,12 +79,16 @@ def check_outputs(json_path: str | None, csv_path: str | None, *others: Path | N
         If a place cannot be used, or two outputs claim the same.
     """
     check_stdout(json_path, csv_path)
-    reports.check(*(path for path in (json_path, csv_path) if path != "-"), *others)
+    check_report(*(path for path in (json_path, csv_path) if path != "-"), *others)
 
 
 def repeat(times: int) -> int:
-    """Run the same command line several times, each in a fresh process: runs differ more than rounds within one."""
-    arguments = [sys.executable, "-P", "-m", "microbench", *without_repeat(sys.argv[1:])]
+    """Run the same command line several times, each in a fresh process: runs differ more than rounds within one.
+
+    The files have a word in common, by which `compare` pools them.
+    """
+    together = ("--repeat-of", secrets.token_hex(4))
+    arguments = [sys.executable, "-P", "-m", "microbench", *without_repeat(sys.argv[1:]), *together]
     for _ in range(times):
         code = _run_child(arguments)
         if code:
@@ -142,30 +149,9 @@ def _write_reports(outcome: Outcome) -> None:
     try:
         if outcome.characterisation.ceilings:
             page, picture = outcome.path.with_suffix(".html"), outcome.path.with_suffix(".png")
-            written += reports.write(outcome.characterisation, html=page, png=picture)
+            written += write_report(outcome.characterisation, html=page, png=picture)
     finally:
         sys.stderr.writelines(f"{path}\n" for path in written)
-
-
-def compare(old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> int:
-    """Print what became slower; 1 where a limit was exceeded."""
-    from microbench.analysis import compare as analysis
-    from microbench.report import comparison
-
-    limits = analysis.parse_limits(fail_if)
-    result = analysis.compare(store.load(old), store.load(new))
-    failed = analysis.exceeded(result, limits)
-    if form == "json":
-        sys.stdout.write(comparison.as_json(result, failed))
-    elif form == "github":
-        sys.stdout.write(comparison.as_github(result, failed))
-    else:
-        from microbench.report.terminal import console
-
-        comparison.show(result, console())
-        for finding in (*result.findings, *failed):
-            sys.stderr.write(_finding_line(finding))
-    return 1 if failed else 0
 
 
 def export(file: Path, to: str, output: str) -> None:
@@ -178,7 +164,7 @@ def export(file: Path, to: str, output: str) -> None:
     else:
         write_new(Path(output), exported.text.encode())
     for finding in exported.findings:
-        sys.stderr.write(_finding_line(finding))
+        sys.stderr.write(finding_line(finding))
 
 
 def audit(file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> int:
@@ -204,12 +190,8 @@ def audit(file: Path, against: str | None, json_path: str | None, csv_path: str 
     compared = sum(each.reference is not None for each in checked)
     emit(rows, f"{file.name}: {plural(compared, 'number')} checked, {plural(faults, 'fault')}", json_path, csv_path)
     for finding in findings:
-        sys.stderr.write(_finding_line(finding))
+        sys.stderr.write(finding_line(finding))
     return 1 if faults else 0
-
-
-def _finding_line(finding: Finding) -> str:
-    return f"{finding.severity}: {finding.says}{f'; {finding.remedy}' if finding.remedy else ''}\n"
 
 
 def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
@@ -269,14 +251,28 @@ def _card(card: NominalDevice) -> Row:
     }
 
 
-def report(file: Path, targets: dict[str, Path | None]) -> None:
-    """Show a stored characterisation, or write it in the forms asked for."""
+def report(file: Path, targets: dict[str, Any]) -> None:
+    """Show a stored characterisation, or write it in the forms asked for; ``-`` is stdout."""
     characterisation = store.load(file)
-    wanted = {name: path for name, path in targets.items() if path is not None}
-    if not wanted:
+    if not any(targets.values()):
         terminal.show(characterisation)
         return
-    reports.write(characterisation, **wanted)
+    piped = [name for name in ("md", "json_path", "csv_path") if targets[name] == "-"]
+    if len(piped) > 1:
+        names = " and ".join(f"--{name.removesuffix('_path')} -" for name in piped)
+        raise UsageError(f"{names} both claim stdout; write one of them to a file")
+    paths = {name: path for name, path in targets.items() if path is not None and path != "-"}
+    check_report(*paths.values())
+    rows = list(ceiling_rows(characterisation.ceilings))
+    for name, text in (("json_path", as_json), ("csv_path", as_csv)):
+        if name in piped:
+            sys.stdout.write(text(rows))
+        elif name in paths:
+            write_new(Path(paths.pop(name)), text(rows).encode())
+    if "md" in piped:
+        sys.stdout.write(markdown.render(characterisation))
+    if paths:
+        write_report(characterisation, **paths)
 
 
 def validate(options: dict[str, Any]) -> None:

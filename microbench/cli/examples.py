@@ -16,8 +16,25 @@ _LINES = {
         "microbench check --backend cuda --under 'compute-sanitizer --tool memcheck'",
     ),
     "nominal": ("microbench nominal", "microbench nominal A100", "microbench nominal rtx"),
-    "report": ("microbench report results/DEVICE/X.json --html page.html --png roofline.png",),
-    "compare": ("microbench compare old.json new.json --fail-if compute:3% --fail-if memory:5%",),
+    "report": (
+        "microbench report results/DEVICE/X.json --html page.html --png roofline.png",
+        "microbench report results/DEVICE/X.json --csv - | column -ts,",
+    ),
+    "completion": (
+        "microbench completion bash > ~/.local/share/bash-completion/completions/microbench",
+        "microbench completion zsh > ~/.zfunc/_microbench  # a folder in fpath",
+        "microbench completion fish > ~/.config/fish/completions/microbench.fish",
+    ),
+    "compare": (
+        "microbench compare old.json new.json --fail-if compute:3% --fail-if memory:5%",
+        "microbench compare monday/ tuesday/ wednesday/",
+    ),
+    "baseline": (
+        "microbench run --quick --repeat 3 --out monday && microbench baseline save monday",
+        "microbench run --quick && microbench baseline check --fail-if compute:3%",
+    ),
+    "history": ("microbench history results", "microbench history results --keep-last 30 --delete"),
+    "population": ("microbench population fleet/", "microbench population results/DEVICE/X.json --among fleet/"),
     "audit": ("microbench audit device_info.py", "microbench audit system.json --against results/DEVICE/X.json"),
     "export": ("microbench export results/DEVICE/X.json --to pytorch -o my_device.py",),
     "predict": (

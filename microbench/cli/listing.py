@@ -9,7 +9,10 @@ from microbench.errors import CannotRun, MicrobenchError
 from microbench.hardware import probe
 from microbench.kernels import registry
 from microbench.records import Row, Sheet
+from microbench.report.sweeps import plural
+from microbench.runs.recorder import resume_hint
 from microbench.storage import store
+from microbench.storage.journal import read_journal
 
 
 def devices() -> list[Row]:
@@ -58,6 +61,7 @@ def title(what: str, rows: Sequence[Row]) -> str:
 def _sheet_row(sheet: Sheet) -> Row:
     return {
         "kernel": sheet.name,
+        "says": sheet.says,
         "measures": sheet.measures,
         "unit": sheet.unit,
         "dtype": sheet.dtype,
@@ -82,24 +86,31 @@ def operators() -> list[Row]:
 
 
 def results(out: Path) -> list[Row]:
-    """The characterisations below a folder."""
-    rows: list[Row] = []
+    """The characterisations below a folder, and the journals of runs that did not end."""
     if not out.is_dir():
         raise CannotRun(f"there is no folder {out}; 'microbench run' makes it, or name another one with --out")
-    for path in sorted(out.glob("*/*.json")):
-        try:
-            held = store.load(path)
-        except MicrobenchError as error:
-            rows.append({"file": str(path), "device": None, "started": None, "ceilings": None, "note": str(error)})
-            continue
-        started = held.environment.started if held.environment else None
-        rows.append(
-            {
-                "file": str(path),
-                "device": held.device.name,
-                "started": started,
-                "ceilings": len(held.ceilings),
-                "note": None,
-            }
-        )
-    return rows
+    found = sorted({*out.glob("*.json"), *out.glob("*/*.json")} | {*out.glob(_JOURNALS), *out.glob(f"*/{_JOURNALS}")})
+    return [_result_row(path) for path in found]
+
+
+_JOURNALS = f"*{store.JOURNAL_SUFFIX}"
+
+
+def _result_row(path: Path) -> Row:
+    unfinished = path.suffix == store.JOURNAL_SUFFIX
+    row: Row = dict.fromkeys(("device", "id", "started", "label", "ceilings", "converged", "note"))
+    try:
+        held = read_journal(path) if unfinished else store.load(path)
+    except MicrobenchError as error:
+        return {"file": str(path), **row, "note": str(error)}
+    if held.environment is not None:
+        row |= {"started": held.environment.started, "label": held.environment.label or None}
+    row |= {"device": held.device.name, "id": held.device.id[:8], "ceilings": len(held.ceilings)}
+    row["converged"] = sum(ceiling.converged for ceiling in held.ceilings)
+    if unfinished:
+        cases = len({samples.case for samples in held.samples})
+        row |= {"ceilings": None, "converged": None}
+        row["note"] = f"partial: {plural(cases, 'case')} measured; {resume_hint(path)}"
+    elif any(finding.code == "interrupted" for finding in held.findings):
+        row["note"] = "partial: interrupted"
+    return {"file": str(path), **row}

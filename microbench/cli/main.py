@@ -25,6 +25,8 @@ Command = Callable[..., Any]
 # click does not check that a file can be read: the reader does, with a sentence that names a remedy.
 PATH = click.Path(path_type=Path, readable=False)
 
+_LONGEST_LABEL = 80
+
 
 def _duration(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     from microbench.records.units import parse_seconds
@@ -48,6 +50,12 @@ def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[st
     return tuple(word for text in value for word in text.split(",") if word)
 
 
+def _label(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if len(value) > _LONGEST_LABEL or not value.isprintable():
+        raise UsageError(f"--label has at most {_LONGEST_LABEL} characters, all of them printable; give a shorter word")
+    return value
+
+
 def device_option(default: str = "auto") -> Command:
     """The option --device, the same for every command."""
     return click.option(
@@ -59,6 +67,24 @@ def data_options(command: Command) -> Command:
     """The options --json and --csv of every command that prints rows; ``-`` is stdout, in place of the table."""
     command = click.option("--csv", "csv_path", metavar="PATH|-", help="Write the rows as CSV.")(command)
     return click.option("--json", "json_path", metavar="PATH|-", help="Write the data as JSON.")(command)
+
+
+def limit_options(command: Command) -> Command:
+    """The options --fail-if and --format of every command that compares."""
+    command = click.option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json", "github"]),
+        default="text",
+        show_default=True,
+        help="How to say it.",
+    )(command)
+    return click.option(
+        "--fail-if",
+        multiple=True,
+        metavar="KIND:PERCENT",
+        help="Exit 1 where compute, memory, link or cost surely lost more than so much, or a row is missing.",
+    )(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -94,6 +120,8 @@ def cli(verbose: bool) -> None:
     show_default=True,
     help="So many runs, each in a fresh process.",
 )
+@click.option("--repeat-of", default="", hidden=True)
+@click.option("--label", default="", callback=_label, metavar="TEXT", help="Your own word for the run, kept with it.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order inside a round.")
 @click.option("--resume", type=PATH, help="Go on with the journal (.partial) of an interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and measure nothing.")
@@ -118,7 +146,7 @@ def run(context: click.Context, /, **options: Any) -> None:
 _EXCLUDES = {
     "resume": (
         "goes on with the plan of the interrupted run",
-        ("device", "quick", "thorough", "only", "dtype", "level", "time_limit", "repeat", "seed", "dry_run"),
+        ("device", "quick", "thorough", "only", "dtype", "level", "time_limit", "repeat", "seed", "label", "dry_run"),
     ),
     "repeat": ("leaves the files of each run below --out", ("json_path", "csv_path", "dry_run")),
 }
@@ -150,6 +178,8 @@ def _request(options: dict[str, Any], started: float | None) -> Request:
         out=options["out"],
         page=True,
         started=started,
+        label=options["label"],
+        repeat=options["repeat_of"],
     )
 
 
@@ -219,37 +249,98 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
 @click.option("--html", type=PATH, help="Write a page that works offline.")
 @click.option("--png", type=PATH, help="Write the roofline picture.")
 @click.option("--svg", type=PATH, help="Write the roofline as SVG.")
-@click.option("--md", type=PATH, help="Write Markdown.")
-def report(file: Path, html: Path | None, png: Path | None, svg: Path | None, md: Path | None) -> None:
-    """Show a stored characterisation, or write it as a page or picture."""
+@click.option("--md", metavar="PATH|-", help="Write Markdown.")
+@data_options
+def report(file: Path, **targets: Any) -> None:
+    """Show a stored characterisation, or write it as a page, picture, Markdown or rows."""
     from microbench.cli.commands import report as write
 
-    write(file, {"html": html, "png": png, "svg": svg, "md": md})
+    write(file, targets)
 
 
 @cli.command(epilog=EXAMPLES["compare"])
-@click.argument("old", type=PATH)
-@click.argument("new", type=PATH)
-@click.option(
-    "--fail-if",
-    multiple=True,
-    metavar="KIND:PERCENT",
-    help="Exit 1 where compute, memory, link or cost lost more than so much.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "github"]),
-    default="text",
-    show_default=True,
-    help="How to say it.",
-)
+@click.argument("files", type=PATH, nargs=-1, required=True, metavar="OLD NEW...")
+@limit_options
 @click.pass_context
-def compare(context: click.Context, old: Path, new: Path, fail_if: tuple[str, ...], form: str) -> None:
-    """Say whether a characterisation is slower than an older one, beyond the noise between runs."""
-    from microbench.cli.commands import compare as against
+def compare(context: click.Context, files: tuple[Path, ...], fail_if: tuple[str, ...], form: str) -> None:
+    """Say whether characterisations are slower than an older one, beyond the noise between runs, or nobody knows.
 
-    context.exit(against(old, new, fail_if, form))
+    A folder is pooled, and so are runs of one --repeat. Exit: 1 a limit is exceeded or a row missing, 4 unresolved.
+    """
+    from microbench.cli.compare import compare as against
+
+    context.exit(against(files, fail_if, form))
+
+
+@cli.group(epilog=EXAMPLES["baseline"])
+def baseline() -> None:
+    """Keep runs to hold later ones against: save, then check."""
+
+
+def _baseline_options(command: Command) -> Command:
+    command = click.option(
+        "--dir", "folder", type=PATH, default=Path("baselines"), show_default=True, help="Folder of baselines."
+    )(command)
+    return click.option("--name", default="default", show_default=True, help="Which baseline.")(command)
+
+
+@baseline.command("save", epilog=EXAMPLES["baseline"])
+@click.argument("files", type=PATH, nargs=-1, required=True)
+@_baseline_options
+@click.option("--add", is_flag=True, help="Pool them with what the baseline has of this device.")
+def baseline_save(files: tuple[Path, ...], name: str, folder: Path, add: bool) -> None:
+    """Keep files, or folders of runs, as the baseline of their device."""
+    from microbench.cli.over_time import save_baseline
+
+    save_baseline(files, folder / name, add=add)
+
+
+@baseline.command("check", epilog=EXAMPLES["baseline"])
+@click.argument("files", type=PATH, nargs=-1)
+@_baseline_options
+@limit_options
+@click.pass_context
+def baseline_check(context: click.Context, /, **options: Any) -> None:
+    """Hold files (the newest result by default) against the baseline of their device; exits as compare --fail-if does.
+
+    Without --fail-if the limits are compute:5% and memory:10%, of what the baseline has.
+    """
+    from microbench.cli.over_time import check_baseline
+
+    context.exit(check_baseline(options))
+
+
+@cli.command(epilog=EXAMPLES["history"])
+@click.argument("folder", type=PATH, metavar="DIR")
+@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Rows of such names, not the headline.")
+@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="A rule: keep the last N files of a device.")
+@click.option("--keep-days", type=click.FloatRange(0), metavar="D", help="A rule: keep the files of the last D days.")
+@click.option("--delete", is_flag=True, help="Delete what the rules give up; without it they are listed.")
+@data_options
+def history(folder: Path, **options: Any) -> None:
+    """Show each ceiling over time, with the moments at which its level changed.
+
+    The first file of a device and those at which a headline row changed are kept under any rule.
+    """
+    from microbench.cli.over_time import history as show
+
+    show(folder, options)
+
+
+@cli.command(epilog=EXAMPLES["population"])
+@click.argument("path", type=PATH, metavar="DIR|FILE")
+@click.option("--among", type=PATH, metavar="DIR", help="The population that FILE is held against.")
+@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Rows of such names, not the headline.")
+@data_options
+def population(path: Path, **options: Any) -> None:
+    """Show what is usual among devices, and which lie outside.
+
+    DIR: all devices in it. FILE: where this one lies, among those of --among, or after published figures that are
+    shipped.
+    """
+    from microbench.cli.over_time import population as show
+
+    show(path, options)
 
 
 @cli.command(epilog=EXAMPLES["audit"])
@@ -266,6 +357,18 @@ def audit(context: click.Context, file: Path, against: str | None, json_path: st
     from microbench.cli.commands import audit as examine
 
     context.exit(examine(file, against, json_path, csv_path))
+
+
+@cli.command(epilog=EXAMPLES["completion"])
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands and options in a shell."""
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    if found is None:
+        raise UsageError(f"completion for {shell} is unknown to the installed click; choose bash, zsh or fish")
+    click.echo(found(cli, {}, "microbench", "_MICROBENCH_COMPLETE").source())
 
 
 @cli.command(epilog=EXAMPLES["export"])

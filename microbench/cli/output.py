@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from microbench.errors import UsageError
-from microbench.records import Row, units
+from microbench.records import Finding, Row, units
+from microbench.report.terminal import width_of
 from microbench.storage.files import write_new
 
 Cell = str | int | float | bool | None
@@ -49,6 +50,11 @@ def emit(
         _write(csv_path, as_csv(rows))
     if "-" not in (json_path, csv_path):
         show(rows if shown is None else shown, title)
+
+
+def finding_line(finding: Finding) -> str:
+    """A finding as a line for stderr: severity, sentence, remedy."""
+    return f"{finding.severity}: {finding.says}{f'; {finding.remedy}' if finding.remedy else ''}\n"
 
 
 def check_stdout(json_path: str | None, csv_path: str | None) -> None:
@@ -87,7 +93,7 @@ def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
     if not rows:
         sys.stdout.write(f"{title}\n")
         return
-    out = to or Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, emoji=False)
+    out = to or Console(width=width_of(sys.stdout, _PIPE_WIDTH), highlight=False, emoji=False)
     columns = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)

@@ -6,7 +6,6 @@ virtual machine without counters); what is not known is ``None``.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +15,11 @@ from typing import Any
 import psutil
 
 from microbench.errors import CannotRun, UsageError
-from microbench.hardware import extensions, topology
+from microbench.hardware import extensions, identity, topology
 from microbench.hardware.chips import arch_of, microarchitecture, revealed, signature_of
 from microbench.hardware.procfs import Machine
 from microbench.records import Device, MemoryLevel, Topology
 
-# The hash distinguishes devices without naming them: the salt keeps it from being looked up in a table of machines.
-_SALT = b"microbench device 1"
 _LEVELS = {1: "L1", 2: "L2", 3: "L3"}
 
 
@@ -64,16 +61,11 @@ def describe(
     told = topology.probe(machine, allowed, identify, tuple(_levels(table.get("caches") or ())))
     told = _with_arch(told, features, machine)
     first = told.placements[0].cpus[0] if told.placements else allowed[0]
-    identity = (
-        features.get("vendor"),
-        name,
-        features.get("family"),
-        features.get("model"),
-        features.get("stepping"),
-        len(allowed),
-    )
+    model = ("vendor", "family", "model", "stepping")
+    sku = identity.sku_id((name, *(features.get(fact) for fact in model)))
     return Device(
-        id=hashlib.blake2b(repr(identity).encode(), key=_SALT, digest_size=8).hexdigest(),
+        id=identity.node_id(sku, machine=machine),
+        sku=sku,
         kind="cpu",
         name=name,
         arch=microarchitecture(features, first, machine.root / topology.SYS / "cpu", machine.root / "proc/cpuinfo"),

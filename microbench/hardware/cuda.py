@@ -6,13 +6,12 @@ hide).
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any
 
 from microbench.errors import CannotRun, UsageError
-from microbench.hardware import extensions
+from microbench.hardware import extensions, identity
 from microbench.records import Device, MemoryLevel, Value
 
 FLOOR = 12000  # CUDA 12.0, driver 525: the oldest whose cubins and graph calls this project uses
@@ -255,8 +254,10 @@ def describe(index: int, found: dict[str, Any], sensors: dict[str, Value | None]
         ),
     )
     limit = sensors.get("power_limit_w")
+    sku = identity.sku_id((found["name"], major, minor, multiprocessors, sensors.get("mig_instance")))
     return Device(
-        id=hashlib.sha256(b"microbench device " + found["uuid"]).hexdigest()[:16],
+        id=identity.node_id(sku, found["uuid"]),
+        sku=sku,
         kind="cuda",
         name=found["name"],
         arch=code[0],

@@ -130,6 +130,7 @@ class Environment:
     """The conditions of a run: when, how long, which version, and one fact an entry (``kernel``, ``compiler`` ...).
 
     ``times`` are the seconds of its parts, where they were told apart: ``checked``, ``prepared``, ``measured``.
+    ``label`` is the user's own word for the run, ``repeat`` what runs of one ``run --repeat`` have in common.
     """
 
     started: str
@@ -137,6 +138,8 @@ class Environment:
     microbench: str
     facts: dict[str, Value | None] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)
+    label: str = ""
+    repeat: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

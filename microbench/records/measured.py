@@ -29,7 +29,10 @@ from microbench.records.values import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A thing that computes. ``id`` is a salted hash; no host name, serial or UUID is stored.
+    """A thing that computes. ``id`` is a salted hash of one device, ``sku`` one of its model; no serial is stored.
+
+    Neither host name nor UUID is stored either. In files of schema 1.2 and older ``id`` was that of the model and the
+    number of CPUs (of one device on a GPU), and there was no ``sku``.
 
     ``arch`` is the microarchitecture (``cascadelake``) or compute target (``sm_90a``). ``features`` are the words that
     ``Sheet.needs`` asks for: cpuid flags, or the compute targets whose code this device runs. ``topology`` is known of
@@ -49,6 +52,7 @@ class Device:
     levels: tuple[MemoryLevel, ...] = ()
     features: tuple[str, ...] = ()
     topology: Topology | None = None
+    sku: str | None = None
 
     def __post_init__(self) -> None:
         one_of(self, "kind", ("cpu", "cuda"))

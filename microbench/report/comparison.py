@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from microbench.analysis.compare import Change, Comparison
+from microbench.analysis.compared import Change, Comparison
 from microbench.records import Finding, units
 from microbench.records.dtypes import DTYPES
 from microbench.report.summary import moment
@@ -23,7 +24,8 @@ Row = dict[str, str | int | float | bool | None]
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 _ROWS_IN_A_SUMMARY = 10
 _LARGEST = 5
-_STYLES = {"slower": "red", "faster": "green", "same": ""}
+_STYLES = {"slower": "red", "missing": "red", "faster": "green", "unresolved": "yellow", "same": ""}
+_COUNTED = ("slower", "missing", "unresolved", "faster", "same")
 
 
 def rows(comparison: Comparison) -> list[Row]:
@@ -34,10 +36,12 @@ def rows(comparison: Comparison) -> list[Row]:
             "measures": change.group,
             "old": change.old,
             "new": change.new,
-            "ratio": change.ratio.value,
-            "low": change.ratio.low,
-            "high": change.ratio.high,
+            "ratio": change.ratio.value if change.ratio else None,
+            "low": change.ratio.low if change.ratio else None,
+            "high": change.ratio.high if change.ratio else None,
             "verdict": change.verdict,
+            "why": change.why or None,
+            "headline": change.headline,
             "settled": change.converged,
         }
         for change in comparison.changes
@@ -45,62 +49,75 @@ def rows(comparison: Comparison) -> list[Row]:
 
 
 def show(comparison: Comparison, out: Console) -> None:
-    """Print the verdict on each kind of row, then the rows that changed, or where none did, those that differ most."""
+    """Print the verdict on the whole, on what is quoted first, on each kind of row, and then the rows that changed."""
     out.print(Text(heading(comparison), style="bold"))
+    out.print(_whole(comparison))
     out.print()
-    table = _table()
-    for column in ("kind", "verdict"):
-        table.add_column(column, no_wrap=True)
-    for column in ("speed, %", "between, %", "rows", "slower", "faster", "scatter, %"):
-        table.add_column(column, justify="right")
-    for group in comparison.groups:
-        counts = Counter(change.verdict for change in comparison.changes if change.group == group.name)
-        table.add_row(
-            group.name,
-            Text(group.verdict, style=_STYLES[group.verdict]),
-            _speed(group.ratio.value),
-            f"{_speed(group.ratio.low)} to {_speed(group.ratio.high)}",
-            *(str(count) for count in (group.rows, counts["slower"], counts["faster"])),
-            f"{100 * group.scatter:.1f}",
-        )
-    out.print(table)
+    out.print(_rows_table([change for change in comparison.changes if change.headline], "quoted first"))
+    out.print()
+    out.print(_groups_table(comparison))
     _show_rows(comparison, out)
     for line in _only_in_one(comparison):
         out.print(line)
 
 
-def _show_rows(comparison: Comparison, out: Console) -> None:
-    changed = [change for change in comparison.changes if change.verdict != "same"]
-    shown = changed or sorted(comparison.changes, key=lambda change: -abs(change.ratio.value - 1))[:_LARGEST]
-    out.print()
-    out.print(
-        Text(
-            "Rows that changed" if changed else "No row changed by more than noise; those that differ most",
-            style="bold",
-        )
-    )
+def _whole(comparison: Comparison) -> Text:
+    """The one word, and how many rows got which."""
+    counts = Counter(change.verdict for change in comparison.changes)
+    said = ", ".join(f"{counts[word]} {word}" for word in _COUNTED if counts[word])
+    pooled = "" if comparison.runs == (1, 1) else f"; {comparison.runs[1]} runs against {comparison.runs[0]}, pooled"
+    return Text.assemble((comparison.verdict, f"bold {_STYLES[comparison.verdict]}"), f" ({said}{pooled})")
+
+
+def _groups_table(comparison: Comparison) -> Table:
     table = _table()
-    table.add_column("row", no_wrap=True)
+    for column in ("kind", "verdict"):
+        table.add_column(column, no_wrap=True)
+    for column in ("speed, %", "between, %", "rows", "slower", "faster", "unresolved", "scatter, %"):
+        table.add_column(column, justify="right")
+    for group in comparison.groups:
+        counts = Counter(change.verdict for change in comparison.changes if change.stratum == group.name)
+        table.add_row(
+            group.name,
+            Text(group.verdict, style=_STYLES[group.verdict]),
+            _speed(group.ratio.value),
+            f"{_speed(group.ratio.low)} to {_speed(group.ratio.high)}",
+            *(str(count) for count in (group.rows, counts["slower"], counts["faster"], counts["unresolved"])),
+            f"{100 * group.scatter:.1f}",
+        )
+    return table
+
+
+def _rows_table(changes: Sequence[Change], title: str) -> Table:
+    table = _table()
+    table.add_column(title, no_wrap=True)
     for column in ("old, new", "speed, %", "between, %"):
         table.add_column(column, justify="right", overflow="fold")
     table.add_column("verdict")
-    for change in shown:
+    for change in changes:
         row = readable(change)
         table.add_row(*row[:-1], Text(row[-1], style=_STYLES[change.verdict]))
-    out.print(table)
-    if not all(change.converged for change in shown):
-        out.print(Text("?  not settled in one of the files: its interval is wider", style="dim"))
-    left = len(comparison.changes) - len(shown)
+    return table
+
+
+def _show_rows(comparison: Comparison, out: Console) -> None:
+    rest = [change for change in comparison.changes if not change.headline]
+    changed = [change for change in rest if change.verdict not in ("same", "unresolved")]
+    compared = sorted((change for change in rest if change.ratio), key=_distance)
+    shown = changed or compared[:_LARGEST]
+    if shown:
+        out.print()
+        title = "rows that changed" if changed else "no other row surely changed; furthest apart"
+        out.print(_rows_table(shown, title))
+    left = len(rest) - len(shown)
     if left:
-        out.print(
-            Text(
-                (
-                    f"{plural(left, 'row')} not shown {'are' if left > 1 else 'is'} the same within noise; --format "
-                    "json has all"
-                ),
-                style="dim",
-            )
-        )
+        are = "are" if left > 1 else "is"
+        says = f"{plural(left, 'row')} not shown {are} the same or unresolved; --format json has all"
+        out.print(Text(says, style="dim"))
+
+
+def _distance(change: Change) -> float:
+    return -abs(math.log(change.ratio.value)) if change.ratio else 0.0
 
 
 def heading(comparison: Comparison) -> str:
@@ -121,18 +138,14 @@ def heading(comparison: Comparison) -> str:
 
 
 def readable(change: Change) -> tuple[str, ...]:
-    """A row of the table for people: name, old and new, change of speed, its interval, verdict."""
-    new = _quantity(change, change.new)
+    """A row of the table for people: name, old and new, change of speed, its interval, verdict with what decided it."""
+    said = f"{change.verdict}: {change.why}" if change.why else change.verdict
+    if change.new is None or change.ratio is None:
+        return (change.name, _quantity(change, change.old), "", "", said)
     like = units.like_seconds if change.group == "cost" else units.like
-    both = f"{like(change.old, change.new)}, {new}"
-    verdict = change.verdict if change.converged else f"{change.verdict} ?"
-    return (
-        change.name,
-        both,
-        _speed(change.ratio.value),
-        f"{_speed(change.ratio.low)} to {_speed(change.ratio.high)}",
-        verdict,
-    )
+    both = f"{like(change.old, change.new)}, {_quantity(change, change.new)}"
+    between = f"{_speed(change.ratio.low)} to {_speed(change.ratio.high)}"
+    return (change.name, both, _speed(change.ratio.value), between, said)
 
 
 def _speed(ratio: float) -> str:
@@ -166,26 +179,38 @@ def summary(comparison: Comparison) -> list[str]:
 
 def _only_in_one(comparison: Comparison) -> list[str]:
     lines = []
-    for word, names in (("only in the new file", comparison.added), ("only in the old file", comparison.missing)):
+    for word, names in (("only in the new file", comparison.added), ("missing in the new file", comparison.missing)):
         if names:
             more = f" and {len(names) - _ROWS_IN_A_SUMMARY} more" if len(names) > _ROWS_IN_A_SUMMARY else ""
             lines.append(f"{word}: {', '.join(names[:_ROWS_IN_A_SUMMARY])}{more}")
     return lines
 
 
-def as_json(comparison: Comparison, failed: Sequence[Finding]) -> str:
-    """The whole comparison as one JSON object."""
-    document = asdict(comparison) | {"changes": rows(comparison), "exceeded": [asdict(finding) for finding in failed]}
-    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+def as_json(
+    comparisons: Sequence[Comparison],
+    failed: Sequence[Sequence[Finding]] = (),
+    unresolved: Sequence[Sequence[Finding]] = (),
+) -> str:
+    """The whole comparison as one JSON object, several as an array of them."""
+    documents = []
+    for number, each in enumerate(comparisons):
+        more = {"verdict": each.verdict, "missing": each.missing, "changes": rows(each)}
+        told = {
+            name: [asdict(finding) for finding in found[number]] if found else []
+            for name, found in (("exceeded", failed), ("unresolved", unresolved))
+        }
+        documents.append(asdict(each) | more | told)
+    return json.dumps(documents[0] if len(documents) == 1 else documents, indent=1, allow_nan=False) + "\n"
 
 
-def as_github(comparison: Comparison, failed: Sequence[Finding]) -> str:
+def as_github(comparison: Comparison, failed: Sequence[Finding] = (), unresolved: Sequence[Finding] = ()) -> str:
     """GitHub workflow commands: what failed or is doubtful as errors and warnings, then the summary as a notice."""
     lines = [
         f"::{_LEVELS[each.severity]} title=microbench {each.code}::{_message(each)}"
-        for each in (*failed, *comparison.findings)
+        for each in (*failed, *unresolved, *comparison.findings)
     ]
-    message = "; ".join([f"{comparison.old} against {comparison.new}", *summary(comparison)])
+    words = [f"{comparison.old} against {comparison.new}: {comparison.verdict}", *summary(comparison)]
+    message = "; ".join(words)
     return "\n".join([*lines, f"::notice title=microbench compare::{_escape(message)}"]) + "\n"
 
 

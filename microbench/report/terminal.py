@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -24,12 +25,15 @@ PIPE_WIDTH = 120
 _SEVERITY = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
+def width_of(stream: TextIO, piped: int) -> int | None:
+    """How wide to print: as the terminal is or COLUMNS says (``None``: rich asks both), else ``piped``."""
+    return None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else piped
+
+
 def console(file: TextIO | None = None) -> Console:
-    """A console for results: the terminal's own width and colours, 120 plain columns in a pipe."""
+    """A console for results: the terminal's own width and colours, 120 plain columns in a pipe without COLUMNS."""
     stream = file or sys.stdout
-    return Console(
-        file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, emoji=False, markup=False
-    )
+    return Console(file=stream, width=width_of(stream, PIPE_WIDTH), highlight=False, emoji=False, markup=False)
 
 
 def show(characterisation: Characterisation, to: Console | None = None, *, every_variant: bool = False) -> None:

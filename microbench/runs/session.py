@@ -48,7 +48,8 @@ class Request:
     """What the user asked for.
 
     ``time_limit_s`` is that of the whole run, which began at ``started`` by the monotonic clock (``None``: when it is
-    carried out). ``page`` tells that page and picture will be drawn of its result.
+    carried out). ``page`` tells that page and picture will be drawn of its result. ``label`` is the user's word for the
+    run, ``repeat`` what runs of one ``--repeat`` have in common.
     """
 
     device: str = "auto"
@@ -60,6 +61,8 @@ class Request:
     out: Path | None = None
     page: bool = False
     started: float | None = None
+    label: str = ""
+    repeat: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +143,7 @@ def _run(request: Request, job: Job, progress: Progress) -> Outcome:
     job = job.begun(request.selection)
     with signals.held() as pending:
         disturbance, started = Disturbance(), datetime.now(UTC).isoformat(timespec="seconds")
-        environment = Environment(started=started, seconds=0.0, microbench=__version__, facts=_facts(job.device))
+        environment = _environment(request, job, started)
         recorder = Recorder(_journal(request, job, environment), progress, job.sheets(), job.schedule.deadline)
         recorder.take_over(job.resumed.samples if job.resumed else ())
         progress.start(len(job.plan.cases), job.schedule.deadline.limit_s)
@@ -236,6 +239,20 @@ def _with_operators(
     return replace(made, fits=fits, costs=(*made.costs, *found.costs), findings=(*made.findings, *found.findings))
 
 
+def _environment(request: Request, job: Job, started: str) -> Environment:
+    """The conditions at the start; a run that is resumed keeps its words."""
+    held = job.resumed.environment if job.resumed is not None else None
+    words = (held.label, held.repeat) if held is not None else (request.label, request.repeat)
+    return Environment(
+        started=started,
+        seconds=0.0,
+        microbench=__version__,
+        facts=_facts(job.device),
+        label=words[0],
+        repeat=words[1],
+    )
+
+
 def _facts(device: Device) -> dict[str, Value | None]:
     """The host's conditions, and the GPU's own where one is measured."""
     if device.kind == "cpu":
@@ -317,8 +334,10 @@ def _save(
     out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)
     if out is None:
         return Outcome(characterisation=characterisation, interrupted=interrupted, page=page)
+    fresh = journal is not None and request.resume is None
+    name = journal.path.name.removesuffix(store.JOURNAL_SUFFIX) if journal is not None and fresh else None
     try:
-        path = store.save(characterisation, out)
+        path = store.save(characterisation, out, name)
     except MicrobenchError as error:
         elsewhere = Path(tempfile.gettempdir()) / "microbench-results"
         log.warning("%s; saving to %s instead", error, elsewhere)
@@ -340,6 +359,7 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
     time_limit: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
+    label: str = "",
 ) -> Characterisation:
     """Measure a device and return its characterisation.
 
@@ -357,6 +377,8 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
         Decides the order of cases inside a round.
     out
         Folder to save to; nothing is saved by default.
+    label
+        Your own word for the run, kept with it.
 
     Raises
     ------
@@ -380,6 +402,7 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
         time_limit_s=time_limit,
         seed=seed,
         out=Path(out) if out is not None else None,
+        label=label,
     )
     return carry_out(request).characterisation
 

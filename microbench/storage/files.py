@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
+import secrets
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,15 +38,16 @@ def slug(device: Device) -> str:
 
 
 def stem(device: Device, started: str | None = None) -> str:
-    """Path and name of the files of one run without suffix: ``<device>/<UTC time>-<id>``.
+    """Path and name of the files of one run without suffix: ``<device>/<UTC time>-<id>-<random>``.
 
-    ``started`` is ISO 8601; the default is now.
+    ``started`` is ISO 8601; the default is now. Two nodes that share a folder and start in one second differ in id, two
+    runs of one node in the random part.
     """
     when = datetime.now(UTC)
     with contextlib.suppress(ValueError, TypeError):
         when = datetime.fromisoformat(started or "").astimezone(UTC)
     name = re.sub(r"[^a-z0-9]", "", device.id.lower())[:8] or device.kind
-    return f"{slug(device)}/{when:%Y%m%dT%H%M%SZ}-{name}"
+    return f"{slug(device)}/{when:%Y%m%dT%H%M%SZ}-{name}-{secrets.token_hex(2)}"
 
 
 def check_writable(folder: str | Path) -> Path:
@@ -164,7 +167,7 @@ def only_run(device: Device) -> Iterator[None]:
     CannotRun
         If another process holds it.
     """
-    name = "cpu" if device.kind == "cpu" else f"cuda-{re.sub(r'[^A-Za-z0-9]', '', device.id)[:16]}"
+    name = "cpu" if device.kind == "cpu" else f"cuda-{_gpu(device)}"
     path = Path(tempfile.gettempdir()) / f"microbench-{name}.lock"
     descriptor = _open_lock(path)
     try:
@@ -184,6 +187,16 @@ def only_run(device: Device) -> Iterator[None]:
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _gpu(device: Device) -> str:
+    """A GPU by what all users call alike, which their own salts of its id are not, nor its number among those shown."""
+    from microbench.hardware import cuda
+
+    try:
+        return hashlib.sha256(b"microbench lock " + cuda.raw(device.index)["uuid"]).hexdigest()[:16]
+    except CannotRun:
+        return re.sub(r"[^A-Za-z0-9]", "", device.id)[:16]
 
 
 def _open_lock(path: Path) -> int | None:

@@ -175,8 +175,11 @@ def load(path: str | Path) -> Characterisation:
     return loads(read_file(Path(path)), str(path))
 
 
-def save(characterisation: Characterisation, out: str | Path) -> Path:
-    """Write ``out/<device>/<UTC time>-<id>.json`` and return its path; a second file of the same second gets ``-2``.
+def save(characterisation: Characterisation, out: str | Path, name: str | None = None) -> Path:
+    """Write ``out/<device>/<UTC time>-<id>-<random>.json`` and return its path.
+
+    ``name`` is that of the file without suffix where it is given, that of the run's journal; one that is taken gets
+    ``-2``.
 
     Raises
     ------
@@ -187,6 +190,7 @@ def save(characterisation: Characterisation, out: str | Path) -> Path:
     base = Path(out) / stem(
         characterisation.device, characterisation.environment.started if characterisation.environment else None
     )
+    base = base.with_name(name) if name is not None else base
     try:
         base.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

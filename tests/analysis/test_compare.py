@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microbench.analysis.compare import compare, exceeded, interval, parse_limits, scatter, spread, verdict
+from microbench.analysis.compare import compare
+from microbench.analysis.compare_limits import exceeded, parse_limits
+from microbench.analysis.compare_noise import interval, scatter, spread, verdict, width
 from microbench.errors import UsageError
 from microbench.records import Ceiling, Characterisation, Cost, Device, Environment, Estimate, Finding
 
@@ -91,7 +93,7 @@ def test_a_loss_common_to_all_rows_is_found() -> None:
     groups = {group.name: group for group in compare(old, new).groups}
     assert groups["compute"].verdict == "slower"
     assert groups["compute"].ratio.value == pytest.approx(0.95, abs=0.003)
-    assert groups["memory"].verdict == "same"
+    assert groups["DRAM"].verdict == "same"
     assert {finding.code for finding in exceeded(compare(old, new), {"compute": 0.03, "memory": 0.05})} == {
         "slower",
         "slower-overall",
@@ -139,7 +141,7 @@ def test_rows_that_differ_in_threads_or_mode_are_not_matched() -> None:
     result = compare(
         device(ceiling("a", 1e9), ceiling("b", 1e9)), device(ceiling("a", 1e9), ceiling("b", 5e9, threads=2))
     )
-    assert [change.name for change in result.changes] == ["a x1"]
+    assert [(change.name, change.verdict) for change in result.changes] == [("b x1", "missing"), ("a x1", "same")]
 
 
 def test_another_device_is_said_aloud() -> None:
@@ -150,7 +152,7 @@ def test_another_device_is_said_aloud() -> None:
 
 def test_an_unsettled_row_gets_no_verdict() -> None:
     result = compare(device(ceiling("a", 1e9)), device(ceiling("a", 0.5e9, converged=False)))
-    assert result.changes[0].verdict == "same"
+    assert result.changes[0].verdict == "unresolved"
     assert result.findings[0].code == "unsettled-rows"
 
 
@@ -160,13 +162,14 @@ def test_an_unsettled_row_is_judged_by_how_far_its_best_lies_from_its_typical_ra
         return device(replace(row, typical=Estimate(value=typical, low=typical, high=typical, confidence=0.9)))
 
     assert compare(unsettled(1e9, 0.99e9), unsettled(0.5e9, 0.49e9)).changes[0].verdict == "slower"
-    assert compare(unsettled(1e9, 0.5e9), unsettled(0.5e9, 0.49e9)).changes[0].verdict == "same"
+    assert compare(unsettled(1e9, 0.5e9), unsettled(0.5e9, 0.49e9)).changes[0].verdict == "unresolved"
 
 
 def test_a_row_that_the_run_itself_doubts_gets_no_verdict() -> None:
     doubt = Finding(code="threads-slower", severity="warning", says="slower with two threads", case="a")
     new = replace(device(ceiling("a", 0.5e9)), findings=(doubt,))
-    assert compare(device(ceiling("a", 1e9)), new).changes[0].verdict == "same"
+    change = compare(device(ceiling("a", 1e9)), new).changes[0]
+    assert (change.verdict, change.why) == ("unresolved", "new: threads-slower in its own run")
 
 
 def test_a_changed_environment_is_named() -> None:
@@ -223,6 +226,6 @@ def test_scatter_is_not_moved_by_a_few_real_changes() -> None:
 
 @given(st.floats(0.01, 100), st.floats(0.0, 0.2), st.integers(1, 500))
 def test_interval_holds_its_value_and_widens_with_the_rows_looked_at(ratio: float, sd: float, rows: int) -> None:
-    few, many = interval(math.log(ratio), sd, "compute", 1), interval(math.log(ratio), sd, "compute", rows)
+    few, many = (interval(math.log(ratio), width(sd, count)) for count in (1, rows))
     assert many.low <= few.low <= few.value <= few.high <= many.high
-    assert verdict(few) in ("slower", "faster", "same")
+    assert verdict(few, "compute") in ("slower", "faster", "same", "unresolved")

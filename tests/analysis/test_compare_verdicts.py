@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from microbench.analysis.compare import compare, exceeded, parse_limits, scatter
+from microbench.analysis.compare import compare
+from microbench.analysis.compare_limits import exceeded, parse_limits
+from microbench.analysis.compare_noise import scatter
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, Finding
 
 DEVICE = Device(id="aaaaaaaaaa", kind="cpu", name="Fake CPU", arch="fake")
@@ -47,7 +49,7 @@ def device(kind: str, speed: float, rows: int) -> Characterisation:
 # Twice the tolerance at which rounds of one run agree, and for single rows what rows repeat to on top.
 @pytest.mark.parametrize(
     ("kind", "within", "beyond"),
-    [("compute", 0.013, 0.025), ("memory", 0.035, 0.06), ("link", 0.035, 0.06), ("cost", 0.09, 0.14)],
+    [("compute", 0.013, 0.025), ("memory", 0.035, 0.07), ("link", 0.035, 0.07), ("cost", 0.09, 0.18)],
 )
 def test_what_hits_all_rows_alike_between_two_runs_is_no_loss_of_the_kind(
     kind: str, within: float, beyond: float
@@ -82,7 +84,7 @@ def unsettled(rate: float, rounds: int) -> Characterisation:
     return Characterisation(schema="1.0", device=DEVICE, environment=None, plan=None, ceilings=(row,))
 
 
-@pytest.mark.parametrize(("rounds", "verdict"), [(2, "same"), (3, "slower")])
+@pytest.mark.parametrize(("rounds", "verdict"), [(2, "unresolved"), (3, "slower")])
 def test_a_row_that_did_not_settle_in_three_rounds_gets_no_verdict_however_slow(rounds: int, verdict: str) -> None:
     assert compare(unsettled(1e9, 8), unsettled(0.5e9, rounds)).changes[0].verdict == verdict
     assert compare(unsettled(1e9, rounds), unsettled(0.5e9, 8)).changes[0].verdict == verdict
@@ -113,8 +115,8 @@ def test_noise_that_a_row_admits_itself_widens_its_interval() -> None:
         compare(*(replace(device("compute", 1.0, 1), ceilings=(each,)) for each in (one, row))).changes[0].ratio
         for one in (row, loose)
     )
-    assert math.log(quiet.high) == pytest.approx(1.96 * 0.003 * math.sqrt(2) + 2 * 0.007, rel=1e-3)
-    assert math.log(noisy.high) == pytest.approx(1.96 * -math.log(0.9) / 1.5 + 2 * 0.007, rel=1e-3)
+    assert math.log(quiet.high) == pytest.approx(2.576 * 0.003 * math.sqrt(2) + 2 * 0.007, rel=1e-3)
+    assert math.log(noisy.high) == pytest.approx(2.576 * -math.log(0.9) / 1.5 + 2 * 0.007, rel=1e-3)
 
 
 def test_noise_that_a_cost_admits_lies_above_it() -> None:
@@ -123,7 +125,7 @@ def test_noise_that_a_cost_admits_lies_above_it() -> None:
         return replace(device("cost", 1.0, 1), costs=made)
 
     ratio = compare(cost(1e-6), cost(1.5e-6)).changes[0].ratio
-    assert math.log(ratio.high) == pytest.approx(1.96 * math.log(1.5) / 1.5 + 2 * 0.05, rel=1e-3)
+    assert math.log(ratio.high) == pytest.approx(2.576 * math.log(1.5) / 1.5 + 2 * 0.05, rel=1e-3)
 
 
 def test_seven_rows_say_nothing_of_how_rows_scatter_and_eight_do() -> None:
@@ -157,7 +159,12 @@ def test_only_warnings_about_a_row_take_its_verdict_away() -> None:
         assert len(verdicts) == 1
         return verdicts.pop()
 
-    assert (told("info"), told("warning"), told("error"), told("warning", None)) == ("slower", "same", "same", "slower")
+    assert (told("info"), told("warning"), told("error"), told("warning", None)) == (
+        "slower",
+        "unresolved",
+        "unresolved",
+        "slower",
+    )
 
 
 @pytest.mark.parametrize(("limit", "codes"), [(0.04, {"slower", "slower-overall"}), (0.06, set())])
@@ -182,7 +189,7 @@ def test_a_limit_is_a_share_or_a_percentage(text: str, limit: float) -> None:
 def test_three_of_the_rows_that_did_not_settle_are_named() -> None:
     loose = tuple(replace(row, converged=False) for row in device("compute", 1.0, 5).ceilings)
     old = device("compute", 1.0, 5)
-    (finding,) = compare(old, replace(old, ceilings=loose)).findings
+    finding = compare(old, replace(old, ceilings=loose)).findings[0]
     assert finding.code == "unsettled-rows"
     assert finding.says.startswith("5 of 5 rows had not settled")
     assert finding.says.count("x1") == 3

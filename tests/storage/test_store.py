@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,11 @@ def test_an_absurdly_large_file_is_not_read(tmp_path: Path) -> None:
 
 def test_save_names_the_file_after_device_and_time_and_never_overwrites(tmp_path: Path) -> None:
     first = store.save(characterisation(), tmp_path)
-    second = store.save(dataclasses.replace(characterisation(), findings=()), tmp_path)
-    assert first == tmp_path / "example-cpu-2-50ghz" / "20260101T120000Z-1f2e3d4c.json"
-    assert second.name == "20260101T120000Z-1f2e3d4c-2.json"
+    again = dataclasses.replace(characterisation(), findings=())
+    second = store.save(again, tmp_path, name=first.stem)
+    assert first.parent == tmp_path / "example-cpu-2-50ghz"
+    assert re.fullmatch(r"20260101T120000Z-1f2e3d4c-[0-9a-f]{4}", first.stem)
+    assert second.name == f"{first.stem}-2.json"
     assert store.load(first) == characterisation()
     assert store.load(second).findings == ()
     assert sorted(path.name for path in first.parent.iterdir()) == sorted([first.name, second.name])

@@ -1,0 +1,76 @@
+"""What a comparison amounts to: rows, groups of rows and one word for the whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from microbench.analysis.compare_noise import Verdict
+from microbench.records import Estimate, Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One row of the old side beside the new one.
+
+    ``ratio`` is new speed over old speed: below 1 is slower, for costs too; it and ``new`` are ``None`` where the new
+    side lacks the row. ``why`` says what decided or kept a verdict from being given. ``headline`` rows are those that
+    are quoted first. ``stratum`` names the `Group` that it belongs to.
+    """
+
+    name: str
+    group: str
+    stratum: str
+    old: float
+    new: float | None
+    ratio: Estimate | None
+    verdict: Verdict
+    why: str = ""
+    headline: bool = False
+    converged: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All rows of one kind, level and scope together: the median ratio, how far rows scatter, and the verdict."""
+
+    name: str
+    kind: str
+    rows: int
+    ratio: Estimate
+    scatter: float
+    verdict: Verdict
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two sides of one or several characterisations each."""
+
+    old: str
+    new: str
+    same_device: bool
+    changes: tuple[Change, ...]
+    groups: tuple[Group, ...]
+    added: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    runs: tuple[int, int] = (1, 1)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The rows that the new side has not measured."""
+        return tuple(change.name for change in self.changes if change.verdict == "missing")
+
+    @property
+    def verdict(self) -> Verdict:
+        """One word for the whole.
+
+        The first of these that holds: missing (a headline row), slower (any row or group), unresolved (a headline row),
+        faster (a headline row or a group), same.
+        """
+        heads = {change.verdict for change in self.changes if change.headline}
+        every = {change.verdict for change in self.changes} | {group.verdict for group in self.groups}
+        if "missing" in heads or "slower" in every:
+            return "missing" if "missing" in heads else "slower"
+        if "unresolved" in heads:
+            return "unresolved"
+        return "faster" if "faster" in heads | {group.verdict for group in self.groups} else "same"
