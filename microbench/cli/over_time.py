@@ -220,7 +220,7 @@ def _standing_row(standing: Standing, mine: Characterisation | None) -> Row:
     def told(value: float) -> str:
         return quantity(standing.row, standing.group, value)
 
-    row: Row = {
+    row: dict[str, str | int | None] = {
         "kind": standing.kind[:24],
         "row": standing.row,
         "devices": len(standing.members),

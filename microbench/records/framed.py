@@ -51,12 +51,12 @@ class Rows(list[Any], Framed):
         return f"<{len(self)} x {type(self[0]).__name__}, the first {str(self[0])[:80]}>"
 
 
-def _flat(record: Any) -> Row:
+def _flat(record: Any) -> dict[str, str | int | float | bool | None]:
     from dataclasses import fields, is_dataclass
 
     from microbench.records.values import Estimate
 
-    row: Row = {}
+    row: dict[str, str | int | float | bool | None] = {}
     for field in fields(record):
         value = getattr(record, field.name)
         if isinstance(value, Estimate):

@@ -63,7 +63,7 @@ def show(comparison: Comparison, out: Console) -> None:
 
 def _whole(comparison: Comparison) -> Text:
     """The one word, and how many rows got which."""
-    counts = Counter(change.verdict for change in comparison.changes)
+    counts: Counter[str] = Counter(change.verdict for change in comparison.changes)
     said = ", ".join(f"{counts[word]} {word}" for word in _COUNTED if counts[word])
     pooled = "" if comparison.runs == (1, 1) else f"; {comparison.runs[1]} runs against {comparison.runs[0]}, pooled"
     return Text.assemble((comparison.verdict, f"bold {_STYLES[comparison.verdict]}"), f" ({said}{pooled})")
