@@ -98,7 +98,9 @@ _JOURNALS = f"*{store.JOURNAL_SUFFIX}"
 
 def _result_row(path: Path) -> Row:
     unfinished = path.suffix == store.JOURNAL_SUFFIX
-    row: dict[str, str | int | None] = dict.fromkeys(("device", "id", "started", "label", "ceilings", "converged", "note"))
+    row: dict[str, str | int | None] = dict.fromkeys(
+        ("device", "id", "started", "label", "ceilings", "converged", "note")
+    )
     try:
         held = read_journal(path) if unfinished else store.load(path)
     except MicrobenchError as error:

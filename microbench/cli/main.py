@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,78 +12,14 @@ import rich_click as click
 from click.core import ParameterSource
 
 from microbench import __version__
-from microbench.cli import exits
+from microbench.cli import exits, stored
 from microbench.cli.examples import EXAMPLES
+from microbench.cli.options import PATH, command_line, data_options, device_option, duration, label, words
 from microbench.errors import UsageError
 from microbench.runs import signals
 
 if TYPE_CHECKING:
     from microbench.runs.session import Request
-
-Command = Callable[..., Any]
-# click does not check that a file can be read: the reader does, with a sentence that names a remedy.
-PATH = click.Path(path_type=Path, readable=False)
-
-_LONGEST_LABEL = 80
-
-
-def _duration(_context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    from microbench.records.units import parse_seconds
-
-    if value is None:
-        return None
-    try:
-        return parse_seconds(value)
-    except ValueError as error:
-        raise UsageError(f"--{str(parameter.name).replace('_', '-')}: {error}") from error
-
-
-def _command(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(value or ""))
-    except ValueError as error:
-        raise UsageError(f"--{parameter.name}: {error}") from error
-
-
-def _words(_context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(word for text in value for word in text.split(",") if word)
-
-
-def _label(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if len(value) > _LONGEST_LABEL or not value.isprintable():
-        raise UsageError(f"--label has at most {_LONGEST_LABEL} characters, all of them printable; give a shorter word")
-    return value
-
-
-def device_option(default: str = "auto") -> Command:
-    """The option --device, the same for every command."""
-    return click.option(
-        "--device", default=default, show_default=True, metavar="auto|cpu|cuda:N", help="What to look at."
-    )
-
-
-def data_options(command: Command) -> Command:
-    """The options --json and --csv of every command that prints rows; ``-`` is stdout, in place of the table."""
-    command = click.option("--csv", "csv_path", metavar="PATH|-", help="Write the rows as CSV.")(command)
-    return click.option("--json", "json_path", metavar="PATH|-", help="Write the data as JSON.")(command)
-
-
-def limit_options(command: Command) -> Command:
-    """The options --fail-if and --format of every command that compares."""
-    command = click.option(
-        "--format",
-        "form",
-        type=click.Choice(["text", "json", "github"]),
-        default="text",
-        show_default=True,
-        help="How to say it.",
-    )(command)
-    return click.option(
-        "--fail-if",
-        multiple=True,
-        metavar="KIND:PERCENT",
-        help="Exit 1 where compute, memory, link or cost surely lost more than so much, or a row is missing.",
-    )(command)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,6 +32,10 @@ def cli(verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
 
 
+for _each in stored.COMMANDS:
+    cli.add_command(_each)
+
+
 @cli.command(epilog=EXAMPLES["run"])
 @device_option()
 @click.option("--quick", is_flag=True, help="A first look, within 30 s; without it within 150 s (GPU: 240 s).")
@@ -105,14 +44,14 @@ def cli(verbose: bool) -> None:
     "--only",
     multiple=True,
     metavar="GLOB",
-    callback=_words,
+    callback=words,
     help="Kernels or cases whose name matches, such as 'fma.f32.*'.",
 )
-@click.option("--dtype", multiple=True, metavar="D,...", callback=_words, help="These dtypes only, such as f32,bf16.")
+@click.option("--dtype", multiple=True, metavar="D,...", callback=words, help="These dtypes only, such as f32,bf16.")
 @click.option(
-    "--level", multiple=True, metavar="L,...", callback=_words, help="These memory levels only, such as L1,DRAM."
+    "--level", multiple=True, metavar="L,...", callback=words, help="These memory levels only, such as L1,DRAM."
 )
-@click.option("--time-limit", callback=_duration, metavar="90s", help="End the whole run within so long.")
+@click.option("--time-limit", callback=duration, metavar="90s", help="End the whole run within so long.")
 @click.option(
     "--repeat",
     type=click.IntRange(1, 1000),
@@ -121,7 +60,7 @@ def cli(verbose: bool) -> None:
     help="So many runs, each in a fresh process.",
 )
 @click.option("--repeat-of", default="", hidden=True)
-@click.option("--label", default="", callback=_label, metavar="TEXT", help="Your own word for the run, kept with it.")
+@click.option("--label", default="", callback=label, metavar="TEXT", help="Your own word for the run, kept with it.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the order inside a round.")
 @click.option("--resume", type=PATH, help="Go on with the journal (.partial) of an interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and measure nothing.")
@@ -217,14 +156,16 @@ def doctor(context: click.Context, device: str, json_path: str | None, csv_path:
 
 @cli.command(epilog=EXAMPLES["check"])
 @device_option()
-@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Kernels whose name matches.")
-@click.option("--backend", multiple=True, metavar="B,...", callback=_words, help="Only cuda, triton, torch or native.")
+@click.option("--only", multiple=True, metavar="GLOB", callback=words, help="Kernels whose name matches.")
+@click.option("--backend", multiple=True, metavar="B,...", callback=words, help="Only cuda, triton, torch or native.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Processes at a time; 1 on a CPU, at most 4 on a GPU.")
 @click.option(
-    "--kernel-limit", callback=_duration, metavar="60s", help="A kernel that takes longer hangs, and is ended."
+    "--kernel-limit", callback=duration, metavar="60s", help="A kernel that takes longer hangs, and is ended."
 )
-@click.option("--time-limit", callback=_duration, metavar="90s", help="End the whole check within so long.")
-@click.option("--under", callback=_command, metavar="COMMAND", help="Start each process by this, a memory checker say.")
+@click.option("--time-limit", callback=duration, metavar="90s", help="End the whole check within so long.")
+@click.option(
+    "--under", callback=command_line, metavar="COMMAND", help="Start each process by this, say a memory checker."
+)
 @data_options
 @click.pass_context
 def check(context: click.Context, /, **options: Any) -> None:
@@ -242,151 +183,6 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     from microbench.cli.commands import nominal as compute
 
     compute(name, json_path, csv_path)
-
-
-@cli.command(epilog=EXAMPLES["report"])
-@click.argument("file", type=PATH)
-@click.option("--html", type=PATH, help="Write a page that works offline.")
-@click.option("--png", type=PATH, help="Write the roofline picture.")
-@click.option("--svg", type=PATH, help="Write the roofline as SVG.")
-@click.option("--md", metavar="PATH|-", help="Write Markdown.")
-@data_options
-def report(file: Path, **targets: Any) -> None:
-    """Show a stored characterisation, or write it as a page, picture, Markdown or rows."""
-    from microbench.cli.commands import report as write
-
-    write(file, targets)
-
-
-@cli.command(epilog=EXAMPLES["compare"])
-@click.argument("files", type=PATH, nargs=-1, required=True, metavar="OLD NEW...")
-@limit_options
-@click.pass_context
-def compare(context: click.Context, files: tuple[Path, ...], fail_if: tuple[str, ...], form: str) -> None:
-    """Say whether characterisations are slower than an older one, beyond the noise between runs, or nobody knows.
-
-    A folder is pooled, and so are runs of one --repeat. Exit: 1 a limit is exceeded or a row missing, 4 unresolved.
-    """
-    from microbench.cli.compare import compare as against
-
-    context.exit(against(files, fail_if, form))
-
-
-@cli.group(epilog=EXAMPLES["baseline"])
-def baseline() -> None:
-    """Keep runs to hold later ones against: save, then check."""
-
-
-def _baseline_options(command: Command) -> Command:
-    command = click.option(
-        "--dir", "folder", type=PATH, default=Path("baselines"), show_default=True, help="Folder of baselines."
-    )(command)
-    return click.option("--name", default="default", show_default=True, help="Which baseline.")(command)
-
-
-@baseline.command("save", epilog=EXAMPLES["baseline"])
-@click.argument("files", type=PATH, nargs=-1, required=True)
-@_baseline_options
-@click.option("--add", is_flag=True, help="Pool them with what the baseline has of this device.")
-def baseline_save(files: tuple[Path, ...], name: str, folder: Path, add: bool) -> None:
-    """Keep files, or folders of runs, as the baseline of their device."""
-    from microbench.cli.over_time import save_baseline
-
-    save_baseline(files, folder / name, add=add)
-
-
-@baseline.command("check", epilog=EXAMPLES["baseline"])
-@click.argument("files", type=PATH, nargs=-1)
-@_baseline_options
-@limit_options
-@click.pass_context
-def baseline_check(context: click.Context, /, **options: Any) -> None:
-    """Hold files (the newest result by default) against the baseline of their device; exits as compare --fail-if does.
-
-    Without --fail-if the limits are compute:5% and memory:10%, of what the baseline has.
-    """
-    from microbench.cli.over_time import check_baseline
-
-    context.exit(check_baseline(options))
-
-
-@cli.command(epilog=EXAMPLES["history"])
-@click.argument("folder", type=PATH, metavar="DIR")
-@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Rows of such names, not the headline.")
-@click.option("--keep-last", type=click.IntRange(1), metavar="N", help="A rule: keep the last N files of a device.")
-@click.option("--keep-days", type=click.FloatRange(0), metavar="D", help="A rule: keep the files of the last D days.")
-@click.option("--delete", is_flag=True, help="Delete what the rules give up; without it they are listed.")
-@data_options
-def history(folder: Path, **options: Any) -> None:
-    """Show each ceiling over time, with the moments at which its level changed.
-
-    The first file of a device and those at which a headline row changed are kept under any rule.
-    """
-    from microbench.cli.over_time import history as show
-
-    show(folder, options)
-
-
-@cli.command(epilog=EXAMPLES["population"])
-@click.argument("path", type=PATH, metavar="DIR|FILE")
-@click.option("--among", type=PATH, metavar="DIR", help="The population that FILE is held against.")
-@click.option("--only", multiple=True, metavar="GLOB", callback=_words, help="Rows of such names, not the headline.")
-@data_options
-def population(path: Path, **options: Any) -> None:
-    """Show what is usual among devices, and which lie outside.
-
-    DIR: all devices in it. FILE: where this one lies, among those of --among, or after published figures that are
-    shipped.
-    """
-    from microbench.cli.over_time import population as show
-
-    show(path, options)
-
-
-@cli.command(epilog=EXAMPLES["audit"])
-@click.argument("file", type=PATH)
-@click.option(
-    "--against",
-    metavar="FILE|NAME",
-    help="A characterisation or a GPU of the nominal table, for files that name no device.",
-)
-@data_options
-@click.pass_context
-def audit(context: click.Context, file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> None:
-    """Check declared hardware numbers for wrong units, sparse figures and other products."""
-    from microbench.cli.commands import audit as examine
-
-    context.exit(examine(file, against, json_path, csv_path))
-
-
-@cli.command(epilog=EXAMPLES["completion"])
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the script that completes commands and options in a shell."""
-    from click.shell_completion import get_completion_class
-
-    found = get_completion_class(shell)
-    if found is None:
-        raise UsageError(f"completion for {shell} is unknown to the installed click; choose bash, zsh or fish")
-    click.echo(found(cli, {}, "microbench", "_MICROBENCH_COMPLETE").source())
-
-
-@cli.command(epilog=EXAMPLES["export"])
-@click.argument("file", type=PATH)
-@click.option(
-    "--to",
-    required=True,
-    metavar="FORMAT[:DTYPE]",
-    help="pytorch, aiconfigurator, calculon, ...; an unknown one lists all.",
-)
-@click.option(
-    "-o", "--output", metavar="PATH|-", default="-", show_default=True, help="Where to write; nothing is overwritten."
-)
-def export(file: Path, to: str, output: str) -> None:
-    """Write a characterisation in the format of another tool."""
-    from microbench.cli.commands import export as write
-
-    write(file, to, output)
 
 
 @cli.command(epilog=EXAMPLES["predict"])
@@ -465,7 +261,7 @@ def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: f
 @click.option("--calibration", type=PATH, metavar="FILE", help="Grade this characterisation; otherwise calibrate now.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the fresh shapes.")
 @click.option(
-    "--time-limit", callback=_duration, metavar="90s", help="Measure for so long, but four rounds: a minute or more."
+    "--time-limit", callback=duration, metavar="90s", help="Measure for so long, but four rounds: a minute or more."
 )
 @click.option("--png", type=PATH, help="Write the calibration plot.")
 @data_options
