@@ -194,7 +194,10 @@ def commands() -> str:
     for name in cli.list_commands(root):
         command = cli.get_command(root, name)
         if command is not None:
-            parts.append(_command(command, click.Context(command, info_name=name, parent=root)))
+            own = click.Context(command, info_name=name, parent=root)
+            parts.append(_command(command, own))
+            within = command.commands.items() if isinstance(command, click.Group) else ()
+            parts += [_command(each, click.Context(each, info_name=word, parent=own)) for word, each in within]
     return "\n\n".join(parts)
 
 

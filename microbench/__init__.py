@@ -21,6 +21,14 @@ __version__ = "0.1.0"
 # Public name -> module that defines it. Loaded on first use, so that `microbench --help` stays quick.
 _LAZY: dict[str, str] = {
     "load": "microbench.storage.store",
+    "audit": "microbench.runs.python",
+    "doctor": "microbench.runs.python",
+    "export": "microbench.runs.python",
+    "history": "microbench.runs.python",
+    "nominal": "microbench.runs.python",
+    "population": "microbench.runs.python",
+    "report": "microbench.runs.python",
+    "validate": "microbench.runs.python",
     "compare": "microbench.analysis.compare",
     "op": "microbench.operators",
     "capture": "microbench.operators.capture",
@@ -82,6 +90,14 @@ def _draw_roofline(self: Characterisation, ax: Any) -> Any:
     return ax
 
 
+def _frame_rows(self: Characterisation) -> Any:
+    """The rows of `Characterisation.to_frame`: the ceilings."""
+    from microbench.analysis.frames import ceiling_rows
+
+    return ceiling_rows(self.ceilings)
+
+
+Characterisation.frame_rows = _frame_rows  # type: ignore[method-assign]
 Characterisation.roofline = property(_roofline)  # type: ignore[assignment,method-assign]
 Characterisation.ceilings_frame = _ceilings_frame  # type: ignore[method-assign]
 Characterisation.draw_roofline = _draw_roofline  # type: ignore[method-assign]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from microbench.analysis.compare_noise import Verdict
-from microbench.records import Estimate, Finding
+from microbench.records import Estimate, Finding, Row
+from microbench.records.framed import Framed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Framed):
     """Two sides of one or several characterisations each."""
 
     old: str
@@ -54,6 +56,32 @@ class Comparison:
     added: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     runs: tuple[int, int] = (1, 1)
+
+    def __repr__(self) -> str:
+        """The one word, and how many rows got which."""
+        counts = Counter(change.verdict for change in self.changes)
+        told = ", ".join(f"{count} {word}" for word, count in counts.most_common())
+        return f"<Comparison, {self.new} against {self.old}: {self.verdict} ({told})>"
+
+    def frame_rows(self) -> list[Row]:
+        """One row for each measurement of the old side: missing first, then slowest first, in SI."""
+        return [
+            {
+                "name": change.name,
+                "measures": change.group,
+                "group": change.stratum,
+                "old": change.old,
+                "new": change.new,
+                "ratio": change.ratio.value if change.ratio else None,
+                "low": change.ratio.low if change.ratio else None,
+                "high": change.ratio.high if change.ratio else None,
+                "verdict": change.verdict,
+                "why": change.why or None,
+                "headline": change.headline,
+                "settled": change.converged,
+            }
+            for change in self.changes
+        ]
 
     @property
     def missing(self) -> tuple[str, ...]:

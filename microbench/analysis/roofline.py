@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from microbench.analysis.frames import ceiling_rows
 from microbench.analysis.levels import answered_by_a_cache, level_of_case
 from microbench.analysis.roofs import roofs
 from microbench.errors import UsageError
@@ -30,11 +31,14 @@ from microbench.records import (
     Mode,
     RooflineFit,
     RoofPoint,
+    Row,
     Samples,
     Sheet,
     units,
 )
+from microbench.records.dtypes import DTYPES
 from microbench.records.dtypes import dtype as parse_dtype
+from microbench.records.framed import Framed
 
 # The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
 _SHARPNESS = (1.0, 40.0)
@@ -54,7 +58,7 @@ class _Shape(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Roofline:
+class Roofline(Framed):
     """Roofs of one characterisation, for all its threads or for one.
 
     A roof of mode ``peak`` is a burst, the best millisecond; one of mode ``sustained`` the median of samples that
@@ -69,6 +73,20 @@ class Roofline:
     peaks: Mapping[str, Ceiling]
     bandwidths: Mapping[tuple[str, str], Ceiling]
     source: Characterisation
+
+    def __repr__(self) -> str:
+        """The roofs, each with its rate."""
+        peaks = [f"{name} {units.rate(row.rate.value, _unit(row), 3)}" for name, row in self.peaks.items()]
+        reads = [
+            f"{level} {units.rate(row.rate.value, 'byte/s', 3)}"
+            for (level, access), row in self.bandwidths.items()
+            if access == "read"
+        ]
+        return f"<Roofline of {self.source.device.name}: {', '.join([*peaks, *reads]) or 'nothing'}>"
+
+    def frame_rows(self) -> Iterable[Row]:
+        """The roofs: one row a dtype, and one a level and access, SI units in the column names."""
+        return ceiling_rows([*self.peaks.values(), *self.bandwidths.values()])
 
     @classmethod
     def of(cls, characterisation: Characterisation, threads: int | None = None, mode: str = "peak") -> Roofline:
@@ -142,6 +160,10 @@ class Roofline:
     def plot(self, ax: Any) -> Any:
         """Draw the roofline on matplotlib axes and return them."""
         return self.source.draw_roofline(ax)
+
+
+def _unit(ceiling: Ceiling) -> str:
+    return DTYPES[ceiling.dtype].rate_unit if ceiling.dtype else "FLOP/s"
 
 
 def _keep_higher(table: dict[Any, Ceiling], key: object, ceiling: Ceiling, mode: str) -> None:

@@ -18,12 +18,13 @@ from microbench.analysis.population import LEAST_DEVICES, Standing, kind_of
 from microbench.analysis.population import population as standings_of
 from microbench.cli.compare import Runs, runs_of, show, sides, started
 from microbench.cli.output import emit
-from microbench.errors import CannotRun, MicrobenchError, UsageError
+from microbench.errors import CannotRun, UsageError
 from microbench.records import Characterisation, Row, units
 from microbench.records.dtypes import DTYPES
 from microbench.report.sweeps import plural
 from microbench.storage import store
 from microbench.storage.files import write_new
+from microbench.storage.folders import read_folder
 
 # What a check is held to where the user names no limits.
 _LIMITS = {"compute": 0.05, "memory": 0.1}
@@ -99,30 +100,15 @@ def _newest(folder: Path) -> Path:
     return max(found, key=lambda path: path.stat().st_mtime)
 
 
-def read_folder(folder: Path) -> list[tuple[str, Characterisation]]:
-    """Every result below a folder by its path, without samples; what cannot be read is named on stderr and left out.
-
-    Raises
-    ------
-    UsageError
-        If there is no folder or no result in it.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give one that holds results")
-    found: list[tuple[str, Characterisation]] = []
-    for path in sorted(folder.rglob("*.json")):
-        try:
-            found.append((str(path), replace(store.load(path), samples=())))
-        except MicrobenchError as error:
-            sys.stderr.write(f"warning: left out: {error}\n")
-    if not found:
-        raise UsageError(f"there is no result below {folder}; 'microbench run --out {folder}' makes one")
+def _read(folder: Path) -> list[tuple[str, Characterisation]]:
+    found, refused = read_folder(folder)
+    sys.stderr.writelines(f"warning: left out: {sentence}\n" for sentence in refused)
     return found
 
 
 def history(folder: Path, options: Mapping[str, Any]) -> None:
     """Show series with their changes; with a rule, list or delete what it gives up."""
-    runs = read_folder(folder)
+    runs = _read(folder)
     series = over_time(runs)
     chosen = [each for each in series if _chosen(each.row, options["only"], headline=each.headline)]
     names = {run.device.id: run.device.name for _, run in runs}
@@ -197,7 +183,7 @@ def quantity(row: str, group: str, value: float) -> str:
 def population(path: Path, options: Mapping[str, Any]) -> None:
     """Show what is usual in a folder, or where the device of a file lies."""
     if path.is_dir():
-        runs, mine = read_folder(path), None
+        runs, mine = _read(path), None
         if options["among"] is not None:
             raise UsageError("--among goes with a FILE; a folder is a population already")
     else:
@@ -205,7 +191,7 @@ def population(path: Path, options: Mapping[str, Any]) -> None:
         if options["among"] is None:
             _among_published(mine, path, options)
             return
-        runs = [(name, run) for name, run in read_folder(options["among"]) if kind_of(run) == kind_of(mine)]
+        runs = [(name, run) for name, run in _read(options["among"]) if kind_of(run) == kind_of(mine)]
         runs = [(name, run) for name, run in runs if run.device.id != mine.device.id] + [(str(path), mine)]
     chosen = [each for each in standings_of(runs) if _chosen(each.row, options["only"], headline=each.headline)]
     rows = [_standing_row(each, mine) for each in chosen]

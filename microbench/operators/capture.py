@@ -25,7 +25,9 @@ from microbench.operators.inputs import arranged, filled, stored
 from microbench.operators.model_sources import module_of
 from microbench.operators.quantised import packed_tensors
 from microbench.operators.recorder import Step, recorder_of, tensors_in
+from microbench.records import Row, units
 from microbench.records.dtypes import dtype as find_dtype
+from microbench.records.framed import Framed
 
 __all__ = ["Graph", "Step", "capture"]
 
@@ -40,7 +42,7 @@ ADAM_READS, ADAM_WRITES, ADAM_FLOP = 4, 3, 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class Graph(Framed):
     """A captured model. ``unknown`` counts operators without a rule; bytes are of the tensors alive.
 
     ``notes`` say what was taken for granted, one sentence each.
@@ -57,6 +59,26 @@ class Graph:
     unknown: dict[str, int] = field(default_factory=dict)
     train: bool = False
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """How much of what."""
+        flop = units.prefixed(sum(step.op.work.flop for step in self.steps), "FLOP", 3)
+        size = units.size(self.parameter_bytes, 3)
+        return f"<Graph {self.name}: {len(self.steps)} operators, {flop}, {self.parameters} parameters in {size}>"
+
+    def frame_rows(self) -> list[Row]:
+        """One row an operator, in its order: FLOP, bytes."""
+        return [
+            {
+                "op": str(step.op),
+                "phase": step.phase,
+                "aten": step.aten,
+                "flop": step.op.work.flop,
+                "read_bytes": step.op.work.bytes_read,
+                "written_bytes": step.op.work.bytes_written,
+            }
+            for step in self.steps
+        ]
 
     @property
     def operators(self) -> tuple[Op, ...]:

@@ -57,6 +57,7 @@ def predict(
     from microbench.operators.core import mode, parse
     from microbench.predict.model import predict_model
     from microbench.predict.operator import predict_table, predictions
+    from microbench.records.framed import Rows
 
     if isinstance(what, Graph):
         return predict_model(what, calibration, mode("launch", launch or "eager"))
@@ -75,4 +76,4 @@ def predict(
     if left_out and not isinstance(what, Table):
         why = next((each.says for each in columns.findings if each.severity == "error"), "the calibration lacks it")
         raise UsageError(f"{left_out[0][:120]} cannot be predicted: {why}")
-    return predictions(table, columns, names)
+    return Rows(predictions(table, columns, names))

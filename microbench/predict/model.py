@@ -19,7 +19,8 @@ from microbench.operators import Op, table_of
 from microbench.operators.core import Launch
 from microbench.predict.cold_cache import share_paid
 from microbench.predict.operator import LEAST_SECONDS, Columns, predict_table, roofs
-from microbench.records import MODULE_COST, Estimate, Finding
+from microbench.records import MODULE_COST, Estimate, Finding, Row, units
+from microbench.records.framed import Framed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ LEAST_MODELS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelTime:
+class ModelTime(Framed):
     """What is predicted of a model, in seconds, bytes and FLOP; shares are of the ceilings (MFU, MBU).
 
     ``launch_share`` is the part of the latency that is cost and not work; ``columns`` has one row per step. Of a GPU
@@ -56,6 +57,20 @@ class ModelTime:
     launch: Launch = "eager"
     issue_s: float | None = None
     device_s: float | None = None
+
+    def __repr__(self) -> str:
+        """How long, with the interval, and what of the ceilings it reaches."""
+        low, high = (units.seconds(value, 3) for value in (self.latency.low, self.latency.high))
+        took = f"{units.seconds(self.latency.value, 3)} ({low} to {high})"
+        return f"<ModelTime of {self.graph.name}, {self.launch}: {took}, {len(self.graph.steps)} operators>"
+
+    def frame_rows(self) -> list[Row]:
+        """One row an operator, in its order: what it does and how many seconds are predicted of it."""
+        predicted = zip(self.columns.predicted, self.columns.low, self.columns.high, self.columns.limiter, strict=True)
+        return [
+            {**row, "seconds": float(value), "low_s": float(low), "high_s": float(high), "limiter": str(limiter)}
+            for row, (value, low, high, limiter) in zip(self.graph.frame_rows(), predicted, strict=True)
+        ]
 
     @property
     def steps(self) -> Sequence[Step]:

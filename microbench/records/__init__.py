@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from microbench.records.analysed import MODULE_COST, Ceiling, Cost, LevelSeen, Proof
 from microbench.records.fitted import Fits, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
+from microbench.records.framed import Framed
 from microbench.records.measured import Budget, Case, Device, Plan, Samples, Sheet, Timing
 from microbench.records.multicore import (
     CoreToCore,
@@ -143,7 +144,7 @@ class Environment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Characterisation:
+class Characterisation(Framed):
     """All that is known of one device: the file that reports, comparisons, predictions and exports read.
 
     A file that `microbench fit` wrote has no environment, plan, samples or measured facts of the device.
@@ -160,6 +161,14 @@ class Characterisation:
     fits: Fits = field(default_factory=Fits)
     multicore: Multicore | None = None
     findings: tuple[Finding, ...] = ()
+
+    def __repr__(self) -> str:
+        """The device, when, and how much of what: the whole of it would be a million characters."""
+        when = f", {self.environment.started}" if self.environment is not None else ", fitted"
+        counts = (("ceilings", self.ceilings), ("costs", self.costs), ("samples", self.samples))
+        held = ", ".join(f"{len(found)} {name}" for name, found in counts if found)
+        return f"<Characterisation of {self.device.name}{when}: {held or 'nothing'}>"
+
     if TYPE_CHECKING:  # bound where the package is assembled: records know nothing of analysis
 
         @property

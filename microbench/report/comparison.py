@@ -19,33 +19,11 @@ from microbench.records.dtypes import DTYPES
 from microbench.report.summary import moment
 from microbench.report.sweeps import plural
 
-Row = dict[str, str | int | float | bool | None]
-
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 _ROWS_IN_A_SUMMARY = 10
 _LARGEST = 5
 _STYLES = {"slower": "red", "missing": "red", "faster": "green", "unresolved": "yellow", "same": ""}
 _COUNTED = ("slower", "missing", "unresolved", "faster", "same")
-
-
-def rows(comparison: Comparison) -> list[Row]:
-    """One row per measurement in both files, slowest first, in SI."""
-    return [
-        {
-            "name": change.name,
-            "measures": change.group,
-            "old": change.old,
-            "new": change.new,
-            "ratio": change.ratio.value if change.ratio else None,
-            "low": change.ratio.low if change.ratio else None,
-            "high": change.ratio.high if change.ratio else None,
-            "verdict": change.verdict,
-            "why": change.why or None,
-            "headline": change.headline,
-            "settled": change.converged,
-        }
-        for change in comparison.changes
-    ]
 
 
 def show(comparison: Comparison, out: Console) -> None:
@@ -194,7 +172,7 @@ def as_json(
     """The whole comparison as one JSON object, several as an array of them."""
     documents = []
     for number, each in enumerate(comparisons):
-        more = {"verdict": each.verdict, "missing": each.missing, "changes": rows(each)}
+        more = {"verdict": each.verdict, "missing": each.missing, "changes": each.frame_rows()}
         told = {
             name: [asdict(finding) for finding in found[number]] if found else []
             for name, found in (("exceeded", failed), ("unresolved", unresolved))
