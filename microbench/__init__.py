@@ -97,7 +97,7 @@ def _frame_rows(self: Characterisation) -> Any:
     return ceiling_rows(self.ceilings)
 
 
-Characterisation.frame_rows = _frame_rows  # type: ignore[method-assign]
+Characterisation.frame_rows = _frame_rows  # type: ignore[assignment,method-assign]
 Characterisation.roofline = property(_roofline)  # type: ignore[assignment,method-assign]
 Characterisation.ceilings_frame = _ceilings_frame  # type: ignore[method-assign]
 Characterisation.draw_roofline = _draw_roofline  # type: ignore[method-assign]

@@ -129,16 +129,15 @@ def audit(context: click.Context, file: Path, against: str | None, json_path: st
 
 @click.command(epilog=EXAMPLES["completion"])
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
     """Print the script that completes commands and options in a shell."""
     from click.shell_completion import get_completion_class
 
     found = get_completion_class(shell)
     if found is None:
         raise UsageError(f"completion for {shell} is unknown to the installed click; choose bash, zsh or fish")
-    click.echo(
-        found(click.get_current_context().find_root().command, {}, "microbench", "_MICROBENCH_COMPLETE").source()
-    )
+    click.echo(found(context.find_root().command, {}, "microbench", "_MICROBENCH_COMPLETE").source())
 
 
 @click.command(epilog=EXAMPLES["export"])
