@@ -5,7 +5,8 @@
 Parts, in the order in which one reads what another wrote: ``sass`` (microbench/proof/sass.csv and cubins.csv, from all
 kernels compiled by nvcc 13.0.88; also needs nvdisasm), ``counts`` (tests/data/ptx_counts.json, by the tests' PTX
 interpreter; nvcc too), ``fakes`` (tests/data/fake-cpu.json and fake-cuda.json), ``snapshots`` (tests/data/export, the
-pages and terminals of tests/report: every test that takes ``file_regression`` or ``data_regression``). Without names
+pages and terminals of tests/report: every test that takes ``file_regression`` or ``data_regression``), ``manual``
+(share/: manual pages and completion scripts). Without names
 all of them, and those whose tools are missing here are named with the reason. What nvcc compiled is kept between
 calls, so that only the first one takes minutes.
 
@@ -30,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
 DATA = TESTS / "data"
 FIXTURES = ("file_regression", "data_regression")
-GOLDEN = ("microbench/proof", "tests")  # where golden files lie
+GOLDEN = ("microbench/proof", "share", "tests")  # where golden files lie
 NVCC = "V13.0.88"  # the version whose machine code the tables describe
 
 
@@ -110,10 +111,18 @@ def snapshot_tests(files: list[Path]) -> list[str]:
     return [test.name for test in tests if any(each.arg in FIXTURES for each in test.args.args)]
 
 
+def write_manual() -> None:
+    """Write the manual pages and completion scripts."""
+    import manual
+
+    manual.write()
+
+
 PARTS = {
     "sass": Part(says="microbench/proof/*.csv", write=write_sass, why_not=no_disassembler),
     "counts": Part(says="tests/data/ptx_counts.json", write=write_counts, why_not=no_nvcc),
     "fakes": Part(says="tests/data/fake-*.json", write=write_fakes),
+    "manual": Part(says="share/", write=write_manual),
     "snapshots": Part(says="tests/data/export, tests/report", write=write_snapshots),
 }
 
@@ -136,7 +145,7 @@ def main() -> int:
     if options.list:
         print("\n".join(f"{name:10} {part.says}" for name, part in PARTS.items()))
         return 0
-    sys.path[:0] = [str(ROOT), str(TESTS), str(TESTS / "fakes"), str(DATA)]
+    sys.path[:0] = [str(ROOT), str(ROOT / ".ci"), str(TESTS), str(TESTS / "fakes"), str(DATA)]
     before, lacking = states(), {}
     for name in options.parts or PARTS:
         reason = PARTS[name].why_not()

@@ -12,7 +12,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from microbench import __version__
-from microbench.cli import exits, stored
+from microbench.cli import config, exits, stored
 from microbench.cli.examples import EXAMPLES
 from microbench.cli.options import PATH, command_line, data_options, device_option, duration, label, words
 from microbench.errors import UsageError
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="microbench")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on stderr.")
-def cli(verbose: bool) -> None:
+@click.pass_context
+def cli(context: click.Context, verbose: bool) -> None:
     """Measure what a CPU or GPU really sustains, fit an empirical roofline, predict operator time from it."""
     if not verbose:
         logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it complains of caches that nobody asked for
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    path = config.apply(context)
+    if path is not None:
+        logging.getLogger(__name__).info("defaults of options are those of %s", path)
 
 
 for _each in stored.COMMANDS:
@@ -72,11 +76,12 @@ def run(context: click.Context, /, **options: Any) -> None:
     from microbench.cli.commands import dry_run, repeat, run_once
 
     _check_exclusive(context)
+    _command_line_wins(context, options)
     request = _request(options, context.obj)
     if options["dry_run"]:
         dry_run(request, options["json_path"], options["csv_path"])
         return
-    if options["repeat"] > 1:
+    if options["repeat"] > 1 and not options["repeat_of"]:
         context.exit(repeat(options["repeat"]))
     context.exit(exits.INTERRUPTED if run_once(request, options["json_path"], options["csv_path"]) else 0)
 
@@ -99,6 +104,13 @@ def _check_exclusive(context: click.Context) -> None:
         if name in given and beside and (name != "repeat" or context.params["repeat"] > 1):
             says = f"--{beside[0].removesuffix('_path').replace('_', '-')}"
             raise UsageError(f"--{name} {does}, so that {says} has no place beside it; leave one of them out")
+
+
+def _command_line_wins(context: click.Context, options: dict[str, Any]) -> None:
+    """Of two budgets the one on the command line counts, and not that of a configuration."""
+    given = {name: context.get_parameter_source(name) for name in ("quick", "thorough") if options[name]}
+    if ParameterSource.COMMANDLINE in given.values():
+        options |= {name: source is ParameterSource.COMMANDLINE for name, source in given.items()}
 
 
 def _request(options: dict[str, Any], started: float | None) -> Request:
