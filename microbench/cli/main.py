@@ -222,6 +222,14 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
 )
 @click.option("--groups", type=int, metavar="N", help="What if the model's dense convolutions had N groups.")
 @click.option(
+    "--tree",
+    type=click.IntRange(min=0),
+    is_flag=False,
+    flag_value=3,
+    metavar="[DEPTH]",
+    help="The model by its modules, three levels deep or DEPTH.",
+)
+@click.option(
     "--calibration", type=PATH, metavar="FILE", help="A characterisation; the newest below results/ otherwise."
 )
 @data_options
@@ -234,7 +242,7 @@ def predict(**options: Any) -> None:
         raise UsageError("give one of --op EXPR, --ops FILE.csv, --model MODULE:CALLABLE and --hf CONFIG")
     of_models = [
         name
-        for name in ("inputs", "train", "dtype", "scale_channels", "groups")
+        for name in ("inputs", "train", "dtype", "scale_channels", "groups", "tree")
         if options[name] not in (None, False, ())
     ]
     if of_models and not (options["model"] or options["hf"]):
@@ -248,7 +256,7 @@ def predict(**options: Any) -> None:
     elif options["ops"]:
         predict.predict_ops(options["ops"], options["calibration"], paths)
     else:
-        names = ("hf", "train", "launch", "dtype", "calibration", "scale_channels", "groups")
+        names = ("hf", "train", "launch", "dtype", "calibration", "scale_channels", "groups", "tree")
         how = {name: options[name] for name in names}
         predict_models.predict_model_spec(options["model"] or options["hf"], options["inputs"], how, paths)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from microbench.cli.output import Cell, emit
 from microbench.cli.predict import calibration_of, print_findings
 from microbench.errors import UsageError
+from microbench.predict.module_tree import module_tree
 from microbench.records import Row, units
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def predict_model_spec(
     emit(rows, f"{spec}: largest operators", *paths, shown=_largest(rows))
     if "-" in paths:
         return
+    if how["tree"] is not None:
+        emit(tree_rows(found, how["tree"]), f"{spec}: modules")
     emit(summary(found), f"{spec} on {held.device.name}")
     batches = _batches(make, inputs, how, held)
     if batches:
@@ -113,6 +116,7 @@ def step_rows(found: ModelTime) -> list[Row]:
         rows.append(
             {
                 "phase": step.phase,
+                "module": step.module,
                 "op": str(step.op),
                 "flop": work.flop,
                 "bytes": work.bytes,
@@ -161,6 +165,25 @@ def _largest(rows: Sequence[Row]) -> list[Row]:
             "share of all": f"{total(found, 'share'):.1%}",
         }
         for found in longest
+    ]
+
+
+def tree_rows(found: ModelTime, depth: int) -> list[Row]:
+    """The modules of a model down to a depth, each with all that is inside it."""
+    return [
+        {
+            "module": "  " * each.depth + (each.path.rpartition(".")[2] or found.graph.name),
+            "class": each.kind,
+            "calls": each.calls,
+            "parameters": f"{each.parameters:,}",
+            "operators": each.operators,
+            "FLOP": units.prefixed(each.flop, "FLOP", 3),
+            "traffic": units.size(each.bytes, 3),
+            "time": units.seconds(each.seconds),
+            "share": f"{each.share:.1%}",
+        }
+        for each in module_tree(found)
+        if each.depth <= depth
     ]
 
 

@@ -15,19 +15,19 @@ import logging
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from microbench.errors import MicrobenchError, UsageError
-from microbench.operators.core import Op, op
+from microbench.operators.core import op
 from microbench.operators.fake_models import on_fake, shaped
+from microbench.operators.graph import Graph, Step
 from microbench.operators.inputs import arranged, filled, stored
 from microbench.operators.model_sources import module_of
+from microbench.operators.module_calls import ModuleCalls
 from microbench.operators.quantised import packed_tensors
-from microbench.operators.recorder import Step, recorder_of, tensors_in
-from microbench.records import Row, units
+from microbench.operators.recorder import recorder_of, tensors_in
 from microbench.records.dtypes import dtype as find_dtype
-from microbench.records.framed import Framed
 
 __all__ = ["Graph", "Step", "capture"]
 
@@ -39,51 +39,6 @@ _PRINTED = re.compile(r"(?:Fake)?(?:Tensor|tensor|Parameter)\((?:[^()]|\([^()]*\
 # Adam reads parameter, gradient and two moments and writes the parameter and both moments, with about twelve operations
 # each.
 ADAM_READS, ADAM_WRITES, ADAM_FLOP = 4, 3, 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Graph(Framed):
-    """A captured model. ``unknown`` counts operators without a rule; bytes are of the tensors alive.
-
-    ``notes`` say what was taken for granted, one sentence each.
-    """
-
-    name: str
-    steps: tuple[Step, ...]
-    batch: int
-    parameters: int
-    parameter_bytes: int
-    peak_bytes: int
-    mean_bytes: float
-    views: int = 0
-    unknown: dict[str, int] = field(default_factory=dict)
-    train: bool = False
-    notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """How much of what."""
-        flop = units.prefixed(sum(step.op.work.flop for step in self.steps), "FLOP", 3)
-        size = units.size(self.parameter_bytes, 3)
-        return f"<Graph {self.name}: {len(self.steps)} operators, {flop}, {self.parameters} parameters in {size}>"
-
-    def frame_rows(self) -> list[Row]:
-        """One row an operator, in its order: FLOP, bytes."""
-        return [
-            {
-                "op": str(step.op),
-                "phase": step.phase,
-                "aten": step.aten,
-                "flop": step.op.work.flop,
-                "read_bytes": step.op.work.bytes_read,
-                "written_bytes": step.op.work.bytes_written,
-            }
-            for step in self.steps
-        ]
-
-    @property
-    def operators(self) -> tuple[Op, ...]:
-        """The operators in their order."""
-        return tuple(step.op for step in self.steps)
 
 
 def _first_line(error: BaseException) -> str:
@@ -273,7 +228,8 @@ def _forward_backward(
     torch: Any, made: Any, arguments: tuple[list[Any], dict[str, Any]], how: tuple[Any, bool]
 ) -> None:
     recorder, train = how
-    with recorder, torch.set_grad_enabled(train):
+    recorder.calls = ModuleCalls(torch, made)
+    with recorder.calls, recorder, torch.set_grad_enabled(train):
         out = _called(made, arguments)
         if train:
             recorder.phase = "backward"
@@ -289,7 +245,7 @@ def _graph(of: tuple[Any, list[Any]], recorder: Any, about: tuple[str, Sequence[
     held = sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *made.buffers(), *arguments))
     steps = list(recorder.steps)
     if train:
-        steps += [_adam(tensor) for tensor in parameters if tensor.requires_grad]
+        steps += [_adam(path, tensor) for path, tensor in made.named_parameters() if tensor.requires_grad]
         held += 2 * sum(tensor.numel() * tensor.element_size() for tensor in parameters if tensor.requires_grad)
     if not steps:
         raise UsageError(f"{name} runs no operator that has a rule")
@@ -305,10 +261,11 @@ def _graph(of: tuple[Any, list[Any]], recorder: Any, about: tuple[str, Sequence[
         views=recorder.views,
         unknown=dict(recorder.unknown),
         train=train,
+        parts=recorder.calls.parts(),
     )
 
 
-def _adam(tensor: Any) -> Step:
+def _adam(path: str, tensor: Any) -> Step:
     size = int(tensor.numel())
     number_format = find_dtype(str(tensor.dtype)).name
     made = op(
@@ -319,4 +276,4 @@ def _adam(tensor: Any) -> Step:
         writes=ADAM_WRITES * size,
         flop=ADAM_FLOP * size,
     )
-    return Step(op=made, phase="optimiser", aten="adam")
+    return Step(op=made, phase="optimiser", aten="adam", module=path.rpartition(".")[0])

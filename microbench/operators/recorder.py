@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 from microbench.errors import UsageError
 from microbench.operators.aten import VIEWS, operators_of
-from microbench.operators.core import Op
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One operator of a model: ``phase`` is forward, backward or optimiser; ``aten`` the operator that was seen."""
-
-    op: Op
-    phase: str
-    aten: str
+from microbench.operators.graph import Step
+from microbench.operators.module_calls import ModuleCalls
 
 
 def tensors_in(torch: Any, value: Any) -> list[Any]:
@@ -98,6 +89,7 @@ def recorder_of(torch: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
             self.phase = "forward"
+            self.calls: ModuleCalls | None = None
             self.steps: list[Step] = []
             self.unknown: Counter[str] = Counter()
             self.views = 0
@@ -120,7 +112,8 @@ def recorder_of(torch: Any) -> Any:
             if made is None:
                 self.unknown[name] += 1
             else:
-                self.steps += [Step(op=each, phase=self.phase, aten=name) for each in made]
+                owner = self.calls.owner() if self.calls else ""
+                self.steps += [Step(op=each, phase=self.phase, aten=name, module=owner) for each in made]
             return out
 
     return Recorder()

@@ -1,0 +1,83 @@
+"""A captured model: its operators in their order, each with the module that it belongs to, and what it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from microbench.operators.core import Op
+from microbench.records import Row, units
+from microbench.records.framed import Framed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operator of a model.
+
+    ``phase`` is forward, backward or optimiser; ``aten`` the operator that was seen; ``module`` the path of the
+    innermost module that runs it, as in ``named_modules``, empty for the model itself.
+    """
+
+    op: Op
+    phase: str
+    aten: str
+    module: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A module of a model: its path, its class, how often a forward pass calls it.
+
+    ``parameters`` are its own, without those of the modules inside; what several share belongs to the first.
+    """
+
+    path: str
+    kind: str
+    parameters: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph(Framed):
+    """A captured model. ``unknown`` counts operators without a rule; bytes are of the tensors alive.
+
+    ``notes`` say what was taken for granted, one sentence each; ``parts`` are its modules, outer before inner.
+    """
+
+    name: str
+    steps: tuple[Step, ...]
+    batch: int
+    parameters: int
+    parameter_bytes: int
+    peak_bytes: int
+    mean_bytes: float
+    views: int = 0
+    unknown: dict[str, int] = field(default_factory=dict)
+    train: bool = False
+    notes: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+    def __repr__(self) -> str:
+        """How much of what."""
+        flop = units.prefixed(sum(step.op.work.flop for step in self.steps), "FLOP", 3)
+        size = units.size(self.parameter_bytes, 3)
+        return f"<Graph {self.name}: {len(self.steps)} operators, {flop}, {self.parameters} parameters in {size}>"
+
+    def frame_rows(self) -> list[Row]:
+        """One row an operator, in its order: FLOP, bytes."""
+        return [
+            {
+                "op": str(step.op),
+                "phase": step.phase,
+                "module": step.module,
+                "aten": step.aten,
+                "flop": step.op.work.flop,
+                "read_bytes": step.op.work.bytes_read,
+                "written_bytes": step.op.work.bytes_written,
+            }
+            for step in self.steps
+        ]
+
+    @property
+    def operators(self) -> tuple[Op, ...]:
+        """The operators in their order."""
+        return tuple(step.op for step in self.steps)
