@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from typing import Any
+from typing import Any, Self
 
 from microbench.operators.graph import Part
 
@@ -27,7 +27,7 @@ class ModuleCalls:
         self._handles: list[Any] = []
         self.calls: Counter[str] = Counter()
 
-    def __enter__(self) -> ModuleCalls:
+    def __enter__(self) -> Self:
         hooks = self._torch.nn.modules.module
         self._handles = [
             hooks.register_module_forward_pre_hook(self._begin),
