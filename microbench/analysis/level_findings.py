@@ -42,7 +42,19 @@ def level_findings(
         )
         remedy = "microbench run, whole, or with --only 'read.*' beside what was asked for, finds the levels"
         yield Finding(code="levels-unknown", severity="warning", says=says, remedy=remedy)
+    if curve and not told & set(_CACHES) and not any(level.seen_by == "stream" for level in _caches(levels)):
+        chased = ", ".join(level.name for level in _caches(levels))
+        says = (
+            "the system tells no cache sizes, and streams run at one rate in small sets and in main memory, so that no "
+            f"rate belongs to a cache; a chase shows {chased or 'none either'}"
+        )
+        remedy = "none needed where the loop sets that rate and not the memory, as under an emulator"
+        yield Finding(code="levels-flat", severity="info", says=says, remedy=remedy)
     yield from _unseen(levels, device)
+
+
+def _caches(levels: Sequence[LevelSeen]) -> list[LevelSeen]:
+    return [level for level in levels if level.name in _CACHES]
 
 
 def _unseen(levels: Sequence[LevelSeen], device: Device) -> Iterator[Finding]:

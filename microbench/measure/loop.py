@@ -19,55 +19,43 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from typing import Protocol
 
 from microbench.errors import CannotRun, MicrobenchError
 from microbench.hardware.clock import (
     SHAPES,
-    SUSTAINED_SAMPLE_S,
     bound,
     converged,
     distillable,
     evaluate_round,
     highest_clocks,
     lasts,
-    quiet_window,
-    sample_target_s,
     select_rounds,
     settled,
 )
-from microbench.hardware.energy import Meter
-from microbench.hardware.interference import Steal
 from microbench.hardware.placement import cpus_of
-from microbench.kernels import Kernel, Prepared, Warming
+from microbench.kernels import Kernel, Prepared
 from microbench.measure import sustained
-from microbench.measure.bursts import State, burst
-from microbench.measure.calibration import CLOCKED_SAMPLES, calibrate
+from microbench.measure.bursts import State
 from microbench.measure.fitting import Fitting, least_rounds
 from microbench.measure.order import in_blocks
-from microbench.measure.warming import passes
+from microbench.measure.visits import Visits
 from microbench.records import Case, Device, Finding, Plan, Samples
-from microbench.records.roles import RATED
 
 log = logging.getLogger(__name__)
 
-# A visit whose samples turn out too short is calibrated and taken again; a loop that is too short in so many visits is
-# given up, since nothing can be said of it.
-_VISITS, _SHORT_VISITS, _BURSTS = 3, 3, 3
+# A loop whose samples stay too short in so many visits is given up, since nothing can be said of it.
+_SHORT_VISITS = 3
 # A converged case is still visited now and then, so that a late quiet moment can raise it.
 REVISIT_EVERY = 4
 # Interference comes in episodes of seconds: agreement inside one episode is no agreement.
 AGREEMENT_SPAN = 0.4
-_LEAST_COLD_SAMPLES = 4
 # What goes ahead of all others takes no more than this share of what is left, each.
 _SHARE_OF_ONE = 0.2
 # While cases are prepared, this often it is asked whether the others still fit.
 _FIT_EVERY_S = 0.5
 # A loop that has measured nothing at all when its time is up tries on for so long.
 _GRACE_S = 2.0
-# The trial that the iterations of a sustained sample are scaled up from.
-_TRIAL_S = 5e-3
 
 
 class Watcher(Protocol):
@@ -97,10 +85,8 @@ class Loop:
         self._random = random.Random(plan.seed)  # noqa: S311 - the order of cases is no secret
         self._states: dict[str, State] = {}
         self._shared: dict[tuple[str, int, str | None], Prepared] = {}
-        self._frequency_license: str | None = None
         self._held: tuple[Samples, ...] = ()
-        self._steal = Steal()
-        self._meter = Meter()
+        self._visits = Visits(plan.budget)
         self._clocks: dict[tuple[str, int], float] = {}
         self._fitting = Fitting(plan.cases, {name: each.sheet for name, each in kernels.items()}, device, plan.budget)
         self.round = 0
@@ -185,7 +171,7 @@ class Loop:
         """Seconds to the end of measuring."""
         asked, until_s = self._elapsed(), self._until_s()
         if self._elapsed() - asked > self.plan.budget.sample_s:
-            self._frequency_license = None  # reckoning took long enough for the clock to go elsewhere
+            self._visits.frequency_license = None  # reckoning took long enough for the clock to go elsewhere
         return until_s - self._elapsed()
 
     def _late(self) -> bool:
@@ -305,7 +291,7 @@ class Loop:
     def _visit(self, state: State) -> None:
         started = self._elapsed()
         try:
-            samples = self._long_enough(state, started)
+            samples = self._visits.visit(state, self.round, started)
         except (MicrobenchError, RuntimeError, MemoryError) as error:
             state.lost = True
             self._give_up(state.case, error)
@@ -318,91 +304,17 @@ class Loop:
         highest = max(each.rate for each in state.rounds)
         self.watcher.progressed(state.case, self.round, highest)
 
-    def _long_enough(self, state: State, started_s: float) -> Samples | None:
-        """One visit's samples; ``None`` where they stay shorter than half of what they should last.
-
-        Whatever holds a loop up while its count is sought makes the count too small, so a burst tells whether it was:
-        if it was too small, count and burst are made again. A reference clock that stays too short is left out.
-        """
-        for _ in range(_VISITS):
-            self._calibrate(state)
-            self._warm_up(state)
-            count = self.plan.budget.samples if state.reference_clock is None else CLOCKED_SAMPLES
-            if state.case.params.get("cold"):
-                count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
-            if lasts(state.case, state.sheet):
-                count = 1
-            self._steal.lap()
-            began = self._meter.mark()
-            samples = replace(self._burst(state, count, started_s), steal_s=self._steal.lap())
-            if lasts(state.case, state.sheet) and (watts := self._meter.watts(began)):
-                samples = replace(samples, power_w=(round(watts, 3),))
-            if samples.iterations < state.iterations:
-                return samples  # a kernel that does no more at once has samples as long as it can
-            samples = replace(samples, target_ns=round(self._target_s(state) * 1e9))
-            trusted = distillable(samples)
-            if trusted is samples:
-                return samples
-            if trusted is None:
-                state.iterations = 0
-            else:
-                state.reference_iterations = 0
-        return trusted
-
     def _too_short(self, state: State) -> None:
         state.short_visits += 1
         if state.short_visits < _SHORT_VISITS:
             return
         state.lost = True
-        target = self._target_s(state) * 1e6
+        target = self._visits.target_s(state) * 1e6
         error = CannotRun(
             f"its samples stayed shorter than half of the {target:.0f} us that they should last, so that they time the "
             "start of threads and not the loop; close other programs and run again"
         )
         self._give_up(state.case, error)
-
-    def _burst(self, state: State, count: int, started_s: float) -> Samples:
-        """Take a burst; with a reference clock, take it again if no window of it was quiet: the next round is far."""
-        for _ in range(_BURSTS):
-            samples = burst(state, count, self.round, started_s)
-            if state.reference_clock is None or samples.checked is False or quiet_window(samples) is not None:
-                break
-        return samples
-
-    def _calibrate(self, state: State) -> None:
-        target_s = self._target_s(state)
-        if not state.iterations:
-            # What lasts is scaled up from a short trial: a set that no cache holds has one rate, however long.
-            times = round(target_s / _TRIAL_S) if lasts(state.case, state.sheet) else 1
-            state.iterations = times * calibrate(state.prepared.run, target_s / times)
-        if state.reference_clock is not None and not state.reference_iterations:
-            state.reference_iterations = calibrate(state.reference_clock.run, target_s)
-
-    def _target_s(self, state: State) -> float:
-        budget, clocked = self.plan.budget, state.reference_clock is not None
-        target_s = sample_target_s(state.case, state.sheet, budget, clocked=clocked)
-        # Only a thorough run has the time that a slow gauge of power asks for.
-        held = budget.name == "thorough" and lasts(state.case, state.sheet) and state.case.scope == "device"
-        return max(target_s, self._meter.settles_s) if held and state.sheet.takes(*RATED) else target_s
-
-    def _warm_up(self, state: State) -> None:
-        """Hold the instruction set's own clock, and bring a working set that can be cached into its cache."""
-        budget = self.plan.budget
-        if lasts(state.case, state.sheet):
-            state.prepared.run(max(1, round(state.iterations * budget.warmup_s / SUSTAINED_SAMPLE_S)))
-            self._frequency_license = state.sheet.frequency_license
-            return
-        if isinstance(state.prepared, Warming):
-            state.prepared.warm()
-        elif iterations := passes(state.case, state.sheet):
-            state.prepared.run(iterations)
-        # Inside a block of one frequency license the previous case has left the clock where it belongs.
-        until = time.monotonic() + (
-            budget.warmup_s if state.sheet.frequency_license != self._frequency_license else budget.sample_s
-        )
-        while time.monotonic() < until:
-            state.prepared.run(state.iterations)
-        self._frequency_license = state.sheet.frequency_license
 
     def _count(self, state: State, samples: Samples, ended_s: float) -> None:
         """Take in a round: its best rate, and the share of the ports' count at the clock seen."""

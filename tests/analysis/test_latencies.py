@@ -154,6 +154,19 @@ def test_sets_in_caches_that_nobody_tells_and_no_sweep_shows_belong_to_no_level_
     assert codes(analysed(read(16 * KIB))) == {"levels-as-advertised"}
 
 
+def test_streams_of_one_rate_in_all_sets_say_that_no_rate_belongs_to_a_cache() -> None:
+    flat: Rows = [
+        (READ, {"working_set": size, "pages": "huge", "streams": 1}, 1e-9) for size in sweep_sizes(256 * MIB, 2)
+    ]
+    for rows, shown in ((flat, "none either"), ([*flat, *sweep()], "L1, L2, L3")):
+        found = analysed(rows, untold())
+        assert {level.name for level in found.levels if level.seen_by == "stream"} == {"DRAM"}
+        (told,) = (finding for finding in found.findings if finding.code.startswith("levels-"))
+        assert told.code == "levels-flat"
+        assert told.says.endswith(f"a chase shows {shown}")
+    assert "levels-flat" not in codes(analysed(flat))
+
+
 def test_where_a_chase_alone_shows_caches_that_nobody_tells_rates_belong_to_them() -> None:
     sets = read(8 * KIB, 16 * KIB, 128 * KIB, 256 * KIB, 4 * MIB, 8 * MIB)
     found = analysed([*sets, *sweep()], untold())
