@@ -5,6 +5,8 @@ Each message is one sentence: what, why, what to do.
 
 from __future__ import annotations
 
+from microbench.text import one_line
+
 
 class MicrobenchError(Exception):
     """A sentence for the user; the command line prints it without a traceback."""
@@ -13,7 +15,7 @@ class MicrobenchError(Exception):
 
     def __init__(self, sentence: str) -> None:
         # It may quote names from files and other programs' errors: one line, whatever they hold.
-        super().__init__(" ".join(sentence.splitlines()))
+        super().__init__(one_line(sentence))
 
 
 class UsageError(MicrobenchError):

@@ -15,24 +15,12 @@ from click.exceptions import Exit
 
 from microbench.errors import CannotRun, MicrobenchError
 from microbench.runs import signals
+from microbench.text import one_line
 
 INTERRUPTED = 130
 
 # Errors of writing to stdout or stderr carry no file name, and one of these numbers.
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT, errno.EFBIG)
-
-
-def open_streams() -> None:
-    """Make sure that there is something to print to, and that no character of a table can fail in an old locale."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
-        stream = getattr(sys, name)
-        if stream is None:  # started with the stream closed
-            null = os.open(os.devnull, os.O_WRONLY)
-            if null != descriptor:
-                os.dup2(null, descriptor)
-            setattr(sys, name, os.fdopen(descriptor, "w"))
-        elif hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
 
 
 def run_command(command: Callable[[], Any]) -> int:
@@ -126,4 +114,4 @@ def _output_failed(error: OSError) -> int:
 
 def _print_sentence(sentence: str) -> None:
     with contextlib.suppress(OSError):  # a terminal that was closed
-        click.echo(f"microbench: {' '.join(sentence.splitlines())}", err=True)
+        click.echo(f"microbench: {one_line(sentence)}", err=True)

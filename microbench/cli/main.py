@@ -12,7 +12,7 @@ import rich_click as click
 from click.core import ParameterSource
 
 from microbench import __version__
-from microbench.cli import config, exits, stored
+from microbench.cli import config, exits, stored, streams
 from microbench.cli.examples import EXAMPLES
 from microbench.cli.options import PATH, command_line, data_options, device_option, duration, label, words
 from microbench.errors import UsageError
@@ -300,5 +300,5 @@ def main(started: float | None = None) -> NoReturn:
     ``started`` is when the process began, by the monotonic clock.
     """
     signals.listen()
-    exits.open_streams()
+    streams.open_streams()
     sys.exit(exits.flush_output(exits.run_command(lambda: cli(standalone_mode=False, obj=started))))

@@ -17,8 +17,11 @@ from rich.text import Text
 
 from microbench.errors import UsageError
 from microbench.records import Finding, Row, units
+from microbench.report.console import Output
 from microbench.report.terminal import width_of
 from microbench.storage.files import write_new
+from microbench.text import cell as csv_cell
+from microbench.text import one_line, visible
 
 Cell = str | int | float | bool | None
 
@@ -75,13 +78,17 @@ def as_json(rows: Sequence[Row]) -> str:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """Rows as CSV with a header; unknown is empty."""
+    """Rows as CSV with a header; unknown is empty, and no text is a formula to a spreadsheet."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows({name: "" if value is None else value for name, value in row.items()} for row in rows)
+    writer.writerows({name: _csv_cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
+
+
+def _csv_cell(value: Cell) -> Cell:
+    return "" if value is None else csv_cell(value) if isinstance(value, str) else value
 
 
 def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
@@ -91,9 +98,9 @@ def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
     value in every row leave the table and are named below it.
     """
     if not rows:
-        sys.stdout.write(f"{title}\n")
+        sys.stdout.write(f"{visible(title)}\n")
         return
-    out = to or Console(width=width_of(sys.stdout, _PIPE_WIDTH), highlight=False, emoji=False)
+    out = to or Output(width=width_of(sys.stdout, _PIPE_WIDTH), highlight=False, emoji=False)
     columns = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
@@ -117,7 +124,7 @@ def show(rows: Sequence[Row], title: str, to: Console | None = None) -> None:
     out.print(table)
     if same:
         out.print(
-            Text("in every row: " + ", ".join(f"{_heading(name)} {text}" for name, text in same.items()), style="dim")
+            Text("in every row: " + ", ".join(f"{_heading(name)} {cell}" for name, cell in same.items()), style="dim")
         )
 
 
@@ -134,7 +141,7 @@ def _transposed(rows: Sequence[Row], columns: Sequence[str], title: str) -> Tabl
 
 def _table(title: str) -> Table:
     return Table(
-        title=Text(title, style="bold"),
+        title=Text(visible(title), style="bold"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -158,7 +165,7 @@ def _same_throughout(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, s
 
 
 def _heading(name: str) -> str:
-    return name.removesuffix("_bytes")
+    return visible(name.removesuffix("_bytes"))
 
 
 def _cell(name: str, value: Cell) -> str:
@@ -168,11 +175,17 @@ def _cell(name: str, value: Cell) -> str:
         return "yes" if value else "no"
     if isinstance(value, (int, float)) and name.endswith("_bytes"):
         return units.size(value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else visible(str(value))
 
 
-def _write(path: str, text: str) -> None:
+def finding_line(finding: Finding) -> str:
+    """A finding as a line for standard error."""
+    remedy = f"; {finding.remedy}" if finding.remedy else ""
+    return f"{one_line(f'{finding.severity}: {finding.says}{remedy}')}\n"
+
+
+def _write(path: str, content: str) -> None:
     if path == "-":
-        sys.stdout.write(text)
+        sys.stdout.write(content)
         return
-    write_new(Path(path), text.encode())
+    write_new(Path(path), content.encode())

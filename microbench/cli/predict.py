@@ -15,6 +15,7 @@ from microbench.predict.operator import predict_table, predictions
 from microbench.records import Row, units
 from microbench.storage import store
 from microbench.storage.files import write_new
+from microbench.text import cell, one_line, risky, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     """Print findings on stderr, one line each, at most twenty."""
     for finding in findings[:20]:
         remedy = f" {finding.remedy.rstrip('.')}." if finding.remedy else ""
-        sys.stderr.write(f"{finding.severity}: {finding.says}{remedy}\n")
+        sys.stderr.write(one_line(f"{finding.severity}: {finding.says}{remedy}") + "\n")
     if len(findings) > 20:
         sys.stderr.write(f"and {len(findings) - 20} more\n")
 
@@ -125,7 +126,10 @@ def _facts(row: Prediction) -> list[Row]:
 def predict_rows(table: Table, calibration: Characterisation) -> tuple[str, tuple[Finding, ...]]:
     """The rows of a table as CSV, in their order, with predicted, low, high and limiter appended."""
     columns = predict_table(table, calibration)
-    frame = table.frame.copy()
+    frame = table.frame.rename(columns=cell)
+    for name in frame.columns:
+        if risky("\n".join(frame[name])):
+            frame[name] = frame[name].map(cell)
     clash = [name for name in ("predicted", "low", "high", "limiter") if name in frame.columns]
     if clash:
         raise UsageError(f"the table has a column {clash[0]!r} already; rename it")
@@ -143,7 +147,7 @@ def predict_ops(path: Path, calibration: Path | None, paths: tuple[str | None, s
     held = calibration_of(calibration)
     text, findings = predict_rows(table, held)
     for place, says in sorted(table.faults.items())[:20]:
-        sys.stderr.write(f"error: row {place + 1}: {says}\n")
+        sys.stderr.write(one_line(f"error: row {place + 1}: {says}") + "\n")
     print_findings(findings)
     json_path, csv_path = paths
     if json_path is not None:
@@ -187,7 +191,7 @@ def fit_file(rows: Path, nominal: Any, output: Path) -> None:
         for row in made.fits.operators
     ]
     emit(listed, f"fitted from {rows.name}")
-    sys.stderr.write(f"{output}\n")
+    sys.stderr.write(f"{visible(str(output))}\n")
 
 
 def nominal_from(name: str | None, ceilings: Sequence[str], bandwidth: float | None) -> Any:

@@ -10,6 +10,7 @@ from microbench.cli.predict import calibration_of, print_findings
 from microbench.errors import UsageError
 from microbench.predict.module_tree import module_tree
 from microbench.records import Row, units
+from microbench.text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,8 @@ def predict_model_spec(
     if how["hf"]:
         make, known, name = hub_model(spec)
         inputs = inputs or known
-        sys.stderr.write(f"info: {name} is predicted for {' '.join(inputs)}; other inputs by --input NAME=SPEC.\n")
+        says = f"info: {name} is predicted for {' '.join(inputs)}; other inputs by --input NAME=SPEC."
+        sys.stderr.write(f"{one_line(says)}\n")
     elif inputs:
         make, name = load_model(spec), spec.partition(":")[2]
     else:

@@ -18,6 +18,7 @@ from microbench.records import Finding, units
 from microbench.records.dtypes import DTYPES
 from microbench.report.summary import moment
 from microbench.report.sweeps import plural
+from microbench.text import inert, shown, visible
 
 _LEVELS = {"error": "error", "warning": "warning", "info": "notice"}
 _ROWS_IN_A_SUMMARY = 10
@@ -28,6 +29,7 @@ _COUNTED = ("slower", "missing", "unresolved", "faster", "same")
 
 def show(comparison: Comparison, out: Console) -> None:
     """Print the verdict on the whole, on what is quoted first, on each kind of row, and then the rows that changed."""
+    comparison = shown(comparison)
     out.print(Text(heading(comparison), style="bold"))
     out.print(_whole(comparison))
     out.print()
@@ -82,12 +84,12 @@ def _show_rows(comparison: Comparison, out: Console) -> None:
     rest = [change for change in comparison.changes if not change.headline]
     changed = [change for change in rest if change.verdict not in ("same", "unresolved")]
     compared = sorted((change for change in rest if change.ratio), key=_distance)
-    shown = changed or compared[:_LARGEST]
-    if shown:
+    listed = changed or compared[:_LARGEST]
+    if listed:
         out.print()
         title = "rows that changed" if changed else "no other row surely changed; furthest apart"
-        out.print(_rows_table(shown, title))
-    left = len(rest) - len(shown)
+        out.print(_rows_table(listed, title))
+    left = len(rest) - len(listed)
     if left:
         are = "are" if left > 1 else "is"
         says = f"{plural(left, 'row')} not shown {are} the same or unresolved; --format json has all"
@@ -197,5 +199,5 @@ def _message(finding: Finding) -> str:
 
 
 def _escape(text: str) -> str:
-    """Escape as workflow commands demand: a bare % or line break would end or change the message."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    """Escape as workflow commands demand: a bare % or line break would end or change the message, ``##[`` begin one."""
+    return inert(visible(text)).replace("%", "%25")

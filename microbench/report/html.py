@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from microbench.records import Characterisation, units
 from microbench.report import cores, fits, page, plots, roofline_scene, side, style, summary, view, words
+from microbench.text import shown
 
 _LABELS: dict[plots.PlotName, str] = {
     "roofline": "Roofline: measured compute and bandwidth ceilings over arithmetic intensity",
@@ -28,7 +29,7 @@ def render(characterisation: Characterisation) -> str:
         What was measured.
     """
     template = _templates().get_template("page.html.jinja")
-    return template.render(**_content(characterisation)) + "\n"
+    return template.render(**_content(shown(characterisation))) + "\n"
 
 
 def _templates() -> Environment:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from microbench.records import Characterisation, units
 from microbench.report import cores, fits, side, summary, view
+from microbench.text import shown, visible
+
+# What GitHub and others turn into a link on their own, and a comment that nobody sees and that keeps them from it: the
+# mention of a user or an address, a URL, a host, and a number of an issue.
+_LINKED = re.compile(r"@(?=\S)|:(?=//)|\bwww(?=\.)|#(?=\d)|\bGH-(?=\d)", re.IGNORECASE)
+_NOTHING = "<!-- -->"
 
 
 def render(characterisation: Characterisation) -> str:
@@ -15,6 +22,7 @@ def render(characterisation: Characterisation) -> str:
     --------
     ``microbench report FILE --md report.md`` writes what this returns.
     """
+    characterisation = shown(characterisation)
     parts = [
         f"# {escape(summary.title(characterisation))}",
         _summary(characterisation),
@@ -32,10 +40,11 @@ def render(characterisation: Characterisation) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape Markdown: names of devices and sentences of findings stay plain text."""
-    for character in "\\`*_[]<>|#":
+    """Escape Markdown: names of devices and sentences of findings stay plain text, and nobody and nothing is linked."""
+    text = visible(" ".join(text.split()))
+    for character in "\\`*_[]<>|#&$~":
         text = text.replace(character, "\\" + character)
-    return " ".join(text.split())
+    return _LINKED.sub(lambda found: f"{found[0]}{_NOTHING}", text)
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -51,21 +60,21 @@ def _summary(characterisation: Characterisation) -> str:
 def _side(characterisation: Characterisation) -> Iterable[str]:
     rows = side.side_rows(characterisation)
     if rows:
-        shown = side.columns(rows, without=("highest",))
+        known = side.columns(rows, without=("highest",))
         yield f"## {side.title(rows, characterisation.device.kind)}"
         yield escape(side.SAYS[characterisation.device.kind])
-        yield table(("what", *shown.values()), [(row.title, *(getattr(row, name) for name in shown)) for row in rows])
+        yield table(("what", *known.values()), [(row.title, *(getattr(row, name) for name in known)) for row in rows])
 
 
 def _ceilings(characterisation: Characterisation) -> Iterable[str]:
-    shown = [view.best_variants(group) for group in view.groups(characterisation)]
-    for group in shown:
+    best = [view.best_variants(group) for group in view.groups(characterisation)]
+    for group in best:
         yield f"## {group.title}"
         yield table(
             ("ceiling", "best", "interval", "of nominal", "typical", "clock", "flag"),
             [(row.title, row.rate, row.interval, row.share, row.typical, row.clock, row.flags) for row in group.rows],
         )
-    legend = view.legend(row for group in shown for row in group.rows)
+    legend = view.legend(row for group in best for row in group.rows)
     if legend:
         yield "\n".join(f"- `{flag}` {escape(says)}" for flag, says in legend)
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from microbench.records import Characterisation, Cost, LevelSeen, units
 from microbench.report import bars, roofline_scene, roofplot, style, view
 from microbench.report.sweeps import Curve, chases, names, streams
+from microbench.text import shown
 
 PlotName = Literal["roofline", "working-set", "latency", "compute"]
 MOST_CURVES = 3
@@ -24,7 +25,7 @@ _FREE_CORNER = {"stream": (0.012, "left"), "chase": (0.988, "right")}
 def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
     """Draw the measured roofline into axes of the caller's; see `roofplot.draw`."""
     with style.settings():
-        roofplot.draw(ax, characterisation)
+        roofplot.draw(ax, shown(characterisation))
 
 
 def caption(name: PlotName, characterisation: Characterisation) -> tuple[str, str]:
@@ -39,7 +40,7 @@ def caption(name: PlotName, characterisation: Characterisation) -> tuple[str, st
 def figure(name: PlotName, characterisation: Characterisation, layout: style.Layout = style.ALONE) -> Figure | None:
     """Make one of the pictures; ``None`` where nothing for it was measured (the roofline says so in the picture)."""
     with style.settings(name):
-        return _FIGURES[name](characterisation, layout)
+        return _FIGURES[name](shown(characterisation), layout)
 
 
 def png(name: PlotName, characterisation: Characterisation) -> bytes | None:

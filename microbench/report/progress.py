@@ -19,7 +19,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from microbench.report.console import Output
 from microbench.report.sweeps import plural
+from microbench.text import visible
 
 _REDRAW_S = 0.2
 
@@ -64,7 +66,7 @@ class Quiet:
     def done(self, says: str = "") -> None:
         """Print the one line."""
         if says and not self._done:
-            print(says, file=self._file, flush=True)
+            print(visible(says), file=self._file, flush=True)
         self._done = True
 
 
@@ -103,7 +105,7 @@ class Shown:
             with self._terminal():
                 self._live.stop()
                 if says:
-                    self._console.print(Text(says))
+                    self._console.print(Text(visible(says)))
             self._live = None
 
     def _draw(self, step: Step) -> None:
@@ -144,7 +146,7 @@ def render(step: Step) -> Group:
     top.add_column(justify="right", width=11, no_wrap=True)
     top.add_row(f"{100 * share:.0f} %", ProgressBar(total=1.0, completed=share), time_left(step.remaining_s))
     words = [f"round {step.round}" if step.round else "", step.case, f"best so far {step.best}" if step.best else ""]
-    below = Text("      " + " · ".join(word for word in words if word), style="dim", no_wrap=True, overflow="ellipsis")
+    below = Text("      " + visible(" · ".join(word for word in words if word)), style="dim", no_wrap=True, overflow="ellipsis")
     return Group(top, below)
 
 
@@ -165,4 +167,4 @@ def time_left(seconds: float | None) -> str:
 def progress(file: TextIO | None = None) -> Shown | Quiet:
     """The live display if ``file`` (default: standard error) is a terminal, otherwise the quiet one."""
     stream = file or sys.stderr
-    return Shown(Console(file=stream, highlight=False, emoji=False)) if stream.isatty() else Quiet(stream)
+    return Shown(Output(file=stream, highlight=False, emoji=False)) if stream.isatty() else Quiet(stream)

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from microbench.records import Characterisation, Finding, units
 from microbench.report import cores, side, summary, view
+from microbench.report.console import Output
 from microbench.report.sweeps import plural
+from microbench.text import shown
 
 # Below this width the median and the clock leave the table of ceilings; --csv and the page have them.
 WIDE = 100
@@ -33,7 +35,7 @@ def width_of(stream: TextIO, piped: int) -> int | None:
 def console(file: TextIO | None = None) -> Console:
     """A console for results: the terminal's own width and colours, 120 plain columns in a pipe without COLUMNS."""
     stream = file or sys.stdout
-    return Console(file=stream, width=width_of(stream, PIPE_WIDTH), highlight=False, emoji=False, markup=False)
+    return Output(file=stream, width=width_of(stream, PIPE_WIDTH), highlight=False, emoji=False, markup=False)
 
 
 def show(characterisation: Characterisation, to: Console | None = None, *, every_variant: bool = False) -> None:
@@ -48,7 +50,7 @@ def show(characterisation: Characterisation, to: Console | None = None, *, every
     every_variant
         Print all memory kernels instead of the best of each level and access.
     """
-    out = to or console()
+    out, characterisation = to or console(), shown(characterisation)
     show_summary(characterisation, out)
     show_ceilings(characterisation, out, every_variant=every_variant)
     show_side(characterisation, out)
@@ -72,12 +74,12 @@ def show_ceilings(characterisation: Characterisation, out: Console, *, every_var
     """Print one table for each measure and thread count, and the legend of the flags used."""
     rows: list[view.Row] = []
     for group in view.groups(characterisation):
-        shown = group if every_variant else view.best_variants(group)
+        best = group if every_variant else view.best_variants(group)
         out.print()
-        out.print(_ceilings(shown, wide=out.width >= WIDE))
-        rows += shown.rows
-        if len(shown.rows) < len(group.rows):
-            left = plural(len(group.rows) - len(shown.rows), "slower variant")
+        out.print(_ceilings(best, wide=out.width >= WIDE))
+        rows += best.rows
+        if len(best.rows) < len(group.rows):
+            left = plural(len(group.rows) - len(best.rows), "slower variant")
             out.print(Text(f"  {left} not shown; the page and --csv have all", style="dim"))
     for flag, says in view.legend(rows):
         out.print(Padding(Text.assemble((flag, "yellow"), f"  {says}"), (0, 0, 0, 2)))
