@@ -109,10 +109,11 @@ def _interruptible() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_device_lock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Locks of devices lie in the temporary folder: tests have one of their own, which no real run next door holds."""
+    """Locks of devices lie where all processes see them: tests have a folder that no real run next door knows."""
     folder = tmp_path_factory.mktemp("locks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
+        patch.setenv("MICROBENCH_LOCKS", str(folder))
         # `python -m microbench` would otherwise take the checkout in the current folder for the package that was
         # installed.
         patch.setenv("PYTHONSAFEPATH", "1")

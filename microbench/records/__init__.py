@@ -43,8 +43,10 @@ from microbench.records.values import (
     Unit,
     Value,
     Work,
+    all_within,
     one_of,
     refuse,
+    within,
 )
 
 __all__ = [
@@ -141,6 +143,10 @@ class Environment:
     times: dict[str, float] = field(default_factory=dict)
     label: str = ""
     repeat: str = ""
+
+    def __post_init__(self) -> None:
+        within(self, "seconds", "seconds", zero=True)
+        all_within(self, "seconds", "times", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,9 +16,10 @@ from microbench.records.values import (
     ProofStatus,
     Scope,
     Unit,
-    finite,
+    all_within,
     one_of,
     refuse,
+    within,
 )
 
 # The cost that calling an operator through a module of PyTorch adds.
@@ -45,6 +46,8 @@ class Proof:
 
     def __post_init__(self) -> None:
         one_of(self, "status", ("proven", "unproven", "failed"))
+        all_within(self, "count", "expected", zero=True)
+        all_within(self, "count", "found", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,20 +98,18 @@ class Ceiling:
         one_of(self, "access", ("read", "write", "copy", "triad"))
         one_of(self, "scope", ("core", "device"))
         one_of(self, "mode", ("peak", "sustained", "library"))
-        finite(
-            self,
-            "nominal",
-            "advertised",
-            "clock_hz",
-            "per_clock",
-            "power_w",
-            "energy_per_op_j",
-            "energy_per_byte_j",
-            "threads",
-            "rounds",
-            positive=True,
-        )
         refuse(self.rate.value <= 0, f"ceiling {self.name} is {self.rate.value}; a rate is positive")
+        within(self.rate, "rate", "value")
+        within(self.rate, "rate", "low", "high", zero=True)
+        if self.typical is not None:
+            within(self.typical, "rate", "value", "low", "high", zero=True)
+        within(self, "rate", "nominal", "advertised")
+        within(self, "hertz", "clock_hz")
+        within(self, "factor", "per_clock")
+        within(self, "watts", "power_w")
+        within(self, "joules", "energy_per_op_j", "energy_per_byte_j")
+        within(self, "units", "threads", "rounds")
+        within(self, "share", "quiet_share", "throttled_share")
 
     @property
     def kernel(self) -> str:
@@ -127,6 +128,7 @@ class Cost:
 
     def __post_init__(self) -> None:
         one_of(self, "level", LEVELS)
+        within(self.seconds, "seconds", "value", "low", "high", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +152,11 @@ class LevelSeen:
 
     def __post_init__(self) -> None:
         one_of(self, "name", LEVELS)
-        finite(self, "low_bytes", "high_bytes", "value", "reuse_s", "advertised_bytes", "capacity_bytes", positive=True)
+        one_of(self, "seen_by", ("stream", "chase"))
+        within(self, "bytes", "low_bytes", "high_bytes", "advertised_bytes", "capacity_bytes")
+        within(self, "rate" if self.seen_by == "stream" else "seconds", "value")
+        within(self, "seconds", "reuse_s")
+        refuse(self.low_bytes > self.high_bytes, f"level {self.name} ends at {self.high_bytes} B, before it begins")
 
     @property
     def seen_to_bytes(self) -> int:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from microbench.records.analysed import LevelSeen
 from microbench.records.dtypes import DTYPES
-from microbench.records.values import LEVELS, Estimate, Mode, Unit, Work, finite, one_of, refuse
+from microbench.records.values import (
+    LEVELS,
+    Estimate,
+    Mode,
+    Unit,
+    Work,
+    all_within,
+    one_of,
+    possible,
+    refuse,
+    within,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +32,8 @@ class RoofPoint:
 
     def __post_init__(self) -> None:
         one_of(self, "level", LEVELS)
-        finite(self, "intensity", "rate", "fitted", positive=True)
+        within(self, "intensity", "intensity")
+        within(self, "rate", "rate", "fitted")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +64,14 @@ class RooflineFit:
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)
         one_of(self, "mode", ("peak", "sustained"))
-        finite(self, "peak", "threads", positive=True)
-        for name, values in (("bandwidth", self.bandwidth), ("ridge", self.ridge)):
-            refuse(
-                any(not 0 < value < math.inf for value in values.values()),
-                f"RooflineFit.{name} holds {values}; all must be positive",
-            )
+        within(self, "rate", "peak")
+        within(self, "units", "threads")
+        for name in {*self.bandwidth, *self.ridge}:
+            refuse(name not in LEVELS, f"RooflineFit has a level {name[:40]!r}; known: {', '.join(LEVELS)}")
+        all_within(self, "rate", "bandwidth")
+        all_within(self, "intensity", "ridge")
+        within(self, "factor", "sharpness")
+        within(self, "log", "rms_log_residual", "worst_log_residual")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +110,39 @@ class OperatorFit:
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)
         one_of(self, "form", ("tiled", "smooth", "stream"))
-        finite(self, "rows", positive=True)
+        one_of(self, "cache", ("hot", "cold"))
+        within(self, "units", "rows")
+        all_within(self, "seconds", "cost_s")
+        all_within(self, "factor", "terms")
+        all_within(self, "factor", "scale", zero=True)
+        all_within(self, "factor", "correction", zero=True)
+        all_within(self, "log", "residuals")
+        all_within(self, "units", "distrusted", zero=True)
+        within(self, "factor", "quantile", zero=True)
+        all_within(self, "factor", "quantiles", zero=True)
+        refuse(not 0 < self.confidence < 1, f"OperatorFit.confidence is {self.confidence}; it lies between 0 and 1")
+        self._check_points()
+        for code, times in self.issue_s.items():
+            for seconds in times:
+                possible(seconds, "seconds", f"OperatorFit.issue_s of {code[:40]!r}")
+            middle, low, high = times
+            refuse(not low <= middle <= high, f"OperatorFit.issue_s of {code[:40]!r} is not in order: {times}")
+
+    def _check_points(self) -> None:
+        """Refuse a local correction that cannot be evaluated: ragged rows, or its parameters missing."""
+        if not self.points:
+            return
+        widths = {len(point) for point in self.points}
+        wanted = len(self.scale) + (len(self.codes) if len(self.codes) > 1 else 0) + 1
+        refuse(
+            widths != {wanted},
+            f"the points of {self.family} {self.dtype} have {sorted(widths)[:4]} numbers each; {wanted} are needed",
+        )
+        missing = {"amplitude", "noise", "apart"} - self.correction.keys()
+        refuse(bool(missing), f"the fit of {self.family} {self.dtype} has points and no {', '.join(sorted(missing))}")
+        for point in self.points:
+            for value in point:
+                refuse(not abs(value) < 1e9, f"a point of {self.family} {self.dtype} has {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +164,9 @@ class OperatorTiming:
 
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)
-        finite(self, "seconds", "rounds", positive=True)
+        one_of(self, "launch", ("eager", "graph", "kernel", "issue"))
+        within(self, "seconds", "seconds")
+        within(self, "units", "rounds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +185,12 @@ class Fits:
     timings: tuple[OperatorTiming, ...] = ()
     reuse: dict[str, float] = field(default_factory=dict)
     models: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = {"half_bytes", "power", "cold_bytes"} - self.reuse.keys()
+        refuse(bool(self.reuse) and bool(missing), f"Fits.reuse has no {', '.join(sorted(missing))}")
+        all_within(self, "factor", "reuse")
+        all_within(self, "log", "models")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,9 +22,10 @@ from microbench.records.values import (
     Unit,
     Value,
     Work,
-    finite,
+    all_within,
     one_of,
     refuse,
+    within,
 )
 
 
@@ -56,7 +58,11 @@ class Device:
 
     def __post_init__(self) -> None:
         one_of(self, "kind", ("cpu", "cuda"))
-        finite(self, "base_clock_hz", "boost_clock_hz", "memory_bytes", "power_limit_w", positive=True)
+        within(self, "hertz", "base_clock_hz", "boost_clock_hz")
+        within(self, "bytes", "memory_bytes")
+        within(self, "watts", "power_limit_w")
+        within(self, "units", "index", zero=True)
+        all_within(self, "units", "units_by_kind")
 
     def level(self, name: str) -> MemoryLevel | None:
         """The advertised level of that name, or ``None``."""
@@ -127,8 +133,9 @@ class Sheet:
             object.__setattr__(self, "roles", undeclared(self.measures, self.access))
         wrong = misfit(self.roles, self.measures)
         refuse(wrong is not None, f"kernel {self.name}: {wrong}")
-        finite(self, "lanes", "chains", positive=True)
-        finite(self, "math", "loads", "stores", "access_bytes", "cycles", "flop_per_lane")
+        within(self, "units", "lanes", "chains")
+        within(self, "count", "math", "loads", "stores", "access_bytes", "cycles", "flop_per_lane", zero=True)
+        all_within(self, "count", "beside", zero=True)
 
     @property
     def fixed_level(self) -> str | None:
@@ -138,6 +145,26 @@ class Sheet:
     def takes(self, *roles: Role) -> bool:
         """Whether the kernel takes one of these roles."""
         return any(role in self.roles for role in roles)
+
+
+# What a case's parameters may be: words, and numbers of which these are whole.
+_PARAM = re.compile(r"[a-z][a-z0-9_]*")
+_WORD = re.compile(r"[A-Za-z0-9_.,:+-]{0,100}")
+_WHOLE = frozenset(
+    {"working_set", "window", "size", "streams", "group", "prefetch", "cold", "node", "blocks_per_sm", "line", "m", "n", "k"}
+)
+# A warm-up or a sample that lasts longer is no burst, and a run must be able to end.
+LONGEST_SAMPLE_S = 100.0
+
+
+def _check_param(name: str, value: Value) -> None:
+    refuse(not _PARAM.fullmatch(name), f"Case.params has {name!r}, which is no lower-case word")
+    if isinstance(value, str):
+        refuse(not _WORD.fullmatch(value), f"Case.params.{name} is {value[:60]!r}, which is no word")
+    if name in _WHOLE:
+        refuse(isinstance(value, (str, float, bool)), f"Case.params.{name} is {value!r}; a whole number is needed")
+    if not isinstance(value, str):
+        refuse(not 0 <= value <= 2**60, f"Case.params.{name} is {value!r}; it lies between 0 and 2^60")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +183,9 @@ class Case:
     placement: str | None = None
 
     def __post_init__(self) -> None:
-        finite(self, "threads", positive=True)
+        within(self, "units", "threads")
+        for name, value in self.params.items():
+            _check_param(name, value)
         refuse(
             self.placement is not None and not PLACEMENT.fullmatch(self.placement),
             f"placement {self.placement!r} is neither a lower-case word nor a list of CPUs like 0-3,8",
@@ -191,8 +220,14 @@ class Budget:
     warmup_s: float = 5e-3
 
     def __post_init__(self) -> None:
-        finite(self, "time_limit_s", "min_rounds", "max_rounds", "sample_s", "samples", positive=True)
-        finite(self, "warmup_s")
+        one_of(self, "name", ("quick", "default", "thorough"))
+        within(self, "seconds", "time_limit_s", "sample_s")
+        within(self, "seconds", "warmup_s", zero=True)
+        within(self, "units", "min_rounds", "max_rounds", "samples")
+        refuse(
+            max(self.sample_s, self.warmup_s) > LONGEST_SAMPLE_S,
+            f"a sample of {self.sample_s:g} s after {self.warmup_s:g} s of warm-up; at most {LONGEST_SAMPLE_S:g} s",
+        )
         refuse(self.min_rounds > self.max_rounds, f"min_rounds {self.min_rounds} is above max_rounds {self.max_rounds}")
 
 
@@ -205,6 +240,7 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        refuse(not -(2**63) <= self.seed < 2**64, "Plan.seed is no number of 64 bits")
         keys = [case.key for case in self.cases]
         refuse(len(keys) != len(set(keys)), "a plan names a case twice")
 
@@ -228,8 +264,9 @@ class Timing:
     power_w: float | None = None
 
     def __post_init__(self) -> None:
-        finite(self, "ns", "iterations", positive=True)
-        finite(self, "clock_hz", "power_w", positive=True)
+        within(self, "count", "ns", "iterations")
+        within(self, "hertz", "clock_hz")
+        within(self, "watts", "power_w")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,11 +302,18 @@ class Samples:
     target_ns: int | None = None
 
     def __post_init__(self) -> None:
-        finite(self, "iterations", "count", positive=True)
-        finite(self, "started_s", "round", "switches", "throttled", "reference_iterations", "steal_s")
-        finite(self, "target_ns", positive=True)
+        within(self, "count", "iterations", "count", "target_ns")
+        within(self, "count", "switches", "throttled", "reference_iterations", zero=True)
+        within(self, "units", "round", zero=True)
+        within(self, "seconds", "started_s", "steal_s", zero=True)
         refuse(not self.ns or min(self.ns) <= 0, f"samples of {self.case} hold a duration that is not positive")
         refuse(
             bool(self.reference_ns) and min(self.reference_ns) <= 0,
             f"samples of the reference clock of {self.case} hold a duration that is not positive",
         )
+        all_within(self, "count", "ns")
+        all_within(self, "count", "reference_ns")
+        all_within(self, "hertz", "clock_hz")
+        all_within(self, "watts", "power_w")
+        refuse(len(self.ns) > self.count, f"{len(self.ns)} samples of {self.case} are kept of {self.count} that were taken")
+        refuse(self.throttled > self.count, f"{self.throttled} of {self.count} samples of {self.case} were throttled")

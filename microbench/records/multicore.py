@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from microbench.records.values import LEVELS, Estimate, finite, one_of
+from microbench.records.values import LEVELS, Estimate, one_of, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,8 @@ class ScalingPoint:
     rate: float
 
     def __post_init__(self) -> None:
-        finite(self, "cores", "rate", positive=True)
+        within(self, "units", "cores")
+        within(self, "rate", "rate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class ScalingCurve:
 
     def __post_init__(self) -> None:
         one_of(self, "level", LEVELS)
-        finite(self, "saturated_at", positive=True)
+        within(self, "units", "saturated_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ class TeamClock:
     all_cores_hz: float
 
     def __post_init__(self) -> None:
-        finite(self, "one_core_hz", "all_cores_hz", positive=True)
+        within(self, "hertz", "one_core_hz", "all_cores_hz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,10 @@ class CpuPair:
     second: int
     seconds: Estimate
     case: str | None = None
+
+    def __post_init__(self) -> None:
+        within(self, "units", "first", "second", zero=True)
+        within(self.seconds, "seconds", "value", "low", "high", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,12 @@ class NodePair:
     bandwidth: Estimate | None = None
     latency: Estimate | None = None
 
+    def __post_init__(self) -> None:
+        within(self, "units", "cpu_node", "memory_node", zero=True)
+        for estimate, quantity in ((self.bandwidth, "rate"), (self.latency, "seconds")):
+            if estimate is not None:
+                within(estimate, quantity, "value", "low", "high", zero=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedPoint:
@@ -89,8 +100,9 @@ class LoadedPoint:
     bandwidth: float | None = None
 
     def __post_init__(self) -> None:
-        finite(self, "streams")
-        finite(self, "bandwidth", positive=True)
+        within(self, "units", "streams", zero=True)
+        within(self, "rate", "bandwidth")
+        within(self.latency, "seconds", "value", "low", "high", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

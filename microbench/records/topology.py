@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from microbench.records.values import LEVELS, finite, one_of, refuse
+from microbench.records.values import LEVELS, all_within, one_of, refuse, within
 
 CoreKind = Literal["performance", "efficiency"]
 KINDS: tuple[CoreKind, CoreKind] = ("performance", "efficiency")
@@ -31,7 +31,9 @@ class MemoryLevel:
 
     def __post_init__(self) -> None:
         one_of(self, "name", LEVELS)
-        finite(self, "capacity_bytes", "line_bytes", "ways", "shared_by", "bus_rate", positive=True)
+        within(self, "bytes", "capacity_bytes", "line_bytes")
+        within(self, "units", "ways", "shared_by")
+        within(self, "rate", "bus_rate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Cpu:
     kind: CoreKind | None = None
 
     def __post_init__(self) -> None:
-        finite(self, "number", "core", "l1", "l2", "l3", "cluster", "socket", "node")
+        within(self, "units", "number", "core", "l1", "l2", "l3", "cluster", "socket", "node", zero=True)
         one_of(self, "kind", KINDS)
 
 
@@ -69,7 +71,10 @@ class MemoryNode:
     usable: bool = True
 
     def __post_init__(self) -> None:
-        finite(self, "number", "memory_bytes")
+        within(self, "units", "number", zero=True)
+        within(self, "bytes", "memory_bytes", zero=True)
+        all_within(self, "units", "cpus", zero=True)
+        all_within(self, "units", "distances", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,7 @@ class Core:
 
     def __post_init__(self) -> None:
         one_of(self, "kind", KINDS)
-        finite(self, "base_clock_hz", "boost_clock_hz", positive=True)
+        within(self, "hertz", "base_clock_hz", "boost_clock_hz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +107,8 @@ class Part:
     sharers: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        finite(self, "threads", "cores", "per_core", positive=True)
+        within(self, "units", "threads", "cores", "per_core")
+        all_within(self, "units", "sharers")
         one_of(self, "kind", KINDS)
 
 
@@ -117,6 +123,7 @@ class Placement:
     def __post_init__(self) -> None:
         refuse(not PLACEMENT.fullmatch(self.name), f"placement name {self.name!r} is not lower-case words joined by _")
         refuse(not self.cpus or not self.parts, f"placement {self.name} has no CPU")
+        all_within(self, "units", "cpus", zero=True)
 
     @property
     def threads(self) -> int:
@@ -167,6 +174,10 @@ class Topology:
     offline: tuple[int, ...] = ()
     placements: tuple[Placement, ...] = ()
     doubts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        all_within(self, "units", "allowed", zero=True)
+        all_within(self, "units", "offline", zero=True)
 
     def placement(self, word: str | None, threads: int) -> Placement | None:
         """The placement of a case: by its word (``None`` for one core or all CPUs) and its number of threads."""

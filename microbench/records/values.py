@@ -24,6 +24,23 @@ Value = int | float | str | bool
 LEVELS = ("L1", "L2", "L3", "DRAM", "shared", "host", "peer")
 MEASURES = ("compute", "memory", "link", "latency", "intensity", "clock", "cost", "operator")
 BACKENDS = ("native", "cuda", "triton", "torch")
+# The magnitudes that a number of a record may have, 0 apart: its inverse, and its product with another, are finite.
+_LEAST, _MOST = 1e-40, 1e40
+# What no device has had, by far, of each quantity in SI: a number outside is a damaged file or a wrong unit.
+BOUNDS: Mapping[str, tuple[float, float]] = {
+    "hertz": (1e3, 1e13),
+    "rate": (1e-3, 1e24),  # FLOP/s, OP/s, byte/s
+    "seconds": (1e-16, 1e9),
+    "bytes": (1, 2**60),
+    "watts": (1e-6, 1e9),
+    "joules": (1e-24, 1e6),
+    "intensity": (1e-12, 1e12),  # FLOP/byte
+    "units": (1, 1e9),  # cores, threads, multiprocessors
+    "count": (1, 1e18),
+    "share": (0, 1),
+    "factor": (1e-30, 1e30),
+    "log": (-100, 100),  # of a ratio
+}
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
 
@@ -41,9 +58,52 @@ def finite(record: object, *names: str, positive: bool = False) -> None:
             continue
         refuse(not math.isfinite(value), f"{type(record).__name__}.{name} is {value}; a number must be finite")
         refuse(
+            value != 0 and not _LEAST < abs(value) < _MOST,
+            f"{type(record).__name__}.{name} is {value:.3g}; no quantity is that small or large",
+        )
+        refuse(
             value < 0 or (positive and value == 0),
             f"{type(record).__name__}.{name} is {value}; it must be {'positive' if positive else 'at least 0'}",
         )
+
+
+def within(record: object, quantity: str, *names: str, zero: bool = False) -> None:
+    """Refuse fields outside of the bounds of a quantity; unknown ones (``None``) pass, 0 where it may be."""
+    for name in names:
+        value = getattr(record, name)
+        if value is not None and not (zero and value == 0):
+            possible(value, quantity, f"{type(record).__name__}.{name}")
+
+
+def all_within(record: object, quantity: str, name: str, *, zero: bool = False) -> None:
+    """Refuse a sequence, or the values of a mapping, with an entry outside of the bounds of a quantity."""
+    values = getattr(record, name)
+    listed = values.values() if isinstance(values, Mapping) else values
+    if not listed:
+        return
+    where, total, low = f"{type(record).__name__}.{name}", sum(listed), min(listed)
+    refuse(isinstance(total, float) and math.isnan(total), f"{where} holds what is not a number")
+    if zero and low == 0:
+        low = min((value for value in listed if value != 0), default=None)
+        if low is None:
+            return
+    possible(low, quantity, where)
+    possible(max(listed), quantity, where)
+
+
+def possible(value: float, quantity: str, where: str) -> None:
+    """Refuse a value outside of the bounds of a quantity; ``where`` stands for it in the sentence."""
+    low, high = BOUNDS[quantity]
+    if not low <= value <= high:
+        wanted = "must be positive" if value <= 0 < low else f"lies between {low:g} and {high:g}"
+        raise ValueError(f"{where} is {_short(value)}; it {wanted}")
+
+
+def _short(value: float) -> str:
+    try:
+        return f"{float(value):.6g}"
+    except OverflowError:
+        return "beyond any number"
 
 
 def one_of(record: object, name: str, allowed: tuple[str, ...] | Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from microbench.records import Characterisation, Samples
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMA = "1.2"
+SCHEMA = "1.3"
 
 # Names in the file that differ from the records': those that files of schema 1 have always had.
 _STORED_SHEET = {"frequency_license": "licence", "reference_clock": "companion"}
@@ -69,8 +70,8 @@ def _from_stored(tree: Any, kind: type[Any]) -> Any:
     return tree
 
 
-def decode(data: bytes, kind: type[Any]) -> Any:
-    """Decode a record of the given class.
+def decode(data: bytes, kind: type[Any], *, unique: bool = True) -> Any:
+    """Decode a record of the given class; objects that have a key twice are refused, unless told otherwise.
 
     Raises
     ------
@@ -78,6 +79,17 @@ def decode(data: bytes, kind: type[Any]) -> Any:
         If the data is not JSON, or not such a record.
     """
     try:
-        return msgspec.convert(_from_stored(msgspec.json.decode(data), kind), kind)
+        tree = msgspec.json.decode(data)
+        if unique:
+            json.loads(data, object_pairs_hook=_no_key_twice)
+        return msgspec.convert(_from_stored(tree, kind), kind)
     except (OverflowError, RecursionError) as error:  # an integer of 400 digits; brackets nested a thousand deep
         raise msgspec.ValidationError(str(error)) from error
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that has a key twice: which of the two is meant, nobody knows."""
+    if len(dict(pairs)) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise msgspec.ValidationError(f"the key {twice[:60]!r} stands twice in one object")

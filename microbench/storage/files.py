@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,6 +157,23 @@ def _rename_new(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
+# Where all users and processes of a machine can lock, whatever their TMPDIR is.
+_LOCK_FOLDERS = ("/run/lock", "/tmp", "/var/tmp")  # noqa: S108 - shared on purpose
+
+
+def lock_folder() -> Path | None:
+    """The folder of lock files: MICROBENCH_LOCKS, else the first that everybody may write to; ``None`` without one."""
+    named = os.environ.get("MICROBENCH_LOCKS")
+    if named:
+        return Path(named)
+    for folder in map(Path, _LOCK_FOLDERS):
+        with contextlib.suppress(OSError):
+            mode = folder.stat().st_mode
+            if stat.S_ISDIR(mode) and mode & stat.S_IWOTH:
+                return folder
+    return None
+
+
 @contextlib.contextmanager
 def only_run(device: Device) -> Iterator[None]:
     """Lock a device for this process: two runs at once would measure each other.
@@ -165,24 +183,14 @@ def only_run(device: Device) -> Iterator[None]:
     Raises
     ------
     CannotRun
-        If another process holds it.
+        If another process holds it, or something else than a file has its name.
     """
     name = "cpu" if device.kind == "cpu" else f"cuda-{_gpu(device)}"
-    path = Path(tempfile.gettempdir()) / f"microbench-{name}.lock"
-    descriptor = _open_lock(path)
+    folder = lock_folder()
+    descriptor = None if folder is None else _open_lock(folder / f"microbench-{name}.lock")
     try:
         if descriptor is not None:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-                who = f" (process {holder})" if holder.isdigit() else ""
-                where = "cpu" if device.kind == "cpu" else f"cuda:{device.index}"
-                why = "two at once would measure each other"
-                raise CannotRun(f"another microbench run{who} is using {where}: wait for it to end, {why}") from None
-            with contextlib.suppress(OSError):  # another user's lock file: readable, so lockable, but not ours to write
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            _lock(descriptor, "cpu" if device.kind == "cpu" else f"cuda:{device.index}")
         yield
     finally:
         if descriptor is not None:
@@ -199,9 +207,33 @@ def _gpu(device: Device) -> str:
         return re.sub(r"[^A-Za-z0-9]", "", device.id)[:16]
 
 
+def _lock(descriptor: int, where: str) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+        who = f" (process {holder})" if holder.isdigit() else ""
+        why = "two at once would measure each other"
+        raise CannotRun(f"another microbench run{who} is using {where}: wait for it to end, {why}") from None
+    except OSError:  # a file system without locks
+        return
+    with contextlib.suppress(OSError):  # another user's lock file: readable, so lockable, but not ours to write
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
 def _open_lock(path: Path) -> int | None:
-    """Open the lock file, whoever made it; ``None`` where none can be made (then nothing is locked)."""
+    """Open the lock file, whoever made it; ``None`` where none can be made (then nothing is locked).
+
+    Opening waits for nobody: a pipe, on which it would, is no lock file.
+    """
     for flags in (os.O_RDWR, os.O_RDONLY, os.O_RDWR | os.O_CREAT):
-        with contextlib.suppress(OSError):
-            return os.open(path, flags | os.O_NOFOLLOW, 0o644)
+        try:
+            descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        except OSError:
+            continue
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise CannotRun(f"{path} keeps two runs apart and is no file: remove it, or set MICROBENCH_LOCKS to a folder")
     return None

@@ -96,7 +96,7 @@ def _check_schema(data: bytes, name: str) -> None:
         raise UsageError(f"{name} is empty: {remedy}")
     try:
         data.decode()
-        head = decode(data, _Head)
+        head = decode(data, _Head, unique=False)
     except UnicodeDecodeError as error:
         raise UsageError(f"{alien}: it is not UTF-8 text (byte {error.start}); {remedy}") from None
     except msgspec.ValidationError:

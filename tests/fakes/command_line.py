@@ -18,7 +18,7 @@ Said = tuple[int, str, str]
 
 def environment(tmp_path: Path, **extra: str) -> dict[str, str]:
     """An environment with a place of its own for locks, so that no other run on this machine gets in the way."""
-    places = {"TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    places = {"TMPDIR": str(tmp_path), "MICROBENCH_LOCKS": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     return {**os.environ, **places, **extra}
 
 

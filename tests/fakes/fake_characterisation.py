@@ -99,7 +99,15 @@ def characterisation(samples: tuple[Samples, ...] = (SAMPLES,)) -> Characterisat
             ),
             operators=(
                 OperatorFit(
-                    family="matmul", dtype="f32", rows=12, points=((1.0, 2.0), (3.0, 4.0)), residuals=(0.1, -0.1)
+                    family="matmul",
+                    dtype="f32",
+                    rows=12,
+                    terms={"peak": 150e9, "bandwidth": 12e9, "sharpness": 2.0},
+                    cost_s={"eager": 1e-6},
+                    scale=(1.0,),
+                    correction={"amplitude": 0.1, "noise": 0.05, "apart": 1.0},
+                    points=((1.0, 2.0), (3.0, 4.0)),
+                    residuals=(0.1, -0.1),
                 ),
             ),
         ),

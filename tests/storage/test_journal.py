@@ -111,7 +111,7 @@ with store.only_run(read_journal(Path({model!r})).device):
 def test_kill_9_loses_nothing_that_was_measured_and_frees_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("MICROBENCH_LOCKS", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     model = Journal.create(tmp_path / "model.partial", header())
     model.append(SAMPLES)

@@ -24,21 +24,21 @@ def test_a_file_from_fit_has_neither_environment_nor_plan() -> None:
     assert store.loads(store.dumps(fitted)) == fitted
 
 
-finite = st.floats(min_value=1e-12, max_value=1e18)
+finite = st.floats(min_value=1e-3, max_value=1e18)
 words = st.text(max_size=12)
 estimates = st.tuples(finite, finite, finite).map(sorted).map(lambda v: Estimate(low=v[0], value=v[1], high=v[2]))
 samples_rows = st.builds(
     Samples,
     case=words,
     round=st.integers(0, 60),
-    started_s=finite,
+    started_s=st.floats(1e-9, 1e6),
     iterations=st.integers(1, 10**12),
     ns=st.lists(st.integers(1, 10**12), min_size=1, max_size=20).map(tuple),
-    count=st.integers(1, 10**6),
-    clock_hz=st.lists(finite, max_size=3).map(tuple),
+    count=st.integers(20, 10**6),
+    clock_hz=st.lists(st.floats(1e6, 1e10), max_size=3).map(tuple),
     throttled=st.integers(0, 5),
     checked=st.none() | st.booleans(),
-    steal_s=st.none() | finite,
+    steal_s=st.none() | st.floats(1e-9, 1e6),
     stop=st.sampled_from(["time", "count"]),
 )
 facts = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(10**15), 10**15) | finite | words, max_size=4)

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from microbench.errors import UsageError
-from microbench.records import Budget, Case, Plan
 from microbench.storage import store
 
 
@@ -69,6 +68,41 @@ def edited(path: str, value: object) -> bytes:
         (edited("plan.cases", []), None),
         (edited("fits.rooflines.0.points.0.rate", -5.0), "must be positive"),
         (edited("fits.rooflines.0.bandwidth.L1", -5.0), "bandwidth"),
+        (edited("fits.rooflines.0.bandwidth.L9", 5e9), "L9"),
+        (edited("fits.operators.0.quantile", -1.0), "quantile"),
+        (edited("fits.operators.0.confidence", 1.5), "confidence"),
+        (edited("fits.operators.0.terms.peak", 0.0), "terms"),
+        (edited("fits.operators.0.terms.peak", 5e-324), "terms"),
+        (edited("fits.operators.0.cost_s.eager", -1e-6), "cost_s"),
+        (edited("fits.operators.0.points", [[1.0, 2.0], [3.0]]), "numbers each"),
+        (edited("fits.operators.0.correction", {}), "no amplitude, apart, noise"),
+        (edited("fits.operators.0.issue_s", {"matmul": [1e-6, 2e-6, 3e-6]}), "in order"),
+        (edited("fits.reuse", {"half_bytes": 1e6}), "cold_bytes"),
+        (edited("fits.models", {"net": 1e4}), "models"),
+        (edited("ceilings.0.quiet_share", 1.5), "quiet_share"),
+        (edited("ceilings.0.throttled_share", -0.5), "throttled_share"),
+        (edited("ceilings.0.clock_hz", 1e300), "clock_hz"),
+        (edited("ceilings.0.rate", {"value": 1e300, "low": 1, "high": 1e301}), "Estimate.value"),
+        (edited("ceilings.0.rate", {"value": 5e-324, "low": 0, "high": 1}), "no quantity is that small"),
+        (edited("ceilings.0.nominal", 1e-320), "nominal"),
+        (edited("costs.0.seconds", {"value": 1e12, "low": 1e12, "high": 1e12}), "it lies between"),
+        (edited("device.boost_clock_hz", 5e-324), "boost_clock_hz"),
+        (edited("device.units_by_kind.core", 0), "units_by_kind"),
+        (edited("device.units_by_kind.core", -2), "units_by_kind"),
+        (edited("samples.0.count", 2), "3 samples"),
+        (edited("samples.0.throttled", 9), "9 of 3"),
+        (edited("plan.budget.warmup_s", 1e300), "warmup_s"),
+        (edited("plan.budget.warmup_s", 1e6), "warm-up"),
+        (edited("plan.budget.time_limit_s", 1e300), "time_limit_s"),
+        (edited("plan.budget.max_rounds", 10**30), "max_rounds"),
+        (edited("plan.cases.0.params.working_set", "x"), "whole number"),
+        (edited("plan.cases.0.params.working_set", 1.5), "whole number"),
+        (edited("plan.cases.0.params.working_set", -5), "working_set"),
+        (edited("plan.cases.0.params.working_set", 2**70), "working_set"),
+        (edited("plan.cases.0.params.pages", "huge;x=1]@2"), "no word"),
+        (edited("environment.seconds", -1.0), "seconds"),
+        (json.dumps(tree()).replace('"arch":', '"arch": "x", "arch":').encode(), "'arch' stands twice"),
+        (json.dumps(tree()).replace("Example(R)", "\\ud800").encode(), "cannot be read"),
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(data: bytes, says: str | None) -> None:
@@ -152,11 +186,8 @@ def test_a_flipped_byte_is_read_or_refused_in_a_sentence(position: int, byte: in
 
 
 def test_infinity_is_not_written_as_something_else() -> None:
-    odd = dataclasses.replace(
-        characterisation(),
-        findings=(),
-        environment=None,
-        plan=Plan(cases=(Case(kernel="a", params={"x": float("inf")}),), budget=Budget()),
-    )
+    whole = characterisation()
+    assert whole.environment is not None
+    odd = dataclasses.replace(whole, environment=dataclasses.replace(whole.environment, facts={"x": float("inf")}))
     with pytest.raises(ValueError, match="read back"):
         store.dumps(odd)
