@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +28,14 @@ from microbench.runs.session import Outcome, Request, carry_out, plan_for
 from microbench.runs.signals import Interrupted
 from microbench.storage import store
 from microbench.storage.files import write_new
+from microbench.text import one_line, visible
 
 if TYPE_CHECKING:
     from microbench.hardware.nominal import NominalDevice
+    from microbench.interop.audit import Checked
 
+# Rows of a table, and findings, that anybody reads.
+_LISTED = 500
 # `doctor` prints "fine" where a run would print "info".
 _SEVERITY = {"info": "fine", "warning": "warning", "error": "error"}
 
@@ -143,7 +149,7 @@ def _write_reports(outcome: Outcome) -> None:
     if outcome.path is None:
         return
     if not outcome.page:
-        sys.stderr.write(f"{outcome.path}\n")
+        sys.stderr.write(f"{visible(str(outcome.path))}\n")
         return
     written = [outcome.path]
     try:
@@ -151,7 +157,7 @@ def _write_reports(outcome: Outcome) -> None:
             page, picture = outcome.path.with_suffix(".html"), outcome.path.with_suffix(".png")
             written += write_report(outcome.characterisation, html=page, png=picture)
     finally:
-        sys.stderr.writelines(f"{path}\n" for path in written)
+        sys.stderr.writelines(f"{visible(str(path))}\n" for path in written)
 
 
 def export(file: Path, to: str, output: str) -> None:
@@ -168,30 +174,46 @@ def export(file: Path, to: str, output: str) -> None:
 
 
 def audit(file: Path, against: str | None, json_path: str | None, csv_path: str | None) -> int:
-    """List declared numbers with what is wrong with them; 1 where one is a fault."""
+    """List every number of a file: checked, not checked and why, or wrong and how; 1 where one is a fault."""
     from microbench.interop.audit import audit as examine
 
     reference = store.load(Path(against)) if against and Path(against).is_file() else against
     checked = examine(file, reference)
-    rows: list[Row] = [
-        {
-            "device": each.declared.device or None,
-            "where": each.declared.where,
-            "declared": each.declared.value,
-            "known": each.reference.value if each.reference else None,
-            "source": each.reference.source if each.reference else None,
-            "finding": each.finding.code if each.finding else None,
-            "severity": each.finding.severity if each.finding else None,
-        }
-        for each in checked
-    ]
+    rows: list[Row] = [_audited(each) for each in checked if each.count]
     findings = [each.finding for each in checked if each.finding]
     faults = sum(finding.severity == "error" for finding in findings)
-    compared = sum(each.reference is not None for each in checked)
-    emit(rows, f"{file.name}: {plural(compared, 'number')} checked, {plural(faults, 'fault')}", json_path, csv_path)
-    for finding in findings:
+    counts = Counter[str]()
+    for each in checked:
+        counts[each.status] += each.count
+    compared = counts["checked"] + counts["doubtful"] + counts["fault"]
+    title = (
+        f"{file.name}: {plural(compared, 'number')} checked, {plural(faults, 'fault')}, {counts['not checked']} not checked"
+    )
+    shown = [{name: cell for name, cell in row.items() if name not in ("declared", "severity")} for row in rows]
+    emit(rows, title, json_path, csv_path, shown=shown[:_LISTED])
+    if len(shown) > _LISTED and "-" not in (json_path, csv_path):
+        sys.stderr.write(f"{len(shown) - _LISTED} more numbers; --csv PATH has all\n")
+    for finding in findings[:_LISTED]:
         sys.stderr.write(finding_line(finding))
+    if len(findings) > _LISTED:
+        sys.stderr.write(f"{len(findings) - _LISTED} more findings; --csv PATH has all\n")
     return 1 if faults else 0
+
+
+def _audited(each: Checked) -> Row:
+    """One number of an audited file as a row."""
+    known, finding, value = each.reference, each.finding, each.declared.value
+    return {
+        "device": each.declared.device or None,
+        "where": each.declared.where,
+        "stated": each.declared.stated,
+        "declared": value if math.isfinite(value) else None,
+        "known": known.value if known else None,
+        "source": known.source if known else each.why or None,
+        "status": each.status,
+        "finding": finding.code if finding else None,
+        "severity": finding.severity if finding else None,
+    }
 
 
 def doctor(device: str, json_path: str | None, csv_path: str | None) -> int:
@@ -236,7 +258,7 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     shown = [{name: cell for name, cell in row.items() if name not in ("value", "unit")} for row in rows]
     emit(rows, f"{found.name}: {facts}", json_path, csv_path, shown=shown)
     for note in found.notes:
-        sys.stderr.write(f"note: {note}\n")
+        sys.stderr.write(f"note: {one_line(note)}\n")
 
 
 def _card(card: NominalDevice) -> Row:

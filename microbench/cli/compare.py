@@ -10,6 +10,7 @@ from microbench.analysis import compare_limits
 from microbench.analysis.compare import compare as analyse
 from microbench.analysis.compared import Comparison
 from microbench.cli.output import finding_line
+from microbench.cli.streams import write_commands
 from microbench.errors import UsageError
 from microbench.records import Characterisation, Finding
 from microbench.report import comparison as report
@@ -36,7 +37,7 @@ def show(comparisons: Sequence[Comparison], limits: Mapping[str, float], form: s
     if form == "json":
         sys.stdout.write(report.as_json(comparisons, failed, open_))
     elif form == "github":
-        sys.stdout.write("".join(map(report.as_github, comparisons, failed, open_)))
+        write_commands("".join(map(report.as_github, comparisons, failed, open_)))
     else:
         _show_text(comparisons, failed, open_)
     codes = [compare_limits.exit_code(each, limits) for each in comparisons]

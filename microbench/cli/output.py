@@ -56,8 +56,9 @@ def emit(
 
 
 def finding_line(finding: Finding) -> str:
-    """A finding as a line for stderr: severity, sentence, remedy."""
-    return f"{finding.severity}: {finding.says}{f'; {finding.remedy}' if finding.remedy else ''}\n"
+    """A finding as a line for standard error."""
+    remedy = f"; {finding.remedy}" if finding.remedy else ""
+    return f"{one_line(f'{finding.severity}: {finding.says}{remedy}')}\n"
 
 
 def check_stdout(json_path: str | None, csv_path: str | None) -> None:
@@ -176,12 +177,6 @@ def _cell(name: str, value: Cell) -> str:
     if isinstance(value, (int, float)) and name.endswith("_bytes"):
         return units.size(value)
     return f"{value:.6g}" if isinstance(value, float) else visible(str(value))
-
-
-def finding_line(finding: Finding) -> str:
-    """A finding as a line for standard error."""
-    remedy = f"; {finding.remedy}" if finding.remedy else ""
-    return f"{one_line(f'{finding.severity}: {finding.says}{remedy}')}\n"
 
 
 def _write(path: str, content: str) -> None:

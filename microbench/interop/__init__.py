@@ -17,6 +17,7 @@ from microbench.errors import UsageError
 from microbench.interop.declared import Declared
 from microbench.records import Characterisation, Finding
 from microbench.records.dtypes import DTYPES
+from microbench.text import shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +132,7 @@ def render(characterisation: Characterisation, to: str) -> Exported:
         raise UsageError(f"unknown export format {name!r}; known: {', '.join(sorted(known))}")
     if dtype and dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r} in --to {to}; known: {', '.join(DTYPES)}")
+    characterisation = shown(characterisation)
     exported = known[name].write(Request(characterisation=characterisation, to=name, dtype=dtype or None))
     rows = [ceiling for ceiling in characterisation.ceilings if ceiling.measures == "compute"]
     if rows and all(ceiling.mode == "peak" for ceiling in rows):

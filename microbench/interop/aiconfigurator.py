@@ -14,7 +14,7 @@ from typing import Any
 
 from microbench.errors import UsageError
 from microbench.interop import Exported, Request, reads, writes
-from microbench.interop.declared import Declared, number, table
+from microbench.interop.declared import Declared, Field, fields_of, number, table
 from microbench.interop.figures import (
     Rate,
     bandwidth,
@@ -124,34 +124,30 @@ def _node(request: Request) -> tuple[list[str], list[Finding]]:
     ], findings
 
 
+_FIELDS = (
+    *(Field(key=key, quantity="compute", scale=1, unit="FLOP/s", dtype=dtype) for dtype, key in _KEYS.items()),
+    Field(key="float16_tc_flops", quantity="compute", scale=1, unit="FLOP/s", dtype="f16"),
+    Field(key="float32_tc_flops", quantity="compute", scale=1, unit="FLOP/s", dtype="tf32", also=("f32",)),
+    Field(key="mem_bw", quantity="bandwidth", scale=1, unit="byte/s"),
+    Field(key="mem_capacity", quantity="capacity", scale=1, unit="bytes"),
+)
+# Of one GPU and one direction. Between nodes it is the network of a cluster, which no card has.
+_LINKS = (
+    Field(key="intra_node_bw", quantity="link", scale=1, unit="byte/s", link="between"),
+    Field(key="pcie_bw", quantity="link", scale=1, unit="byte/s", link="pcie"),
+)
+
+
 @reads("aiconfigurator")
 def read(document: Any) -> list[Declared] | None:
-    """Read the ``gpu`` section of a systems YAML."""
+    """Read the ``gpu`` section of a systems YAML, and the links of its ``node`` section."""
     if not (isinstance(document, dict) and isinstance(document.get("gpu"), dict) and "mem_bw" in document["gpu"]):
         return None
-    gpu = table(document["gpu"], "gpu")
     device = str(document.get("data_dir", "")).rpartition("/")[2]
-    found = []
-    for dtype, key in _KEYS.items():
-        if key in gpu:
-            value = number(gpu[key], f"gpu.{key}")
-            found.append(
-                Declared(
-                    device=device,
-                    quantity="compute",
-                    value=value,
-                    where=f"gpu.{key}",
-                    stated=f"{value:g} FLOP/s",
-                    dtype=dtype,
-                )
-            )
-    rate = number(gpu["mem_bw"], "gpu.mem_bw")
-    found.append(
-        Declared(device=device, quantity="bandwidth", value=rate, where="gpu.mem_bw", stated=f"{rate:g} byte/s")
-    )
-    if "mem_capacity" in gpu:
-        size = number(gpu["mem_capacity"], "gpu.mem_capacity")
-        found.append(
-            Declared(device=device, quantity="capacity", value=size, where="gpu.mem_capacity", stated=f"{size:g} bytes")
-        )
+    number(document["gpu"]["mem_bw"], "gpu.mem_bw")
+    found = fields_of(table(document["gpu"], "gpu"), _FIELDS, device, ("gpu",))
+    if isinstance(document.get("node"), dict):
+        # An export of one device has no link to tell of and writes 1.
+        links = {key: value for key, value in document["node"].items() if value != 1}
+        found += fields_of(links, _LINKS, device, ("node",))
     return found

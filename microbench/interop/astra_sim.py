@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from microbench.interop import Exported, Request, reads, writes
-from microbench.interop.declared import Declared, number
+from microbench.interop.declared import Declared, Field, declare
 from microbench.interop.figures import need_bandwidth, need_compute, pretty, tidy, unmeasured
 from microbench.records import Finding
 
@@ -57,13 +57,13 @@ def write(request: Request) -> Exported:
     return Exported(text=pretty(document), findings=tuple(findings))
 
 
+_PEAK = Field(key="peak-perf", quantity="compute", scale=1e12, unit="TFLOP/s")
+_MEMORY = Field(key="local-mem-bw", quantity="bandwidth", scale=1e9, unit="GB/s")
+
+
 @reads("astra-sim")
 def read(document: Any) -> list[Declared] | None:
     """Read the roofline keys; the dtype is not said in the file, so the peak is held against any."""
     if not (isinstance(document, dict) and "peak-perf" in document and "local-mem-bw" in document):
         return None
-    peak, rate = number(document["peak-perf"], "peak-perf"), number(document["local-mem-bw"], "local-mem-bw")
-    return [
-        Declared(device="", quantity="compute", value=peak * 1e12, where="peak-perf", stated=f"{peak:g} TFLOP/s"),
-        Declared(device="", quantity="bandwidth", value=rate * 1e9, where="local-mem-bw", stated=f"{rate:g} GB/s"),
-    ]
+    return [declare(field, document[field.key], "", (field.key,)) for field in (_PEAK, _MEMORY)]

@@ -14,7 +14,7 @@ from typing import Any
 
 from microbench.errors import UsageError
 from microbench.interop import Exported, Request, reads, writes
-from microbench.interop.declared import Declared, number, table
+from microbench.interop.declared import Declared, Field, declare, table
 from microbench.interop.figures import (
     Rate,
     bandwidth,
@@ -144,23 +144,33 @@ def _no_network() -> dict[str, Any]:
     return {"bandwidth": 1, "efficiency": 1, "size": 1, **rest}
 
 
+_GBPS = Field(key="GBps", quantity="bandwidth", scale=1e9, unit="GB/s")
+_GIB = Field(key="GiB", quantity="capacity", scale=1024**3, unit="GiB")
+_LINK = Field(key="bandwidth", quantity="link", scale=1e9, unit="GB/s", link="between")
+# Most devices that one NVLink domain has: beyond that a tier of the network is a cluster's.
+_DOMAIN = 576
+
+
 @reads("calculon")
 def read(document: Any) -> list[Declared] | None:
-    """Read the engines' peaks and the memory of a system JSON."""
+    """Read the engines' peaks, the memory and the innermost network of a system JSON, one direction of one device."""
     if not (isinstance(document, dict) and {"matrix", "mem1", "processing_mode"} <= document.keys()):
         return None
     found: list[Declared] = []
-    for name, engine in table(document["matrix"], "matrix").items():
-        where = f"matrix.{name}.tflops"
-        value = number(table(engine, f"matrix.{name}").get("tflops"), where)
-        if name in _DTYPES:
-            found.append(_declared("compute", value * 1e12, where, f"{value:g} TFLOP/s", _DTYPES[name]))
+    for unit in ("vector", "matrix"):
+        for name, engine in table(document.get(unit, {}), unit).items():
+            peak = Field(
+                key="tflops", quantity="compute", scale=1e12, unit="TFLOP/s", dtype=_DTYPES.get(name), vector=unit == "vector"
+            )
+            keys = (unit, str(name), "tflops")
+            row = declare(peak, table(engine, f"{unit}.{name}").get("tflops"), "", keys)
+            found += [row] if name in _DTYPES else []
     memory = table(document["mem1"], "mem1")
-    rate, size = number(memory.get("GBps"), "mem1.GBps"), number(memory.get("GiB"), "mem1.GiB")
-    found.append(_declared("bandwidth", rate * 1e9, "mem1.GBps", f"{rate:g} GB/s"))
-    found.append(_declared("capacity", size * 1024**3, "mem1.GiB", f"{size:g} GiB"))
+    found += [declare(field, memory.get(field.key), "", ("mem1", field.key)) for field in (_GBPS, _GIB)]
+    networks = document.get("networks")
+    first = networks[0] if isinstance(networks, list) and networks and isinstance(networks[0], dict) else {}
+    size = first.get("size")
+    # A network of one device has nothing to send, and a bandwidth because the key must be there.
+    if isinstance(size, int) and 1 < size <= _DOMAIN and "bandwidth" in first:
+        found.append(declare(_LINK, first["bandwidth"], "", ("networks", "0", "bandwidth")))
     return found
-
-
-def _declared(quantity: Any, value: float, where: str, stated: str, dtype: str | None = None) -> Declared:
-    return Declared(device="", quantity=quantity, value=value, where=where, stated=stated, dtype=dtype)

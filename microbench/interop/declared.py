@@ -1,30 +1,28 @@
-"""Hardware numbers that files of other tools declare: parsed without running code, turned into SI, their place kept."""
+"""Hardware numbers that files of other tools declare: turned into SI, their place kept."""
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from microbench.errors import UsageError
 
-# A table of hardware numbers is a few kilobytes; anything near this is something else.
-MAX_BYTES = 4_000_000
-_MAX_NODES = 200_000
-
-Quantity = Literal["compute", "bandwidth", "capacity"]
+# "other" is a number whose key means nothing to the reader.
+Quantity = Literal["compute", "bandwidth", "capacity", "link", "other"]
+# Between cards (NVLink, or PCIe where there is none), or PCIe itself.
+Link = Literal["between", "pcie"]
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
     """One number that a file declares about a device, in FLOP/s, byte/s or bytes.
 
-    ``where`` is the path of keys in the file, ``stated`` the number and unit as written there.
+    ``where`` names the place in the file, ``keys`` is the path of keys there, ``stated`` the number and unit as
+    written. ``also`` are other dtypes that the key may mean, ``vector`` whether it is a rate of the vector unit.
+    ``link`` says which link, of which the file gives the byte/s of one device in one direction.
     """
 
     device: str
@@ -33,6 +31,10 @@ class Declared:
     where: str
     stated: str
     dtype: str | None = None
+    keys: Keys = ()
+    also: tuple[str, ...] = ()
+    vector: bool = False
+    link: Link | None = None
 
 
 def number(value: object, where: str) -> float:
@@ -82,13 +84,59 @@ def table(value: object, where: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One number of a format: its key, the quantity, and ``scale``, the format's unit in SI."""
+    """One number of a format: its key, what it is (see `Declared`), and ``scale``, the format's unit in SI.
+
+    A ``note`` is written after the unit.
+    """
 
     key: str
     quantity: Quantity
     scale: float
     unit: str
     dtype: str | None = None
+    also: tuple[str, ...] = ()
+    vector: bool = False
+    link: Link | None = None
+    note: str = ""
+
+
+def declare(field: Field, value: object, device: str, keys: Iterable[str], where: str = "") -> Declared:
+    """One declared number; ``keys`` is its path in the document, and ``where`` what it is called, if not that.
+
+    Raises
+    ------
+    UsageError
+        If the value is no positive finite number.
+    """
+    path = tuple(keys)
+    where = where or ".".join(path)
+    stated = number(value, where)
+    return Declared(
+        device=device,
+        quantity=field.quantity,
+        value=stated * field.scale,
+        where=where,
+        stated=f"{stated:g} {field.unit}{field.note}",
+        dtype=field.dtype,
+        keys=path,
+        also=field.also,
+        vector=field.vector,
+        link=field.link,
+    )
+
+
+def fields_of(entry: Mapping[str, Any], fields: Iterable[Field], device: str, keys: Iterable[str]) -> list[Declared]:
+    """The numbers of a flat table, as far as it has these fields.
+
+    Raises
+    ------
+    UsageError
+        If one of them is no number.
+    """
+    path = tuple(keys)
+    return [
+        declare(field, entry[field.key], device, (*path, field.key)) for field in fields if entry.get(field.key) is not None
+    ]
 
 
 def devices_of(document: Any, section: str, fields: Iterable[Field]) -> list[Declared] | None:
@@ -101,26 +149,45 @@ def devices_of(document: Any, section: str, fields: Iterable[Field]) -> list[Dec
     """
     if not (isinstance(document, dict) and isinstance(document.get(section), dict)):
         return None
-    found = []
     wanted = tuple(fields)
-    for device, entry in document[section].items():
-        row = table(entry, f"{section}.{device}")
-        for field in wanted:
-            if field.key in row:
-                value = number(row[field.key], f"{device}.{field.key}")
-                where, stated = f"{section}.{device}.{field.key}", f"{value:g} {field.unit}"
-                si = value * field.scale
-                found.append(
-                    Declared(
-                        device=str(device),
-                        quantity=field.quantity,
-                        value=si,
-                        where=where,
-                        stated=stated,
-                        dtype=field.dtype,
-                    )
-                )
-    return found
+    return [
+        row
+        for device, entry in document[section].items()
+        for row in fields_of(
+            table(entry, f"{section}.{device}"), wanted, str(device), (section, str(device))
+        )
+    ]
+
+
+def numbers_in(document: Any) -> Iterator[tuple[Keys, float | int | None, int]]:
+    """Every number of a document: its path of keys, its value, and 1; of a list the path, ``None`` and how many.
+
+    A list of numbers, such as a curve, is one entry: nothing in it is a figure of its own.
+    """
+    waiting: list[tuple[Keys, Any]] = [((), document)]
+    while waiting:
+        keys, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(((*keys, str(key)), inner) for key, inner in reversed(value.items()))
+        elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+            waiting.extend(((*keys, str(place)), inner) for place, inner in reversed(list(enumerate(value))))
+        elif isinstance(value, list):
+            count = _counted(value)
+            if count:
+                yield keys, None, count
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield keys, value, 1
+
+
+def _counted(value: list[Any]) -> int:
+    count, waiting = 0, [value]
+    while waiting:
+        for inner in waiting.pop():
+            if isinstance(inner, list):
+                waiting.append(inner)
+            else:
+                count += isinstance(inner, (int, float)) and not isinstance(inner, bool)
+    return count
 
 
 def _short(value: object) -> str:
@@ -129,165 +196,3 @@ def _short(value: object) -> str:
     except (ValueError, RecursionError):  # an integer beyond the digit limit, or a table that contains itself
         shown = f"a very large {type(value).__name__}"
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
-
-
-def read_document(path: str | Path) -> Any:
-    """Parse a JSON, YAML, TOML or Python file into plain values; Python is read as literals and never run.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be read or parsed.
-    """
-    path = Path(path)
-    try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # it might never end, or never begin
-            raise UsageError(
-                f"{path} is not a regular file; give a JSON, YAML, TOML or Python file of hardware numbers"
-            )
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UsageError(f"{path} has {size} bytes; a file of hardware numbers has at most {MAX_BYTES}")
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}; give the file of declared numbers") from None
-    except (UnicodeDecodeError, ValueError) as error:
-        raise UsageError(f"{path} is not UTF-8 text: {error}; give a JSON, YAML, TOML or Python file") from None
-    return parse(content, path.suffix.lower(), str(path))
-
-
-def parse(content: str, suffix: str, name: str) -> Any:
-    """Parse text by its suffix; without a known suffix each format is tried in turn.
-
-    Raises
-    ------
-    UsageError
-        If no parser takes it.
-    """
-    known = {".json": (_json,), ".yaml": (_yaml,), ".yml": (_yaml,), ".toml": (_toml,), ".py": (_python,)}
-    parsers: tuple[Callable[[str], Any], ...] = known.get(suffix, (_json, _toml, _python, _yaml))
-    reason = "it is empty"
-    for parser in parsers if content.strip() else ():
-        try:
-            return parser(content)
-        except RecursionError:
-            reason = "it is nested too deeply"
-        except (ValueError, SyntaxError, MemoryError, OverflowError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise UsageError(f"{name} cannot be read: {reason}; give a JSON, YAML, TOML or Python file of hardware numbers")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} stands twice in one table")
-        found[key] = value
-    return found
-
-
-def _json(content: str) -> Any:
-    return json.loads(content, object_pairs_hook=_unique)
-
-
-def _toml(content: str) -> Any:
-    return tomllib.loads(content)
-
-
-def _yaml(content: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
-    except (AttributeError, TypeError, KeyError, IndexError) as error:  # constructors that trip over odd tags
-        raise ValueError(f"the YAML has a value that cannot be built: {error}") from None
-
-
-class _Unreadable(ValueError):
-    pass
-
-
-def _python(content: str) -> dict[str, Any]:
-    tree = ast.parse(content)
-    if sum(1 for _ in ast.walk(tree)) > _MAX_NODES:
-        raise ValueError("it has more than a table's worth of code")
-    found: dict[str, Any] = {}
-    for statement in ast.walk(tree):
-        match statement:
-            case (
-                ast.Assign(targets=[ast.Name(id=name)], value=value)
-                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
-            ):
-                try:
-                    found[name] = _literal(value)
-                except (_Unreadable, ArithmeticError):
-                    continue  # not a table of literals: not ours
-            case _:
-                continue
-    if not found:
-        raise ValueError("no assignment of literals stands in it")
-    return found
-
-
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
-}
-
-
-def _literal(node: ast.expr) -> Any:
-    """Evaluate literals, arithmetic on numbers, ``torch.float16`` as its name and ``Name(key=value)`` as a table."""
-    match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.Dict(keys=keys, values=values):
-            return _dict([(key, value) for key, value in zip(keys, values, strict=True) if key is not None])
-        case ast.List(elts=items) | ast.Tuple(elts=items):
-            return [_literal(item) for item in items]
-        case ast.Attribute(attr=attribute):
-            return attribute
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_numeric(_literal(operand))
-        case ast.BinOp(left=left, op=operator, right=right):
-            return _arithmetic(operator, _literal(left), _literal(right))
-        case ast.Call(keywords=keywords, args=[]) if keywords:
-            return {keyword.arg: _literal(keyword.value) for keyword in keywords if keyword.arg}
-        case ast.Call(func=ast.Name(id=name), args=args):
-            return {"call": name, "args": [_literal(argument) for argument in args]}
-        case _:
-            raise _Unreadable(ast.dump(node)[:80])
-
-
-def _dict(items: list[tuple[ast.expr, ast.expr]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in items:
-        name = _literal(key)
-        if not isinstance(name, (str, int, float)):
-            raise _Unreadable("a key is no name")
-        found[str(name)] = _literal(value)
-    return found
-
-
-def _numeric(value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _Unreadable("arithmetic on something that is no number")
-    return value
-
-
-def _arithmetic(operator: ast.operator, left: object, right: object) -> Any:
-    function = _OPERATORS.get(type(operator))
-    if type(operator) is ast.Pow:
-        base, power = _numeric(left), _numeric(right)
-        if abs(power) > 64 or abs(base) > 1e6:  # 10**12 is a unit, 9**9**9 is a bomb
-            raise _Unreadable("a power beyond any unit")
-        return base**power
-    if function is None:
-        raise _Unreadable("an operator that no table needs")
-    result = function(_numeric(left), _numeric(right))
-    if abs(result) > 1e30:  # beyond any rate; a chain of products would grow without end
-        raise _Unreadable("a number beyond any rate")
-    return result

@@ -66,10 +66,14 @@ _FIELDS = (
     Field(key="Flops", quantity="compute", scale=1e12, unit="TFLOP/s", dtype="bf16"),
     Field(key="Memory_BW", quantity="bandwidth", scale=_GIB, unit="GiB/s"),
     Field(key="Memory_size", quantity="capacity", scale=_GIB, unit="GiB"),
+    # What one device sends, in one direction.
+    Field(key="ICN", quantity="link", scale=_GIB, unit="GiB/s", link="between"),
 )
 
 
 @reads("genz")
 def read(document: Any) -> list[Declared] | None:
     """Read ``system_configs`` in the binary units that the consumer applies, whatever was meant."""
-    return devices_of(document, "system_configs", _FIELDS)
+    found = devices_of(document, "system_configs", _FIELDS)
+    # An export of one device has no link to tell of and writes 1.
+    return None if found is None else [row for row in found if not (row.link and row.value == _GIB)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from microbench.interop import Exported, Request, reads, writes
 from microbench.interop.aiconfigurator import slug
-from microbench.interop.declared import Declared, Quantity, number, text
+from microbench.interop.declared import Declared, Field, fields_of, number, text
 from microbench.interop.figures import compute, link, need_bandwidth, need_capacity, need_compute, tidy, unmeasured
 from microbench.records import Finding
 
@@ -56,34 +56,31 @@ def write(request: Request) -> Exported:
     return Exported(text=json.dumps(config, indent=4) + "\n", findings=tuple(findings))
 
 
+_FIELDS = (
+    *(
+        Field(key=key, quantity="compute", scale=1e12, unit="TFLOP/s", dtype=dtype)
+        for dtype, key in _TFLOPS.items()
+        if dtype != "i4"  # no row among the dtypes that this suite measures
+    ),
+    Field(key="hbm_bandwidth_in_GB_per_sec", quantity="bandwidth", scale=1e9, unit="GB/s"),
+    Field(key="mem_per_GPU_in_GB", quantity="capacity", scale=1e9, unit="GB"),
+    # Of one GPU and one direction: 300 of an A100, 450 of an H100.
+    Field(key="intra_node_bandwidth_in_GB_per_sec", quantity="link", scale=1e9, unit="GB/s", link="between"),
+)
+
+
 @reads("llm-analysis")
 def read(document: Any) -> list[Declared] | None:
     """Read a GPU config JSON."""
     if not (isinstance(document, dict) and "peak_fp16_TFLOPS" in document):
         return None
     device = text(document.get("name"), "name")
-    found = []
-    for dtype, key in _TFLOPS.items():
-        # int4 has no row among the dtypes that this suite measures, so nothing can be held against it.
-        # A rate of 0 is this format's way to say that the device has no such unit.
-        if document.get(key) not in (None, 0) and dtype != "i4":
-            value = number(document[key], key)
-            found.append(
-                Declared(
-                    device=device,
-                    quantity="compute",
-                    value=value * 1e12,
-                    where=key,
-                    stated=f"{value:g} TFLOP/s",
-                    dtype=dtype,
-                )
-            )
-    memory: tuple[tuple[str, Quantity, str], ...] = (
-        ("hbm_bandwidth_in_GB_per_sec", "bandwidth", "GB/s"),
-        ("mem_per_GPU_in_GB", "capacity", "GB"),
-    )
-    for key, quantity, unit in memory:
-        value = number(document.get(key), key)
-        stated = f"{value:g} {unit}"
-        found.append(Declared(device=device, quantity=quantity, value=value * 1e9, where=key, stated=stated))
-    return found
+    for key in ("hbm_bandwidth_in_GB_per_sec", "mem_per_GPU_in_GB"):
+        number(document.get(key), key)
+    # A rate of 0 is this format's way to say that the device has no such unit, a link of 1 that of an export.
+    kept = {
+        key: value
+        for key, value in document.items()
+        if not (key in _TFLOPS.values() and value == 0) and not (key.startswith("intra_node_b") and value == 1)
+    }
+    return fields_of(kept, _FIELDS, device, ())

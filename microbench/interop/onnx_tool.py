@@ -45,6 +45,7 @@ def write(request: Request) -> Exported:
 _FIELDS = (
     *(Field(key=key, quantity="compute", scale=1e9, unit="GFLOP/s", dtype=dtype) for key, dtype in _DTYPES.items()),
     Field(key="Bandwidth", quantity="bandwidth", scale=1e9, unit="GB/s"),
+    Field(key="LinkBandwidth", quantity="link", scale=1e9, unit="GB/s", link="between"),
 )
 
 

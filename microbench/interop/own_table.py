@@ -76,8 +76,11 @@ def read(document: Any) -> list[Declared] | None:
         for key, kind in kinds:
             if key in row:
                 value = quantity(row[key], kind, f"{name}.{key}")
+                keys = ("device", str(index), key)
                 found.append(
-                    Declared(device=name, quantity=kind, value=value, where=f"{name}.{key}", stated=str(row[key]))
+                    Declared(
+                        device=name, quantity=kind, value=value, where=f"{name}.{key}", stated=str(row[key]), keys=keys
+                    )
                 )
         for key, stated in table(row.get("compute", {}), f"{name}.compute").items():
             where = f"{name}.compute.{key}"
@@ -87,6 +90,14 @@ def read(document: Any) -> list[Declared] | None:
                 raise UsageError(f"{where}: {error}") from None
             value = quantity(stated, "compute", where)
             found.append(
-                Declared(device=name, quantity="compute", value=value, where=where, stated=str(stated), dtype=known)
+                Declared(
+                    device=name,
+                    quantity="compute",
+                    value=value,
+                    where=where,
+                    stated=str(stated),
+                    dtype=known,
+                    keys=("device", str(index), "compute", str(key)),
+                )
             )
     return found

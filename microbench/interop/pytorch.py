@@ -11,11 +11,12 @@ top, the scheduler does none of it; the file measures that factor on the torch i
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
 from microbench.interop import Exported, Request, reads, writes
-from microbench.interop.declared import Declared, number, table
+from microbench.interop.declared import Declared, Field, declare, number, table
 from microbench.interop.figures import compute, fixed_cost, need_bandwidth, need_compute, tidy, unmeasured
 from microbench.records.dtypes import DTYPES
 
@@ -70,46 +71,41 @@ def write(request: Request) -> Exported:
     return Exported(text=_FIGURES.sub(lambda _: figures, body, count=1), findings=tuple(findings))
 
 
+_BANDWIDTH = Field(key="dram_bw_gbs", quantity="bandwidth", scale=1e9, unit="GB/s")
+_CAPACITY = Field(key="dram_gb", quantity="capacity", scale=1e9, unit="GB")
+
+
 @reads("pytorch")
 def read(document: Any) -> list[Declared] | None:
     """Read an exported file, or torch's own ``_device_mapping``."""
     if not isinstance(document, dict):
         return None
     if isinstance(document.get("TFLOPS"), dict) and "DRAM_GBPS" in document:
-        entry = {"tops": document["TFLOPS"], "dram_bw_gbs": document["DRAM_GBPS"]}
-        if document.get("DRAM_GB"):
-            entry["dram_gb"] = document["DRAM_GB"]
-        return _entry(str(document.get("NAME", "")), entry)
+        names = {"tops": "TFLOPS", "dram_bw_gbs": "DRAM_GBPS", "dram_gb": "DRAM_GB"}
+        entry = {key: document[name] for key, name in names.items() if document.get(name)}
+        found = _entry(str(document.get("NAME", "")), entry, ())
+        return [replace(row, keys=(names[row.keys[0]], *row.keys[1:])) for row in found]
     mapping = document.get("_device_mapping")
     if not isinstance(mapping, dict):
         return None
     return [
-        row for name, entry in mapping.items() for row in _entry(str(name), table(entry, f"_device_mapping.{name}"))
+        row
+        for name, entry in mapping.items()
+        for row in _entry(str(name), table(entry, f"_device_mapping.{name}"), ("_device_mapping", str(name)))
     ]
 
 
-def _entry(name: str, entry: dict[str, Any]) -> list[Declared]:
+def _entry(name: str, entry: dict[str, Any], keys: tuple[str, ...]) -> list[Declared]:
     factor, found = number(entry.get("tops_sparsity_factor", 1), f"{name}.tops_sparsity_factor"), []
+    note = f" divided by tops_sparsity_factor {factor:g}" if factor != 1 else ""
     for key, value in table(entry.get("tops"), f"{name}.tops").items():
-        where = f"{name}.tops.{key}"
-        tops = number(value, where)
-        if key in _DTYPES:
-            stated = f"{tops:g} TFLOP/s" + (f" divided by tops_sparsity_factor {factor:g}" if factor != 1 else "")
-            value_si = tops / factor * 1e12
-            found.append(
-                Declared(
-                    device=name, quantity="compute", value=value_si, where=where, stated=stated, dtype=_DTYPES[key]
-                )
-            )
-    rate = number(entry.get("dram_bw_gbs"), f"{name}.dram_bw_gbs")
-    found.append(
-        Declared(
-            device=name, quantity="bandwidth", value=rate * 1e9, where=f"{name}.dram_bw_gbs", stated=f"{rate:g} GB/s"
+        peak = Field(
+            key=key, quantity="compute", scale=1e12 / factor, unit="TFLOP/s", dtype=_DTYPES.get(key), note=note
         )
-    )
-    if "dram_gb" in entry:
-        size = number(entry["dram_gb"], f"{name}.dram_gb")
-        found.append(
-            Declared(device=name, quantity="capacity", value=size * 1e9, where=f"{name}.dram_gb", stated=f"{size:g} GB")
-        )
+        row = declare(peak, value, name, (*keys, "tops", str(key)), f"{name}.tops.{key}")
+        found += [row] if key in _DTYPES else []
+    fields = [_BANDWIDTH, *([_CAPACITY] if "dram_gb" in entry else [])]
+    found += [
+        declare(field, entry.get(field.key), name, (*keys, field.key), f"{name}.{field.key}") for field in fields
+    ]
     return found

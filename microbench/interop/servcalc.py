@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from microbench.interop import Exported, Request, reads, writes
-from microbench.interop.declared import Declared, number
+from microbench.interop.declared import Declared, Field, declare
 from microbench.interop.figures import (
     Rate,
     fixed_cost,
@@ -65,6 +65,11 @@ def _row(rate: Rate) -> str:
     return f"(1, {', '.join(str(share) for share in sorted(shares))})"
 
 
+_BANDWIDTH = Field(key="bandwidth_gbs", quantity="bandwidth", scale=1e9, unit="GB/s")
+_PEAK = Field(key="bf16_tflops", quantity="compute", scale=1e12, unit="TFLOP/s", dtype="bf16")
+_MEMORY = Field(key="vram_bytes", quantity="capacity", scale=1, unit="bytes")
+
+
 @reads("servcalc")
 def read(document: Any) -> list[Declared] | None:
     """Read an exported ``GPU`` or the package's own ``SPECS`` of (GB/s, TFLOP/s)."""
@@ -73,36 +78,14 @@ def read(document: Any) -> list[Declared] | None:
     gpu, specs = document.get("GPU"), document.get("SPECS")
     if isinstance(gpu, dict) and "bandwidth_gbs" in gpu:
         name = str(gpu.get("name", ""))
-        found = _pair(name, "GPU", gpu.get("bandwidth_gbs"), gpu.get("bf16_tflops"))
-        if "vram_bytes" in gpu:
-            size = number(gpu["vram_bytes"], "GPU.vram_bytes")
-            found.append(
-                Declared(device=name, quantity="capacity", value=size, where="GPU.vram_bytes", stated=f"{size:g} bytes")
-            )
-        return found
+        fields = [_BANDWIDTH, _PEAK, *([_MEMORY] if "vram_bytes" in gpu else [])]
+        return [declare(field, gpu.get(field.key), name, ("GPU", field.key)) for field in fields]
     if not (
         isinstance(specs, dict) and specs and all(isinstance(row, list) and len(row) == 2 for row in specs.values())
     ):
         return None
-    return [entry for name, row in specs.items() for entry in _pair(str(name), f"SPECS.{name}", row[0], row[1])]
-
-
-def _pair(name: str, where: str, rate: object, peak: object) -> list[Declared]:
-    bandwidth, tflops = number(rate, f"{where} bandwidth"), number(peak, f"{where} bf16")
     return [
-        Declared(
-            device=name,
-            quantity="bandwidth",
-            value=bandwidth * 1e9,
-            where=f"{where}.bandwidth",
-            stated=f"{bandwidth:g} GB/s",
-        ),
-        Declared(
-            device=name,
-            quantity="compute",
-            value=tflops * 1e12,
-            where=f"{where}.bf16",
-            stated=f"{tflops:g} TFLOP/s",
-            dtype="bf16",
-        ),
+        declare(field, value, str(name), ("SPECS", str(name)), f"SPECS.{name}.{said}")
+        for name, row in specs.items()
+        for field, said, value in ((_BANDWIDTH, "bandwidth", row[0]), (_PEAK, "bf16", row[1]))
     ]

@@ -16,8 +16,9 @@ from places import DATA
 
 from microbench.errors import UsageError
 from microbench.interop import formats, readers, render
-from microbench.interop.audit import audit, candidates, check, recognise, words
-from microbench.interop.declared import parse
+from microbench.interop.audit import audit, check, recognise
+from microbench.interop.documents import parse
+from microbench.interop.references import candidates, words
 from microbench.records import Ceiling, Characterisation, Device, Estimate
 
 TABLES = DATA / "audit"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from microbench.interop.audit import Checked, Known, Reference, audit, check
+from microbench.interop.audit import Checked, audit, check
 from microbench.interop.declared import Declared
+from microbench.interop.references import Known, Reference
 
 
 def declared(quantity: str, value: float, dtype: str | None = None) -> Declared:

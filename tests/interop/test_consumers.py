@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from microbench.interop import render
-from microbench.interop.declared import parse
+from microbench.interop.documents import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

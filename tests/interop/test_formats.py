@@ -16,7 +16,7 @@ from places import DATA
 from microbench import interop
 from microbench.errors import UsageError
 from microbench.interop import formats, readers, render
-from microbench.interop.declared import parse
+from microbench.interop.documents import parse
 from microbench.records import Fits, OperatorTiming
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 from microbench.records.dtypes import DTYPES
@@ -120,7 +120,11 @@ CHIPS = _chips()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU as sold. Advertised rates are the data sheet's, dense; ``None`` where it has none or was not read."""
+    """One GPU as sold. Advertised rates are the data sheet's, dense; ``None`` where it has none or was not read.
+
+    ``nvlink`` is what all its NVLinks move in both directions (byte/s; 0: it has none, ``None``: not known), ``pcie``
+    the generations and lanes that it is sold with; ``also_printed`` are rates that another sheet has by dtype.
+    """
 
     name: str
     aliases: tuple[str, ...]
@@ -137,6 +141,9 @@ class Gpu:
     launched: int
     advertised: dict[tuple[str, str], float]
     source: str
+    nvlink: float | None = None
+    pcie: tuple[tuple[int, int], ...] = ()
+    also_printed: dict[str, float] = field(default_factory=dict)
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -146,6 +153,8 @@ class Gpu:
             or not self.source
         ):
             raise ValueError(f"{self.name}: base clock above boost clock, no year or no source")
+        if not all(2 < generation < 8 and lanes in (4, 8, 16) for generation, lanes in self.pcie):
+            raise ValueError(f"{self.name}: {self.pcie} is no PCIe")
         # No memory moves more than 32 or less than 1 Gbit/s a pin.
         if not 1e9 < self.memory_bandwidth * 8 / self.bus_bits < 32e9:
             raise ValueError(f"{self.name}: {self.memory_bandwidth:g} byte/s does not fit a bus of {self.bus_bits} bit")
@@ -208,6 +217,9 @@ def _gpu(row: dict[str, str]) -> Gpu:
         launched=int(row["launched"]),
         advertised={key: float(row[column]) * 1e12 for key, column in _ADVERTISED.items() if row[column]},
         source=row["source"],
+        nvlink=float(row["nvlink_gb_s"]) * 1e9 if row["nvlink_gb_s"] else None,
+        pcie=tuple((int(one), int(other)) for one, _, other in (each.partition("x") for each in row["pcie"].split()) if one),
+        also_printed={dtype: float(rate) * 1e12 for dtype, _, rate in (each.partition("=") for each in row["also"].split())},
         note=row["note"],
     )
 
