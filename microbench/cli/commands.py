@@ -186,9 +186,8 @@ def audit(file: Path, against: str | None, json_path: str | None, csv_path: str 
     for each in checked:
         counts[each.status] += each.count
     compared = counts["checked"] + counts["doubtful"] + counts["fault"]
-    title = (
-        f"{file.name}: {plural(compared, 'number')} checked, {plural(faults, 'fault')}, {counts['not checked']} not checked"
-    )
+    left = counts["not checked"]
+    title = f"{file.name}: {plural(compared, 'number')} checked, {plural(faults, 'fault')}, {left} not checked"
     shown = [{name: cell for name, cell in row.items() if name not in ("declared", "severity")} for row in rows]
     emit(rows, title, json_path, csv_path, shown=shown[:_LISTED])
     if len(shown) > _LISTED and "-" not in (json_path, csv_path):

@@ -25,6 +25,7 @@ from microbench.report.sweeps import plural
 from microbench.storage import store
 from microbench.storage.files import write_new
 from microbench.storage.folders import read_folder
+from microbench.text import visible
 
 # What a check is held to where the user names no limits.
 _LIMITS = {"compute": 0.05, "memory": 0.1}
@@ -49,7 +50,7 @@ def save_baseline(paths: Iterable[Path], folder: Path, *, add: bool) -> None:
         except OSError as error:
             raise CannotRun(f"{target} cannot be created: {error.strerror}; choose another --dir") from None
         name = store.stem(run.device, started(run) or None).rpartition("/")[2]
-        sys.stdout.write(f"{write_new(target / f'{name}.json', store.dumps(run))}\n")
+        sys.stdout.write(f"{visible(str(write_new(target / f'{name}.json', store.dumps(run))))}\n")
 
 
 def _place(device: str) -> str:
@@ -137,7 +138,7 @@ def _prune(names: Sequence[str], *, delete: bool) -> None:
             if each.is_file():
                 if delete:
                     each.unlink()
-                sys.stderr.write(f"{'deleted' if delete else 'superfluous'}: {each}\n")
+                sys.stderr.write(f"{'deleted' if delete else 'superfluous'}: {visible(str(each))}\n")
     if names and not delete:
         sys.stderr.write(f"{plural(len(names), 'run')} would go; --delete removes them\n")
 

@@ -1,4 +1,4 @@
-"""Tables of literals in Python files, read from the syntax tree: no code is run, and no literal grows beyond a table."""
+"""Tables of literals in Python files, read from the syntax tree: no code runs, no literal grows beyond a table."""
 
 from __future__ import annotations
 

@@ -140,7 +140,12 @@ def unknown(document: Any, declared: Sequence[Declared], *, code: bool = False) 
     return [
         Checked(
             declared=Declared(
-                device="", quantity="other", value=_float(value), where=".".join(keys), stated=_said(value, count), keys=keys
+                device="",
+                quantity="other",
+                value=_float(value),
+                where=".".join(keys),
+                stated=_said(value, count),
+                keys=keys,
             ),
             count=count,
             why="nothing is known of this key",
@@ -185,7 +190,7 @@ def _checked(
         if each.fits(row.value):
             return Checked(declared=row, reference=each)
     nearest = min(known, key=lambda each: _distance(row.value / each.value))
-    finding = _known_mistake(row, known, nearest) or _unexplained(row, known, nearest, reference, (beside, stated))
+    finding = _known_mistake(row, known, nearest) or _unexplained(row, nearest, reference, (beside, stated))
     return Checked(declared=row, reference=nearest, finding=finding)
 
 
@@ -241,7 +246,6 @@ def _mixed_prefixes(row: Declared, known: Sequence[Known], nearest: Known) -> Fi
 
 def _unexplained(
     row: Declared,
-    known: Sequence[Known],
     nearest: Known,
     reference: Reference,
     file: tuple[Sequence[Declared], Mapping[Figure, Sequence[str]]],
@@ -259,7 +263,9 @@ def _unexplained(
         )
     far = not 1 - _FAR <= ratio <= 1 + _FAR
     # A machine may join its cards by fewer links than they have, and by no more.
-    severity: Severity = "error" if (far and not (row.quantity == "link" and ratio < 1)) or reference.measured else "warning"
+    severity: Severity = (
+        "error" if (far and not (row.quantity == "link" and ratio < 1)) or reference.measured else "warning"
+    )
     bound = "lower than what was measured" if reference.measured and ratio < 1 else f"{ratio:.3g} times that"
     return Finding(
         code="declared-off",

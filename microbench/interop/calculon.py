@@ -160,7 +160,12 @@ def read(document: Any) -> list[Declared] | None:
     for unit in ("vector", "matrix"):
         for name, engine in table(document.get(unit, {}), unit).items():
             peak = Field(
-                key="tflops", quantity="compute", scale=1e12, unit="TFLOP/s", dtype=_DTYPES.get(name), vector=unit == "vector"
+                key="tflops",
+                quantity="compute",
+                scale=1e12,
+                unit="TFLOP/s",
+                dtype=_DTYPES.get(name),
+                vector=unit == "vector",
             )
             keys = (unit, str(name), "tflops")
             row = declare(peak, table(engine, f"{unit}.{name}").get("tflops"), "", keys)

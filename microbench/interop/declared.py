@@ -135,7 +135,9 @@ def fields_of(entry: Mapping[str, Any], fields: Iterable[Field], device: str, ke
     """
     path = tuple(keys)
     return [
-        declare(field, entry[field.key], device, (*path, field.key)) for field in fields if entry.get(field.key) is not None
+        declare(field, entry[field.key], device, (*path, field.key))
+        for field in fields
+        if entry.get(field.key) is not None
     ]
 
 
@@ -153,9 +155,7 @@ def devices_of(document: Any, section: str, fields: Iterable[Field]) -> list[Dec
     return [
         row
         for device, entry in document[section].items()
-        for row in fields_of(
-            table(entry, f"{section}.{device}"), wanted, str(device), (section, str(device))
-        )
+        for row in fields_of(table(entry, f"{section}.{device}"), wanted, str(device), (section, str(device)))
     ]
 
 

@@ -56,7 +56,9 @@ MISTAKES: tuple[Mistake, ...] = (
         for power in (1, -1, 2, -2, 3, -3, 4, -4)
     ),
     *(
-        Mistake(code="declared-unit", factor=factor, says=says, remedy=_UNIT, quantities=("bandwidth", "capacity", "link"))
+        Mistake(
+            code="declared-unit", factor=factor, says=says, remedy=_UNIT, quantities=("bandwidth", "capacity", "link")
+        )
         for factor, says in (
             (8.0, "eight times as much, bits taken for bytes"),
             (0.125, "an eighth, bytes taken for bits"),

@@ -105,7 +105,5 @@ def _entry(name: str, entry: dict[str, Any], keys: tuple[str, ...]) -> list[Decl
         row = declare(peak, value, name, (*keys, "tops", str(key)), f"{name}.tops.{key}")
         found += [row] if key in _DTYPES else []
     fields = [_BANDWIDTH, *([_CAPACITY] if "dram_gb" in entry else [])]
-    found += [
-        declare(field, entry.get(field.key), name, (*keys, field.key), f"{name}.{field.key}") for field in fields
-    ]
+    found += [declare(field, entry.get(field.key), name, (*keys, field.key), f"{name}.{field.key}") for field in fields]
     return found

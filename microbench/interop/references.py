@@ -76,7 +76,7 @@ def _reference(name: str) -> Mapping[Key, tuple[Known, ...]]:
         if key[0] == "compute" and key[1] not in ("f64", "f32") and any(" matrix " in row.source for row in rows):
             found[key] = [row for row in rows if " matrix " in row.source]
     for dtype, value in gpu.also_printed.items():
-        found.setdefault(("compute", dtype), []).append(Known(value=value, source=f"{gpu.name}, another sheet, {dtype}"))
+        found.setdefault(("compute", dtype), []).append(Known(value=value, source=f"another sheet of {gpu.name}"))
     return {key: tuple(rows) for key, rows in {**found, **_links(gpu)}.items()}
 
 
@@ -172,8 +172,8 @@ def candidates(name: str, capacity: float | None) -> list[gpus.Gpu]:
     declared = words(name)
     sizes = [int(word[:-2]) * 1e9 for word in declared if re.fullmatch(r"\d{1,4}gb", word)]
     exact = gpus.find(name)
-    if exact is not None and any(_SHAPE.fullmatch(word) and word not in _SOCKETS and word[-2:] != "gb" for word in declared):
-        return [exact]  # the driver's own name, with the kind of memory
+    if exact is not None and any(word.startswith("hbm") for word in declared):
+        return [exact]  # the driver's own name, which tells the kind of memory
     sockets = _sockets(name)
     found = [
         gpu

@@ -151,7 +151,8 @@ class Sheet:
 _PARAM = re.compile(r"[a-z][a-z0-9_]*")
 _WORD = re.compile(r"[A-Za-z0-9_.,:+-]{0,100}")
 _WHOLE = frozenset(
-    {"working_set", "window", "size", "streams", "group", "prefetch", "cold", "node", "blocks_per_sm", "line", "m", "n", "k"}
+    {"working_set", "window", "size", "streams", "group", "prefetch", "cold", "node", "blocks_per_sm", "line"}
+    | {"m", "n", "k"}
 )
 # A warm-up or a sample that lasts longer is no burst, and a run must be able to end.
 LONGEST_SAMPLE_S = 100.0
@@ -315,5 +316,6 @@ class Samples:
         all_within(self, "count", "reference_ns")
         all_within(self, "hertz", "clock_hz")
         all_within(self, "watts", "power_w")
-        refuse(len(self.ns) > self.count, f"{len(self.ns)} samples of {self.case} are kept of {self.count} that were taken")
+        kept = len(self.ns)
+        refuse(kept > self.count, f"{kept} samples of {self.case} are kept of {self.count} that were taken")
         refuse(self.throttled > self.count, f"{self.throttled} of {self.count} samples of {self.case} were throttled")

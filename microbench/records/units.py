@@ -12,6 +12,7 @@ _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0,
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"), (1e-12, "ps"))
 _DURATION = re.compile(r"(?P<value>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>ms|s|min|m|h)?")
+LONGEST_S = 1e8  # three years
 _DURATION_SECONDS = {"ms": 1e-3, "s": 1.0, None: 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 
@@ -86,12 +87,12 @@ def parse_seconds(text: str) -> float:
     Raises
     ------
     ValueError
-        If the text is no positive finite duration.
+        If the text is no positive duration of at most three years.
     """
     match = _DURATION.fullmatch(text.strip().lower())
     value = float(match["value"]) * _DURATION_SECONDS[match["unit"]] if match else 0.0
-    if not (0 < value < math.inf):
-        raise ValueError(f"{text!r} is not a positive duration; write for example 90s, 2min or 500ms")
+    if not (0 < value <= LONGEST_S):
+        raise ValueError(f"{text[:40]!r} is not a positive duration; write for example 90s, 2min or 500ms")
     return value
 
 

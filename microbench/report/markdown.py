@@ -13,6 +13,7 @@ from microbench.text import shown, visible
 # mention of a user or an address, a URL, a host, and a number of an issue.
 _LINKED = re.compile(r"@(?=\S)|:(?=//)|\bwww(?=\.)|#(?=\d)|\bGH-(?=\d)", re.IGNORECASE)
 _NOTHING = "<!-- -->"
+_ENTITY = re.compile(r"&(?=\\?#|\w+;)")  # spells another character
 
 
 def render(characterisation: Characterisation) -> str:
@@ -42,8 +43,9 @@ def render(characterisation: Characterisation) -> str:
 def escape(text: str) -> str:
     """Escape Markdown: names of devices and sentences of findings stay plain text, and nobody and nothing is linked."""
     text = visible(" ".join(text.split()))
-    for character in "\\`*_[]<>|#&$~":
+    for character in "\\`*_[]<>|#$~":
         text = text.replace(character, "\\" + character)
+    text = _ENTITY.sub(r"\\&", text)
     return _LINKED.sub(lambda found: f"{found[0]}{_NOTHING}", text)
 
 

@@ -146,7 +146,8 @@ def render(step: Step) -> Group:
     top.add_column(justify="right", width=11, no_wrap=True)
     top.add_row(f"{100 * share:.0f} %", ProgressBar(total=1.0, completed=share), time_left(step.remaining_s))
     words = [f"round {step.round}" if step.round else "", step.case, f"best so far {step.best}" if step.best else ""]
-    below = Text("      " + visible(" · ".join(word for word in words if word)), style="dim", no_wrap=True, overflow="ellipsis")
+    said = visible(" · ".join(word for word in words if word))
+    below = Text(f"      {said}", style="dim", no_wrap=True, overflow="ellipsis")
     return Group(top, below)
 
 

@@ -393,7 +393,7 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
     """
     if quick and thorough:
         raise UsageError("quick and thorough exclude each other; give one of them")
-    if time_limit is not None and (isinstance(time_limit, str) or not 0 < time_limit < float("inf")):
+    if time_limit is not None and (isinstance(time_limit, str) or not 0 < time_limit <= units.LONGEST_S):
         raise UsageError(f"time_limit is {time_limit!r}; give a positive number of seconds")
     request = Request(
         device=device,

@@ -25,13 +25,21 @@ from microbench.records import (
     RoofPoint,
 )
 from microbench.records.dtypes import DTYPES
+from microbench.records.values import BOUNDS
 from microbench.report import html, markdown, plots, terminal
 
-RATES = st.one_of(st.floats(1e-300, 1e300), st.floats(1e6, 1e16))
+
+def of(quantity: str) -> st.SearchStrategy[float]:
+    """Values of a quantity that a file may hold, its bounds among them."""
+    low, high = BOUNDS[quantity]
+    return st.floats(low, high) | st.sampled_from((low, high))
+
+
+RATES = of("rate") | st.floats(1e6, 1e16)
 WORDS = st.text(max_size=30).filter(
     lambda text: all(ord(letter) >= 32 and not 0xD800 <= ord(letter) < 0xE000 for letter in text)
 )
-SIZES = st.integers(1, 2**62)
+SIZES = st.integers(1, 2**60)
 SOME_LEVEL = st.sampled_from(LEVELS)
 
 
@@ -60,10 +68,10 @@ def ceilings() -> st.SearchStrategy[Ceiling]:
         typical=st.none() | estimates(),
         converged=st.booleans(),
         nominal=st.none() | RATES,
-        clock_hz=st.none() | RATES,
-        per_clock=st.none() | RATES,
-        power_w=st.none() | RATES,
-        energy_per_op_j=st.none() | RATES,
+        clock_hz=st.none() | of("hertz"),
+        per_clock=st.none() | of("factor"),
+        power_w=st.none() | of("watts"),
+        energy_per_op_j=st.none() | of("joules"),
         throttled_share=st.none() | st.floats(0, 1),
     )
 
@@ -71,25 +79,24 @@ def ceilings() -> st.SearchStrategy[Ceiling]:
 def fits() -> st.SearchStrategy[Fits]:
     sizes = st.tuples(SIZES, SIZES).map(sorted)
     levels = st.builds(
-        lambda name, by, ends, value, told: LevelSeen(
-            name=name, seen_by=by, low_bytes=ends[0], high_bytes=ends[1], value=value, advertised_bytes=told
+        lambda name, by, ends, values, told: LevelSeen(
+            name=name, seen_by=by, low_bytes=ends[0], high_bytes=ends[1], value=values[by], advertised_bytes=told
         ),
         SOME_LEVEL,
         st.sampled_from(("stream", "chase")),
         sizes,
-        RATES,
+        st.fixed_dictionaries({"stream": RATES, "chase": of("seconds")}),
         st.none() | SIZES,
     )
-    points = st.builds(RoofPoint, intensity=RATES, rate=RATES, level=SOME_LEVEL, fitted=RATES)
-    by_level = st.dictionaries(SOME_LEVEL, RATES, max_size=3)
+    points = st.builds(RoofPoint, intensity=of("intensity"), rate=RATES, level=SOME_LEVEL, fitted=RATES)
     rooflines = st.builds(
         RooflineFit,
         dtype=st.sampled_from(tuple(DTYPES)),
         unit=st.none(),
         threads=st.integers(1, 9),
         peak=RATES,
-        bandwidth=by_level,
-        ridge=by_level,
+        bandwidth=st.dictionaries(SOME_LEVEL, RATES, max_size=3),
+        ridge=st.dictionaries(SOME_LEVEL, of("intensity"), max_size=3),
         points=st.lists(points, max_size=4).map(tuple),
     )
     operators = st.builds(
@@ -97,8 +104,8 @@ def fits() -> st.SearchStrategy[Fits]:
         family=WORDS,
         dtype=st.just("f32"),
         rows=st.integers(1, 99),
-        residuals=st.lists(st.floats(-1e3, 1e3), max_size=4).map(tuple),
-        terms=st.dictionaries(WORDS, RATES, max_size=2),
+        residuals=st.lists(of("log"), max_size=4).map(tuple),
+        terms=st.dictionaries(WORDS, of("factor"), max_size=2),
     )
     return st.builds(
         Fits,
@@ -109,7 +116,7 @@ def fits() -> st.SearchStrategy[Fits]:
 
 
 def costs() -> st.SearchStrategy[Cost]:
-    seconds = estimates(st.one_of(st.just(0.0), st.floats(1e-300, 1e300), st.floats(1e-10, 1)))
+    seconds = estimates(st.just(0.0) | of("seconds") | st.floats(1e-10, 1))
     case = st.none() | st.builds("chase[working_set={}]@1".format, SIZES)
     return st.builds(Cost, name=WORDS, seconds=seconds, level=st.none() | SOME_LEVEL, case=case)
 
@@ -121,7 +128,7 @@ def characterisations() -> st.SearchStrategy[Characterisation]:
         kind=st.sampled_from(("cpu", "cuda")),
         name=WORDS,
         arch=WORDS,
-        base_clock_hz=st.none() | RATES,
+        base_clock_hz=st.none() | of("hertz"),
         levels=st.lists(st.builds(MemoryLevel, name=SOME_LEVEL, capacity_bytes=st.none() | SIZES), max_size=3).map(
             tuple
         ),
@@ -136,7 +143,9 @@ def characterisations() -> st.SearchStrategy[Characterisation]:
         says=WORDS,
         remedy=WORDS,
     )
-    environment = st.builds(Environment, started=WORDS, seconds=st.floats(0, 1e9), microbench=WORDS, facts=facts)
+    environment = st.builds(
+        Environment, started=WORDS, seconds=st.just(0.0) | of("seconds"), microbench=WORDS, facts=facts
+    )
     return st.builds(
         Characterisation,
         schema=st.just("1.0"),

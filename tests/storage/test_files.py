@@ -60,16 +60,45 @@ def test_check_writable_finds_a_full_disk_before_the_run(tmp_path: Path, monkeyp
 
 
 def test_two_devices_do_not_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("MICROBENCH_LOCKS", str(tmp_path))
     other = dataclasses.replace(DEVICE, kind="cuda", id="abc", index=1)
     with store.only_run(DEVICE), store.only_run(other):
         pass
 
 
 def test_the_lock_does_not_follow_a_planted_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("MICROBENCH_LOCKS", str(tmp_path))
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "microbench-cpu.lock").symlink_to(tmp_path / "victim")
     with store.only_run(DEVICE):
         pass
     assert (tmp_path / "victim").read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_refused_and_waited_for_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MICROBENCH_LOCKS", str(tmp_path))
+    os.mkfifo(tmp_path / "microbench-cpu.lock")
+    with pytest.raises(CannotRun, match="is no file: remove it"), store.only_run(DEVICE):
+        pytest.fail("a pipe was taken for a lock")
+
+
+def test_a_lock_holds_whatever_the_temporary_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MICROBENCH_LOCKS", raising=False)
+    monkeypatch.setattr(files, "_LOCK_FOLDERS", (str(tmp_path / "none"), str(tmp_path)))
+    tmp_path.chmod(0o1777)
+    with store.only_run(DEVICE):
+        assert (tmp_path / "microbench-cpu.lock").read_text() == f"{os.getpid()}\n"
+        for other in ("a", "b"):
+            monkeypatch.setenv("TMPDIR", str(tmp_path / other))
+            monkeypatch.setattr("tempfile.tempdir", str(tmp_path / other))
+            with pytest.raises(CannotRun, match="another microbench run"), store.only_run(DEVICE):
+                pytest.fail("two runs hold one device")
+
+
+def test_nothing_is_locked_where_nobody_can_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MICROBENCH_LOCKS", raising=False)
+    monkeypatch.setattr(files, "_LOCK_FOLDERS", (str(tmp_path / "none"),))
+    with store.only_run(DEVICE), store.only_run(DEVICE):
+        pass

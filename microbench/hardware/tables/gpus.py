@@ -218,8 +218,12 @@ def _gpu(row: dict[str, str]) -> Gpu:
         advertised={key: float(row[column]) * 1e12 for key, column in _ADVERTISED.items() if row[column]},
         source=row["source"],
         nvlink=float(row["nvlink_gb_s"]) * 1e9 if row["nvlink_gb_s"] else None,
-        pcie=tuple((int(one), int(other)) for one, _, other in (each.partition("x") for each in row["pcie"].split()) if one),
-        also_printed={dtype: float(rate) * 1e12 for dtype, _, rate in (each.partition("=") for each in row["also"].split())},
+        pcie=tuple(
+            (int(one), int(other)) for one, _, other in (each.partition("x") for each in row["pcie"].split()) if one
+        ),
+        also_printed={
+            dtype: float(rate) * 1e12 for dtype, _, rate in (each.partition("=") for each in row["also"].split())
+        },
         note=row["note"],
     )
 
