@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,5 @@ def decode(data: bytes, kind: type[Any], *, unique: bool = True) -> Any:
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> None:
     """Refuse an object that has a key twice: which of the two is meant, nobody knows."""
     if len(dict(pairs)) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise msgspec.ValidationError(f"the key {twice[:60]!r} stands twice in one object")
