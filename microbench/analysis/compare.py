@@ -60,11 +60,13 @@ class _Pair:
         return group_of(self.old.row)
 
     @property
-    def blocked(self) -> str | None:
+    def doubt(self) -> str | None:
+        """Why no verdict may rest on the row."""
         for side, pooled in (("old", self.old), ("new", self.new)):
             if pooled.blocked is not None:
                 return f"{side}: {pooled.blocked}"
-        return None
+        loose = [side for side, pooled in (("old", self.old), ("new", self.new)) if not pooled.settled]
+        return f"did not settle in the {' and the '.join(loose)} run" if loose else None
 
 
 def compare(old: Runs, new: Runs) -> Comparison:
@@ -94,10 +96,15 @@ def compare(old: Runs, new: Runs) -> Comparison:
     for key in shared:
         pair = _pair(key, before.rows[key], after.rows[key], wander)
         strata[stratum_of(pair.old.row)].append(pair)
+    heads = _best_known(heads, [pair for pairs in strata.values() for pair in pairs])
+    counts = (len(heads), len(shared))
     changes, groups = [], []
     for stratum, pairs in strata.items():
         noise = scatter([pair.beyond for pair in pairs], stratum[0]) * _fewer(before, after)
-        changes += [_change(pair, noise, len(shared), _Held(before, after), head=pair.key in heads) for pair in pairs]
+        changes += [
+            _change(pair, noise, counts[pair.key not in heads], _Held(before, after), head=pair.key in heads)
+            for pair in pairs
+        ]
         groups.append(_summary(stratum, pairs, noise, len(strata), _Held(before, after)))
     lost = [_lost(before.rows[key], after, head=key in heads) for key in before.rows if key not in after.rows]
     changes = [*lost, *sorted(changes, key=lambda change: change.ratio.value if change.ratio else 0.0)]
@@ -123,8 +130,16 @@ def _pair(key: Key, old: Pooled, new: Pooled, wander: float) -> _Pair:
     beyond = log_ratio
     if follows_the_clock(old.row) and old.clock_hz and new.clock_hz:
         beyond = beyond_the_clock(log_ratio, math.log(new.clock_hz / old.clock_hz), wander)
-    sd = math.hypot(old.sd or 0.0, new.sd or 0.0)
-    return _Pair(key=key, old=old, new=new, log_ratio=log_ratio, beyond=beyond, sd=sd)
+    return _Pair(key=key, old=old, new=new, log_ratio=log_ratio, beyond=beyond, sd=math.hypot(old.sd, new.sd))
+
+
+def _best_known(heads: frozenset[Key], pairs: Sequence[_Pair]) -> frozenset[Key]:
+    """The headline, with one row of main memory: the whole device's or one core's, whichever is known better."""
+    memory = [pair for pair in pairs if pair.key in heads and pair.group == "memory"]
+    if len(memory) < 2:
+        return heads
+    best = min(memory, key=lambda pair: (pair.doubt is not None, pair.sd))
+    return heads - {pair.key for pair in memory if pair is not best}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +153,10 @@ class _Held:
         """Half of an interval for so many at once, with what hits all rows of a kind alike."""
         return width(sd, rows) + COMMON_WIDTH * COMMON[group] * _fewer(self.before, self.after)
 
-    def judge(self, ratio: float, beyond: float, half: float, group: str, *, pinned: bool) -> tuple[Verdict, str]:
+    def judge(self, ratio: float, beyond: float, half: float, group: str, *, alone: bool) -> tuple[Verdict, str]:
         """The verdict on a ratio, and in words what decided it or kept it from being given.
 
-        What others took of the CPUs' time may be taken from the slower side's loops, unless their ports pin them.
+        What others took of the CPUs' time may be taken from the slower side's loops, unless these had it alone.
         """
         said = verdict(interval(beyond, half), group)
         raw = verdict(interval(ratio, half), group)
@@ -151,26 +166,23 @@ class _Held:
         if said not in ("slower", "faster"):
             return said, "the clock explains the difference" if said == "same" and raw != "same" else ""
         slow, name = (self.after, "new") if said == "slower" else (self.before, "old")
-        if not pinned and slow.disturbed >= HEAVY:
+        if not alone and slow.disturbed >= HEAVY:
             return "unresolved", f"others took {slow.disturbed:.0%} of the CPUs' time in the {name} run"
-        if not pinned and abs(beyond) - half < -math.log1p(-slow.disturbed):
+        if not alone and abs(beyond) - half < -math.log1p(-slow.disturbed):
             return "unresolved", f"no more than others may have taken in the {name} run"
         return said, ""
 
 
 def _change(pair: _Pair, noise: float, rows: int, held: _Held, *, head: bool) -> Change:
     half = held.half_width(max(noise, pair.sd), pair.group, rows)
-    pinned = pair.old.pinned and pair.new.pinned
-    said, why = held.judge(pair.log_ratio, pair.beyond, half, pair.group, pinned=pinned)
-    settled = pair.old.settled and pair.new.settled
+    alone = pair.old.alone and pair.new.alone
+    said, why = held.judge(pair.log_ratio, pair.beyond, half, pair.group, alone=alone)
     if pair.old.row == pair.new.row:
         said, why = "same", "the same measurement"
-    elif pair.blocked is not None:
-        said, why = "unresolved", pair.blocked
-    elif said == "same" and not settled:
-        said, why = "unresolved", "did not converge"
+    elif pair.doubt is not None:
+        said, why = "unresolved", pair.doubt
     elif said == "unresolved" and not why:
-        why = "within noise" if settled else "did not converge"
+        why = "within noise"
     row = pair.old.row
     return Change(
         name=label(row),
@@ -182,21 +194,21 @@ def _change(pair: _Pair, noise: float, rows: int, held: _Held, *, head: bool) ->
         verdict=said,
         why=why,
         headline=head,
-        converged=settled,
+        converged=pair.old.settled and pair.new.settled,
     )
 
 
 def _summary(stratum: _Stratum, pairs: Sequence[_Pair], noise: float, groups: int, held: _Held) -> Group:
     """The median of a kind at a level. Rows of a run share a part of its episodes, which no number of rows averages."""
     kind = stratum[0]
-    usable = [pair for pair in pairs if pair.blocked is None]
+    usable = [pair for pair in pairs if pair.doubt is None]
     counted = usable or pairs
     of_median = noise * math.sqrt(math.pi / 2 / len(counted))
     sd = max(math.hypot(of_median, SHARED * median(pair.sd for pair in counted)), LEAST[kind])
     half = held.half_width(sd, kind, groups)
     ratio, beyond = (median(values) for values in zip(*((p.log_ratio, p.beyond) for p in counted), strict=True))
-    pinned = all(pair.old.pinned and pair.new.pinned for pair in counted)
-    said, why = held.judge(ratio, beyond, half, kind, pinned=pinned)
+    alone = 2 * sum(pair.old.alone and pair.new.alone for pair in counted) > len(counted)
+    said, why = held.judge(ratio, beyond, half, kind, alone=alone)
     if all(pair.old.row == pair.new.row for pair in pairs):
         said, why = "same", "the same measurements"
     elif 2 * len(usable) < len(pairs):

@@ -10,6 +10,8 @@ from microbench.analysis.compared import Change, Comparison
 from microbench.errors import UsageError
 from microbench.records import Estimate, Finding
 
+# A limit is undecided where a loss of so many times it could hide in the interval.
+_HIDDEN = 3
 _RERUN = "measure again with `microbench run --repeat 3` and look at `microbench doctor` before blaming the device"
 
 
@@ -89,17 +91,20 @@ def exceeded(comparison: Comparison, limits: Mapping[str, float]) -> tuple[Findi
 
 
 def unresolved(comparison: Comparison, limits: Mapping[str, float]) -> tuple[Finding, ...]:
-    """The headline rows of the kinds limited of which nobody knows whether they are slower."""
-    return tuple(
-        Finding(
-            code="unresolved",
-            severity="warning",
-            says=f"{change.name} cannot be told from {'noise' if change.ratio else 'nothing'}: {_why(change)}",
-            remedy=_RERUN,
-        )
-        for change in comparison.changes
-        if change.group in limits and change.headline and change.verdict == "unresolved"
-    )
+    """The headline rows of the kinds limited of which nobody knows whether they lost too much.
+
+    That is those without a verdict, and those whose interval could hide several times the limit.
+    """
+    found = []
+    for change in comparison.changes:
+        limit = limits.get(change.group)
+        if limit is None or not change.headline or change.verdict == "missing":
+            continue
+        hidden = change.ratio is not None and change.ratio.low < 1 - _HIDDEN * limit and change.verdict != "slower"
+        if change.verdict == "unresolved" or (hidden and change.old != change.new):
+            says = f"{change.name} cannot be held to a limit of {limit:.3g}: {_why(change)}"
+            found.append(Finding(code="unresolved", severity="warning", says=says, remedy=_RERUN))
+    return tuple(found)
 
 
 def exit_code(comparison: Comparison, limits: Mapping[str, float]) -> int:

@@ -24,18 +24,20 @@ GROUPS = ("compute", "memory", "link", "cost")
 # of one run are said to agree (1 % compute, 3 % memory), shared by two files. Costs hang on the scheduler and vary
 # more.
 COMMON = {"compute": 0.007, "memory": 0.02, "link": 0.02, "cost": 0.05}
-# Never believe that rows repeat better than this, however quiet the two files look.
-LEAST = {"compute": 0.003, "memory": 0.01, "link": 0.01, "cost": 0.03}
+# Never believe that rows repeat better than this, however quiet the two files look: pages lie otherwise in every run.
+LEAST = {"compute": 0.003, "memory": 0.02, "link": 0.02, "cost": 0.03}
 # Rows are "the same" where the whole interval of their ratio lies within this of 1; wider, and nobody knows.
-SAME = {"compute": 0.05, "memory": 0.2, "link": 0.2, "cost": 0.35}
-CONFIDENCE = 0.99
+SAME = {"compute": 0.05, "memory": 0.3, "link": 0.3, "cost": 0.35}
+# The three best rounds of a row must agree within this part of that, or no verdict rests on it.
+SETTLED = 1 / 3
+CONFIDENCE = 0.95
 COMMON_WIDTH = 2.0
 # A robust spread of fewer rows than this says nothing.
 _ENOUGH_ROWS = 8
 _GAUSS = 1.4826  # median absolute deviation of a normal variable to its standard deviation
-# Disturbances come in episodes of seconds. Where they last a third of a run, the best of its rounds varies from run to
-# run by about half of what the usual round lies below it.
-_EPISODES = 0.5
+# What the best of a run's rounds varies by from run to run, as a part of how far its usual round lies below the best:
+# disturbances come in episodes of seconds, and a machine with many of them has fewer quiet moments to find.
+_EPISODES = 0.35
 # The part of a row's noise that all rows of its kind have in common in one run.
 SHARED = 0.35
 
@@ -54,24 +56,25 @@ def spread(estimate: Estimate) -> float:
     return abs(math.log(max(estimate.low, 1e-300) / value)) / 1.5 if estimate.low < estimate.value else 0.0
 
 
-def own(row: Ceiling | Cost) -> float | None:
-    """Standard deviation of ln(value) that a row's own rounds admit between runs; ``None`` where they are too few.
+def own(row: Ceiling | Cost) -> float:
+    """Standard deviation of ln(value) that a row's own rounds admit between runs.
 
-    Beside the agreement of its best rounds it is how far the usual round lies below the best: half of that where the
-    row converged, all of it where it did not. A peak that its ports bound, and that reaches them, is pinned: it lies no
-    higher on any day.
+    Beside the agreement of its best rounds it is a part of how far the usual round lies below the best. A peak that its
+    ports bound, and that reaches them, is pinned: it lies no higher on any day.
     """
     if isinstance(row, Cost):
         if row.seconds.confidence is not None:
             return spread(row.seconds)
         return math.log(row.seconds.high / row.seconds.value) / 1.5  # its best is its lowest
-    if row.rate.confidence is not None:
+    if row.rate.confidence is not None or pinned(row) or not row.typical or row.typical.value <= 0:
         return spread(row.rate)
-    if not row.converged and (row.rounds < AGREEING_ROUNDS or not row.typical or row.typical.value <= 0):
-        return None
-    gap = abs(math.log(row.rate.value / row.typical.value)) if row.typical and row.typical.value > 0 else 0.0
-    share = (0.0 if pinned(row) else _EPISODES) if row.converged else 1.0
-    return max(spread(row.rate), share * gap)
+    return max(spread(row.rate), _EPISODES * abs(math.log(row.rate.value / row.typical.value)))
+
+
+def rounds_settled(row: Ceiling) -> bool:
+    """Whether the three best rounds of a row agree as far as a comparison needs, which is less than a ceiling does."""
+    tolerance = SETTLED * SAME[row.measures]
+    return row.rounds >= AGREEING_ROUNDS and row.rate.low >= row.rate.value * (1 - tolerance)
 
 
 def pinned(row: Ceiling | Cost) -> bool:

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from statistics import median, stdev
 from typing import Any
 
-from microbench.analysis.compare_noise import own, pinned
+from microbench.analysis.compare_noise import own, pinned, rounds_settled
 from microbench.analysis.findings import DISTURBANCES
 from microbench.errors import UsageError
 from microbench.hardware.interference import OTHERS_SHARE, STEAL_SHARE
 from microbench.records import Ceiling, Characterisation, Cost, Estimate
-from microbench.stats.intervals import AGREEING_ROUNDS, COMPUTE_TOLERANCE, MEMORY_TOLERANCE
+from microbench.stats.intervals import AGREEING_ROUNDS
 
 Row = Ceiling | Cost
 Key = tuple[Any, ...]
 
+# Others come in episodes of about so many rounds; less likely than this they were there in all rounds by chance.
+_EPISODE_ROUNDS = 2
+_IN_ALL = 0.05
 # From this share of the CPUs' time on, others may have taken anything from any loop.
 HEAVY = 0.25
 # What the plausibility check says of a row that is lower than its neighbours allow.
@@ -34,14 +37,15 @@ class Pooled:
     """One measurement on one side, over all runs of the side.
 
     ``log_speed`` is ln of the middle rate, or of one over the middle time of a cost. ``sd`` is what the middle may be
-    off by; ``None`` where that is unknown. ``blocked`` says why no verdict may rest on it.
+    off by. ``settled`` is whether its rounds agree, ``alone`` whether its best rounds were surely not held up by
+    others, ``blocked`` says why no verdict may rest on it.
     """
 
     row: Row
     log_speed: float
-    sd: float | None
+    sd: float
     settled: bool
-    pinned: bool
+    alone: bool
     clock_hz: float | None
     blocked: str | None
 
@@ -134,6 +138,14 @@ def estimate_of(row: Row) -> Estimate:
     return row.seconds if isinstance(row, Cost) else row.rate
 
 
+def _of_its_core(run: Characterisation, row: Ceiling) -> bool:
+    """Whether a loop touches nothing that another core could use."""
+    level = run.device.level(row.level or "")
+    return row.measures == "compute" or (
+        level is not None and row.level in ("L1", "L2") and level.shared_by in (None, 1)
+    )
+
+
 def follows_the_clock(row: Row) -> bool:
     """Whether a rate is one of the core, which its clock scales."""
     return isinstance(row, Ceiling) and (row.measures == "compute" or row.level in ("L1", "L2"))
@@ -174,23 +186,48 @@ def _pool(found: Sequence[tuple[Characterisation, Row]]) -> Pooled:
     rows = [row for _, row in found]
     logs = [_log_speed(row) for row in rows]
     doubts = [reason for run, row in found if (reason := _doubt(run, row)) is not None]
-    admitted = [sd for row in rows if (sd := own(row)) is not None]
-    sd = median(admitted) if 2 * len(admitted) > len(rows) else None
-    if len(rows) > 2 and sd is not None:
+    sd = median(own(row) for row in rows)
+    if len(rows) > 2:
         sd = max(sd, stdev(logs)) / math.sqrt(len(rows))
     clocks = [row.clock_hz for row in rows if isinstance(row, Ceiling) and row.clock_hz]
-    blocked = doubts[0] if 2 * len(doubts) > len(rows) else None
-    if blocked is None and sd is None:
-        blocked = "did not converge in too few rounds to tell by how much it is off"
+    alone = [pinned(row) or _alone(run, row) for run, row in found]
+    settled = [_settled(row, own_machine) for row, own_machine in zip(rows, alone, strict=True)]
     return Pooled(
         row=rows[-1],
         log_speed=median(logs),
         sd=sd,
-        settled=2 * sum(isinstance(row, Cost) or row.converged for row in rows) > len(rows),
-        pinned=all(pinned(row) for row in rows),
+        settled=2 * sum(settled) > len(rows),
+        alone=all(alone),
         clock_hz=median(clocks) if len(clocks) == len(rows) else None,
-        blocked=blocked,
+        blocked=doubts[0] if 2 * len(doubts) > len(rows) else None,
     )
+
+
+def _settled(row: Row, alone: bool) -> bool:
+    """Whether the rounds of a row agree; arithmetic below its ports that may have shared its core does not count."""
+    if isinstance(row, Cost) or row.converged or row.rate.confidence is not None:
+        return True
+    return row.typical is not None and rounds_settled(row) and (alone or row.measures != "compute")
+
+
+def _alone(run: Characterisation, row: Row) -> bool:
+    """Whether others cannot have held up the best rounds of a row.
+
+    Of what a core does by itself (arithmetic, caches of its own), where its rounds agree and the three best had fewer
+    interruptions than samples, so that one sample of each had none; another thread of the same core would leave no
+    trace, so not where cores have several. Of anything, where its rounds are too many for others to have been there in
+    all of them, busy as they were; they come in episodes of two rounds or so.
+    """
+    busy = min(1.0, disturbed_share(run) * (run.device.units_by_kind.get("thread") or 1))
+    if not busy:
+        return True
+    rounds = [samples for samples in run.samples if samples.case == row.case]
+    smt = run.environment.facts.get("smt") if run.environment is not None else None
+    if isinstance(row, Ceiling) and _of_its_core(run, row) and smt is False and rounds_settled(row):
+        best = sorted(rounds, key=lambda samples: min(samples.ns) / samples.iterations)[:AGREEING_ROUNDS]
+        if len(best) == AGREEING_ROUNDS and all(each.switches < each.count and not each.steal_s for each in best):
+            return True
+    return float(busy ** (len(rounds) / _EPISODE_ROUNDS)) < _IN_ALL
 
 
 def _log_speed(row: Row) -> float:
@@ -201,30 +238,25 @@ def _log_speed(row: Row) -> float:
 def _doubt(run: Characterisation, row: Row) -> str | None:
     """Why a run doubts a row itself: no ground for a verdict.
 
-    That a row is too low for its neighbours is what a real loss looks like, too. Where its rounds agree, and others did
-    not have the machine, the row stands: it was measured again before the finding was made.
+    That a row is too low for its neighbours is what a real loss looks like, too. Where its rounds agree, and others
+    cannot have held them up, the row stands: it was measured again before the finding was made.
     """
     if isinstance(row, Cost) or row.case is None:
         return None
-    stands = _rounds_agree(row) and disturbed_share(run) < HEAVY
     for finding in run.findings:
-        told = finding.case == row.case and finding.severity != "info"
-        if told and not (stands and finding.code in _TOO_LOW):
-            return f"{finding.code} in its own run"
+        if finding.case == row.case and finding.severity != "info":
+            stands = finding.code in _TOO_LOW and rounds_settled(row) and _alone(run, row)
+            if not stands:
+                return f"{finding.code} in its own run"
     return None
-
-
-def _rounds_agree(row: Ceiling) -> bool:
-    tolerance = COMPUTE_TOLERANCE if row.measures == "compute" else MEMORY_TOLERANCE
-    return row.rounds >= AGREEING_ROUNDS and row.rate.low >= row.rate.value * (1 - tolerance)
 
 
 def headline(rows: Mapping[Key, Pooled]) -> frozenset[Key]:
     """What is quoted first of a side, the rows that decide.
 
     Of the whole device (of one core where that is all): the fastest instruction peak of each dtype (without any, the
-    fastest product of a library), the fastest read from main memory, each kind of link, the latency of main memory and
-    launches. Where a kind has none of these, its fastest row.
+    fastest product of a library), each kind of link, the latency of main memory and launches; the fastest read from
+    main memory, of the whole device and of one core. Where a kind has none of these, its fastest row.
     """
     chosen: dict[Key, Key] = {}
     scope = _widest(rows.values())
@@ -248,10 +280,10 @@ def _places(row: Row, scope: str) -> Iterator[Key]:
     if isinstance(row, Cost):
         if row.level == "DRAM" or row.name.startswith("launch"):
             yield ("cost", row.name.partition(".")[0], row.level)
-    elif row.scope == scope and row.placement is None and row.mode != "sustained":
-        if row.measures == "compute":
+    elif row.placement is None and row.mode != "sustained":
+        if row.level == "DRAM" and row.access == "read" and row.measures == "memory":
+            yield ("memory", "DRAM", row.scope)
+        elif row.scope == scope and row.measures == "compute":
             yield (row.mode, row.dtype)
-        elif row.measures == "link":
+        elif row.scope == scope and row.measures == "link":
             yield ("link", row.variant, row.access)
-        elif row.level == "DRAM" and row.access == "read":
-            yield ("memory", "DRAM")

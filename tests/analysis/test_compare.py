@@ -156,13 +156,16 @@ def test_an_unsettled_row_gets_no_verdict() -> None:
     assert result.findings[0].code == "unsettled-rows"
 
 
-def test_an_unsettled_row_is_judged_by_how_far_its_best_lies_from_its_typical_rate() -> None:
-    def unsettled(rate: float, typical: float) -> Characterisation:
-        row = ceiling("a", rate, converged=False, rounds=8)
-        return device(replace(row, typical=Estimate(value=typical, low=typical, high=typical, confidence=0.9)))
+def test_a_ceiling_that_did_not_converge_is_compared_where_its_best_rounds_agree_as_far_as_that_needs() -> None:
+    def stream(rate: float, low: float, typical: float) -> Characterisation:
+        row = ceiling("a", rate, measures="memory", level="DRAM", access="read", converged=False, rounds=8)
+        usual = Estimate(value=typical * rate, low=typical * rate, high=typical * rate, confidence=0.9)
+        return device(replace(row, typical=usual, rate=Estimate(value=rate, low=low * rate, high=rate)))
 
-    assert compare(unsettled(1e9, 0.99e9), unsettled(0.5e9, 0.49e9)).changes[0].verdict == "slower"
-    assert compare(unsettled(1e9, 0.5e9), unsettled(0.5e9, 0.49e9)).changes[0].verdict == "unresolved"
+    old = stream(1e9, 0.95, 0.9)
+    assert compare(old, stream(0.5e9, 0.95, 0.9)).changes[0].verdict == "slower"
+    assert compare(old, stream(0.5e9, 0.95, 0.3)).changes[0].verdict == "unresolved"
+    assert compare(old, stream(0.5e9, 0.85, 0.9)).changes[0].verdict == "unresolved"
 
 
 def test_a_row_that_the_run_itself_doubts_gets_no_verdict() -> None:

@@ -12,7 +12,7 @@ from microbench.analysis.compare import compare
 from microbench.analysis.compare_limits import exceeded, exit_code, least_limit, refuse_too_fine, unresolved
 from microbench.analysis.compare_noise import beyond_the_clock
 from microbench.errors import UsageError
-from microbench.records import Ceiling, Characterisation, Cost, Device, Environment, Estimate, Finding
+from microbench.records import Ceiling, Characterisation, Cost, Device, Environment, Estimate, Finding, Samples
 from microbench.storage.store import load
 
 DEVICE = Device(id="aaaaaaaaaa", kind="cpu", name="Fake CPU", arch="fake", units_by_kind={"core": 4, "thread": 4})
@@ -111,17 +111,53 @@ def test_a_run_that_tells_of_others_and_not_how_many_may_have_had_nothing_to_its
     assert verdicts(run(stream("read", 1e10)), untold) == {"read x1": "unresolved"}
 
 
-def test_a_row_that_did_not_converge_is_never_the_same() -> None:
-    assert verdicts(run(ceiling("fma", 1e9)), run(ceiling("fma", 1.001e9, converged=False))) == {"fma x1": "unresolved"}
+def test_a_row_whose_best_rounds_disagree_is_neither_the_same_nor_slower() -> None:
+    for rate in (1e9, 0.5e9):
+        loose = replace(ceiling("fma", rate, converged=False), rate=Estimate(value=rate, low=0.97 * rate, high=rate))
+        assert verdicts(run(ceiling("fma", 1.001e9)), run(loose)) == {"fma x1": "unresolved"}
+
+
+def test_arithmetic_below_its_ports_counts_only_where_nobody_shared_its_core() -> None:
+    slow = ceiling("fma", 0.9e9, converged=False, nominal=1e9)
+    assert verdicts(run(ceiling("fma", 1e9)), run(slow)) == {"fma x1": "slower"}
+    assert verdicts(run(ceiling("fma", 1e9)), run(slow, others=0.4)) == {"fma x1": "unresolved"}
+
+
+def interrupted(switches: int, **facts: Any) -> Characterisation:
+    """A slow row of a busy machine, each of whose rounds has eight samples and so many interruptions."""
+    rounds = [
+        Samples(case="fma", round=i, started_s=i, iterations=9, ns=(1000,) * 8, count=8, switches=switches, steal_s=0.0)
+        for i in range(3)
+    ]
+    made = run(ceiling("fma", 0.9e9, converged=False, nominal=1e9), others=0.4, samples=tuple(rounds))
+    assert made.environment is not None
+    return replace(made, environment=replace(made.environment, facts=made.environment.facts | facts))
+
+
+def test_rounds_with_fewer_interruptions_than_samples_had_their_core_alone() -> None:
+    old = run(ceiling("fma", 1e9))
+    assert verdicts(old, interrupted(7, smt=False)) == {"fma x1": "slower"}
+    assert verdicts(old, interrupted(8, smt=False)) == {"fma x1": "unresolved"}
+    assert verdicts(old, interrupted(7, smt=True)) == {"fma x1": "unresolved"}
+
+
+def test_others_cannot_have_been_there_in_every_one_of_many_rounds() -> None:
+    def slow(rounds: int) -> Characterisation:
+        taken = [Samples(case="read", round=i, started_s=i, iterations=9, ns=(1000,), count=1) for i in range(rounds)]
+        return run(stream("read", 0.5e10), others=0.2, samples=tuple(taken), device=two)
+
+    two = replace(DEVICE, units_by_kind={"core": 2, "thread": 2})
+    old = run(stream("read", 0.6e10), device=two)
+    assert [verdicts(old, slow(count))["read x1"] for count in (4, 8)] == ["unresolved", "slower"]
 
 
 def test_the_very_same_measurement_is_the_same_however_noisy_it_was() -> None:
-    noisy = run(stream("read", 1e10, converged=False), others=0.9)
+    noisy = run(stream("read", 1e10, converged=False, rounds=2), others=0.9)
     assert verdicts(noisy, noisy) == {"read x1": "same"}
 
 
 def test_an_interval_wider_than_what_counts_as_the_same_is_unresolved() -> None:
-    wide = Estimate(value=0.6e10, low=0.5e10, high=0.7e10, confidence=0.9)
+    wide = Estimate(value=0.4e10, low=0.3e10, high=0.5e10, confidence=0.9)
     changes = compare(run(stream("read", 1e10, typical=wide)), run(stream("read", 1.01e10, typical=wide))).changes
     assert (changes[0].verdict, changes[0].why) == ("unresolved", "within noise")
 
@@ -129,7 +165,7 @@ def test_an_interval_wider_than_what_counts_as_the_same_is_unresolved() -> None:
 def test_a_row_too_low_for_its_neighbours_stands_where_its_rounds_agree_on_a_quiet_machine() -> None:
     doubt = Finding(code="threads-slower", severity="warning", says="slower with two threads", case="fma")
     low = ceiling("fma", 0.5e9)
-    loose = replace(low, rate=Estimate(value=0.5e9, low=0.4e9, high=0.5e9))
+    loose = replace(low, rate=Estimate(value=0.5e9, low=0.4e9, high=0.5e9), converged=False)
     old = run(ceiling("fma", 1e9))
     assert verdicts(old, run(low, findings=(doubt,))) == {"fma x1": "slower"}
     assert verdicts(old, run(loose, findings=(doubt,))) == {"fma x1": "unresolved"}
@@ -182,12 +218,20 @@ def test_a_row_of_another_kind_is_missed_by_no_limit() -> None:
     assert exceeded(found, {"compute": 0.03}) == ()
 
 
+def test_a_limit_is_undecided_where_the_interval_could_hide_several_times_it() -> None:
+    usual = Estimate(value=0.8e10, low=0.8e10, high=0.8e10)
+    found = compare(run(stream("read", 1e10, typical=usual)), run(stream("read", 1.01e10, typical=usual)))
+    assert found.verdict == "same"
+    assert [exit_code(found, {"memory": limit}) for limit in (0.05, 0.2)] == [4, 0]
+
+
 def test_only_headline_rows_leave_a_limit_undecided() -> None:
     rows = (ceiling("fma.v256", 2e9), ceiling("fma.v128", 1e9))
-    loose = (rows[0], replace(rows[1], converged=False, rate=replace(rows[1].rate, value=1.0001e9)))
-    assert exit_code(compare(run(*rows), run(*loose)), {"compute": 0.03}) == 0
-    both = tuple(replace(row, converged=False, quiet_share=0.0) for row in rows)
-    assert exit_code(compare(run(*rows), run(*both)), {"compute": 0.03}) == 4
+    apart = [
+        replace(row, converged=False, rate=replace(row.rate, low=0.9 * row.rate.value), quiet_share=0.0) for row in rows
+    ]
+    assert exit_code(compare(run(*rows), run(rows[0], apart[1])), {"compute": 0.03}) == 0
+    assert exit_code(compare(run(*rows), run(*apart)), {"compute": 0.03}) == 4
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("compute", 0.01), ("memory", 0.03), ("link", 0.03), ("cost", 0.05)])
