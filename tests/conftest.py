@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8
 # A barrier waits for threads that are not running: on a machine with other work a small product takes seconds.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# No test reads or leaves anything of the user's own: no configuration, no salt.
+os.environ["MICROBENCH_CONFIG"] = ""
+os.environ["XDG_STATE_HOME"] = str(Path(tempfile.gettempdir()) / "microbench-tests-state")
 with contextlib.suppress(ImportError):  # a GPU machine has pytest alone, and its tests draw no examples
     from hypothesis import HealthCheck, settings
 
