@@ -27,16 +27,27 @@ from pathlib import Path
 
 from microbench.analysis.ceilings import analyse
 from microbench.analysis.compare import compare
+from microbench.analysis.compare_limits import exit_code
 from microbench.analysis.findings import run_findings
 from microbench.analysis.levels import level_of_case
 from microbench.analysis.plausibility import doubts
 from microbench.records import Case, Ceiling, Characterisation, Samples
 from microbench.storage.store import load
 
-# Arithmetic of one vector width and its scalars, and the four streams at every level: the rows of a quick look.
-ONLY = ("fma.f32.*", "fma.f64.*", "read.f32.v*", "write.f32.v*", "copy.f32.v*", "triad.f32.v*")
+# Arithmetic of every width, reads of a set that the first and one that the second cache holds, the four streams through
+# main memory by several pages at a time: few cases, so that each gets its rounds in a few seconds.
+ONLY = (
+    "fma.f32.*",
+    "fma.f64.*",
+    "read.f32.v256?pages=huge;streams=1;working_set=24576?@*",
+    "read.f32.v256?pages=huge;streams=1;working_set=196608?@*",
+    "*.f32.v256?cold=1;pages=huge;streams=8;working_set=*",
+)
 LIMIT_S = 12
+LIMITS = {"compute": 0.04}
 VERDICTS = ("slower", "missing", "unresolved", "faster", "same")
+Runs = tuple[Characterisation, ...]
+Sides = tuple[Runs, Runs]
 Stretch = Callable[[Case], tuple[float, float]]  # of a case's samples, and of its reference clock's
 
 
@@ -92,24 +103,33 @@ def _stretched(samples: Samples, own: float, clock: float) -> Samples:
     )
 
 
-def slower_loops(run: Characterisation, _chosen: random.Random) -> Characterisation:
+def slower_loops(runs: Runs, _chosen: random.Random) -> Runs:
     """Every loop takes as long as at 95 % of its rate; the clock is as it was."""
-    return altered(run, lambda _case: (1 / 0.95, 1.0))
+    return tuple(altered(run, lambda _case: (1 / 0.95, 1.0)) for run in runs)
 
 
-def slower_clock(run: Characterisation, _chosen: random.Random) -> Characterisation:
+def slower_clock(runs: Runs, _chosen: random.Random) -> Runs:
     """The clock runs at 95 %, and everything with it."""
-    return altered(run, lambda _case: (1 / 0.95, 1 / 0.95))
+    return tuple(altered(run, lambda _case: (1 / 0.95, 1 / 0.95)) for run in runs)
 
 
-def one_row_halved(run: Characterisation, chosen: random.Random) -> Characterisation:
-    """One ceiling, any of those that were measured, at half its rate."""
-    row = chosen.choice(run.ceilings)
+def one_row_halved(runs: Runs, chosen: random.Random) -> Runs:
+    """One ceiling of those that all runs of a side have, any, at half its rate."""
+    named = [{(row.name, row.threads, row.mode, row.placement): row for row in run.ceilings} for run in runs]
+    name = chosen.choice(sorted(set.intersection(*(set(each) for each in named)), key=str))
+    return tuple(_halved(run, rows[name]) for run, rows in zip(runs, named, strict=True))
+
+
+def _halved(run: Characterisation, row: Ceiling) -> Characterisation:
     return altered(run, lambda case: (2.0 if _of(case, row, run) else 1.0, 1.0))
 
 
-def slower_memory(run: Characterisation, _chosen: random.Random) -> Characterisation:
+def slower_memory(runs: Runs, _chosen: random.Random) -> Runs:
     """Main memory at 0.7 of its rate."""
+    return tuple(_with_slower_memory(run) for run in runs)
+
+
+def _with_slower_memory(run: Characterisation) -> Characterisation:
     return altered(run, lambda case: (1 / 0.7 if _level(case, run) == "DRAM" else 1.0, 1.0))
 
 
@@ -130,8 +150,7 @@ def drawn(runs: Sequence[Characterisation], pairs: int, size: int, chosen: rando
         yield tuple(runs[i] for i in picked[:size]), tuple(runs[i] for i in picked[size:])
 
 
-Sides = tuple[tuple[Characterisation, ...], tuple[Characterisation, ...]]
-Fault = Callable[[Characterisation, random.Random], Characterisation]
+Fault = Callable[[Runs, random.Random], Runs]
 FAULTS: dict[str, Fault] = {
     "every loop at 0.95": slower_loops,
     "the clock at 0.95": slower_clock,
@@ -140,9 +159,11 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-def counted(comparisons: Sequence[tuple[tuple[Characterisation, ...], tuple[Characterisation, ...]]]) -> Counter[str]:
-    """How many comparisons came to which verdict on the whole."""
-    return Counter(compare(old, new).verdict for old, new in comparisons)
+def counted(pairs: Sequence[Sides]) -> Counter[str]:
+    """How many comparisons came to which verdict on the whole, and to which exit code under `LIMITS`."""
+    made = [compare(old, new) for old, new in pairs]
+    codes = (f"exit {exit_code(each, LIMITS)}" for each in made)
+    return Counter((*(each.verdict for each in made), *codes))
 
 
 def rows(folder: Path, arguments: argparse.Namespace, size: int) -> Iterator[str]:
@@ -152,38 +173,25 @@ def rows(folder: Path, arguments: argparse.Namespace, size: int) -> Iterator[str
     pairs = list(drawn(runs, arguments.pairs, size, chosen))
     yield _row("nothing", size, counted(pairs))
     for name, fault in FAULTS.items():
-        picks = [random.Random(f"{arguments.seed} {number}") for number in range(len(pairs))]  # noqa: S311
         worse = [
-            (old, tuple(fault(run, random.Random(pick.random())) for run in new))  # noqa: S311
-            if name != "one row halved"
-            else (old, _same_row(new, pick))
-            for (old, new), pick in zip(pairs, picks, strict=True)
+            (old, fault(new, random.Random(f"{arguments.seed} {number}")))  # noqa: S311
+            for number, (old, new) in enumerate(pairs)
         ]
         yield _row(name, size, counted(worse))
     taken = [(old, tuple(chosen.sample(single, min(size, len(single))))) for old, _ in pairs]
     yield _row("one core of two", size, counted(taken))
 
 
-def _same_row(runs: Sequence[Characterisation], pick: random.Random) -> tuple[Characterisation, ...]:
-    """Halve one and the same row of every run of a side."""
-    names = [{(row.name, row.threads, row.mode, row.placement) for row in run.ceilings} for run in runs]
-    row = pick.choice(sorted(set.intersection(*names), key=str))
-    found = []
-    for run in runs:
-        own = next(each for each in run.ceilings if (each.name, each.threads, each.mode, each.placement) == row)
-        found.append(altered(run, lambda case, own=own, run=run: (2.0 if _of(case, own, run) else 1.0, 1.0)))  # type: ignore[misc]
-    return tuple(found)
-
-
 def _row(name: str, size: int, verdicts: Counter[str]) -> str:
-    whole = sum(verdicts.values())
+    whole = sum(verdicts[word] for word in VERDICTS)
     lost = verdicts["slower"] + verdicts["missing"]
     if name == "nothing":
         met = verdicts["slower"] <= 0.04 * whole and verdicts["unresolved"] <= 0.2 * whole
         target = "slower 4 %, unresolved 20 % at most"
     else:
         met, target = lost >= 0.9 * whole, "slower or missing 90 % at least"
-    cells = (name, size, whole, *(verdicts[word] for word in VERDICTS), target, "yes" if met else "no")
+    exits = (verdicts["exit 1"], verdicts["exit 4"])
+    cells = (name, size, whole, *(verdicts[word] for word in VERDICTS), *exits, target, "yes" if met else "no")
     return f"| {' | '.join(map(str, cells))} |"
 
 
@@ -212,12 +220,13 @@ def main() -> None:
     sizes = dict.fromkeys((1, arguments.pooled))
     made = [row for size in sizes for row in rows(arguments.pool, arguments, size)]
     runs = pool(arguments.pool / "all", arguments.runs)
-    heads = ("taken away", "runs a side", "comparisons", *VERDICTS, "target", "met")
+    heads = ("taken away", "runs a side", "comparisons", *VERDICTS, "exit 1", "exit 4", "target", "met")
     lines = [
         f"# A device held against itself: {runs[0].device.name}, {runs[0].device.arch}",
         "",
         f"{len(runs)} runs of {LIMIT_S} s, each in a fresh process, with `--only {','.join(ONLY)}`.",
         conditions(runs),
+        f"The exit is that of `--fail-if {' '.join(f'{kind}:{limit:.0%}' for kind, limit in LIMITS.items())}`.",
         "",
         f"| {' | '.join(heads)} |",
         "| --- " * len(heads) + "|",

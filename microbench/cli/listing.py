@@ -45,6 +45,12 @@ def kernels(spec: str, arch: str | None) -> list[Row]:
     return [_sheet_row(kernel.sheet) for kernel in registry(probe(spec)).values()]
 
 
+def shown(what: str, rows: Sequence[Row]) -> list[Row]:
+    """What of a listing a table has room for: of kernels what each is and whether it can run."""
+    names = ("kernel", "says", "measures", "available")
+    return [{name: row[name] for name in names} for row in rows] if what == "kernels" else list(rows)
+
+
 def title(what: str, rows: Sequence[Row]) -> str:
     """Head a listing: kernels with how many can run and what unverified means, no results with how to get one."""
     if what == "results" and not rows:

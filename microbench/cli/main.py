@@ -152,7 +152,8 @@ def list_(what: str, **options: Any) -> None:
         "results": lambda: listing.results(options["out"]),
     }
     rows = listed[what]()
-    emit(rows, listing.title(what, rows), options["json_path"], options["csv_path"])
+    shown = listing.shown(what, rows)
+    emit(rows, listing.title(what, rows), options["json_path"], options["csv_path"], shown=shown)
 
 
 @cli.command(epilog=EXAMPLES["doctor"])
