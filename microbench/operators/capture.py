@@ -23,6 +23,7 @@ from microbench.operators.core import op
 from microbench.operators.fake_models import on_fake, shaped
 from microbench.operators.graph import Graph, Step
 from microbench.operators.inputs import arranged, filled, stored
+from microbench.operators.known_values import BALANCED
 from microbench.operators.model_sources import module_of
 from microbench.operators.module_calls import ModuleCalls
 from microbench.operators.quantised import packed_tensors
@@ -84,8 +85,8 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
     graph = _graph((made, packed_tensors(torch, made)), recorder, (name or type(made).__name__, arguments, train))
     if any(step.aten in _EXPERTS for step in graph.steps):
-        notes.append("rows are taken for equally shared between the experts of a layer, whatever a router would do")
-    graph = replace(graph, notes=tuple(notes))
+        notes.append(BALANCED)
+    graph = replace(graph, notes=tuple(dict.fromkeys((*notes, *recorder.answers.notes))))
     return _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
 
 

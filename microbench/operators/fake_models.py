@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ def on_fake(torch: Any, fake: Any, model: Any, wanted: Any) -> Any:
     def turn(tensor: Any) -> Any:
         changed = wanted if wanted is not None and tensor.is_floating_point() else tensor.dtype
         if isinstance(tensor, torch.nn.Parameter):
-            return torch.nn.Parameter(_empty(torch, fake, tensor, changed), requires_grad=tensor.requires_grad)
+            return _parameter(_empty(torch, fake, tensor, changed), requires_grad=tensor.requires_grad)
         if tensor.numel() <= _SMALL_BUFFER and tensor.device.type == "cpu" and not hasattr(tensor, "fake_mode"):
             return tensor.detach().clone().to(changed)
         return _empty(torch, fake, tensor, changed)
@@ -30,10 +31,18 @@ def on_fake(torch: Any, fake: Any, model: Any, wanted: Any) -> Any:
 
 
 def _empty(torch: Any, fake: Any, tensor: Any, dtype: Any) -> Any:
+    from torch._subclasses.fake_tensor import FakeTensor
+
     if tensor.layout is not torch.strided or tensor.is_quantized:
         return fake.from_tensor(tensor.detach())
-    with fake:
-        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="cpu")
+    meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+    return FakeTensor(fake, meta, torch.device("cpu"))
+
+
+def _parameter(tensor: Any, *, requires_grad: bool) -> Any:
+    """The tensor as a parameter; PyTorch's constructor would make another view of it first."""
+    tensor._is_param = True  # noqa: SLF001 - what makes one of a tensor of another class
+    return tensor.requires_grad_(requires_grad)
 
 
 def _copied(model: Any, turn: Turn) -> Any:
@@ -41,10 +50,47 @@ def _copied(model: Any, turn: Turn) -> Any:
     held = [*model.parameters(), *model.buffers()]
     memo: dict[int, Any] = {id(tensor): turn(tensor) for tensor in held}
     try:
+        _copy_modules(model, memo)
         return copy.deepcopy(model, memo)
     except Exception as error:  # noqa: BLE001 - whatever a module holds may refuse to be copied
         first = (str(error).splitlines() or [""])[0][:120]
         raise UsageError(f"the model cannot be copied ({type(error).__name__}: {first})") from None
+
+
+def _copy_modules(model: Any, memo: dict[int, Any]) -> None:
+    """Copy the modules that are copied as PyTorch's own are, into ``memo``; deepcopy asks each of a dozen things first.
+
+    Those that say themselves how they are copied are left to it.
+    """
+    from torch import nn
+
+    plain = [each for each in model.modules() if _is_plain(nn, type(each))]
+    for each in plain:
+        memo[id(each)] = object.__new__(type(each))
+    for each in plain:
+        memo[id(each)].__dict__.update({name: _copied_value(value, memo) for name, value in vars(each).items()})
+
+
+def _is_plain(nn: Any, kind: type) -> bool:
+    """Whether nothing but PyTorch's module says how a class is copied, and instances keep all they have in a dict."""
+    own = ("__deepcopy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__", "__slots__")
+    for each in kind.__mro__:
+        if each is nn.Module:
+            return True
+        if any(name in vars(each) for name in own):
+            return False
+    return False
+
+
+def _copied_value(value: Any, memo: dict[int, Any]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if type(value) in (dict, OrderedDict) and id(value) not in memo:
+        # Handles of hooks refer to the dictionary that holds them.
+        made = memo[id(value)] = type(value)()
+        made.update((name, _copied_value(each, memo)) for name, each in value.items())
+        return made
+    return copy.deepcopy(value, memo)
 
 
 def shaped(torch: Any, model: Any, run: Callable[[Any], object]) -> Any:

@@ -28,6 +28,8 @@ _PROGRAMS = {
     "graph": "the model is a traced graph; what is predicted is the eager execution of its nodes",
 }
 
+_FILLS = "uniform_ normal_ zero_ fill_ mul_ add_ sub_ div_ clamp_ erfinv_ exponential_ bernoulli_ random_ log_normal_"
+
 
 def load_model(spec: str) -> Callable[[], Any]:
     """Find ``package.module:callable`` or ``file.py:callable``, which makes a model; literal arguments may follow.
@@ -166,11 +168,15 @@ def _parameters_on_meta(torch: Any) -> Iterator[None]:
     from torch.overrides import TorchFunctionMode
 
     moves = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
+    # What gives numbers to a tensor in place gives none to one without data, and takes its time.
+    fills = {getattr(torch.Tensor, name) for name in _FILLS.split()}
 
     class Stay(TorchFunctionMode):
         """Tensors without data change their format and not their device."""
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func in fills and args and args[0].is_meta:
+                return args[0]
             if func in moves and args and args[0].is_meta:
                 wanted = torch._C._nn._parse_to(*args[1:], **(kwargs or {}))[1] if func is torch.Tensor.to else None  # noqa: SLF001 - what Module.to reads its own arguments with
                 return args[0] if wanted in (None, args[0].dtype) else func(args[0], wanted)

@@ -8,7 +8,9 @@ from typing import Any
 
 from microbench.errors import UsageError
 from microbench.operators.aten import VIEWS, operators_of
+from microbench.operators.core import Op
 from microbench.operators.graph import Step
+from microbench.operators.known_values import KnownValues
 from microbench.operators.module_calls import ModuleCalls
 
 
@@ -55,30 +57,6 @@ class _Live:
         self.looks += 1
 
 
-def _executed(torch: Any, func: Any, args: Any, kwargs: Any) -> Any:
-    """Run a call; one on real tensors alone (small buffers) for real, so that what is asked of them has an answer."""
-    from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-    from torch.utils._pytree import tree_leaves
-
-    if func.overloadpacket is torch.ops.aten._grouped_mm:  # noqa: SLF001 - its name
-        return _grouped_result(torch, func, args, kwargs)
-    inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
-    if not inputs or any(isinstance(each, FakeTensor) for each in inputs):
-        return func(*args, **kwargs)
-    with unset_fake_temporarily():  # type: ignore[no-untyped-call, unused-ignore]
-        return func(*args, **kwargs)
-
-
-def _grouped_result(torch: Any, func: Any, args: Any, kwargs: Any) -> Any:
-    """The result of a grouped product: processors multiply formats that the shape function of torch refuses."""
-    given = dict(zip((each.name for each in func._schema.arguments), args, strict=False)) | kwargs  # noqa: SLF001
-    a, b, groups = given["self"], given["mat2"], given.get("offs")
-    sizes: tuple[int, ...] = (a.shape[-2], b.shape[-1])
-    if a.dim() == b.dim():
-        sizes = (a.shape[0] if a.dim() == 3 else groups.shape[0], *sizes)
-    return torch.empty(sizes, dtype=given.get("out_dtype") or a.dtype)
-
-
 def recorder_of(torch: Any) -> Any:
     """A dispatch mode that writes down the operators that pass; ``phase`` is what they belong to."""
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -94,9 +72,10 @@ def recorder_of(torch: Any) -> Any:
             self.unknown: Counter[str] = Counter()
             self.views = 0
             self.live = _Live()
+            self.answers = KnownValues(torch)
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = _executed(torch, func, args, kwargs or {})
+            out = self.answers.call(func, args, kwargs or {})
             name = func.overloadpacket.__name__
             if name in VIEWS or (func.is_view and name != "expand_copy"):
                 self.views += 1
@@ -105,15 +84,25 @@ def recorder_of(torch: Any) -> Any:
             for tensor in outputs:
                 self.live.saw(tensor)
             self.live.look()
-            try:
-                made = operators_of(torch, func, args, kwargs or {}, outputs)
-            except (UsageError, AttributeError, IndexError, TypeError, ValueError, RuntimeError):
-                made = None
+            made = self._operators(func, args, kwargs or {}, outputs)
             if made is None:
                 self.unknown[name] += 1
             else:
                 owner = self.calls.owner() if self.calls else ""
                 self.steps += [Step(op=each, phase=self.phase, aten=name, module=owner) for each in made]
             return out
+
+        def _operators(self, func: Any, args: Any, kwargs: Any, outputs: list[Any]) -> list[Op] | None:
+            """What a call stands for; equal calls stand for the same."""
+            known = self.answers.seen.last
+            if known is not None and known.counted:
+                return known.operators
+            try:
+                made = operators_of(torch, func, args, kwargs, outputs)
+            except (UsageError, AttributeError, IndexError, TypeError, ValueError, RuntimeError):
+                made = None
+            if known is not None:
+                known.operators, known.counted = made, True
+            return made
 
     return Recorder()
