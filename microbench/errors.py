@@ -5,7 +5,7 @@ Each message is one sentence: what, why, what to do.
 
 from __future__ import annotations
 
-from microbench.text import one_line
+from microbench.text import sentence as one_sentence
 
 
 class MicrobenchError(Exception):
@@ -15,7 +15,7 @@ class MicrobenchError(Exception):
 
     def __init__(self, sentence: str) -> None:
         # It may quote names from files and other programs' errors: one line, whatever they hold.
-        super().__init__(one_line(sentence))
+        super().__init__(one_sentence(sentence))
 
 
 class UsageError(MicrobenchError):

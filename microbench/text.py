@@ -22,6 +22,9 @@ _HIDDEN = re.compile(
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 # What a job takes for a command: `::name` where a line begins (GitHub), `##[name]` and `##vso[name]` anywhere (Azure).
 _COMMAND = re.compile(r"(?:^[^\S\n]*:(?=:))|(?:#(?=#\w*\[))", re.MULTILINE)
+# A word that is longer than any path and any key of a case, and the most that a sentence has.
+_ENDLESS = re.compile(r"\S{400,}")
+_LONGEST = 640
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _RISKY = re.compile("^[=+@-]|(?!\n)" + _HIDDEN.pattern, re.MULTILINE)
 
@@ -53,6 +56,18 @@ def visible_lines(text: str) -> str:
 def one_line(text: str) -> str:
     """A sentence for people: on one line, whatever it quotes."""
     return visible(" ".join(text.splitlines()))
+
+
+def sentence(text: str) -> str:
+    """A refusal on one line and of bounded length, whatever it quotes: the middle of what is too long is left out.
+
+    Examples
+    --------
+    >>> len(sentence("x" * 5000)) < 300, len(sentence("x y " * 5000)) < 700
+    (True, True)
+    """
+    short = _ENDLESS.sub(lambda word: f"{word[0][:120]} ... {word[0][-40:]}", one_line(text))
+    return short if len(short) <= _LONGEST else f"{short[:400]} ... {short[-200:]}"
 
 
 def inert(text: str) -> str:

@@ -43,7 +43,7 @@ def number(value: object, where: str) -> float:
     Raises
     ------
     UsageError
-        If it is text, a truth value, negative, zero, not finite or too large for a float.
+        If it is text, a truth value, negative, zero, not finite, or of no magnitude that a rate or size has.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UsageError(f"{where} is {_short(value)}; a number is needed there")
@@ -53,6 +53,8 @@ def number(value: object, where: str) -> float:
         result = math.inf
     if not (0 < result < math.inf):
         raise UsageError(f"{where} is {_short(value)}; a rate or size is positive and finite")
+    if not 1e-30 < result < 1e30:
+        raise UsageError(f"{where} is {_short(value)}; no rate or size is that {'small' if result < 1 else 'large'}")
     return result
 
 

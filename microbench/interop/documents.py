@@ -20,10 +20,10 @@ from microbench.errors import UsageError
 from microbench.interop import _literals
 
 # The tables of tools have a few ten kilobytes.
-MAX_BYTES = 1_000_000
+MAX_BYTES = 500_000
 # Values in a document, with those that it names by aliases counted as often as they are named; levels of nesting; parts
 # of a key of TOML.
-_MOST_NODES, _DEEPEST, _MOST_PARTS = 200_000, 100, 32
+_MOST_NODES, _DEEPEST, _MOST_PARTS = 100_000, 100, 32
 # What PyYAML's own parser, written in Python, reads in a second or two.
 _SLOW_BYTES = 100_000
 _KINDS = "give a JSON, YAML, TOML or Python file of hardware numbers"
@@ -159,11 +159,13 @@ def _without_sixties(pattern: re.Pattern[str]) -> re.Pattern[str]:
 
 
 def _flat(loader: Any, content: str) -> None:
-    """Refuse nesting that the composer, which calls itself, would not survive."""
+    """Refuse nesting that the composer, which calls itself, would not survive, and more values than a table has."""
     import yaml
 
     depth = 0
-    for event in yaml.parse(content, Loader=loader):
+    for count, event in enumerate(yaml.parse(content, Loader=loader)):
+        if count > 2 * _MOST_NODES:  # a collection begins and ends
+            raise ValueError(f"it has more than {_MOST_NODES} values")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:

@@ -228,14 +228,17 @@ def other_product(row: Declared, beside: Sequence[Declared], stated: Mapping[Fig
         if not related and apart >= _PRINTED.get(row.quantity, 0.005):
             continue
         second = any(other is not row and _is_figure(other, _reference(name)) for other in beside)
-        copied = any(
-            device != row.device and any(gpu.name == name for gpu in candidates(device, None))
-            for device in stated.get(figure(row), ())
-        )
+        copied = any(device != row.device and name in _meant(device) for device in stated.get(figure(row), ()))
         if related or second or copied:
             found.append((2 * related + copied, len(words(name) & words(row.device)), name))
     # Of several cards with that figure, the one of the most similar name was probably copied from.
     return max(found, key=lambda each: each[:2])[2] if found else None
+
+
+@lru_cache(maxsize=4096)
+def _meant(device: str) -> frozenset[str]:
+    """The names in the table of the cards that a declared name can mean."""
+    return frozenset(gpu.name for gpu in candidates(device, None))
 
 
 Figure = tuple[Quantity, str | None, float]

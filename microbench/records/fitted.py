@@ -120,7 +120,7 @@ class OperatorFit:
         all_within(self, "units", "distrusted", zero=True)
         within(self, "factor", "quantile", zero=True)
         all_within(self, "factor", "quantiles", zero=True)
-        refuse(not 0 < self.confidence < 1, f"OperatorFit.confidence is {self.confidence}; it lies between 0 and 1")
+        refuse(not 1e-6 < self.confidence < 1, f"OperatorFit.confidence is {self.confidence}; it lies between 0 and 1")
         self._check_points()
         for code, times in self.issue_s.items():
             for seconds in times:
@@ -142,7 +142,9 @@ class OperatorFit:
         refuse(bool(missing), f"the fit of {self.family} {self.dtype} has points and no {', '.join(sorted(missing))}")
         for point in self.points:
             for value in point:
-                refuse(not abs(value) < 1e9, f"a point of {self.family} {self.dtype} has {value}")
+                refuse(
+                    not (value == 0 or 1e-40 < abs(value) < 1e9), f"a point of {self.family} {self.dtype} has {value}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

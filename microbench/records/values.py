@@ -136,7 +136,7 @@ class Estimate:
             f"an estimate needs low <= value <= high, not {self.low} {self.value} {self.high}",
         )
         refuse(
-            self.confidence is not None and not 0 < self.confidence < 1,
+            self.confidence is not None and not 1e-6 < self.confidence < 1,
             f"confidence is {self.confidence}; it lies between 0 and 1",
         )
 
