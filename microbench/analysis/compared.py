@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from microbench.analysis.compare_noise import Verdict
 from microbench.records import Estimate, Finding, Row
 from microbench.records.framed import Framed
+from microbench.text import visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class Comparison(Framed):
         """The one word, and how many rows got which."""
         counts = Counter(change.verdict for change in self.changes)
         told = ", ".join(f"{count} {word}" for word, count in counts.most_common())
-        return f"<Comparison, {self.new} against {self.old}: {self.verdict} ({told})>"
+        return visible(f"<Comparison, {self.new} against {self.old}: {self.verdict} ({told})>")
 
     def frame_rows(self) -> list[Row]:
         """One row for each measurement of the old side: missing first, then slowest first, in SI."""

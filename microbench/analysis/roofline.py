@@ -39,6 +39,7 @@ from microbench.records import (
 from microbench.records.dtypes import DTYPES
 from microbench.records.dtypes import dtype as parse_dtype
 from microbench.records.framed import Framed
+from microbench.text import visible
 
 # The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
 _SHARPNESS = (1.0, 40.0)
@@ -82,7 +83,7 @@ class Roofline(Framed):
             for (level, access), row in self.bandwidths.items()
             if access == "read"
         ]
-        return f"<Roofline of {self.source.device.name}: {', '.join([*peaks, *reads]) or 'nothing'}>"
+        return visible(f"<Roofline of {self.source.device.name}: {', '.join([*peaks, *reads]) or 'nothing'}>")
 
     def frame_rows(self) -> Iterable[Row]:
         """The roofs: one row a dtype, and one a level and access, SI units in the column names."""

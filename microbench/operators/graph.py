@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from microbench.operators.core import Op
 from microbench.records import Row, units
 from microbench.records.framed import Framed
+from microbench.text import visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,9 @@ class Graph(Framed):
         """How much of what."""
         flop = units.prefixed(sum(step.op.work.flop for step in self.steps), "FLOP", 3)
         size = units.size(self.parameter_bytes, 3)
-        return f"<Graph {self.name}: {len(self.steps)} operators, {flop}, {self.parameters} parameters in {size}>"
+        return visible(
+            f"<Graph {self.name}: {len(self.steps)} operators, {flop}, {self.parameters} parameters in {size}>"
+        )
 
     def frame_rows(self) -> list[Row]:
         """One row an operator, in its order: FLOP, bytes."""

@@ -21,6 +21,7 @@ from microbench.predict.cold_cache import share_paid
 from microbench.predict.operator import LEAST_SECONDS, Columns, predict_table, roofs
 from microbench.records import MODULE_COST, Estimate, Finding, Row, units
 from microbench.records.framed import Framed
+from microbench.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,7 +63,7 @@ class ModelTime(Framed):
         """How long, with the interval, and what of the ceilings it reaches."""
         low, high = (units.seconds(value, 3) for value in (self.latency.low, self.latency.high))
         took = f"{units.seconds(self.latency.value, 3)} ({low} to {high})"
-        return f"<ModelTime of {self.graph.name}, {self.launch}: {took}, {len(self.graph.steps)} operators>"
+        return visible(f"<ModelTime of {self.graph.name}, {self.launch}: {took}, {len(self.graph.steps)} operators>")
 
     def frame_rows(self) -> list[Row]:
         """One row an operator, in its order: what it does and how many seconds are predicted of it."""

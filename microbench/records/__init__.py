@@ -48,6 +48,7 @@ from microbench.records.values import (
     refuse,
     within,
 )
+from microbench.text import visible
 
 __all__ = [
     "BACKENDS",
@@ -173,7 +174,7 @@ class Characterisation(Framed):
         when = f", {self.environment.started}" if self.environment is not None else ", fitted"
         counts = (("ceilings", self.ceilings), ("costs", self.costs), ("samples", self.samples))
         held = ", ".join(f"{len(found)} {name}" for name, found in counts if found)
-        return f"<Characterisation of {self.device.name}{when}: {held or 'nothing'}>"
+        return visible(f"<Characterisation of {self.device.name}{when}: {held or 'nothing'}>")
 
     if TYPE_CHECKING:  # bound where the package is assembled: records know nothing of analysis
 

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from microbench.records.values import Row
+from microbench.text import visible_lines
 
 # Rows that a notebook shows of a result; all of them are in its frame.
 SHOWN_ROWS = 40
@@ -32,7 +33,7 @@ class Framed:
         frame = self.to_frame().dropna(axis="columns", how="all")
         more = f"<p>{len(frame) - SHOWN_ROWS} more rows in to_frame()</p>" if len(frame) > SHOWN_ROWS else ""
         table = frame.head(SHOWN_ROWS).to_html(index=False, border=0, float_format="{:.4g}".format, na_rep="")
-        return f"<p>{escape(repr(self))}</p>{table}{more}"
+        return visible_lines(f"<p>{escape(repr(self))}</p>{table}{more}")
 
 
 class Rows(list[Any], Framed):

@@ -13,6 +13,7 @@ import pytest
 from command_line import Said
 from places import DATA
 
+from microbench.analysis.compare import compare
 from microbench.cli.streams import Guarded
 from microbench.report import terminal
 from microbench.report.console import Output
@@ -131,6 +132,13 @@ def test_a_terminal_obeys_our_colours_and_nothing_foreign(tmp_path: Path) -> Non
     assert "\x1b[" in said
     assert "\x1b]" not in said
     assert not {"\x07", "\x9d", "\x9c", "\u202e", "\u2028"} & set(said)
+
+
+def test_what_an_interpreter_and_a_notebook_show_of_a_hostile_file_is_obeyed_by_neither(tmp_path: Path) -> None:
+    held = store.load(hostile(tmp_path))
+    comparison = compare(held, held)
+    for text in (repr(held), repr(held.roofline), repr(comparison), comparison._repr_html_()):
+        assert not [character for character in set(text) - {"\n"} if visible(character) != character]
 
 
 def test_a_guarded_stream_keeps_what_it_does_not_obey() -> None:
