@@ -62,7 +62,7 @@ def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str =
     from microbench.operators.capture import capture
     from microbench.operators.what_if import group, scale_channels
 
-    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], name=name)
+    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], weights=how["weights"], name=name)
     if how.get("scale_channels") is not None:
         graph = scale_channels(graph, how["scale_channels"])
     return graph if how.get("groups") is None else group(graph, how["groups"])

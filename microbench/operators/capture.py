@@ -28,6 +28,7 @@ from microbench.operators.model_sources import module_of
 from microbench.operators.module_calls import ModuleCalls
 from microbench.operators.quantised import packed_tensors
 from microbench.operators.recorder import recorder_of, tensors_in
+from microbench.operators.weight_formats import WeightUses, weight_format
 from microbench.records.dtypes import dtype as find_dtype
 
 __all__ = ["Graph", "Step", "capture"]
@@ -46,7 +47,15 @@ def _first_line(error: BaseException) -> str:
     return (_PRINTED.sub("a tensor", str(error)).strip().splitlines() or [""])[0][:160]
 
 
-def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None = None, name: str = "") -> Graph:
+def capture(  # noqa: PLR0913 - keywords only
+    model: Any,
+    inputs: Any,
+    *,
+    train: bool = False,
+    dtype: str | None = None,
+    weights: str | None = None,
+    name: str = "",
+) -> Graph:
     """Capture a model.
 
     Parameters
@@ -62,6 +71,8 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     dtype
         Number format that parameters and floating inputs are turned into: f64, f32, f16, bf16; tf32 leaves them f32 and
         multiplies in tf32.
+    weights
+        Format that the weights of products are stored in, activations as they are: i4, i8, f8, f4.
 
     Raises
     ------
@@ -77,6 +88,10 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
 
     wanted = _whole_format(dtype)
     recorder = recorder_of(torch)
+    if weights is not None:
+        if train:
+            raise UsageError("weights of fewer bits are for inference; leave --train or --weights out")
+        weights, recorder.uses = weight_format(weights), WeightUses()
     try:
         made, arguments, notes = _record(torch, (model, inputs, wanted), (recorder, train))
     except MicrobenchError:
@@ -87,7 +102,8 @@ def capture(model: Any, inputs: Any, *, train: bool = False, dtype: str | None =
     if any(step.aten in _EXPERTS for step in graph.steps):
         notes.append(BALANCED)
     graph = replace(graph, notes=tuple(dict.fromkeys((*notes, *recorder.answers.notes))))
-    return _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
+    graph = _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
+    return recorder.uses.stored(graph, weights) if weights is not None else graph
 
 
 def _whole_format(dtype: str | None) -> str | None:
@@ -99,8 +115,8 @@ def _whole_format(dtype: str | None) -> str | None:
         raise UsageError(str(error)) from None
     if wanted not in _WHOLE:
         raise UsageError(
-            f"PyTorch runs no whole model in {wanted}: its layers take {', '.join(_WHOLE)}; quantise the model itself, "
-            f"or predict single operators, for example --op matmul:m=64,n=64,k=64,dtype={wanted}"
+            f"PyTorch runs no whole model in {wanted}: its layers take {', '.join(_WHOLE)}; --weights stores weights "
+            f"alone in fewer bits, and --op matmul:m=64,n=64,k=64,dtype={wanted} predicts an operator"
         )
     return wanted
 
@@ -230,6 +246,8 @@ def _forward_backward(
 ) -> None:
     recorder, train = how
     recorder.calls = ModuleCalls(torch, made)
+    if recorder.uses is not None:
+        recorder.uses.of(made)
     with recorder.calls, recorder, torch.set_grad_enabled(train):
         out = _called(made, arguments)
         if train:

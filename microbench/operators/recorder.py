@@ -10,8 +10,9 @@ from microbench.errors import UsageError
 from microbench.operators.aten import VIEWS, operators_of
 from microbench.operators.core import Op
 from microbench.operators.graph import Step
-from microbench.operators.known_values import KnownValues
+from microbench.operators.known_values import KnownValues, listed
 from microbench.operators.module_calls import ModuleCalls
+from microbench.operators.weight_formats import WeightUses
 
 
 def tensors_in(torch: Any, value: Any) -> list[Any]:
@@ -73,6 +74,7 @@ def recorder_of(torch: Any) -> Any:
             self.views = 0
             self.live = _Live()
             self.answers = KnownValues(torch)
+            self.uses: WeightUses | None = None
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = self.answers.call(func, args, kwargs or {})
@@ -85,6 +87,9 @@ def recorder_of(torch: Any) -> Any:
                 self.live.saw(tensor)
             self.live.look()
             made = self._operators(func, args, kwargs or {}, outputs)
+            if self.uses is not None:
+                read = [each for each in listed((*args, *(kwargs or {}).values())) if isinstance(each, torch.Tensor)]
+                self.uses.saw(len(self.steps), {each.row.family for each in made or ()}, read)
             if made is None:
                 self.unknown[name] += 1
             else:
