@@ -153,7 +153,9 @@ class _Held:
         """Half of an interval for so many at once, with what hits all rows of a kind alike."""
         return width(sd, rows) + COMMON_WIDTH * COMMON[group] * _fewer(self.before, self.after)
 
-    def judge(self, ratio: float, beyond: float, half: float, group: str, *, alone: bool) -> tuple[Verdict, str]:
+    def judge(
+        self, ratio: float, beyond: float, half: float, group: str, alone: tuple[bool, bool]
+    ) -> tuple[Verdict, str]:
         """The verdict on a ratio, and in words what decided it or kept it from being given.
 
         What others took of the CPUs' time may be taken from the slower side's loops, unless these had it alone.
@@ -166,17 +168,18 @@ class _Held:
         if said not in ("slower", "faster"):
             return said, "the clock explains the difference" if said == "same" and raw != "same" else ""
         slow, name = (self.after, "new") if said == "slower" else (self.before, "old")
-        if not alone and slow.disturbed >= HEAVY:
+        if alone[said == "slower"]:
+            return said, ""
+        if slow.disturbed >= HEAVY:
             return "unresolved", f"others took {slow.disturbed:.0%} of the CPUs' time in the {name} run"
-        if not alone and abs(beyond) - half < -math.log1p(-slow.disturbed):
+        if abs(beyond) - half < -math.log1p(-slow.disturbed):
             return "unresolved", f"no more than others may have taken in the {name} run"
         return said, ""
 
 
 def _change(pair: _Pair, noise: float, rows: int, held: _Held, *, head: bool) -> Change:
     half = held.half_width(max(noise, pair.sd), pair.group, rows)
-    alone = pair.old.alone and pair.new.alone
-    said, why = held.judge(pair.log_ratio, pair.beyond, half, pair.group, alone=alone)
+    said, why = held.judge(pair.log_ratio, pair.beyond, half, pair.group, (pair.old.alone, pair.new.alone))
     if pair.old.row == pair.new.row:
         said, why = "same", "the same measurement"
     elif pair.doubt is not None:
@@ -207,8 +210,8 @@ def _summary(stratum: _Stratum, pairs: Sequence[_Pair], noise: float, groups: in
     sd = max(math.hypot(of_median, SHARED * median(pair.sd for pair in counted)), LEAST[kind])
     half = held.half_width(sd, kind, groups)
     ratio, beyond = (median(values) for values in zip(*((p.log_ratio, p.beyond) for p in counted), strict=True))
-    alone = 2 * sum(pair.old.alone and pair.new.alone for pair in counted) > len(counted)
-    said, why = held.judge(ratio, beyond, half, kind, alone=alone)
+    alone = (2 * sum(p.old.alone for p in counted) > len(counted), 2 * sum(p.new.alone for p in counted) > len(counted))
+    said, why = held.judge(ratio, beyond, half, kind, alone)
     if all(pair.old.row == pair.new.row for pair in pairs):
         said, why = "same", "the same measurements"
     elif 2 * len(usable) < len(pairs):
@@ -221,6 +224,7 @@ def _summary(stratum: _Stratum, pairs: Sequence[_Pair], noise: float, groups: in
         scatter=noise,
         verdict=said,
         why=why,
+        headline=stratum[1] == "DRAM" and stratum[3] == "peak",
     )
 
 

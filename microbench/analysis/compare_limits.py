@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from microbench.analysis.compare_noise import COMMON, COMMON_WIDTH, GROUPS
-from microbench.analysis.compared import Change, Comparison
+from microbench.analysis.compared import Change, Comparison, Group
 from microbench.errors import UsageError
 from microbench.records import Estimate, Finding
 
@@ -95,16 +95,35 @@ def unresolved(comparison: Comparison, limits: Mapping[str, float]) -> tuple[Fin
 
     That is those without a verdict, and those whose interval could hide several times the limit.
     """
-    found = []
-    for change in comparison.changes:
-        limit = limits.get(change.group)
-        if limit is None or not change.headline or change.verdict == "missing":
-            continue
-        hidden = change.ratio is not None and change.ratio.low < 1 - _HIDDEN * limit and change.verdict != "slower"
-        if change.verdict == "unresolved" or (hidden and change.old != change.new):
-            says = f"{change.name} cannot be held to a limit of {limit:.3g}: {_why(change)}"
-            found.append(Finding(code="unresolved", severity="warning", says=says, remedy=_RERUN))
-    return tuple(found)
+    return tuple(
+        Finding(
+            code="unresolved",
+            severity="warning",
+            says=f"{each.name} cannot be held to a limit of {limits[_kind(each)]:.3g}: {_why(each)}",
+            remedy=_RERUN,
+        )
+        for each in (*comparison.undecided(), *_hiding(comparison, limits))
+        if _kind(each) in limits
+    )
+
+
+def _hiding(comparison: Comparison, limits: Mapping[str, float]) -> list[Change | Group]:
+    """What has a verdict, and an interval that could hide several times its limit; of main memory its best group."""
+
+    def hides(each: Change | Group) -> bool:
+        limit = limits.get(_kind(each), 1.0)
+        return each.ratio is not None and each.ratio.low < 1 - _HIDDEN * limit
+
+    groups = [group for group in comparison.groups if group.headline and group.verdict != "unresolved"]
+    rows = [change for change in comparison.changes if change.headline and not (groups and change.group == "memory")]
+    best = max(groups, key=lambda group: group.ratio.low, default=None)
+    judged: list[Change | Group] = [each for each in rows if each.verdict in ("same", "faster")]
+    judged += [best] if best is not None and best.verdict in ("same", "faster") else []
+    return [each for each in judged if hides(each) and not each.why.startswith("the same measurement")]
+
+
+def _kind(each: Change | Group) -> str:
+    return each.group if isinstance(each, Change) else each.kind
 
 
 def exit_code(comparison: Comparison, limits: Mapping[str, float]) -> int:
@@ -140,7 +159,7 @@ def _missing(comparison: Comparison, limits: Mapping[str, float]) -> Iterator[Fi
             yield Finding(code="missing", severity="error", says=says, remedy=_RERUN)
 
 
-def _why(change: Change) -> str:
+def _why(change: Change | Group) -> str:
     if change.ratio is None:
         return change.why
     between = f"between {100 * (change.ratio.low - 1):+.1f} and {100 * (change.ratio.high - 1):+.1f} %"

@@ -138,14 +138,6 @@ def estimate_of(row: Row) -> Estimate:
     return row.seconds if isinstance(row, Cost) else row.rate
 
 
-def _of_its_core(run: Characterisation, row: Ceiling) -> bool:
-    """Whether a loop touches nothing that another core could use."""
-    level = run.device.level(row.level or "")
-    return row.measures == "compute" or (
-        level is not None and row.level in ("L1", "L2") and level.shared_by in (None, 1)
-    )
-
-
 def follows_the_clock(row: Row) -> bool:
     """Whether a rate is one of the core, which its clock scales."""
     return isinstance(row, Ceiling) and (row.measures == "compute" or row.level in ("L1", "L2"))
@@ -213,17 +205,17 @@ def _settled(row: Row, alone: bool) -> bool:
 def _alone(run: Characterisation, row: Row) -> bool:
     """Whether others cannot have held up the best rounds of a row.
 
-    Of what a core does by itself (arithmetic, caches of its own), where its rounds agree and the three best had fewer
-    interruptions than samples, so that one sample of each had none; another thread of the same core would leave no
-    trace, so not where cores have several. Of anything, where its rounds are too many for others to have been there in
-    all of them, busy as they were; they come in episodes of two rounds or so.
+    Of arithmetic, where its rounds agree and the three best had fewer interruptions than samples, so that one sample of
+    each had none; another thread of the same core would leave no trace, so not where cores have several. Of anything,
+    where its rounds are too many for others to have been there in all of them, busy as they were; they come in episodes
+    of two rounds or so.
     """
     busy = min(1.0, disturbed_share(run) * (run.device.units_by_kind.get("thread") or 1))
     if not busy:
         return True
     rounds = [samples for samples in run.samples if samples.case == row.case]
     smt = run.environment.facts.get("smt") if run.environment is not None else None
-    if isinstance(row, Ceiling) and _of_its_core(run, row) and smt is False and rounds_settled(row):
+    if isinstance(row, Ceiling) and row.measures == "compute" and smt is False and rounds_settled(row):
         best = sorted(rounds, key=lambda samples: min(samples.ns) / samples.iterations)[:AGREEING_ROUNDS]
         if len(best) == AGREEING_ROUNDS and all(each.switches < each.count and not each.steal_s for each in best):
             return True

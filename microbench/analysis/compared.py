@@ -34,7 +34,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All rows of one kind, level and scope together: the median ratio, how far rows scatter, and the verdict."""
+    """All rows of one kind, level and scope together: the median ratio, how far rows scatter, and the verdict.
+
+    Groups of main memory are ``headline``: its rows scatter more than those of cores, and are known better together.
+    """
 
     name: str
     kind: str
@@ -43,6 +46,7 @@ class Group:
     scatter: float
     verdict: Verdict
     why: str = ""
+    headline: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,15 @@ class Comparison(Framed):
     added: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     runs: tuple[int, int] = (1, 1)
+
+    def undecided(self) -> tuple[Change | Group, ...]:
+        """What of the headline is unresolved: rows; of main memory its groups, where all of them are."""
+        groups = [group for group in self.groups if group.headline]
+        rows = [change for change in self.changes if change.headline and change.verdict == "unresolved"]
+        if not groups:
+            return tuple(rows)
+        open_ = groups if all(group.verdict == "unresolved" for group in groups) else []
+        return (*(change for change in rows if change.group != "memory"), *open_)
 
     def __repr__(self) -> str:
         """The one word, and how many rows got which."""
@@ -93,13 +106,13 @@ class Comparison(Framed):
     def verdict(self) -> Verdict:
         """One word for the whole.
 
-        The first of these that holds: missing (a headline row), slower (any row or group), unresolved (a headline row),
-        faster (a headline row or a group), same.
+        The first of these that holds: missing (a headline row), slower (any row or group), unresolved (a headline row,
+        or every group of main memory), faster (a headline row or a group), same.
         """
         heads = {change.verdict for change in self.changes if change.headline}
         every = {change.verdict for change in self.changes} | {group.verdict for group in self.groups}
         if "missing" in heads or "slower" in every:
             return "missing" if "missing" in heads else "slower"
-        if "unresolved" in heads:
+        if self.undecided():
             return "unresolved"
         return "faster" if "faster" in heads | {group.verdict for group in self.groups} else "same"

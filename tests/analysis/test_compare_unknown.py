@@ -225,6 +225,17 @@ def test_a_limit_is_undecided_where_the_interval_could_hide_several_times_it() -
     assert [exit_code(found, {"memory": limit}) for limit in (0.05, 0.2)] == [4, 0]
 
 
+def test_main_memory_is_decided_by_a_group_of_its_rows_where_no_single_row_is() -> None:
+    def some(*rates: float) -> Characterisation:
+        usual = [Estimate(value=0.75 * rate, low=0.7 * rate, high=0.8 * rate) for rate in rates]
+        return run(*(stream(f"read{i}", rate, typical=usual[i]) for i, rate in enumerate(rates)))
+
+    found = compare(some(1e10, 1.1e10, 1.2e10), some(1.02e10, 1.09e10, 1.22e10))
+    assert [change.verdict for change in found.changes if change.headline] == ["unresolved"]
+    assert [(group.name, group.verdict) for group in found.groups] == [("DRAM", "same")]
+    assert (found.verdict, found.undecided()) == ("same", ())
+
+
 def test_only_headline_rows_leave_a_limit_undecided() -> None:
     rows = (ceiling("fma.v256", 2e9), ceiling("fma.v128", 1e9))
     apart = [

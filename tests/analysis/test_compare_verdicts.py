@@ -130,9 +130,9 @@ def test_noise_that_a_cost_admits_lies_above_it() -> None:
 
 def test_seven_rows_say_nothing_of_how_rows_scatter_and_eight_do() -> None:
     seven = [0.0, 0.1, -0.1, 0.1, -0.1, 0.1, -0.1]
-    assert scatter(seven, "memory") == pytest.approx(0.02 * math.sqrt(2))
+    assert scatter(seven, "memory") == pytest.approx(0.03 * math.sqrt(2))
     assert scatter([*seven, 0.0], "memory") == pytest.approx(1.4826 * 0.1)
-    assert scatter([0.0] * 8, "memory") == pytest.approx(0.02 * math.sqrt(2))
+    assert scatter([0.0] * 8, "memory") == pytest.approx(0.03 * math.sqrt(2))
 
 
 def test_a_cost_of_nothing_is_no_row() -> None:
