@@ -35,19 +35,24 @@ def memory() -> list[dict[str, object]]:
 class Job:
     """A kernel prepared on a team of pinned threads; `run` releases the GIL."""
 
-    def run(self, iterations: int) -> tuple[int, int, bool | None, int]:
-        """(ns from first start to last end, iterations done, result right, involuntary switches)."""
+    def run(self, iterations: int) -> tuple[int, int, bool | None, int, int, int]:
+        """ns from first start to last end, iterations done, result right, and what disturbed it.
+
+        That is involuntary switches, threads found on another CPU than they were pinned to, and the longest that a
+        thread did not run (ns).
+        """
 
     def pairs(
         self, iterations: int, reference_clock: Job | None, reference_iterations: int, count: int, limit_s: float
-    ) -> tuple[tuple[int, ...], tuple[int, ...], int, int, bool | None, int]:
+    ) -> tuple[tuple[int, ...], tuple[int, ...], int, int, bool | None, int, int, int]:
         """Samples that alternate with the reference clock's, the threads awake throughout.
 
-        ns, the reference clock's ns, iterations done by either, whether every result was right, involuntary switches.
-        Two pairs at least; no more once the limit has passed. Releases the GIL.
+        ns, the reference clock's ns, iterations done by either, whether every result was right, and what disturbed
+        them, as `run` tells it. Two pairs at least; no more once the limit has passed. Releases the GIL.
         """
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Any thread may; what another one measures meanwhile ends first, and frees it then."""
 
 def prepare(kernel: str, cpus: Sequence[int], params: Mapping[str, int | float | str | bool]) -> Job:
     """Raises ValueError for an unknown kernel or parameter, RuntimeError for one that cannot run here, MemoryError."""

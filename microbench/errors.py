@@ -24,6 +24,24 @@ class UsageError(MicrobenchError):
     exit_code = 2
 
 
+def expect(what: str, value: object, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Check the kind of an argument; a truth value passes as one only.
+
+    Parameters
+    ----------
+    what, wanted
+        How the sentence names the argument, and what is to be given.
+
+    Raises
+    ------
+    UsageError
+        If it is of another kind.
+    """
+    known = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, known) or (isinstance(value, bool) and bool not in known):
+        raise UsageError(f"{what} is of type {type(value).__name__}; give {wanted}")
+
+
 class CannotRun(MicrobenchError):
     """The request is fine, but this machine or this moment cannot serve it."""
 

@@ -92,8 +92,8 @@ cannot_run no_room(std::size_t bytes, std::size_t more, std::size_t free) {
                     " are free; ask for a smaller set or fewer threads");
 }
 
-// Contents, CPU, seat there, huge pages, node.
-using key = std::tuple<std::string, int, unsigned, bool, int>;
+// Contents, CPU, seat there, huge pages, node, process: what a child was forked off with may have been half filled.
+using key = std::tuple<std::string, int, unsigned, bool, int, pid_t>;
 
 std::mutex pool_mutex;
 std::map<key, std::weak_ptr<arena>>& pool() {
@@ -118,6 +118,13 @@ std::shared_ptr<arena> shared_arena(const key& which, std::size_t bytes) {
 }
 
 }  // namespace
+
+void before_fork() { pool_mutex.lock(); }
+
+void after_fork(bool child) {
+  if (child) pending = 0;
+  pool_mutex.unlock();
+}
 
 arena::arena(std::size_t reserve, bool huge, int node)
     : reserved_(round_up(reserve, huge_page)), huge_(huge), node_(node) {
@@ -181,11 +188,11 @@ std::size_t arena::huge_bytes(const std::vector<mapping>& mappings) const {
   std::size_t total = 0;
   for (const auto& each : mappings)
     if (each.first < last && each.last > first) total += each.huge_bytes;
-  return std::min(total, filled_);
+  return std::min(total, filled_.load());
 }
 
 std::byte* array(context& own, const std::string& role, std::size_t bytes, bool huge, filling fill) {
-  auto held = shared_arena({role, own.cpu, own.seat, huge, own.node}, bytes);
+  auto held = shared_arena({role, own.cpu, own.seat, huge, own.node, getpid()}, bytes);
   held->grow(bytes, fill);
   if (!own.memory) own.memory = std::make_shared<std::vector<std::shared_ptr<arena>>>();
   static_cast<std::vector<std::shared_ptr<arena>>*>(own.memory.get())->push_back(held);
@@ -197,7 +204,7 @@ std::vector<holding> holdings() {
   const auto mapped = mappings();
   std::vector<holding> all;
   for (const auto& [which, known] : pool())
-    if (const auto held = known.lock())
+    if (const auto held = known.lock(); held && std::get<5>(which) == getpid())
       all.push_back({std::get<0>(which), std::get<1>(which), held->huge(), held->filled(), held->huge_bytes(mapped)});
   return all;
 }

@@ -5,11 +5,12 @@
 // them away.
 //
 // A plan holds many cases at once, so arrays are shared: all kernels that want the same contents on the same thread get
-// prefixes of one arena. That is safe because every kernel leaves an array as it found it, and jobs on one CPU never
-// run at the same time.
+// prefixes of one arena. That is safe because every kernel leaves an array as it found it, and the jobs of a process
+// take turns.
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -66,11 +67,15 @@ class arena {
   std::byte* mapped_ = nullptr;
   std::byte* begin_ = nullptr;
   std::size_t reserved_ = 0;
-  std::size_t filled_ = 0;
+  std::atomic<std::size_t> filled_ = 0;  // read while others grow it
   bool huge_;
   int node_;
   std::mutex growing_;
 };
+
+// Around a fork: what is known of arenas is not changed meanwhile, and the child fills arenas of its own.
+void before_fork();
+void after_fork(bool child);
 
 // The first `bytes` of the array with the contents named `role`, for this thread. Held by `own.memory` until the
 // context goes.

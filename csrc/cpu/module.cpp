@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -162,21 +163,35 @@ py::dict build_info() {
   return row;
 }
 
-// What Python holds: a job that may have been closed.
+// What Python holds: a job that may have been closed, by any thread. Who measures holds it too, so that one which is
+// closed meanwhile is freed by whoever measured it last. Freeing waits for the job's threads, so no one else waits with
+// it: it happens without the GIL.
 class job {
  public:
   job(const mb::kernel& what, const std::vector<int>& cpus, const mb::parameters& given)
-      : held_(std::make_unique<mb::job>(what, cpus, given)) {}
-
-  mb::job& held() const {
-    if (!held_) throw mb::cannot_run("this kernel was closed");
-    return *held_;
+      : held_(std::make_shared<mb::job>(what, cpus, given)) {}
+  job(const job&) = delete;
+  job& operator=(const job&) = delete;
+  ~job() {
+    const py::gil_scoped_release release;
+    close();
   }
 
-  void close() { held_.reset(); }
+  std::shared_ptr<mb::job> held() const {
+    const std::lock_guard lock(mutex_);
+    if (!held_) throw mb::cannot_run("this kernel was closed");
+    return held_;
+  }
+
+  void close() {
+    std::shared_ptr<mb::job> last;
+    const std::lock_guard lock(mutex_);
+    last.swap(held_);
+  }
 
  private:
-  std::unique_ptr<mb::job> held_;
+  mutable std::mutex mutex_;
+  std::shared_ptr<mb::job> held_;
 };
 
 std::unique_ptr<job> prepare(const std::string& name, const std::vector<int>& cpus, const mb::parameters& given) {
@@ -192,24 +207,24 @@ py::tuple run(job& self, std::uint64_t iterations) {
   mb::timing seen;
   {
     const py::gil_scoped_release release;
-    seen = self.held().run(iterations);
+    seen = self.held()->run(iterations);
   }
-  return py::make_tuple(seen.ns, seen.iterations, seen.right, seen.switches);
+  return py::make_tuple(seen.ns, seen.iterations, seen.right, seen.switches, seen.moved, seen.away_ns);
 }
 
 py::tuple pairs(job& self, std::uint64_t iterations, const job* reference_clock, std::uint64_t reference_iterations,
                 unsigned count, double limit_s) {
   constexpr double longest_s = 1e6;
   if (!(limit_s >= 0)) throw mb::bad_parameter("the time limit of a burst must be a number of seconds, at least 0");
-  const mb::order asked{iterations, reference_clock == nullptr ? nullptr : &reference_clock->held(),
-                        reference_iterations, count, static_cast<std::int64_t>(std::min(limit_s, longest_s) * 1e9)};
   mb::burst seen;
   {
     const py::gil_scoped_release release;
-    seen = self.held().take(asked);
+    const auto clock = reference_clock == nullptr ? nullptr : reference_clock->held();
+    seen = self.held()->take({iterations, clock.get(), reference_iterations, count,
+                              static_cast<std::int64_t>(std::min(limit_s, longest_s) * 1e9)});
   }
   return py::make_tuple(py::tuple(py::cast(seen.ns)), py::tuple(py::cast(seen.reference_ns)), seen.iterations,
-                        seen.reference_iterations, seen.right, seen.switches);
+                        seen.reference_iterations, seen.right, seen.switches, seen.moved, seen.away_ns);
 }
 
 }  // namespace

@@ -3,13 +3,16 @@
 //
 // Each available kernel runs on one thread and on all, for several iteration counts, and its result must be exact every
 // time. One line a kernel; exit 1 where one is wrong or throws anything but "cannot run here" (no huge pages under an
-// emulator, say). Words on the command line select kernels whose names contain one of them.
+// emulator, say). Words on the command line select kernels whose names contain one of them;
+// `--jobs N [SEED]` runs jobs drawn at random instead.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <vector>
 
 #include "features.hpp"
+#include "random_jobs.hpp"
 #include "team.hpp"
 #include "topology.hpp"
 
@@ -66,6 +69,10 @@ int main(int count, char** words) {
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return 2;
+  }
+  if (count >= 3 && std::strcmp(words[1], "--jobs") == 0) {
+    const auto seed = count > 3 ? std::strtoull(words[3], nullptr, 10) : 0;
+    return mb::random_jobs(static_cast<unsigned>(std::strtoul(words[2], nullptr, 10)), seed) == 0 ? 0 : 1;
   }
   const auto cpus = mb::allowed_cpus();
   int ran = 0, bad = 0;

@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <map>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include "clock.hpp"
+#include "memory.hpp"
 #include "topology.hpp"
 
 namespace mb {
@@ -36,6 +38,46 @@ long involuntary_switches() {
   rusage usage{};
   getrusage(RUSAGE_THREAD, &usage);
   return usage.ru_nivcsw;
+}
+
+// Processor time of the calling thread.
+std::int64_t own_ns() {
+  timespec spent{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return spent.tv_sec * std::int64_t{1'000'000'000} + spent.tv_nsec;
+}
+
+// Whose turn it is among all teams of the process. Two jobs at once would measure each other, and would write to arrays
+// that those on one CPU share.
+std::mutex& turn() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+std::mutex& naming() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+// A child is forked off between tasks, so that it finds none of these locks taken by a thread that it has not got.
+void fork_between_tasks() {
+  static const int once = pthread_atfork(
+      [] {
+        turn().lock();
+        naming().lock();
+        memory::before_fork();
+      },
+      [] {
+        memory::after_fork(false);
+        naming().unlock();
+        turn().unlock();
+      },
+      [] {
+        memory::after_fork(true);
+        naming().unlock();
+        turn().unlock();
+      });
+  if (once != 0) throw cannot_run("the system refused to be asked before a fork; free some memory");
 }
 
 // Spins before a waiting thread offers its CPU to others: far above the time a team needs to arrive on CPUs of its own,
@@ -63,7 +105,8 @@ void barrier::arrive_and_wait() {
       sched_yield();
 }
 
-team::team(const std::vector<int>& cpus) : start_(static_cast<unsigned>(cpus.size())), failures_(cpus.size()) {
+team::team(const std::vector<int>& cpus)
+    : start_(static_cast<unsigned>(cpus.size())), failures_(cpus.size()), process_(getpid()) {
   busy_ = static_cast<unsigned>(cpus.size());
   threads_.reserve(cpus.size());
   try {
@@ -84,15 +127,23 @@ team::team(const std::vector<int>& cpus) : start_(static_cast<unsigned>(cpus.siz
 team::~team() { dismiss(); }
 
 std::shared_ptr<team> team::of(const std::vector<int>& cpus) {
+  fork_between_tasks();
   // A child that was forked off has none of its parent's threads, hence the process.
-  static std::mutex mutex;
   static std::map<std::pair<pid_t, std::vector<int>>, std::weak_ptr<team>> teams;
-  const std::lock_guard lock(mutex);
+  const std::lock_guard lock(naming());
   auto& known = teams[{getpid(), cpus}];
   auto found = known.lock();
-  if (!found) known = found = std::make_shared<team>(cpus);
+  if (!found) {
+    // In a child there is nobody to dismiss: what is left of the parent's team stays as it is.
+    found = std::shared_ptr<team>(new team(cpus), [](team* old) {
+      if (old->here()) delete old;
+    });
+    known = found;
+  }
   return found;
 }
+
+bool team::here() const { return getpid() == process_; }
 
 void team::dismiss() {
   {
@@ -116,7 +167,8 @@ void team::settle(std::unique_lock<std::mutex>& lock) {
 }
 
 void team::everywhere(const std::function<void(unsigned)>& task) {
-  const std::lock_guard alone(calling_);
+  if (!here()) throw cannot_run("this kernel was prepared before the process was forked off; prepare it anew");
+  const std::lock_guard alone(turn());
   std::unique_lock lock(mutex_);
   task_ = &task;
   busy_ = size();
@@ -185,12 +237,15 @@ job::job(const kernel& what, const std::vector<int>& cpus, const parameters& giv
 job::~job() { free(); }
 
 void job::free() {
-  team_->everywhere([this](unsigned thread) { contexts_[thread].reset(); });
+  if (team_->here())
+    team_->everywhere([this](unsigned thread) { contexts_[thread].reset(); });
+  else
+    contexts_.clear();
 }
 
 timing job::run(std::uint64_t iterations) {
   const auto one = take({.iterations = iterations});
-  return {one.ns[0], one.iterations, one.right, one.switches};
+  return {one.ns[0], one.iterations, one.right, one.switches, one.moved, one.away_ns};
 }
 
 burst job::take(const order& asked) {
@@ -208,8 +263,10 @@ burst job::take(const order& asked) {
   }
   team_->everywhere([&](unsigned thread) { attend(thread, all); });
 
-  burst total{
-      {}, {}, all.threads[0].own.iterations, all.threads[0].reference_clock.iterations, all.threads[0].own.right, 0};
+  burst total;
+  total.iterations = all.threads[0].own.iterations;
+  total.reference_iterations = all.threads[0].reference_clock.iterations;
+  total.right = all.threads[0].own.right;
   const auto lasted = [&all](trace attendance::* which, std::size_t i) {
     auto whole = (all.threads[0].*which).spans[i];
     for (const auto& each : all.threads) {
@@ -227,6 +284,8 @@ burst job::take(const order& asked) {
     if (each.own.right) total.right = *each.own.right && total.right.value_or(true);
     if (each.reference_clock.right == false) total.right = false;
     total.switches += each.switches;
+    total.moved += each.moved ? 1 : 0;
+    total.away_ns = std::max(total.away_ns, each.away_ns);
   }
   return total;
 }
@@ -246,6 +305,7 @@ void job::attend(unsigned thread, session& all) {
     }
   };
   const auto before = involuntary_switches();
+  const auto from = now_ns(), own_from = own_ns();
   for (unsigned pair = 0; pair < asked.count; ++pair) {
     if (what_.arm != nullptr) attempt([&] { what_.arm(*contexts_[thread], asked.iterations); });
     // Said before the barrier and heard behind it, by the number of the pair: so all leave together, however slow one
@@ -260,6 +320,8 @@ void job::attend(unsigned thread, session& all) {
     attempt([&] { asked.reference_clock->sample(thread, asked.reference_iterations, mine.reference_clock); });
   }
   mine.switches = involuntary_switches() - before;
+  mine.away_ns = std::max<std::int64_t>(now_ns() - from - (own_ns() - own_from), 0);
+  mine.moved = sched_getcpu() != contexts_[thread]->cpu;
   if (mine.failure) std::rethrow_exception(mine.failure);
 }
 

@@ -49,9 +49,12 @@ class team {
 
   unsigned size() const { return static_cast<unsigned>(threads_.size()); }
   barrier& start() { return start_; }
-  // Does the task once on every thread, at the same time, and returns when all are done; callers take turns. What a
-  // thread throws reaches the caller, the first thread's before the others'.
+  // Does the task once on every thread, at the same time, and returns when all are done; callers take turns, those of
+  // other teams too, which may have the same CPUs. What a thread throws reaches the caller, the first thread's before
+  // the others'. Throws cannot_run in a process that was forked off: a child has none of its parent's threads.
   void everywhere(const std::function<void(unsigned thread)>& task);
+  // Whether its threads are this process's.
+  bool here() const;
 
  private:
   void live(int cpu, unsigned thread);
@@ -62,7 +65,7 @@ class team {
   barrier start_;
   std::vector<std::exception_ptr> failures_;
   std::vector<std::thread> threads_;
-  std::mutex calling_;  // one caller at a time
+  const int process_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   const std::function<void(unsigned)>* task_ = nullptr;
@@ -71,11 +74,15 @@ class team {
   bool stop_ = false;
 };
 
+// What kept the threads of a burst from running as they should. `moved`: threads that were on another CPU than they
+// were pinned to. `away_ns`: the longest that one of them did not run, although none ever sleeps in a burst.
 struct timing {
   std::int64_t ns = 0;
   std::uint64_t iterations = 0;
   std::optional<bool> right;
   long switches = 0;
+  unsigned moved = 0;
+  std::int64_t away_ns = 0;
 };
 
 class job;
@@ -95,6 +102,8 @@ struct burst {
   std::uint64_t iterations = 0, reference_iterations = 0;
   std::optional<bool> right;
   long switches = 0;
+  unsigned moved = 0;
+  std::int64_t away_ns = 0;
 };
 
 class job {
@@ -123,6 +132,8 @@ class job {
   struct attendance {
     trace own, reference_clock;
     long switches = 0;
+    bool moved = false;
+    std::int64_t away_ns = 0;
     std::exception_ptr failure;
   };
   struct session {

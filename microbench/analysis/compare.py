@@ -37,7 +37,7 @@ from microbench.analysis.compare_rows import (
     headline,
 )
 from microbench.analysis.compared import Change, Comparison, Group
-from microbench.errors import UsageError
+from microbench.errors import UsageError, expect
 from microbench.records import Characterisation, Cost
 
 Runs = Characterisation | Sequence[Characterisation]
@@ -83,6 +83,11 @@ def compare(old: Runs, new: Runs) -> Comparison:
     UsageError
         If the two have no row in common.
     """
+    for side in (old, new):
+        wanted = "characterisations, as microbench.load(PATH) reads them"
+        expect("one of the two", side, (Characterisation, Sequence), wanted)
+        for each in [side] if isinstance(side, Characterisation) else side:
+            expect("one of the two", each, Characterisation, wanted)
     before, after = Side.of(old), Side.of(new)
     shared = [key for key in before.rows if key in after.rows]
     if not shared:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from microbench.analysis.ceilings import Analysis
+from microbench.analysis.disturbed import disturbed
 from microbench.analysis.verdicts import slow_findings
 from microbench.records import Ceiling, Device, Finding, Samples, Severity, Sheet, Value
 
@@ -30,6 +31,7 @@ def run_findings(
     found = [
         *_wrong(samples, gpu=gpu),
         *_throttled(samples),
+        *disturbed(samples, facts),
         *_loose(analysis.ceilings),
         *analysis.findings,
         *_levels(analysis, gpu=gpu),

@@ -20,7 +20,7 @@ from scipy.optimize import least_squares
 from microbench.analysis.frames import ceiling_rows
 from microbench.analysis.levels import answered_by_a_cache, level_of_case
 from microbench.analysis.roofs import roofs
-from microbench.errors import UsageError
+from microbench.errors import UsageError, expect
 from microbench.records import (
     Case,
     Ceiling,
@@ -44,6 +44,8 @@ from microbench.text import visible
 # The smooth minimum's exponent: 1 is no overlap of arithmetic and traffic, 40 is as good as a sharp corner.
 _SHARPNESS = (1.0, 40.0)
 _MIN_POINTS = 4
+# Modes that a roofline may be asked for.
+_MODES = ("peak", "sustained", "library")
 # A legacy path that ends within this of the chip's own peak misleads nobody.
 _ALIKE = 0.03
 
@@ -95,7 +97,16 @@ class Roofline(Framed):
 
         Where ``mode`` is sustained, what was measured for bursts only is taken from there: caches, and the arithmetic
         of a CPU in a file without sustained rows.
+
+        Raises
+        ------
+        UsageError
+            If it is no characterisation, number of threads or mode.
         """
+        expect("the characterisation", characterisation, Characterisation, "what microbench.load(PATH) reads")
+        expect("the number of threads", threads, (int, type(None)), "a whole number, or none for most of them")
+        if mode not in _MODES:
+            raise UsageError(f"the mode of a roofline is {str(mode)[:40]!r}; it is one of {', '.join(_MODES)}")
         if threads is None:
             threads = max((c.threads for c in characterisation.ceilings), default=1)
         peaks: dict[str, Ceiling] = {}
@@ -136,6 +147,8 @@ class Roofline(Framed):
         UsageError
             If that level and access were not measured.
         """
+        expect("the level", level, str, "a name such as L1 or DRAM")
+        expect("the access", access, str, "read, write, copy or triad")
         ceiling = self.bandwidths.get((level, access))
         if ceiling is None:
             known = ", ".join(f"{near} {how}" for near, how in self.bandwidths) or "none"
@@ -150,12 +163,19 @@ class Roofline(Framed):
         UsageError
             If the intensity is not a positive finite number, or a roof is missing.
         """
+        expect("the arithmetic intensity", intensity, (int, float, np.number), "a positive number of FLOP per byte")
         if not (0 < intensity < math.inf):
             raise UsageError(f"arithmetic intensity is {intensity}; it must be a positive number of FLOP per byte")
         return min(self.peak(dtype), self.bandwidth(level, access) * intensity)
 
     def ridge_point(self, dtype: str, level: str = "DRAM", access: str = "read") -> float:
-        """The arithmetic intensity in FLOP/byte at which the roofs of a dtype and a level meet."""
+        """The arithmetic intensity in FLOP/byte at which the roofs of a dtype and a level meet.
+
+        Raises
+        ------
+        UsageError
+            If a roof is missing.
+        """
         return self.peak(dtype) / self.bandwidth(level, access)
 
     def plot(self, ax: Any) -> Any:

@@ -14,7 +14,16 @@ from click.core import ParameterSource
 from microbench import __version__
 from microbench.cli import config, exits, stored, streams
 from microbench.cli.examples import EXAMPLES
-from microbench.cli.options import PATH, command_line, data_options, device_option, duration, label, words
+from microbench.cli.options import (
+    PATH,
+    columns_option,
+    command_line,
+    data_options,
+    device_option,
+    duration,
+    label,
+    words,
+)
 from microbench.errors import UsageError
 from microbench.runs import signals
 
@@ -203,6 +212,7 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     "--op", "expressions", multiple=True, metavar="EXPR", help="For example matmul:m=1024,n=512,k=64,dtype=f32."
 )
 @click.option("--ops", type=PATH, metavar="FILE.csv", help="A table: op,dtype,params[,launch][,cache][,pass].")
+@columns_option
 @click.option("--model", metavar="MODULE:CALLABLE", help="Something that makes a PyTorch model, or is a function.")
 @click.option("--hf", metavar="CONFIG", help="A transformers model by its config.json or its name in the cache.")
 @click.option(
@@ -235,7 +245,8 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     "--calibration", type=PATH, metavar="FILE", help="A characterisation; the newest below results/ otherwise."
 )
 @data_options
-def predict(**options: Any) -> None:
+@click.pass_context
+def predict(context: click.Context, /, **options: Any) -> None:
     """Predict how long operators, tables of them or whole models take, and what limits them."""
     from microbench.cli import predict, predict_models
 
@@ -252,11 +263,13 @@ def predict(**options: Any) -> None:
         raise UsageError(f"--{spelling} is about a --model; leave it out")
     if options["launch"] and options["ops"]:
         raise UsageError("--launch is a column of the table that --ops reads; leave it out")
+    if options["columns"] and not options["ops"]:
+        raise UsageError("--columns is about the table that --ops reads; leave it out")
     paths = (options["json_path"], options["csv_path"])
     if options["expressions"]:
         predict.predict_op(options["expressions"], options["calibration"], paths, options["launch"])
     elif options["ops"]:
-        predict.predict_ops(options["ops"], options["calibration"], paths)
+        context.exit(predict.predict_ops(options["ops"], options["columns"], options["calibration"], paths))
     else:
         names = ("hf", "train", "launch", "dtype", "calibration", "scale_channels", "groups", "tree", "weights")
         how = {name: options[name] for name in names}
@@ -270,12 +283,14 @@ def predict(**options: Any) -> None:
     "--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior."
 )
 @click.option("--bandwidth", type=float, metavar="GB/s", help="A printed or measured bandwidth as prior.")
+@columns_option
 @click.option("-o", "--output", metavar="PATH|-", type=PATH, required=True, help="Where to write the characterisation.")
-def fit(rows: Path, nominal: str | None, ceilings: tuple[str, ...], bandwidth: float | None, output: Path) -> None:
+def fit(rows: Path, output: Path, **options: Any) -> None:
     """Fit a device from operator rows that somebody measured (CSV with a column of seconds)."""
     from microbench.cli import predict
 
-    predict.fit_file(rows, predict.nominal_from(nominal, ceilings, bandwidth), output)
+    nominal = predict.nominal_from(options["nominal"], options["ceilings"], options["bandwidth"])
+    predict.fit_file(rows, options["columns"], nominal, output)
 
 
 @cli.command(epilog=EXAMPLES["validate"])

@@ -78,3 +78,9 @@ def limit_options(command: Command) -> Command:
         metavar="KIND:PERCENT",
         help="Exit 1 where compute, memory, link or cost surely lost more than so much, or a row is missing.",
     )(command)
+
+
+def columns_option(command: Command) -> Command:
+    """The option --columns of commands that read rows of operators."""
+    says = "Which column is which key, in tables of other tools, such as m=M,n=N,k=K,seconds=time_ms:ms."
+    return click.option("--columns", multiple=True, metavar="KEY=COLUMN[:UNIT],...", help=says)(command)

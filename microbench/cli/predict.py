@@ -141,13 +141,17 @@ def predict_rows(table: Table, calibration: Characterisation) -> tuple[str, tupl
     return buffer.getvalue(), columns.findings
 
 
-def predict_ops(path: Path, calibration: Path | None, paths: tuple[str | None, str | None]) -> None:
-    """Predict a CSV of operators; CSV out."""
-    table = read_rows(path)
+def predict_ops(
+    path: Path, mapping: Sequence[str], calibration: Path | None, paths: tuple[str | None, str | None]
+) -> int:
+    """Predict a CSV of operators; CSV out. 1 where a row could not be read."""
+    table = read_rows(path, columns=mapping)
     held = calibration_of(calibration)
     text, findings = predict_rows(table, held)
     for place, says in sorted(table.faults.items())[:20]:
         sys.stderr.write(one_line(f"error: row {place + 1}: {says}") + "\n")
+    if len(table.faults) > 20:
+        sys.stderr.write(f"error: {len(table.faults) - 20} more rows cannot be read\n")
     print_findings(findings)
     json_path, csv_path = paths
     if json_path is not None:
@@ -159,6 +163,7 @@ def predict_ops(path: Path, calibration: Path | None, paths: tuple[str | None, s
         _put(str(csv_path), text)
     elif json_path != "-":
         sys.stdout.write(text)
+    return 1 if table.faults else 0
 
 
 def _put(path: str, text: str) -> None:
@@ -168,11 +173,11 @@ def _put(path: str, text: str) -> None:
         write_new(Path(path), text.encode())
 
 
-def fit_file(rows: Path, nominal: Any, output: Path) -> None:
+def fit_file(rows: Path, columns: Sequence[str], nominal: Any, output: Path) -> None:
     """Fit measured rows and write the characterisation."""
     from microbench.predict.fit import fit
 
-    made = fit(rows, nominal, name=rows.stem)
+    made = fit(rows, nominal, name=rows.stem, columns=columns)
     if str(output) == "-":
         sys.stdout.write(store.dumps(made).decode() + "\n")
         print_findings(made.findings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from microbench.errors import CannotRun, UsageError
+from microbench.errors import CannotRun, UsageError, expect
 from microbench.records import Device
 
 _CUDA = re.compile(r"cuda(?::(?P<index>\d{1,3}))?")
@@ -20,6 +20,7 @@ def probe(spec: str = "auto") -> Device:
     CannotRun
         If there is no such device here; the sentence says how to get there.
     """
+    expect("the device", spec, str, "auto, cpu or cuda:N")
     if spec == "cpu":
         from microbench.hardware import cpu
 

@@ -10,9 +10,10 @@ import platform
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from microbench.hardware.procfs import Machine, allowed, cpu_list
+from microbench.errors import MicrobenchError
+from microbench.hardware import extensions
+from microbench.hardware.procfs import Machine, allowed, cpu_groups, cpu_list
 from microbench.records import Finding, Value, units
 
 Read = Callable[[Machine], Value | None]
@@ -30,6 +31,8 @@ class Fact:
 
 
 FACTS: list[Fact] = []
+# Facts that change from minute to minute by themselves: where others differ, the conditions do.
+PASSING = frozenset({"load", "memory_available", "swap_used", "gpu_pcie_generation"})
 
 
 def fact(unit: str = "", judge: Judge | None = None) -> Callable[[Read], Read]:
@@ -65,10 +68,8 @@ def python(machine: Machine) -> Value | None:  # noqa: ARG001
 def _build(key: str) -> Value | None:
     """One entry of what the native module says about its own build; ``None`` where there is no such module."""
     try:
-        from microbench import _cpu
-
-        value = _cpu.build_info().get(key)
-    except (ImportError, AttributeError):
+        value = extensions.cpu().build_info().get(key)
+    except (MicrobenchError, AttributeError):
         return None
     if isinstance(value, (list, tuple)):
         return ", ".join(str(item) for item in value) or "none"
@@ -233,18 +234,9 @@ def _quota_bites(value: Value, machine: Machine) -> Finding | None:
 def cpu_quota(machine: Machine) -> Value | None:
     """CPUs' worth of time that control groups allow; ``None`` without a limit."""
     limits: list[float] = []
-    for line in (machine.text("proc/self/cgroup") or "").splitlines():
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        group = path.strip("/")
-        # Inside a container the path is the host's: the mount shows the group itself as its root.
-        for folder in [group, *(str(parent) for parent in Path(group).parents), ""] if group else [""]:
-            if not controllers:
-                limits += _limit(machine.text(f"sys/fs/cgroup/{folder}/cpu.max"))
-            elif "cpu" in controllers.split(","):
-                base = f"sys/fs/cgroup/cpu/{folder}"
-                limits += _limit(
-                    f"{machine.text(f'{base}/cpu.cfs_quota_us')} {machine.text(f'{base}/cpu.cfs_period_us')}"
-                )
+    for group in cpu_groups(machine):
+        limits += _limit(machine.text(f"{group}/cpu.max"))
+        limits += _limit(f"{machine.text(f'{group}/cpu.cfs_quota_us')} {machine.text(f'{group}/cpu.cfs_period_us')}")
     return min(limits, default=None)
 
 

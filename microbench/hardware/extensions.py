@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from types import ModuleType
 
 from microbench.errors import CannotRun, UsageError
+
+# The modules that tell interpreters apart, in one version of Python and another.
+_INTERPRETERS = ("_interpreters", "_xxsubinterpreters")
+
+
+def _in_main_interpreter() -> None:
+    """Refuse a sub-interpreter, in which loading such a module may wait for itself for ever."""
+    for name in _INTERPRETERS:
+        try:
+            known = import_module(name)
+        except ImportError:
+            continue
+        if known.get_current() != known.get_main():
+            raise CannotRun("the compiled kernels run in no sub-interpreter; measure in the main one, or in a process")
+        return
 
 
 def cpu() -> ModuleType:
@@ -13,10 +29,11 @@ def cpu() -> ModuleType:
     Raises
     ------
     CannotRun
-        If it was not built, or was built for another Python or CPU.
+        If it was not built, was built for another Python or CPU, or this is a sub-interpreter.
     UsageError
         If ``MICROBENCH_ISA`` names no instruction set.
     """
+    _in_main_interpreter()
     try:
         from microbench import _cpu
     except ImportError as error:
@@ -34,8 +51,9 @@ def cuda() -> ModuleType:
     Raises
     ------
     CannotRun
-        If the package runs from a checkout that was not installed.
+        If the package runs from a checkout that was not installed, or this is a sub-interpreter.
     """
+    _in_main_interpreter()
     try:
         from microbench import _cuda
     except ImportError as error:

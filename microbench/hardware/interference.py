@@ -1,4 +1,4 @@
-"""What else ran on the CPUs during a run: time stolen by the host, other processes, involuntary switches."""
+"""What disturbed a run: time stolen by the host, other processes, quotas, busy siblings, a changed affinity."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import re
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from microbench.hardware.environment import environment_findings
-from microbench.hardware.procfs import Machine, allowed
-from microbench.records import Finding, Value
+from microbench.hardware.procfs import Machine, allowed, cpu_groups, cpu_text
+from microbench.records import Finding, Topology, Value
 
 # Below these shares of the run the envelope over rounds does not notice.
 STEAL_SHARE = 0.02
@@ -19,20 +19,26 @@ OTHERS_SHARE = 0.05
 # Columns of a cpu line of /proc/stat: user nice system idle iowait irq softirq steal; guest time is in user already.
 _IDLE, _IOWAIT, _STEAL, _COLUMNS = 3, 4, 7, 8
 _TICKS = os.sysconf("SC_CLK_TCK")
+# Entries of cpu.stat that tell how long a group was held, in seconds (control groups of version 2 and 1).
+_THROTTLED = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuTime:
-    """Seconds since boot, summed over the CPUs that this process may use."""
+    """Seconds since boot, summed over some CPUs."""
 
     busy_s: float
     steal_s: float
 
 
 def cpu_time(machine: Machine | None = None) -> CpuTime | None:
-    """Read the kernel's counters; ``None`` where there are none."""
+    """Read the kernel's counters of the CPUs that this process may use; ``None`` where there are none."""
     machine = machine or Machine()
-    mine = {f"cpu{number}" for number in allowed(machine)}
+    return _cpu_time(machine, allowed(machine))
+
+
+def _cpu_time(machine: Machine, cpus: Iterable[int]) -> CpuTime | None:
+    mine = {f"cpu{number}" for number in cpus}
     rows = [line.split() for line in (machine.text("proc/stat") or "").splitlines()]
     columns = [
         [int(value) for value in row[1 : 1 + _COLUMNS]]
@@ -81,6 +87,69 @@ class Switches:
         return self._last - before
 
 
+class Quota:
+    """How often, and for how long, control groups held this process because its quota of CPU time was used up.
+
+    Seconds are summed over CPUs. `lap` gives both since its last call: zeros where no group has a quota.
+    """
+
+    def __init__(self, machine: Machine | None = None) -> None:
+        self._machine = machine or Machine()
+        self._files = [f"{group}/cpu.stat" for group in cpu_groups(self._machine)]
+        self._last = self._read()
+
+    def _read(self) -> tuple[int, float]:
+        stops, seconds = 0, 0.0
+        for file in self._files:
+            for line in (self._machine.text(file) or "").splitlines():
+                name, _, value = line.partition(" ")
+                if name == "nr_throttled" and value.isdigit():
+                    stops += int(value)
+                elif name in _THROTTLED and value.isdigit():
+                    seconds += int(value) * _THROTTLED[name]
+        return stops, seconds
+
+    def lap(self) -> tuple[int, float]:
+        """Stops and seconds since the last call, or since construction."""
+        before, self._last = self._last, self._read()
+        return max(0, self._last[0] - before[0]), max(0.0, self._last[1] - before[1])
+
+
+class Around:
+    """What befalls the CPUs of one burst of samples, from `begin` to `end`."""
+
+    def __init__(self, topology: Topology | None, machine: Machine | None = None) -> None:
+        self._machine = machine or Machine()
+        self._topology = topology
+        self._steal, self._quota = Steal(self._machine), Quota(self._machine)
+        self._siblings: tuple[int, ...] = ()
+        self._worked = 0.0
+
+    def begin(self, cpus: Sequence[int] | None) -> None:
+        """Begin a burst on these CPUs (``None``: unknown)."""
+        self._siblings = siblings(self._topology, cpus or ())
+        self._worked = self._siblings_s()
+        self._steal.lap()
+        self._quota.lap()
+
+    def end(self) -> dict[str, float | None]:
+        """The fields of `Samples` of the same names: ``steal_s``, ``quota_s`` and ``sibling_s``."""
+        steal, (_, held) = self._steal.lap(), self._quota.lap()
+        worked = max(0.0, self._siblings_s() - self._worked)
+        return {"steal_s": steal, "quota_s": round(held, 6), "sibling_s": round(worked, 6)}
+
+    def _siblings_s(self) -> float:
+        found = _cpu_time(self._machine, self._siblings) if self._siblings else None
+        return found.busy_s if found is not None else 0.0
+
+
+def siblings(topology: Topology | None, cpus: Sequence[int]) -> tuple[int, ...]:
+    """CPUs that share a core with some of these and are none of them."""
+    known = topology.cpus if topology is not None else ()
+    cores = {cpu.core for cpu in known if cpu.number in cpus and cpu.core is not None}
+    return tuple(cpu.number for cpu in known if cpu.core in cores and cpu.number not in cpus)
+
+
 def _own_s() -> float:
     spent = os.times()
     return spent.user + spent.system + spent.children_user + spent.children_system
@@ -109,9 +178,11 @@ class Disturbance:
 
     def __init__(self, machine: Machine | None = None) -> None:
         self._machine = machine or Machine()
-        self._cpus = max(1, len(allowed(self._machine)))
+        self._allowed = allowed(self._machine)
+        self._cpus = max(1, len(self._allowed))
         self._environment = environment_findings(self._machine)
         self._steal = Steal(self._machine)
+        self._quota = Quota(self._machine)
         self._switches = Switches()
         self._processes = _processes(self._machine)
         self._own_s = _own_s()
@@ -130,6 +201,7 @@ class Disturbance:
                 others = max(0.0, now.busy_s - self._cpu.busy_s - (_own_s() - self._own_s))
             steal = self._steal.lap()
             whole = elapsed * self._cpus
+            (stops, held), cpus = self._quota.lap(), allowed(self._machine)
             self._facts = {
                 "run_s": round(elapsed, 3),
                 "steal_s": None if steal is None else round(steal, 3),
@@ -137,7 +209,11 @@ class Disturbance:
                 "other_processes_s": None if others is None else round(others, 3),
                 "other_processes_share": None if others is None else round(others / whole, 5),
                 "involuntary_switches": self._switches.lap(),
+                "quota_stops": stops,
+                "quota_s": round(held, 3),
             }
+            if cpus != self._allowed:
+                self._facts["cpus_changed"] = f"{cpu_text(self._allowed)} -> {cpu_text(cpus)}"
             self._busiest = self._name_busiest()
         return self._facts
 

@@ -7,7 +7,7 @@ from above: a ceiling above nominal at the clock seen is a mistake until explain
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from microbench.errors import UsageError
@@ -173,6 +173,13 @@ def advertised_rate(device: Device, sheet: Sheet, level: str | None) -> float | 
     return row.advertised.get((kind, sheet.dtype or ""))
 
 
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return (
+        f"{', '.join(listed[:6])} and {len(listed) - 6} more, of which a part of a name such as RTX lists those like it"
+    )
+
+
 def named(name: str) -> NominalDevice:
     """Compute the nominal rates of a GPU by its name.
 
@@ -194,7 +201,7 @@ def named(name: str) -> NominalDevice:
             dict.fromkeys(known[match] for match in difflib.get_close_matches(gpus.plain(name), known, n=6, cutoff=0.5))
         )
         matches = [each.name for each in gpus.matching(name)]
-        hint = f"close: {', '.join(close)}" if close else f"known: {', '.join(each.name for each in gpus.GPUS)}"
+        hint = f"close: {', '.join(close)}" if close else f"known: {_some(each.name for each in gpus.GPUS)}"
         hint = f"it could be {', '.join(matches)}" if matches else hint
         raise UsageError(f"no GPU named {name[:60]!r} is in the table; {hint}")
     return _gpu(row)

@@ -84,6 +84,20 @@ def cpu_text(numbers: Iterable[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+def cpu_groups(machine: Machine) -> list[str]:
+    """Folders of the control groups that may bound this process's time on CPUs, below the root of the file system."""
+    found: list[str] = []
+    for line in (machine.text("proc/self/cgroup") or "").splitlines():
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        base, group = ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup"), path.strip("/")
+        # Inside a container the path is the host's: the mount shows the group itself as its root.
+        parents = [str(parent) for parent in Path(group).parents] if group else []
+        found += [f"{base}/{folder}".removesuffix("/.").rstrip("/") for folder in (group, *parents, "")]
+    return list(dict.fromkeys(found))
+
+
 def allowed(machine: Machine) -> list[int]:
     """CPUs that this process may run on."""
     return cpu_list(machine.entry("proc/self/status", "Cpus_allowed_list") or "")

@@ -31,7 +31,7 @@ class Pairs:
     """A burst of samples, each followed by one of a reference clock: nanoseconds and iterations of either.
 
     ``checked`` is false where any launch left a wrong result, ``switches`` counts involuntary context switches over the
-    whole burst.
+    whole burst; ``moved`` and ``away_ns`` are those of `Timing`.
     """
 
     ns: tuple[int, ...]
@@ -40,6 +40,8 @@ class Pairs:
     reference_iterations: int = 0
     checked: bool | None = None
     switches: int = 0
+    moved: int = 0
+    away_ns: int = 0
 
 
 @runtime_checkable

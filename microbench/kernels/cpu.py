@@ -138,8 +138,8 @@ class _Job:
             If no iteration is asked for.
         """
         with _in_words():
-            ns, done, checked, switches = self.job.run(iterations)
-        return Timing(ns=ns, iterations=done, checked=checked, switches=switches)
+            ns, done, checked, switches, moved, away_ns = (*self.job.run(iterations), 0, 0)[:6]
+        return Timing(ns=ns, iterations=done, checked=checked, switches=switches, moved=moved, away_ns=away_ns)
 
     def pairs(
         self, iterations: int, reference_clock: Prepared | None, reference_iterations: int, count: int, limit_s: float
@@ -158,13 +158,14 @@ class _Job:
         if reference_clock is not None and not isinstance(reference_clock, _Job):
             raise UsageError("a reference clock of a native kernel must be a native kernel too")
         with _in_words():
-            ns, reference_ns, done, reference_done, checked, switches = self.job.pairs(
+            seen = self.job.pairs(
                 iterations,
                 reference_clock.job if reference_clock is not None else None,
                 reference_iterations,
                 count,
                 limit_s,
             )
+        ns, reference_ns, done, reference_done, checked, switches, moved, away_ns = (*seen, 0, 0)[:8]
         return Pairs(
             ns=ns,
             iterations=done,
@@ -172,8 +173,10 @@ class _Job:
             reference_iterations=reference_done,
             checked=checked,
             switches=switches,
+            moved=moved,
+            away_ns=away_ns,
         )
 
     def close(self) -> None:
-        """End the threads and free their memory."""
+        """End the threads and free their memory; what another thread measures meanwhile ends first."""
         self.job.close()

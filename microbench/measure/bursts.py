@@ -62,6 +62,8 @@ def _pairs(state: State, count: int) -> Samples:
         reference_iterations=took.reference_iterations,
         switches=took.switches,
         checked=took.checked,
+        moved=took.moved,
+        away_s=round(took.away_ns / 1e9, 4),
     )
 
 
@@ -101,4 +103,6 @@ def _samples(state: State, taken: Sequence[Timing]) -> Samples:
         throttled=sum(timing.throttled for timing in taken),
         switches=sum(timing.switches for timing in taken),
         checked=all(verdicts) if verdicts else None,
+        moved=max(timing.moved for timing in taken),
+        away_s=round(sum(timing.away_ns for timing in taken) / 1e9, 4),
     )

@@ -86,15 +86,16 @@ class Loop:
         self._states: dict[str, State] = {}
         self._shared: dict[tuple[str, int, str | None], Prepared] = {}
         self._held: tuple[Samples, ...] = ()
-        self._visits = Visits(plan.budget)
+        self._before_s = 0.0
+        self._visits = Visits(plan.budget, device)
         self._clocks: dict[tuple[str, int], float] = {}
         self._fitting = Fitting(plan.cases, {name: each.sheet for name, each in kernels.items()}, device, plan.budget)
         self.round = 0
         self.prepared_s = 0.0
 
-    def resume(self, samples: Sequence[Samples]) -> None:
-        """Take over what an interrupted run has measured of the plan's cases."""
-        self._held = tuple(samples)
+    def resume(self, samples: Sequence[Samples], ended_s: float) -> None:
+        """Take over what an interrupted run has measured of the plan's cases; times go on from when that ended."""
+        self._held, self._before_s = tuple(samples), ended_s
 
     def prepare(self, cases: Sequence[Case], limit_s: float, until_s: float, least: int) -> tuple[Case, ...]:
         """Prepare cases before any is measured, the most important first; then the clock of measuring starts.
@@ -262,7 +263,8 @@ class Loop:
             return self._due_for_long(state, least)
         if len(state.rounds) < least:
             return True
-        spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (self._until_s() - state.ended_s[0])
+        until_s = self._before_s + self._until_s()
+        spread = state.ended_s[-1] - state.ended_s[0] >= AGREEMENT_SPAN * (until_s - state.ended_s[0])
         proven_by_ports = any(each.share is not None for each in state.rounds)
         state.converged = self._converged(state) and (spread or proven_by_ports or state.sheet.measures in SHAPES)
         return not state.converged or self.round % REVISIT_EVERY == 0
@@ -289,9 +291,8 @@ class Loop:
         return in_blocks(cases, {case.key: self.kernels[case.kernel].sheet for case in cases}, turn, self._random)
 
     def _visit(self, state: State) -> None:
-        started = self._elapsed()
         try:
-            samples = self._visits.visit(state, self.round, started)
+            samples = self._visits.visit(state, self.round, self._before_s + self._elapsed())
         except (MicrobenchError, RuntimeError, MemoryError) as error:
             state.lost = True
             self._give_up(state.case, error)
@@ -299,7 +300,7 @@ class Loop:
         if samples is None:
             self._too_short(state)
             return
-        self._count(state, samples, self._elapsed())
+        self._count(state, samples, self._before_s + self._elapsed())
         self.watcher.sampled(samples)
         highest = max(each.rate for each in state.rounds)
         self.watcher.progressed(state.case, self.round, highest)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from microbench.hardware.clock import SUSTAINED_SAMPLE_S, distillable, lasts, quiet_window, sample_target_s
 from microbench.hardware.energy import Meter
-from microbench.hardware.interference import Steal
+from microbench.hardware.interference import Around
+from microbench.hardware.placement import cpus_of
 from microbench.kernels import Warming
 from microbench.measure.bursts import State, burst
 from microbench.measure.calibration import CLOCKED_SAMPLES, calibrate
 from microbench.measure.warming import passes
-from microbench.records import Budget, Samples
+from microbench.records import Budget, Device, Samples
 from microbench.records.roles import RATED
 
 # A visit whose samples turn out too short is calibrated and taken again.
@@ -25,10 +26,11 @@ _TRIAL_S = 5e-3
 class Visits:
     """The visits of a loop; ``frequency_license`` is the one that the last case has left the clock at, if known."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, device: Device) -> None:
         self.budget = budget
+        self._device = device
         self.frequency_license: str | None = None
-        self._steal = Steal()
+        self._around = Around(device.topology)
         self._meter = Meter()
 
     def visit(self, state: State, number: int, started_s: float) -> Samples | None:
@@ -45,9 +47,9 @@ class Visits:
                 count = max(_LEAST_COLD_SAMPLES, count // 2)  # evicting takes longer than what is timed
             if lasts(state.case, state.sheet):
                 count = 1
-            self._steal.lap()
+            self._around.begin(cpus_of(state.case, self._device))
             began = self._meter.mark()
-            samples = replace(self._burst(state, count, number, started_s), steal_s=self._steal.lap())
+            samples = replace(self._burst(state, count, number, started_s), **self._around.end())
             if lasts(state.case, state.sheet) and (watts := self._meter.watts(began)):
                 samples = replace(samples, power_w=(round(watts, 3),))
             if samples.iterations < state.iterations:

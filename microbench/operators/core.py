@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from microbench.errors import UsageError
+from microbench.errors import UsageError, expect
 from microbench.operators.registry import (
     LARGEST_COUNT,
     OPERATORS,
@@ -118,7 +118,7 @@ def mode(key: str, value: object) -> Any:
     UsageError
         If it is none of the known words.
     """
-    if value not in _MODES[key]:
+    if not isinstance(value, str) or value not in _MODES[key]:
         raise UsageError(
             f"{'pass' if key == 'direction' else key} is {str(value)[:40]!r}; it is one of {', '.join(_MODES[key])}"
         )
@@ -196,6 +196,7 @@ def parse(expression: str, default_dtype: str = "f32") -> Op:
     >>> str(parse("matmul:m=8,n=8,k=8,dtype=bf16"))
     'matmul[m=8;n=8;k=8].bf16'
     """
+    expect("the operator", expression, str, "an expression such as matmul:m=1024,n=512,k=64,dtype=f32")
     printed = _PRINTED.fullmatch(expression.strip())
     name, rest = (printed[1], printed[2]) if printed else expression.strip().partition(":")[::2]
     given: dict[str, Any] = {"dtype": (printed and printed[3]) or default_dtype}

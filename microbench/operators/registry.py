@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from microbench.errors import UsageError
+from microbench.errors import UsageError, expect
 
 # Largest size of one dimension, and largest count of FLOP or bytes of one operator: beyond it int64 columns would wrap.
 LARGEST_SIZE = 2**48
@@ -158,6 +158,7 @@ def find(name: str) -> Operator:
     UsageError
         If there is none of that name; the nearest spellings are named.
     """
+    expect("the operator", name, str, "a name of 'microbench list operators'")
     row = OPERATORS.get(name)
     if row is None:
         near = difflib.get_close_matches(name, OPERATORS, n=2)

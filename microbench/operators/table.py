@@ -5,10 +5,7 @@ A wrong row costs only itself: it is remembered with its sentence, and the rest 
 
 from __future__ import annotations
 
-import csv
-import io
-import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,24 +14,24 @@ import numpy.typing as npt
 import pandas as pd
 
 from microbench.errors import UsageError
-from microbench.operators import core, registry
+from microbench.operators import core, foreign, registry
 from microbench.operators.core import Op
 from microbench.operators.registry import Operator, Shape
+from microbench.operators.table_files import read_frame
 from microbench.records.dtypes import DTYPES
 from microbench.records.dtypes import dtype as find_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    import io
+    from collections.abc import Iterable, Mapping, Sequence
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _MODE_COLUMNS = {"launch": "eager", "cache": "hot", "pass": "forward"}
 _DIGITS = b"0123456789"
-# Some five million rows; more is another file, or a device that never ends.
-LARGEST_BYTES = 400_000_000
-# A duration beyond eleven days is a wrong unit, not an operator.
-LONGEST_SECONDS = 1e6
+# A duration beyond eleven days is a wrong unit, not an operator; so is one in which light crosses no chip.
+LONGEST_SECONDS, SHORTEST_SECONDS = 1e6, 1e-11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,22 +138,32 @@ def _traffic(held: Sequence[tuple[int, int] | None]) -> Ints | None:
     return np.asarray([each or (-1, -1) for each in held], dtype=np.int64)
 
 
-def read_rows(source: str | Path | io.TextIOBase | pd.DataFrame, *, need_seconds: bool = False) -> Table:
-    """Read operator rows from CSV.
+def read_rows(
+    source: str | Path | io.TextIOBase | pd.DataFrame,
+    *,
+    need_seconds: bool = False,
+    columns: str | Sequence[str] | Mapping[str, str] = (),
+) -> Table:
+    """Read operator rows from CSV, whose cells commas, semicolons or tabs separate.
 
     Parameters
     ----------
     source
         A path, an open text file, or a table of pandas.
     need_seconds
-        Whether rows without a measured time are faults.
+        Whether measured times are wanted: then rows without one are faults. Otherwise a column of them is not looked
+        at.
+    columns
+        Which column is which key, for tables of other tools, as `foreign.parse_columns` reads it.
 
     Raises
     ------
     UsageError
         If the file cannot be read as a table of operators, or no row of it is right.
     """
-    frame = _read_frame(source)
+    given = read_frame(source)
+    wishes = foreign.parse_columns(columns)
+    frame = foreign.arranged(given, wishes) if wishes else given
     where = str(source) if isinstance(source, str | Path) else "the table"
     wanted = "columns are op,dtype,params[,seconds][,launch][,cache][,pass]"
     missing = [
@@ -164,12 +171,12 @@ def read_rows(source: str | Path | io.TextIOBase | pd.DataFrame, *, need_seconds
     ]
     if missing:
         raise UsageError(
-            f"{where} has no column {missing[0]!r}{_unit_hint(missing[0], frame.columns)}; {wanted}, separated by "
-            "commas"
+            f"{where} has no column {missing[0]!r}{_unit_hint(missing[0], given.columns)}; {wanted}, or name yours by "
+            "--columns m=M,n=N,k=K,seconds=time_ms:ms"
         )
     if not len(frame):
         raise UsageError(f"{where} has a header and no rows; add operator rows such as matmul,f32,m=8;n=8;k=8")
-    table = _group(frame, need_seconds=need_seconds)
+    table = replace(_group(frame, need_seconds=need_seconds), frame=given)
     if len(table.faults) == table.size:
         raise UsageError(f"no row of {where} can be used; row 1: {table.faults[0]}")
     return table
@@ -177,48 +184,12 @@ def read_rows(source: str | Path | io.TextIOBase | pd.DataFrame, *, need_seconds
 
 def _unit_hint(missing: str, columns: Iterable[str]) -> str:
     other = [name for name in columns if name.lower().endswith(("_ms", "_us", "_ns", "latency"))]
-    return f" (column {other[0][:40]!r} is no column in seconds; convert it)" if missing == "seconds" and other else ""
-
-
-def _read_frame(source: str | Path | io.TextIOBase | pd.DataFrame) -> pd.DataFrame:
-    if isinstance(source, pd.DataFrame):  # one way of reading: what a file of this table would say
-        source = io.StringIO(source.to_csv(index=False))
-    where = source if isinstance(source, str | Path) else "the table"
-    try:
-        with warnings.catch_warnings():
-            # Rows longer than the header would be cut with no more than a warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            opened = _read(Path(source)) if isinstance(source, str | Path) else source
-            frame = pd.read_csv(
-                opened, comment="#", dtype=str, keep_default_na=False, skipinitialspace=True, index_col=False
-            )
-    except FileNotFoundError:
-        raise UsageError(f"{where} does not exist; give the path of a CSV with columns op,dtype,params") from None
-    except pd.errors.ParserWarning:  # pandas tells it of its own index
-        says = "a row has more cells than the header; sizes are one cell, such as m=8;n=8;k=8"
-        raise UsageError(f"{where} is no readable CSV: {says}") from None
-    except (OSError, csv.Error, ValueError) as error:
-        reason = (str(getattr(error, "strerror", None) or error).splitlines() or [""])[0][:100]
-        raise UsageError(f"{where} is no readable CSV ({reason}); write UTF-8 with a header") from None
-    frame.columns = [str(name).strip() for name in frame.columns]
-    repeated = frame.columns[frame.columns.duplicated()]
-    if len(repeated):
-        raise UsageError(f"the column {repeated[0]!r} is there twice; keep one")
-    return frame.fillna("")
-
-
-def _read(path: Path) -> io.BytesIO:
-    """Read a file, a pipe as well, unless it is endless."""
-    with path.open("rb") as file:
-        data = file.read(LARGEST_BYTES + 1)
-    if len(data) > LARGEST_BYTES:
-        raise UsageError(f"{path} has more than {LARGEST_BYTES / 1e6:.0f} MB; is it the right file? Split it if it is")
-    return io.BytesIO(data)
+    return f" (column {other[0][:40]!r} is no column in seconds)" if missing == "seconds" and other else ""
 
 
 def _group(frame: pd.DataFrame, *, need_seconds: bool) -> Table:
     faults: dict[int, str] = {}
-    seconds = _seconds(frame, faults, need_seconds=need_seconds)
+    seconds = _seconds(frame["seconds"], faults) if need_seconds else None
     columns, given = ["op", "dtype"], frame
     for name, default in _MODE_COLUMNS.items():
         if name not in frame.columns:
@@ -266,20 +237,25 @@ def _head(values: list[str]) -> tuple[Operator, str, str, str, str]:
     return row, known, chosen[0], chosen[1], chosen[2]
 
 
-def _seconds(frame: pd.DataFrame, faults: dict[int, str], *, need_seconds: bool) -> Floats | None:
-    if "seconds" not in frame.columns:
-        return None
-    text = frame["seconds"]
+def _seconds(text: pd.Series, faults: dict[int, str]) -> Floats:
     seconds = np.array(pd.to_numeric(text, errors="coerce"), dtype=np.float64)
-    blank = np.asarray(text.str.strip() == "")
-    wrong = ~((seconds > 0) & (seconds < LONGEST_SECONDS)) & (~blank | need_seconds)
+    wrong = ~((seconds >= SHORTEST_SECONDS) & (seconds < LONGEST_SECONDS))
     for place in np.flatnonzero(wrong):
-        faults[int(place)] = (
-            f"seconds is {str(text.iloc[place])[:30]!r}; a measured time is a positive number of seconds below "
-            f"{LONGEST_SECONDS:.0f}"
-        )
-    seconds[wrong | blank] = np.nan
+        cell = str(text.iloc[place]).strip()
+        faults[int(place)] = f"seconds is {cell[:30]!r}{_decimal_comma(cell)}"
+    seconds[wrong] = np.nan
     return seconds
+
+
+def _decimal_comma(cell: str) -> str:
+    point = cell.replace(",", ".", 1)
+    try:
+        float(point)
+    except ValueError:
+        point = cell
+    if point != cell:
+        return f", with a decimal comma; write {point[:30]}"
+    return f"; a measured time is a number of seconds from {SHORTEST_SECONDS:g} to below {LONGEST_SECONDS:.0f}"
 
 
 def _shapes(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
-from microbench.errors import UsageError
+from microbench.errors import UsageError, expect
+from microbench.records import Characterisation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from microbench.operators import Op, Table
     from microbench.operators.capture import Graph
     from microbench.operators.core import Launch
     from microbench.predict.model import ModelTime
-    from microbench.records import Characterisation, Prediction
+    from microbench.records import Prediction
 
 
 @overload
@@ -59,6 +59,7 @@ def predict(
     from microbench.predict.operator import predict_table, predictions
     from microbench.records.framed import Rows
 
+    expect("the calibration", calibration, Characterisation, "a characterisation, as microbench.load(PATH) reads one")
     if isinstance(what, Graph):
         return predict_model(what, calibration, mode("launch", launch or "eager"))
     if isinstance(what, Table):
@@ -66,7 +67,11 @@ def predict(
             raise UsageError("a table says itself how its rows are launched; give it a column launch")
         table, names = what, [""] * what.size
     else:
-        asked = [what] if isinstance(what, Op | str) else list(what)
+        asked = [what] if isinstance(what, Op | str) else what
+        wanted = "an operator, an expression such as 'matmul:m=8,n=8,k=8', several of them, a table or a graph"
+        expect("what is to be predicted", asked, Sequence, wanted)
+        for each in asked:
+            expect("what is to be predicted", each, (Op, str), wanted)
         made = [parse(item) if isinstance(item, str) else item for item in asked]
         if launch is not None:
             made = [replace(each, launch=mode("launch", launch)) for each in made]

@@ -6,13 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from microbench.errors import UsageError
+from microbench.errors import UsageError, expect
 from microbench.hardware.tables import gpus
 from microbench.operators.table import Table, read_rows
 from microbench.predict.fit_family import ROWS_FOR_FIT, DeviceFigures
 from microbench.predict.fit_table import fit_table
+from microbench.predict.fit_units import plausible
 from microbench.records import (
     Ceiling,
     Characterisation,
@@ -28,16 +27,11 @@ from microbench.storage.store import SCHEMA
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
 _CASE = "fitted from rows"
-# Rows whose work takes so long by the nominal figures that no launch hides a wrong unit, and how many of them must
-# agree.
-LARGE_S = 2e-5
-LARGE_ROWS = 3
-# Winograd's algorithm, caches and a boost clock beat the printed figures by less; poor kernels miss them by less.
-FASTER, SLOWER = 0.1, 100.0
 
 
 def datasheet_figures(name: str) -> DeviceFigures:
@@ -71,6 +65,7 @@ def fit(
     rows: Table | str | Path | io.TextIOBase | pd.DataFrame,
     nominal: DeviceFigures | str | None = None,
     name: str = "fitted rows",
+    columns: str | Sequence[str] | Mapping[str, str] = (),
 ) -> Characterisation:
     """Fit a device from operator rows that somebody measured.
 
@@ -82,6 +77,8 @@ def fit(
         Figures known beforehand, or the name of a GPU of the nominal table.
     name
         What to call the device.
+    columns
+        Which column is which key, for tables of other tools: ``"m=M,n=N,k=K,seconds=time_ms:ms"``.
 
     Returns
     -------
@@ -92,14 +89,19 @@ def fit(
     Raises
     ------
     UsageError
-        If the rows cannot be read or no family has enough of them.
+        If the rows cannot be read, no family has enough of them, or most are faster than the device can be.
 
     Examples
     --------
     >>> c = fit("rows.csv", nominal="A100")  # doctest: +SKIP
     """
-    table = rows if isinstance(rows, Table) else read_rows(rows, need_seconds=True)
+    expect("the name", name, str, "a text")
+    expect(
+        "nominal", nominal, (str, DeviceFigures, type(None)), "the name of a GPU of 'microbench nominal', or figures"
+    )
     known = datasheet_figures(nominal) if isinstance(nominal, str) else nominal
+    table = rows if isinstance(rows, Table) else read_rows(rows, need_seconds=True, columns=columns)
+    table, doubts = plausible(table, known)
     fits, findings = fit_table(table, known)
     if not fits:
         says = findings[0].says if findings else f"a fit needs {ROWS_FOR_FIT} measured rows of one family and dtype."
@@ -115,7 +117,7 @@ def fit(
         ceilings=_ceilings(fits),
         costs=_costs(fits),
         fits=Fits(operators=fits),
-        findings=(*_faults(table), *_units(table, known), *findings),
+        findings=(*_faults(table), *doubts, *findings),
     )
 
 
@@ -128,29 +130,6 @@ def _faults(table: Table) -> list[Finding]:
         found.append(
             Finding(code="bad-rows", severity="warning", says=f"{len(listed) - 20} further rows could not be read.")
         )
-    return found
-
-
-def _units(table: Table, known: DeviceFigures) -> list[Finding]:
-    """Seconds that no unit of the printed figures explains: milliseconds, or the figures of another product."""
-    found = []
-    for batch in table.batches:
-        peak = known.peak.get(batch.dtype)
-        if peak is None or known.bandwidth is None or batch.seconds is None:
-            continue
-        counts = batch.counts()
-        roofline = np.maximum(counts["flop"] / peak, (counts["bytes_read"] + counts["bytes_written"]) / known.bandwidth)
-        large = np.isfinite(batch.seconds) & (roofline > LARGE_S)
-        if large.sum() < LARGE_ROWS:
-            continue
-        ratio = float(np.median(batch.seconds[large] / roofline[large]))
-        if not FASTER < ratio < SLOWER:
-            says = (
-                f"{batch.row.name} {batch.dtype} takes {ratio:.3g} times what the nominal figures say, in the median "
-                "of large rows."
-            )
-            remedy = "Check that seconds are seconds, and that the figures are this device's"
-            found.append(Finding(code="unit-doubtful", severity="warning", says=says, remedy=remedy))
     return found
 
 

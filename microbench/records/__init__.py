@@ -96,6 +96,7 @@ __all__ = [
     "ScalingCurve",
     "ScalingPoint",
     "Scope",
+    "Session",
     "Severity",
     "Sheet",
     "TeamClock",
@@ -130,11 +131,33 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One process of a run that was interrupted and resumed: when, how long, and under which conditions.
+
+    Its samples are those whose ``started_s`` is at least ``from_s``, up to the next session's. ``seconds`` of a session
+    that was killed end with its last sample.
+    """
+
+    started: str
+    seconds: float
+    microbench: str
+    from_s: float = 0.0
+    samples: int = 0
+    facts: dict[str, Value | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        within(self, "seconds", "seconds", "from_s", zero=True)
+        within(self, "units", "samples", zero=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
     """The conditions of a run: when, how long, which version, and one fact an entry (``kernel``, ``compiler`` ...).
 
     ``times`` are the seconds of its parts, where they were told apart: ``checked``, ``prepared``, ``measured``.
-    ``label`` is the user's own word for the run, ``repeat`` what runs of one ``run --repeat`` have in common.
+    ``label`` is the user's own word for the run, ``repeat`` what runs of one ``run --repeat`` have in common. Of a run
+    that was resumed these are the conditions of the last process; ``sessions`` has all of them, in their order, and is
+    empty otherwise, and in files older than schema 1.3.
     """
 
     started: str
@@ -144,6 +167,7 @@ class Environment:
     times: dict[str, float] = field(default_factory=dict)
     label: str = ""
     repeat: str = ""
+    sessions: tuple[Session, ...] = ()
 
     def __post_init__(self) -> None:
         within(self, "seconds", "seconds", zero=True)

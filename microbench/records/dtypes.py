@@ -155,7 +155,8 @@ def dtype(name: str) -> Dtype:
     >>> dtype("fp16").name
     'f16'
     """
-    row = _BY_SPELLING.get(name.strip().lower().removeprefix("torch."))
+    spelling = name.strip().lower().removeprefix("torch.") if isinstance(name, str) else ""
+    row = _BY_SPELLING.get(spelling)
     if row is None:
         raise ValueError(f"unknown dtype {name!r}; known: {', '.join(DTYPES)}")
     return row

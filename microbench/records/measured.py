@@ -253,7 +253,8 @@ class Timing:
     ``ns`` runs from the first start to the last end over all threads. ``checked`` is whether the result of this very
     launch equalled the expected value; ``None`` where the kernel leaves none. ``clock_hz`` is set by devices that stamp
     cycles inside the kernel. ``switches`` counts involuntary context switches, ``throttled`` whether the device said
-    that it throttled.
+    that it throttled. ``moved`` counts threads found on another CPU than they were pinned to, ``away_ns`` is the
+    longest that one of them did not run.
     """
 
     ns: int
@@ -263,11 +264,15 @@ class Timing:
     switches: int = 0
     throttled: bool = False
     power_w: float | None = None
+    moved: int = 0
+    away_ns: int = 0
 
     def __post_init__(self) -> None:
         within(self, "count", "ns", "iterations")
         within(self, "hertz", "clock_hz")
         within(self, "watts", "power_w")
+        within(self, "units", "moved", zero=True)
+        within(self, "count", "switches", "away_ns", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +288,10 @@ class Samples:
     kernel's tick (``None``: unknown). ``stop`` says why no more were taken: the budget's number was reached, or samples
     this long had used up their time. ``target_ns`` is what a sample, and one of the reference clock, was to last at
     least (``None``: unknown); nothing is distilled from a burst with one shorter than half of it.
+
+    What else disturbed the burst (0 in files older than schema 1.3): ``moved`` threads were found on another CPU than
+    they were pinned to; a thread did not run for ``away_s``, of which the quota of a control group held it for
+    ``quota_s``; CPUs that share a core with the threads', and are not among them, worked for ``sibling_s``.
     """
 
     case: str
@@ -301,12 +310,18 @@ class Samples:
     checked: bool | None = None
     stop: Literal["count", "time"] = "count"
     target_ns: int | None = None
+    moved: int = 0
+    away_s: float = 0.0
+    quota_s: float = 0.0
+    sibling_s: float = 0.0
 
     def __post_init__(self) -> None:
         within(self, "count", "iterations", "count", "target_ns")
         within(self, "count", "switches", "throttled", "reference_iterations", zero=True)
         within(self, "units", "round", zero=True)
         within(self, "seconds", "started_s", "steal_s", zero=True)
+        within(self, "units", "moved", zero=True)
+        within(self, "seconds", "away_s", "quota_s", "sibling_s", zero=True)
         refuse(not self.ns or min(self.ns) <= 0, f"samples of {self.case} hold a duration that is not positive")
         refuse(
             bool(self.reference_ns) and min(self.reference_ns) <= 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from microbench.hardware.environment import FACTS
-from microbench.records import Ceiling, Characterisation, Proof, units
+from microbench.records import Ceiling, Characterisation, Proof, Session, units
 from microbench.report import summary, view
 from microbench.report.sweeps import plural
 
@@ -107,6 +107,7 @@ def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, st
         *((name, f"in {units.seconds(seconds, 3)}") for name, seconds in environment.times.items()),
         ("microbench", environment.microbench),
     ]
+    facts += [(f"session {number}", _session(each)) for number, each in enumerate(environment.sessions, start=1)]
     if characterisation.plan:
         budget = characterisation.plan.budget
         facts.append(
@@ -117,6 +118,11 @@ def environment_facts(characterisation: Characterisation) -> tuple[tuple[str, st
         )
     facts += [_fact(name, value) for name, value in environment.facts.items()]
     return tuple(facts)
+
+
+def _session(each: Session) -> str:
+    took = units.seconds(each.seconds, 3)
+    return f"{summary.moment(each.started)}, {plural(each.samples, 'burst')} in {took}, microbench {each.microbench}"
 
 
 def _fact(name: str, value: float | str | bool | None) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from microbench.errors import expect
 from microbench.records import Characterisation, Cost, LevelSeen, units
 from microbench.report import bars, roofline_scene, roofplot, style, view
 from microbench.report.sweeps import Curve, chases, names, streams
@@ -23,7 +24,14 @@ _FREE_CORNER = {"stream": (0.012, "left"), "chase": (0.988, "right")}
 
 
 def draw_roofline(ax: Axes, characterisation: Characterisation) -> None:
-    """Draw the measured roofline into axes of the caller's; see `roofplot.draw`."""
+    """Draw the measured roofline into axes of the caller's; see `roofplot.draw`.
+
+    Raises
+    ------
+    UsageError
+        If these are no axes.
+    """
+    expect("what to draw on", ax, Axes, "axes of matplotlib, such as matplotlib.pyplot.subplots()[1]")
     with style.settings():
         roofplot.draw(ax, shown(characterisation))
 

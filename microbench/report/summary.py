@@ -63,9 +63,10 @@ def when(characterisation: Characterisation) -> str:
         return "fitted to rows, not measured here"
     seconds = environment.times.get("prepared") if characterisation.device.kind == "cuda" else None
     prepared = "" if seconds is None else f" (prepared in {units.seconds(seconds, 3)})"
+    sessions = f" in {len(environment.sessions)} sessions, the last" if environment.sessions else ""
     return (
-        f"measured {moment(environment.started)} in {units.seconds(environment.seconds, 3)}{prepared} by microbench "
-        f"{environment.microbench}"
+        f"measured{sessions} {moment(environment.started)} in {units.seconds(environment.seconds, 3)}{prepared} by "
+        f"microbench {environment.microbench}"
     )
 
 

@@ -17,7 +17,7 @@ from microbench.runs import signals
 from microbench.storage.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 
@@ -25,7 +25,7 @@ class Recorder:
     """Keeps samples in memory and in the journal; a journal that cannot be written costs a finding, not the run.
 
     ``times`` are the seconds of the run's parts. ``deadline`` is that of the whole run; the samples of a run that is
-    resumed come by `take_over`.
+    resumed come by `take_over`. ``pulse`` is called wherever the run goes on.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Recorder:
         self.samples: list[Samples] = []
         self.findings: list[Finding] = []
         self.times: dict[str, float] = {}
+        self.pulse: Callable[[], None] = lambda: None
         self.journal = journal
         self._journal_lost = False
         self.progress = progress
@@ -46,6 +47,7 @@ class Recorder:
 
     def sampled(self, samples: Samples) -> None:
         """Keep the samples of one case in one round."""
+        self.pulse()
         self.samples.append(samples)
         if self.journal is None or self._journal_lost:
             return
@@ -62,6 +64,7 @@ class Recorder:
 
     def show(self, what: str, number: int, best: str = "") -> None:
         """Show what is measured in which round, and how far the whole run is."""
+        self.pulse()
         self.progress.update(
             Step(
                 case=what,

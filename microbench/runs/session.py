@@ -6,12 +6,11 @@ at most.
 
 from __future__ import annotations
 
-import logging
-import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from os import PathLike
 from pathlib import Path
 
 from microbench import __version__
@@ -22,7 +21,7 @@ from microbench.analysis.multicore_findings import multicore_findings
 from microbench.analysis.plausibility import Doubt
 from microbench.analysis.roofline import fit_rooflines, legacy_paths
 from microbench.analysis.unroll_sweep import edges
-from microbench.errors import MicrobenchError, UsageError
+from microbench.errors import MicrobenchError, UsageError, expect
 from microbench.hardware import energy, probe
 from microbench.hardware.environment import environment_facts
 from microbench.hardware.interference import Disturbance
@@ -37,46 +36,10 @@ from microbench.runs import signals
 from microbench.runs.job import Job, check, plan_in_time, without_library, without_sustained
 from microbench.runs.measuring import measure, prepared
 from microbench.runs.recorder import Recorder, interrupted_before_saving, nothing_measured, plan_of, without_broken
+from microbench.runs.resumed import joined, session_of, with_sessions
+from microbench.runs.saving import Outcome, Request, saved
 from microbench.storage import store
-from microbench.storage.journal import Journal, journal_header, read_journal
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the user asked for.
-
-    ``time_limit_s`` is that of the whole run, which began at ``started`` by the monotonic clock (``None``: when it is
-    carried out). ``page`` tells that page and picture will be drawn of its result. ``label`` is the user's word for the
-    run, ``repeat`` what runs of one ``--repeat`` have in common.
-    """
-
-    device: str = "auto"
-    budget: str = "default"
-    selection: Selection = field(default_factory=Selection)
-    time_limit_s: float | None = None
-    seed: int = 0
-    resume: Path | None = None
-    out: Path | None = None
-    page: bool = False
-    started: float | None = None
-    label: str = ""
-    repeat: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a run leaves: the characterisation, its file, and, if it was interrupted, the journal to resume from.
-
-    ``page`` is whether there is time to draw page and picture.
-    """
-
-    characterisation: Characterisation
-    path: Path | None = None
-    page: bool = True
-    interrupted: bool = False
-    journal: Path | None = None
+from microbench.storage.journal import Journal, ended_s, journal_header, read_journal
 
 
 def plan_for(request: Request) -> tuple[Device, dict[str, Kernel], Plan, tuple[Case, ...]]:
@@ -141,21 +104,27 @@ def _run(request: Request, job: Job, progress: Progress) -> Outcome:
     waits until the file is written.
     """
     job = job.begun(request.selection)
-    with signals.held() as pending:
+    with signals.held() as pending, signals.stops() as stops:
         disturbance, started = Disturbance(), datetime.now(UTC).isoformat(timespec="seconds")
         environment = _environment(request, job, started)
         recorder = Recorder(_journal(request, job, environment), progress, job.sheets(), job.schedule.deadline)
-        recorder.take_over(job.resumed.samples if job.resumed else ())
+        recorder.pulse = stops.pulse
+        if job.resumed is not None:
+            recorder.take_over(job.resumed.samples)
+            recorder.findings += joined(job.resumed, environment, job.device, job.sheets())
         progress.start(len(job.plan.cases), job.schedule.deadline.limit_s)
         try:
             job, findings, interrupted = _check_and_measure(request, job, recorder, pending)
             times = {name: round(seconds, 3) for name, seconds in recorder.times.items()}
-            environment = replace(environment, facts={**environment.facts, **disturbance.facts()}, times=times)
+            facts = {**environment.facts, **disturbance.facts(), "suspended_s": round(stops.seconds, 3)}
+            environment = replace(environment, facts=facts, times=times)
+            if job.resumed is not None:
+                environment = with_sessions(environment, job.resumed, recorder.samples)
             made = _assemble(job, environment, recorder.samples, [*findings, *disturbance.findings()])
             if job.schedule.operators and not (interrupted or pending.arrived):
                 made = _with_operators(request, job, made, pending, recorder)
             progress.done()
-            return _save(request, job, made, recorder.journal, interrupted or pending.arrived)
+            return saved(request, job, made, recorder.journal, interrupted or pending.arrived)
         except signals.Interrupted:
             raise
         except KeyboardInterrupt:  # the second signal
@@ -185,7 +154,7 @@ def _check_and_measure(
             recorder.findings += found
             job = job.without([case for case in job.plan.cases if case.kernel in unchecked])
             loop = Loop(job.device, job.kernels, job.plan, recorder)
-            loop.resume(recorder.samples)
+            loop.resume(recorder.samples, ended_s(recorder.samples))
             if job.device.kind == "cuda":
                 job = prepared(loop, job, recorder).begun(request.selection)
             began_s = deadline.elapsed()
@@ -264,7 +233,9 @@ def _facts(device: Device) -> dict[str, Value | None]:
 
 def _journal(request: Request, job: Job, environment: Environment) -> Journal | None:
     if request.resume is not None:
-        return Journal.resume(request.resume)[0]
+        journal, held = Journal.resume(request.resume)
+        journal.begin(session_of(environment, held))
+        return journal
     if request.out is None:
         return None
     path = request.out / f"{store.stem(job.device, environment.started)}{store.JOURNAL_SUFFIX}"
@@ -306,46 +277,6 @@ def _assemble(
             *multicore_findings(together, analysis.costs, job.device),
         ),
     )
-
-
-def _interrupted(journal: Journal | None) -> Finding:
-    remedy = f"microbench run --resume {journal.path.name}" if journal is not None else "run again"
-    says = "the run was interrupted; what was measured until then is here"
-    return Finding(code="interrupted", severity="warning", says=says, remedy=remedy)
-
-
-def _save(
-    request: Request, job: Job, characterisation: Characterisation, journal: Journal | None, interrupted: bool
-) -> Outcome:
-    """Write the file, into the temporary folder where ``out`` fails, and remove the journal of a run that ended."""
-    findings = [_interrupted(journal)] if interrupted else []
-    deadline = job.schedule.deadline
-    page = interrupted or job.schedule.page_fits()
-    if request.page and not page:
-        says = f"page and picture were not drawn: no time was left of {units.seconds(deadline.limit_s)}"
-        remedy = "microbench report FILE --html PAGE --png PICTURE"
-        findings.append(Finding(code="no-page", severity="info", says=says, remedy=remedy))
-    assert characterisation.environment is not None
-    characterisation = replace(
-        characterisation,
-        environment=replace(characterisation.environment, seconds=round(deadline.elapsed(), 3)),
-        findings=(*characterisation.findings, *findings),
-    )
-    out = request.out if request.out is not None else (request.resume.parent.parent if request.resume else None)
-    if out is None:
-        return Outcome(characterisation=characterisation, interrupted=interrupted, page=page)
-    fresh = journal is not None and request.resume is None
-    name = journal.path.name.removesuffix(store.JOURNAL_SUFFIX) if journal is not None and fresh else None
-    try:
-        path = store.save(characterisation, out, name)
-    except MicrobenchError as error:
-        elsewhere = Path(tempfile.gettempdir()) / "microbench-results"
-        log.warning("%s; saving to %s instead", error, elsewhere)
-        path = store.save(characterisation, elsewhere)
-    if journal is not None:
-        journal.close() if interrupted else journal.discard()
-    kept = journal.path if journal is not None and interrupted else None
-    return Outcome(characterisation=characterisation, path=path, interrupted=interrupted, journal=kept, page=page)
 
 
 def run(  # noqa: PLR0913 - the command line's options under the same names
@@ -393,12 +324,19 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
     """
     if quick and thorough:
         raise UsageError("quick and thorough exclude each other; give one of them")
-    if time_limit is not None and (isinstance(time_limit, str) or not 0 < time_limit <= units.LONGEST_S):
+    for name, flag in (("quick", quick), ("thorough", thorough)):
+        expect(name, flag, bool, "True or False")
+    expect("seed", seed, int, "a whole number, at least 0")
+    expect("out", out, (str, PathLike, type(None)), "the path of a folder")
+    expect("time_limit", time_limit, (int, float, type(None)), "a positive number of seconds")
+    if time_limit is not None and not 0 < time_limit <= units.LONGEST_S:
         raise UsageError(f"time_limit is {time_limit!r}; give a positive number of seconds")
+    if seed < 0:
+        raise UsageError(f"seed is {seed}; give a whole number, at least 0")
     request = Request(
         device=device,
         budget="quick" if quick else "thorough" if thorough else "default",
-        selection=Selection(only=_as_tuple(only), dtypes=_as_tuple(dtype), levels=_as_tuple(level)),
+        selection=Selection(only=_words("only", only), dtypes=_words("dtype", dtype), levels=_words("level", level)),
         time_limit_s=time_limit,
         seed=seed,
         out=Path(out) if out is not None else None,
@@ -407,5 +345,9 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
     return carry_out(request).characterisation
 
 
-def _as_tuple(value: str | Sequence[str]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+def _words(what: str, value: str | Iterable[str]) -> tuple[str, ...]:
+    expect(what, value, Iterable, "a word, or several in a list")
+    words = (value,) if isinstance(value, str) else tuple(value)
+    for word in words:
+        expect(f"one of {what}", word, str, "words")
+    return words

@@ -1,9 +1,13 @@
-"""Signals that end a run, such as Ctrl-C: they end measuring at once, and wait while results are being saved."""
+"""Signals around a run: those that end it, such as Ctrl-C, and the one by which a suspended process goes on.
+
+The ending ones end measuring at once, and wait while results are being saved.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +16,9 @@ if TYPE_CHECKING:
 
 # Ctrl-C, what a service manager sends, what a closing terminal sends.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# The signal by which a process goes on may come to one that was not stopped.
+_SHORTEST_STOP_S = 0.05
 
 
 def listen() -> None:
@@ -57,6 +64,43 @@ class Held:
         again, self.arrived = self.arrived, True
         if self._let_through or again:
             raise KeyboardInterrupt
+
+
+class Stops:
+    """For how long the whole process was suspended (Ctrl-Z, SIGSTOP), as the signal tells by which it goes on.
+
+    The last `pulse` bounds a stop: what is neither processor time nor longer ago than that was spent suspended.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._pulse_s = self._worked_s = 0.0
+        self.pulse()
+
+    def pulse(self) -> None:
+        """The process is running now."""
+        self._pulse_s, self._worked_s = time.monotonic(), time.process_time()
+
+    def handle(self, _number: int, _frame: FrameType | None) -> None:
+        """Take the signal: the handler that `stops` installs."""
+        stopped = time.monotonic() - self._pulse_s - (time.process_time() - self._worked_s)
+        self.seconds += stopped if stopped > _SHORTEST_STOP_S else 0.0
+        self.pulse()
+
+
+@contextlib.contextmanager
+def stops() -> Iterator[Stops]:
+    """Watch for stops of the process; elsewhere than in the main thread, or where others do, none is seen."""
+    watch, mine = Stops(), False
+    try:
+        if signal.getsignal(signal.SIGCONT) is signal.SIG_DFL:
+            with contextlib.suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGCONT, watch.handle)
+                mine = True
+        yield watch
+    finally:
+        if mine:
+            signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

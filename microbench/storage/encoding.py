@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from microbench.records import Characterisation, Samples
+from microbench.records import Characterisation, Samples, Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +53,17 @@ def encode(characterisation: Characterisation) -> bytes:
 def encode_samples(samples: Samples) -> bytes:
     """Encode the samples of one case in one round: a line of a journal."""
     return msgspec.json.encode(_samples_row(samples), enc_hook=_builtin)
+
+
+def encode_session(session: Session) -> bytes:
+    """Encode the conditions under which a run was resumed: a line of a journal."""
+    return msgspec.json.encode({"session": session}, enc_hook=_builtin)
+
+
+class SessionLine(msgspec.Struct, forbid_unknown_fields=True):
+    """A line of a journal that holds the conditions of a session."""
+
+    session: Session
 
 
 def _renamed(row: Any, names: Mapping[str, str]) -> Any:

@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from microbench.errors import CannotRun, UsageError
-from microbench.records import Characterisation, Samples
-from microbench.storage.encoding import SCHEMA, decode, encode, encode_samples
+from microbench.records import Characterisation, Samples, Session
+from microbench.storage.encoding import (
+    SCHEMA,
+    SessionLine,
+    decode,
+    encode,
+    encode_samples,
+    encode_session,
+)
 from microbench.storage.files import JOURNAL_SUFFIX
 from microbench.storage.store import loads, read_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from microbench.records import Device, Environment, Plan, Sheet
+
+_FROM_THERE_ON = "remove the lines from there on, or start anew without --resume"
 
 
 class Journal:
@@ -85,6 +96,16 @@ class Journal:
         """
         self._write(encode_samples(samples))
 
+    def begin(self, session: Session) -> None:
+        """Say that what follows is of another process; its samples are told by their times.
+
+        Raises
+        ------
+        CannotRun
+            If the disk is full or gone.
+        """
+        self._write(encode_session(session))
+
     def _write(self, line: bytes) -> None:
         data = line + b"\n"
         try:
@@ -115,10 +136,12 @@ def journal_header(device: Device, plan: Plan, environment: Environment, sheets:
 def read_journal(path: str | Path) -> Characterisation:
     """Read a journal as a characterisation of samples alone; a half-written last line is ignored.
 
+    ``environment.sessions`` has all processes that wrote to it, the only one as well.
+
     Raises
     ------
     UsageError
-        If it is no journal, or a line other than the last is damaged.
+        If it is no journal, a line other than the last is damaged, or one repeats an earlier one.
     """
     path = Path(path)
     if path.suffix == ".json":
@@ -133,11 +156,43 @@ def read_journal(path: str | Path) -> Characterisation:
     if not lines:
         raise UsageError(f"{path} is no journal of a run that got as far as measuring: start anew without --resume")
     opened = loads(head, str(path))
-    samples = list(opened.samples)
+    samples, begun = list(opened.samples), [] if opened.environment is None else [_first_session(opened.environment)]
+    lines_of: dict[tuple[str, int, float], int] = {}
     for number, line in enumerate(lines[:-1], start=2):  # what follows the last line end was never finished
         try:
-            samples.append(decode(line, Samples))
+            if line.startswith(b'{"session"'):
+                begun.append(decode(line, SessionLine).session)
+                continue
+            read = decode(line, Samples)
         except msgspec.MsgspecError as error:
-            remedy = "remove the lines from there on, or start anew without --resume"
-            raise UsageError(f"line {number} of {path} is damaged ({error}): {remedy}") from None
-    return replace(opened, samples=tuple(samples))
+            raise UsageError(f"line {number} of {path} is damaged ({error}): {_FROM_THERE_ON}") from None
+        first = lines_of.setdefault((read.case, read.round, read.started_s), number)
+        if first != number:
+            raise UsageError(
+                f"line {number} of {path} repeats line {first} (round {read.round} of {read.case[:80]}): remove one of "
+                "them, or start anew without --resume"
+            )
+        samples.append(read)
+    environment = opened.environment and replace(opened.environment, sessions=_sessions(begun, samples))
+    return replace(opened, environment=environment, samples=tuple(samples))
+
+
+def _first_session(environment: Environment) -> Session:
+    return Session(started=environment.started, seconds=0.0, microbench=environment.microbench, facts=environment.facts)
+
+
+def _sessions(begun: Sequence[Session], samples: Sequence[Samples]) -> tuple[Session, ...]:
+    """Sessions with what the samples tell of them: how many each took, and how long, up to the last one's end."""
+    found = []
+    for number, session in enumerate(begun):
+        until_s = begun[number + 1].from_s if number + 1 < len(begun) else float("inf")
+        own = [each for each in samples if session.from_s <= each.started_s < until_s]
+        lasted = ended_s(own) - session.from_s if own else 0.0
+        found.append(replace(session, samples=len(own), seconds=round(max(0.0, lasted), 3)))
+    return tuple(found)
+
+
+def ended_s(samples: Sequence[Samples]) -> float:
+    """When the last of these samples had ended, from the start of the run; 0 without any."""
+    ends = (each.started_s + (sum(each.ns) + sum(each.reference_ns)) / 1e9 for each in samples)
+    return round(max(ends, default=0.0), 4)

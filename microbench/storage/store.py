@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from microbench.errors import CannotRun, UsageError
+from microbench.errors import CannotRun, UsageError, expect
 from microbench.records import Characterisation, Finding
 from microbench.storage.encoding import SCHEMA, decode, encode
 from microbench.storage.files import JOURNAL_SUFFIX, check_writable, only_run, slug, stem, write_new
@@ -170,6 +170,7 @@ def load(path: str | Path) -> Characterisation:
     UsageError
         If there is no such file or it is no valid characterisation; the sentence names the file and what to do.
     """
+    expect("the file", path, (str, os.PathLike), "the path of a .json file that 'microbench run' wrote")
     if Path(path).suffix == JOURNAL_SUFFIX:
         raise UsageError(f"{path} is the journal of an unfinished run: 'microbench run --resume {path}' finishes it")
     return loads(read_file(Path(path)), str(path))

@@ -169,7 +169,7 @@ def test_a_resumed_loop_counts_the_rounds_it_was_given() -> None:
     held = [Samples(case=case.key, round=r, started_s=float(r), iterations=10, ns=(10_000,), count=1) for r in range(2)]
     notes = Notes()
     loop = Loop(fake_device(), {"fma.f32.a": kernel}, Plan(cases=(case,), budget=BUDGET), notes)
-    loop.resume(held)
+    loop.resume(held, 2.0)
     loop.run((case,), 0.0, 3)
     assert [sample.round for sample in notes.samples] == []
     assert loop.round >= 2

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microbench.errors import UsageError
-from microbench.operators import OPERATORS, op, parse, read_rows, table, table_of
+from microbench.operators import OPERATORS, op, parse, read_rows, table_files, table_of
 
 
 def test_a_matmul_counts_a_multiply_add_as_two() -> None:
@@ -193,7 +193,7 @@ def test_blanks_around_an_equals_sign_are_no_fault() -> None:
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
 def test_a_file_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "LARGEST_BYTES", 1_000_000)
+    monkeypatch.setattr(table_files, "LARGEST_BYTES", 1_000_000)
     with pytest.raises(UsageError, match="more than 1 MB; is it the right file"):
         read_rows(Path("/dev/zero"))
 

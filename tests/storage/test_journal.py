@@ -95,14 +95,15 @@ def test_a_full_disk_while_measuring_is_one_sentence(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 sys.path[:0] = {path!r}
+from dataclasses import replace
 from pathlib import Path
 from microbench.storage import store
 from microbench.storage.journal import Journal, journal_header, read_journal
 journal = Journal.create(Path({file!r}), read_journal(Path({model!r})))
 sample = read_journal(Path({model!r})).samples[0]
 with store.only_run(read_journal(Path({model!r})).device):
-    for _ in range(5):
-        journal.append(sample)
+    for number in range(1, 6):
+        journal.append(replace(sample, round=number))
     print("measuring", flush=True)
     time.sleep(60)
 """
@@ -128,6 +129,6 @@ def test_kill_9_loses_nothing_that_was_measured_and_frees_the_device(
         ):
             pytest.fail("two runs hold one device")
         process.send_signal(signal.SIGKILL)
-    assert read_journal(tmp_path / "run.partial").samples == (SAMPLES,) * 6
+    assert [each.round for each in read_journal(tmp_path / "run.partial").samples] == [0, 1, 2, 3, 4, 5]
     with store.only_run(DEVICE):
         pass
