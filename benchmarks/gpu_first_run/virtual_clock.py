@@ -35,6 +35,7 @@ from microbench.report.progress import Quiet
 from microbench.runs import session, signals
 from microbench.runs.job import Job, plan_in_time
 from microbench.runs.recorder import Recorder
+from microbench.runs.saving import Request
 
 H100 = {
     "name": "NVIDIA H100 80GB HBM3", "uuid": b"1" * 16, "memory_bytes": 85_000_000_000, "pci": "0", "major": 9,
@@ -307,7 +308,7 @@ def whole_run(name: str, host_speed: float = 1.0) -> Outcome:
         ).begun(Selection())
         recorder = Recorder(None, Quiet(), job.sheets(), deadline)
         shares = job.schedule.shares()
-        request = session.Request(budget=name, page=True)
+        request = Request(budget=name, page=True)
         with signals.held() as pending:
             job, findings, _ = session._check_and_measure(request, job, recorder, pending)  # noqa: SLF001
         measured_s = clock.now_s

@@ -40,8 +40,9 @@ class caller {
  public:
   caller(shelf& jobs, counts& seen, std::uint64_t seed) : jobs_(jobs), seen_(seen), random_(seed) {}
 
-  void act(unsigned times) {
-    for (unsigned i = 0; i < times; ++i) {
+  // Until it has prepared so many jobs.
+  void act(unsigned wanted) {
+    while (prepared_ < wanted) {
       attempt([&] { prepare(); });
       for (unsigned run = below(4); run > 0; --run) attempt([&] { measure(); });
       if (below(3) == 0) attempt([&] { close(); });
@@ -104,8 +105,13 @@ class caller {
   }
 
   void prepare() {
-    const auto& what = any(kernels());
-    if (!unavailable(what).empty()) throw cannot_run("unavailable");
+    static const auto here = [] {
+      std::vector<kernel> found;
+      for (const auto& each : kernels())
+        if (unavailable(each).empty()) found.push_back(each);
+      return found;
+    }();
+    const auto& what = any(here);
     parameters given;
     for (const auto& name : what.facts.params)
       if (name == "working_set" || below(3) == 0) given.emplace(name, some_value(name));
@@ -113,6 +119,7 @@ class caller {
     const auto cpus = some_cpus();
     shelf::entry made{std::make_shared<job>(what, cpus, given), cpus, &what};
     ++seen_.prepared;
+    ++prepared_;
     const std::lock_guard lock(jobs_.mutex);
     std::swap(jobs_.entries[below(places_for_jobs)], made);
   }
@@ -140,15 +147,16 @@ class caller {
       asked.reference_clock = beside.held.get();
       asked.reference_iterations = below(slow ? 8 : 100);
     }
-    judge(chosen, chosen.held->take(asked).right);
+    judge(chosen, chosen.held->take(asked).right, asked.reference_clock != nullptr ? beside.what : nullptr);
   }
 
-  void judge(const shelf::entry& chosen, std::optional<bool> right) {
+  void judge(const shelf::entry& chosen, std::optional<bool> right, const kernel* beside = nullptr) {
     ++seen_.ran;
     if (chosen.held.use_count() == 1) ++seen_.closed_while_running;
     if (right != false) return;
     ++seen_.wrong;
-    std::printf("random jobs: %s WRONG\n", chosen.what->facts.name.c_str());
+    std::printf("random jobs: %s WRONG%s%s\n", chosen.what->facts.name.c_str(), beside == nullptr ? "" : " beside ",
+                beside == nullptr ? "" : beside->facts.name.c_str());
   }
 
   void close() {
@@ -160,6 +168,7 @@ class caller {
   shelf& jobs_;
   counts& seen_;
   std::mt19937_64 random_;
+  unsigned prepared_ = 0;
 };
 
 }  // namespace

@@ -307,7 +307,7 @@ void job::attend(unsigned thread, session& all) {
   const auto before = involuntary_switches();
   const auto from = now_ns(), own_from = own_ns();
   for (unsigned pair = 0; pair < asked.count; ++pair) {
-    if (what_.arm != nullptr) attempt([&] { what_.arm(*contexts_[thread], asked.iterations); });
+    attempt([&] { arm(thread, asked.iterations); });
     // Said before the barrier and heard behind it, by the number of the pair: so all leave together, however slow one
     // of them is.
     if (mine.failure || (thread == 0 && pair >= least_pairs && all.late()))
@@ -316,6 +316,7 @@ void job::attend(unsigned thread, session& all) {
     if (pair >= all.end.load(std::memory_order_relaxed)) break;
     attempt([&] { sample(thread, asked.iterations, mine.own); });
     if (asked.reference_clock == nullptr) continue;
+    attempt([&] { asked.reference_clock->arm(thread, asked.reference_iterations); });
     team_->start().arrive_and_wait();
     attempt([&] { asked.reference_clock->sample(thread, asked.reference_iterations, mine.reference_clock); });
   }
@@ -323,6 +324,10 @@ void job::attend(unsigned thread, session& all) {
   mine.away_ns = std::max<std::int64_t>(now_ns() - from - (own_ns() - own_from), 0);
   mine.moved = sched_getcpu() != contexts_[thread]->cpu;
   if (mine.failure) std::rethrow_exception(mine.failure);
+}
+
+void job::arm(unsigned thread, std::uint64_t iterations) {
+  if (what_.arm != nullptr) what_.arm(*contexts_[thread], iterations);
 }
 
 void job::sample(unsigned thread, std::uint64_t iterations, trace& seen) {

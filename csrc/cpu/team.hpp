@@ -145,6 +145,7 @@ class job {
   };
 
   void attend(unsigned thread, session& all);
+  void arm(unsigned thread, std::uint64_t iterations);
   void sample(unsigned thread, std::uint64_t iterations, trace& seen);
   void free();
 

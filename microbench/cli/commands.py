@@ -24,7 +24,8 @@ from microbench.report import write as write_report
 from microbench.report.progress import progress
 from microbench.report.sweeps import plural
 from microbench.runs.recorder import resume_hint
-from microbench.runs.session import Outcome, Request, carry_out, plan_for
+from microbench.runs.saving import Outcome, Request
+from microbench.runs.session import carry_out, plan_for
 from microbench.runs.signals import Interrupted
 from microbench.storage import store
 from microbench.storage.files import write_new

@@ -28,7 +28,7 @@ from microbench.errors import UsageError
 from microbench.runs import signals
 
 if TYPE_CHECKING:
-    from microbench.runs.session import Request
+    from microbench.runs.saving import Request
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -124,7 +124,7 @@ def _command_line_wins(context: click.Context, options: dict[str, Any]) -> None:
 
 def _request(options: dict[str, Any], started: float | None) -> Request:
     from microbench.measure.plan import Selection
-    from microbench.runs.session import Request
+    from microbench.runs.saving import Request
 
     if options["quick"] and options["thorough"]:
         raise UsageError("--quick and --thorough exclude each other; give one of them")

@@ -8,6 +8,7 @@ import resource
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from microbench.hardware.environment import environment_findings
 from microbench.hardware.procfs import Machine, allowed, cpu_groups, cpu_text
@@ -132,7 +133,7 @@ class Around:
         self._steal.lap()
         self._quota.lap()
 
-    def end(self) -> dict[str, float | None]:
+    def end(self) -> dict[str, Any]:
         """The fields of `Samples` of the same names: ``steal_s``, ``quota_s`` and ``sibling_s``."""
         steal, (_, held) = self._steal.lap(), self._quota.lap()
         worked = max(0.0, self._siblings_s() - self._worked)

@@ -255,7 +255,7 @@ def _decimal_comma(cell: str) -> str:
         point = cell
     if point != cell:
         return f", with a decimal comma; write {point[:30]}"
-    return f"; a measured time is a number of seconds from {SHORTEST_SECONDS:g} to below {LONGEST_SECONDS:.0f}"
+    return f"; a measured time is a positive number of seconds, {SHORTEST_SECONDS:g} to {LONGEST_SECONDS:.0f}"
 
 
 def _shapes(

@@ -154,7 +154,7 @@ def test_of_two_rows_that_contradict_each_other_the_slower_does_not_spoil_the_fi
     assert sum(finding.code == "contradictory-rows" for finding in calibration.findings) == 10
 
 
-@pytest.mark.parametrize(("factor", "doubted"), [(1, False), (1000, True), (1e-3, True)])
+@pytest.mark.parametrize(("factor", "doubted"), [(1, False), (1000, True)])
 def test_seconds_that_were_milliseconds_are_doubted_where_figures_are_known(factor: float, doubted: bool) -> None:
     table, _ = _made_up(40, 16, low=500)
     assert table.batches[0].seconds is not None
