@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Rows of the table of a model's longest operators.
 LARGEST = 15
+BATCHES = (1, 4, 16, 64)
 
 
 def predict_model_spec(
@@ -52,7 +53,7 @@ def predict_model_spec(
     if how["tree"] is not None:
         emit(tree_rows(found, how["tree"]), f"{spec}: modules")
     emit(summary(found), f"{spec} on {held.device.name}")
-    batches = _batches(make, inputs, how, held)
+    batches = _batches(make, inputs, how, graph, held)
     if batches:
         emit(batches, "samples per second")
 
@@ -87,15 +88,24 @@ def _assumed(how: dict[str, Any]) -> list[Finding]:
     ]
 
 
-def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], held: Characterisation) -> list[Row]:
+def _batches(make: Any, inputs: Sequence[str], how: dict[str, Any], known: Graph, held: Characterisation) -> list[Row]:
+    """Samples per second over batch sizes; two captures tell the others wherever they can."""
+    from microbench.operators.batches import at_batch
     from microbench.operators.inputs import with_batch
     from microbench.predict.model import predict_model
 
+    captures: dict[int, Graph] = {}
+    if [with_batch(spec, known.batch) for spec in inputs] == list(inputs):
+        captures[known.batch] = known
     rows: list[Row] = []
-    for batch in (1, 4, 16, 64):
-        changed = [with_batch(spec, batch) for spec in inputs]
+    for batch in BATCHES:
+        graph = captures.get(batch)
+        if graph is None and len(captures) > 1:
+            graph = at_batch(tuple(captures.values())[:2], batch)
         try:
-            found = predict_model(_captured(make, changed, how), held, how["launch"] or "eager")
+            if graph is None:
+                graph = captures[batch] = _captured(make, [with_batch(spec, batch) for spec in inputs], how)
+            found = predict_model(graph, held, how["launch"] or "eager")
         except UsageError:
             continue
         rows.append(
