@@ -36,6 +36,10 @@ class Exported:
     text: str
     findings: tuple[Finding, ...] = ()
 
+    def __repr__(self) -> str:
+        """How much text, and how many findings."""
+        return f"<Exported: {len(self.text.splitlines())} lines, {len(self.findings)} findings>"
+
 
 Writer = Callable[[Request], Exported]
 Reader = Callable[[Any], list[Declared] | None]

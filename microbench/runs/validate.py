@@ -23,6 +23,7 @@ from microbench.predict.operator_clocks import measure
 from microbench.predict.operator_timing import Effort, OnProgress, Rounds
 from microbench.predict.shape_sampling import design
 from microbench.records import Characterisation, Finding, Fits, Row
+from microbench.records.framed import Framed
 from microbench.runs.calibrate import (
     fitted,
     measured_figures,
@@ -74,7 +75,7 @@ class GradedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
+class Validation(Framed):
     """What `validate` measured and how the predictions did: fresh rows hot and cold, whole models."""
 
     calibration: Characterisation
@@ -83,6 +84,17 @@ class Validation:
     rounds: int
     cold: Graded | None = None
     findings: tuple[Finding, ...] = ()
+
+    def __repr__(self) -> str:
+        """How much was graded on what."""
+        rows, models = len(self.rows.operators), len(self.models)
+        return (
+            f"<Validation on {self.calibration.device.name}: {rows} operators, {models} models, {self.rounds} rounds>"
+        )
+
+    def frame_rows(self) -> list[Row]:
+        """Errors of the predictions by kind of operator, as the command prints them."""
+        return error_rows(self)
 
 
 def kind_of(op: Op) -> str:
