@@ -32,7 +32,7 @@ from microbench.storage.files import write_new
 from microbench.text import one_line, visible
 
 if TYPE_CHECKING:
-    from microbench.hardware.nominal import NominalDevice
+    from microbench.hardware.nominal_rates import NominalDevice
     from microbench.interop.audit import Checked
 
 # Rows of a table, and findings, that anybody reads.

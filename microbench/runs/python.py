@@ -12,7 +12,7 @@ from microbench.storage import store
 from microbench.storage.folders import read_folder
 
 if TYPE_CHECKING:
-    from microbench.hardware.nominal import NominalDevice
+    from microbench.hardware.nominal_rates import NominalDevice
     from microbench.interop import Exported
     from microbench.runs.validate import Validation
 
