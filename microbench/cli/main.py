@@ -225,6 +225,7 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     help="How operators or a model run: called one by one (the default), replayed as a graph, or kernels alone.",
 )
 @click.option("--dtype", metavar="D", help="Turn the model's parameters and inputs into this dtype.")
+@click.option("--compiled", is_flag=True, help="The kernels that torch.compile fuses, in place of eager operators.")
 @click.option("--weights", metavar="i4|i8|f8|f4", help="Store the weights of products so, activations as they are.")
 @click.option(
     "--scale-channels",
@@ -255,7 +256,7 @@ def predict(context: click.Context, /, **options: Any) -> None:
         raise UsageError("give one of --op EXPR, --ops FILE.csv, --model MODULE:CALLABLE and --hf CONFIG")
     of_models = [
         name
-        for name in ("inputs", "train", "dtype", "scale_channels", "groups", "tree", "weights")
+        for name in ("inputs", "train", "dtype", "scale_channels", "groups", "tree", "weights", "compiled")
         if options[name] not in (None, False, ())
     ]
     if of_models and not (options["model"] or options["hf"]):
@@ -271,7 +272,18 @@ def predict(context: click.Context, /, **options: Any) -> None:
     elif options["ops"]:
         context.exit(predict.predict_ops(options["ops"], options["columns"], options["calibration"], paths))
     else:
-        names = ("hf", "train", "launch", "dtype", "calibration", "scale_channels", "groups", "tree", "weights")
+        names = (
+            "hf",
+            "train",
+            "launch",
+            "dtype",
+            "calibration",
+            "scale_channels",
+            "groups",
+            "tree",
+            "weights",
+            "compiled",
+        )
         how = {name: options[name] for name in names}
         predict_models.predict_model_spec(options["model"] or options["hf"], options["inputs"], how, paths)
 

@@ -63,7 +63,10 @@ def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str =
     from microbench.operators.capture import capture
     from microbench.operators.what_if import group, scale_channels
 
-    graph = capture(make, list(inputs), train=how["train"], dtype=how["dtype"], weights=how["weights"], name=name)
+    asked = {each: how[each] for each in ("train", "dtype", "weights", "compiled")}
+    if how["compiled"] and how["tree"] is not None:
+        raise UsageError("the kernels of a compiled model belong to no module; leave --tree or --compiled out")
+    graph = capture(make, list(inputs), name=name, **asked)
     if how.get("scale_channels") is not None:
         graph = scale_channels(graph, how["scale_channels"])
     return graph if how.get("groups") is None else group(graph, how["groups"])

@@ -21,6 +21,7 @@ from typing import Any
 from microbench.errors import MicrobenchError, UsageError
 from microbench.operators.core import op
 from microbench.operators.fake_models import on_fake, shaped
+from microbench.operators.fused import fused_steps
 from microbench.operators.graph import Graph, Step
 from microbench.operators.inputs import arranged, filled, stored
 from microbench.operators.known_values import BALANCED
@@ -35,6 +36,10 @@ __all__ = ["Graph", "Step", "capture"]
 
 # Formats that PyTorch runs a whole model in, and what holds each.
 _WHOLE = {"f64": "f64", "f32": "f32", "tf32": "f32", "f16": "f16", "bf16": "bf16"}
+_COMPILED = (
+    "kernels are those that torch.compile fuses for a processor; each loop is predicted as an elementwise operator of "
+    "its traffic, memory as that of the eager model"
+)
 _EXPERTS = ("_grouped_mm", "_scaled_grouped_mm")
 # Tensors inside an error's message, whose numbers are nobody's business.
 _PRINTED = re.compile(r"(?:Fake)?(?:Tensor|tensor|Parameter)\((?:[^()]|\([^()]*\))*\)?|\[\s*-?\d[^\]]{40,}\]?")
@@ -54,6 +59,7 @@ def capture(  # noqa: PLR0913 - keywords only
     train: bool = False,
     dtype: str | None = None,
     weights: str | None = None,
+    compiled: bool = False,
     name: str = "",
 ) -> Graph:
     """Capture a model.
@@ -73,6 +79,8 @@ def capture(  # noqa: PLR0913 - keywords only
         multiplies in tf32.
     weights
         Format that the weights of products are stored in, activations as they are: i4, i8, f8, f4.
+    compiled
+        The kernels of ``torch.compile`` (inductor's for processors) in place of the eager operators.
 
     Raises
     ------
@@ -88,10 +96,13 @@ def capture(  # noqa: PLR0913 - keywords only
 
     wanted = _whole_format(dtype)
     recorder = recorder_of(torch)
+    if (weights is not None or compiled) and train:
+        raise UsageError("weights of fewer bits and compiled models are for inference; leave --train out")
     if weights is not None:
-        if train:
-            raise UsageError("weights of fewer bits are for inference; leave --train or --weights out")
+        if compiled:
+            raise UsageError("a compiled model keeps its weights; leave --weights or --compiled out")
         weights, recorder.uses = weight_format(weights), WeightUses()
+    recorder.compiled = compiled
     try:
         made, arguments, notes = _record(torch, (model, inputs, wanted), (recorder, train))
     except MicrobenchError:
@@ -102,6 +113,10 @@ def capture(  # noqa: PLR0913 - keywords only
     if any(step.aten in _EXPERTS for step in graph.steps):
         notes.append(BALANCED)
     graph = replace(graph, notes=tuple(dict.fromkeys((*notes, *recorder.answers.notes))))
+    if compiled:
+        steps, unknown = recorder.kernels
+        notes = [*graph.notes, _COMPILED]
+        graph = replace(graph, steps=tuple(steps), unknown=dict(unknown), views=0, notes=tuple(notes), compiled=True)
     graph = _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
     return recorder.uses.stored(graph, weights) if weights is not None else graph
 
@@ -164,6 +179,8 @@ def _record_real(torch: Any, given: tuple[Any, Any, Any], how: tuple[Any, bool])
     made, inputs, wanted = given
     if how[1] or wanted is not None:
         raise UsageError("a quantised or scripted model can neither be trained nor turned into another format here")
+    if how[0].compiled:
+        raise UsageError("a quantised or scripted model cannot be compiled here; leave --compiled out")
     arguments, tensors = _made_inputs(torch, inputs, None, lambda tensor: tensor.detach().clone())
     copied = made if isinstance(made, torch.jit.ScriptModule) else copy.deepcopy(made)
     _run(torch, copied, arguments, how)
@@ -256,6 +273,9 @@ def _forward_backward(
             if not isinstance(loss, torch.Tensor):
                 raise UsageError("the model's output needs no gradient; --train has nothing to do")
             loss.backward()
+    if recorder.compiled:
+        with torch.no_grad():
+            recorder.kernels = fused_steps(torch, made, arguments)
 
 
 def _graph(of: tuple[Any, list[Any]], recorder: Any, about: tuple[str, Sequence[Any], bool]) -> Graph:

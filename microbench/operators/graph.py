@@ -42,6 +42,7 @@ class Graph(Framed):
     """A captured model. ``unknown`` counts operators without a rule; bytes are of the tensors alive.
 
     ``notes`` say what was taken for granted, one sentence each; ``parts`` are its modules, outer before inner.
+    ``compiled`` says that the steps are kernels as `torch.compile` fuses them, which no module runs.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Graph(Framed):
     train: bool = False
     notes: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
+    compiled: bool = False
 
     def __repr__(self) -> str:
         """How much of what."""

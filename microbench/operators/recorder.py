@@ -75,6 +75,8 @@ def recorder_of(torch: Any) -> Any:
             self.live = _Live()
             self.answers = KnownValues(torch)
             self.uses: WeightUses | None = None
+            self.compiled = False
+            self.kernels: tuple[list[Step], Counter[str]] = [], Counter()
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = self.answers.call(func, args, kwargs or {})

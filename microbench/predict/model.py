@@ -106,7 +106,8 @@ def predict_model(graph: Graph, calibration: Characterisation, launch: Launch = 
     """
     columns = _columns(graph, calibration, launch)
     costs = {cost.name: cost.seconds.value for cost in calibration.costs}
-    modules = costs.get(MODULE_COST, 0.0) * sum(1 for step in graph.steps if step.phase == "forward")
+    called = 0 if graph.compiled else sum(1 for step in graph.steps if step.phase == "forward")
+    modules = costs.get(MODULE_COST, 0.0) * called
     if calibration.device.kind == "cuda":
         time = _on_gpu(columns, launch, modules, costs)
     else:
