@@ -25,6 +25,7 @@ _COMMAND = re.compile(r"(?:^[^\S\n]*:(?=:))|(?:#(?=#\w*\[))", re.MULTILINE)
 # A word that is longer than any path and any key of a case, and the most that a sentence has.
 _ENDLESS = re.compile(r"\S{400,}")
 _LONGEST = 640
+_WITHOUT_TEXT = (int, float, bool, type(None))
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _RISKY = re.compile("^[=+@-]|(?!\n)" + _HIDDEN.pattern, re.MULTILINE)
 
@@ -125,7 +126,9 @@ def _shown(value: Any) -> Any:
         changed = {
             field.name: made
             for field in fields(value)
-            if (made := _shown(old := getattr(value, field.name))) is not old and field.init
+            if type(old := getattr(value, field.name)) not in _WITHOUT_TEXT
+            and (made := _shown(old)) is not old
+            and field.init
         }
         return replace(value, **changed) if changed else value
     return value

@@ -128,7 +128,7 @@ class Cost:
 
     def __post_init__(self) -> None:
         one_of(self, "level", LEVELS)
-        within(self.seconds, "seconds", "value", "low", "high", zero=True)
+        within(self.seconds, "cost", "value", "low", "high", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +154,7 @@ class LevelSeen:
         one_of(self, "name", LEVELS)
         one_of(self, "seen_by", ("stream", "chase"))
         within(self, "bytes", "low_bytes", "high_bytes", "advertised_bytes", "capacity_bytes")
-        within(self, "rate" if self.seen_by == "stream" else "seconds", "value")
+        within(self, "rate" if self.seen_by == "stream" else "cost", "value")
         within(self, "seconds", "reuse_s")
         refuse(self.low_bytes > self.high_bytes, f"level {self.name} ends at {self.high_bytes} B, before it begins")
 

@@ -112,7 +112,7 @@ class OperatorFit:
         one_of(self, "form", ("tiled", "smooth", "stream"))
         one_of(self, "cache", ("hot", "cold"))
         within(self, "units", "rows")
-        all_within(self, "seconds", "cost_s")
+        all_within(self, "cost", "cost_s")
         all_within(self, "factor", "terms")
         all_within(self, "factor", "scale", zero=True)
         all_within(self, "factor", "correction", zero=True)
@@ -124,7 +124,7 @@ class OperatorFit:
         self._check_points()
         for code, times in self.issue_s.items():
             for seconds in times:
-                possible(seconds, "seconds", f"OperatorFit.issue_s of {code[:40]!r}")
+                possible(seconds, "cost", f"OperatorFit.issue_s of {code[:40]!r}")
             middle, low, high = times
             refuse(not low <= middle <= high, f"OperatorFit.issue_s of {code[:40]!r} is not in order: {times}")
 

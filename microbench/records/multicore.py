@@ -59,7 +59,7 @@ class CpuPair:
 
     def __post_init__(self) -> None:
         within(self, "units", "first", "second", zero=True)
-        within(self.seconds, "seconds", "value", "low", "high", zero=True)
+        within(self.seconds, "cost", "value", "low", "high", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class NodePair:
 
     def __post_init__(self) -> None:
         within(self, "units", "cpu_node", "memory_node", zero=True)
-        for estimate, quantity in ((self.bandwidth, "rate"), (self.latency, "seconds")):
+        for estimate, quantity in ((self.bandwidth, "rate"), (self.latency, "cost")):
             if estimate is not None:
                 within(estimate, quantity, "value", "low", "high", zero=True)
 
@@ -102,7 +102,7 @@ class LoadedPoint:
     def __post_init__(self) -> None:
         within(self, "units", "streams", zero=True)
         within(self, "rate", "bandwidth")
-        within(self.latency, "seconds", "value", "low", "high", zero=True)
+        within(self.latency, "cost", "value", "low", "high", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

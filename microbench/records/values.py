@@ -28,14 +28,15 @@ BACKENDS = ("native", "cuda", "triton", "torch")
 _LEAST, _MOST = 1e-40, 1e40
 # What no device has had, by far, of each quantity in SI: a number outside is a damaged file or a wrong unit.
 BOUNDS: Mapping[str, tuple[float, float]] = {
-    "hertz": (1e3, 1e13),
-    "rate": (1e-3, 1e24),  # FLOP/s, OP/s, byte/s
+    "hertz": (1e5, 1e11),
+    "rate": (1e-3, 1e21),  # FLOP/s, OP/s, byte/s
     "seconds": (1e-16, 1e9),
+    "cost": (1e-16, 1e5),  # seconds of one operation
     "bytes": (1, 2**60),
-    "watts": (1e-6, 1e9),
-    "joules": (1e-24, 1e6),
+    "watts": (1e-4, 1e6),
+    "joules": (1e-20, 1e4),  # of one operation, of one byte
     "intensity": (1e-12, 1e12),  # FLOP/byte
-    "units": (1, 1e9),  # cores, threads, multiprocessors
+    "units": (1, 1e8),  # cores, threads, multiprocessors, rounds
     "count": (1, 1e18),
     "share": (0, 1),
     "factor": (1e-30, 1e30),

@@ -85,7 +85,7 @@ def fits() -> st.SearchStrategy[Fits]:
         SOME_LEVEL,
         st.sampled_from(("stream", "chase")),
         sizes,
-        st.fixed_dictionaries({"stream": RATES, "chase": of("seconds")}),
+        st.fixed_dictionaries({"stream": RATES, "chase": of("cost")}),
         st.none() | SIZES,
     )
     points = st.builds(RoofPoint, intensity=of("intensity"), rate=RATES, level=SOME_LEVEL, fitted=RATES)
@@ -116,7 +116,7 @@ def fits() -> st.SearchStrategy[Fits]:
 
 
 def costs() -> st.SearchStrategy[Cost]:
-    seconds = estimates(st.just(0.0) | of("seconds") | st.floats(1e-10, 1))
+    seconds = estimates(st.just(0.0) | of("cost") | st.floats(1e-10, 1))
     case = st.none() | st.builds("chase[working_set={}]@1".format, SIZES)
     return st.builds(Cost, name=WORDS, seconds=seconds, level=st.none() | SOME_LEVEL, case=case)
 

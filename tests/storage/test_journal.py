@@ -79,6 +79,32 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
         read_journal(journal.path)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b'"working_set":24576', b'"working_set":"x"', "working_set"),
+        (b'"working_set":24576', b'"working_set":1e300', "working_set"),
+        (b'"warmup_s":0.005', b'"warmup_s":1e300', "warmup_s"),
+        (b'"time_limit_s":30.0', b'"time_limit_s":1e300', "time_limit_s"),
+        (b'"samples":12', b'"samples":0', "samples"),
+        (b'"seed":7', b'"seed":7,"seed":8', "twice"),
+        (b'"count":3', b'"count":2', "3 samples"),
+        (b'"iterations":1000', b'"iterations":1e400', "damaged"),
+    ],
+)
+def test_a_journal_whose_plan_or_samples_cannot_be_is_not_gone_on_with(
+    tmp_path: Path, old: bytes, new: bytes, says: str
+) -> None:
+    journal = Journal.create(tmp_path / "run.partial", header())
+    journal.append(SAMPLES)
+    journal.close()
+    data = journal.path.read_bytes()
+    assert old in data
+    journal.path.write_bytes(data.replace(old, new, 1))
+    with pytest.raises(UsageError, match=says):
+        read_journal(journal.path)
+
+
 def test_a_journal_is_not_overwritten(tmp_path: Path) -> None:
     Journal.create(tmp_path / "run.partial", header()).close()
     with pytest.raises(CannotRun, match="cannot be created"):
