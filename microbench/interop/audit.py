@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +48,7 @@ class Checked:
     """One number of a file, the value it was compared with, and what is wrong with it (``None``: nothing).
 
     ``count`` is how many numbers of the file this is: 0 where one is missing (``declared`` is then another one of its
-    device), several for a list of them. ``why`` says why a number was not checked.
+    device), several for a list of them. ``why`` says why a number was not checked, ``status`` whether it was, and is right.
     """
 
     declared: Declared
@@ -56,13 +56,13 @@ class Checked:
     finding: Finding | None = None
     count: int = 1
     why: str = ""
+    status: Status = field(init=False, default="not checked")
 
-    @property
-    def status(self) -> Status:
-        """Whether the number was compared with something, and whether it is right."""
+    def __post_init__(self) -> None:
+        found: Status = "not checked" if self.reference is None else "checked"
         if self.finding is not None and self.finding.severity != "info":
-            return "fault" if self.finding.severity == "error" else "doubtful"
-        return "not checked" if self.reference is None else "checked"
+            found = "fault" if self.finding.severity == "error" else "doubtful"
+        object.__setattr__(self, "status", found)
 
 
 def audit(path: str | Path, against: Characterisation | str | None = None) -> list[Checked]:
