@@ -159,5 +159,5 @@ def test_another_card_s_figure_needs_a_related_name_a_second_one_or_its_entry_in
 
 def test_an_unknown_device_is_held_against_what_any_has(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
-    path.write_text('[[device]]\nname = "Foo 9000"\nbandwidth = "300 EB/s"\ncompute.f32 = "1e30 FLOP/s"\n')
+    path.write_text('[[device]]\nname = "Foo 9000"\nbandwidth = "300 EB/s"\ncompute.f32 = "1e25 FLOP/s"\n')
     assert [each.status for each in audit(path)] == ["fault", "fault"]
