@@ -48,8 +48,8 @@ class Checked:
     """One number of a file, the value it was compared with, and what is wrong with it (``None``: nothing).
 
     ``count`` is how many numbers of the file this is: 0 where one is missing (``declared`` is then another one of its
-    device), several for a list of them. ``status`` says whether a number was checked and is right, ``why`` why it was not
-    checked.
+    device), several for a list of them. ``status`` says whether a number was checked and is right, ``why`` why it was
+    not checked.
     """
 
     declared: Declared
