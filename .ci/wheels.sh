@@ -31,7 +31,10 @@ label() {
 # Installed beside no compiler: a new environment whose path holds nothing but itself and coreutils.
 prove() { # PYTHON WHEEL
   "$1" -m venv --clear "$work/proof"
-  "$work/proof/bin/pip" install -q "$2"
+  # By the lock: whatever is not in it, or has another hash, fails here.
+  "$work/proof/bin/pip" install -q --require-hashes --only-binary :all: -r lock.txt
+  "$work/proof/bin/pip" install -q --no-deps "$2"
+  "$work/proof/bin/pip" check
   mkdir -p "$work/bin"
   for tool in env uname objdump; do ln -sf "$(command -v "$tool")" "$work/bin/"; done
   (cd "$work" && PATH="$work/proof/bin:$work/bin" microbench run --quick --only 'fma.f64.scalar' --time-limit 3s --out "$work/results")

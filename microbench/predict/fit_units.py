@@ -162,34 +162,39 @@ def _dropped(held: _Held, above: npt.NDArray[np.bool_]) -> Finding:
 
 
 def _slow(held: _Held) -> Iterator[Finding]:
-    """Times so long that another unit explains them better than a poor kernel."""
-    large = np.isfinite(held.seconds) & (held.roofline > LARGE_S)
+    """Times so long that another unit explains them better than a poor kernel; the rows of each unit in one finding."""
+    measured = np.isfinite(held.seconds)
     if held.roofline is held.least:  # of no device: only rates that nothing has had for decades
-        large = np.isfinite(held.seconds) & (held.flop > _LARGE_FLOP)
-        if large.sum() >= LARGE_ROWS:
-            rate = float(np.median(held.flop[large] / held.seconds[large]))
-            if rate < SLOWEST:
-                fits = [name for name, factor in _UNITS if rate / factor >= SLOWEST]
-                yield _doubtful(held, f"reaches {units.rate(rate, 'FLOP/s')} in the median of large rows", fits)
-        return
+        large = measured & (held.flop > _LARGE_FLOP)
+        off = np.where(large, SLOWEST * held.seconds / np.maximum(held.flop, 1.0), 0.0)
+        rates = (1.0, 0.0, "the time of the slowest device there is")
+    else:
+        large = measured & (held.roofline > LARGE_S)
+        off = np.where(large, held.seconds / np.maximum(held.roofline, LARGE_S), 0.0)
+        rates = (SLOWER, 1 / CLOCK, "what the figures say")
+    most, least, what = rates
     if large.sum() < LARGE_ROWS:
         return
-    ratio = float(np.median(held.seconds[large] / held.roofline[large]))
-    if ratio > SLOWER:
-        fits = [name for name, factor in _UNITS if 1 / CLOCK <= ratio * factor <= SLOWER]
-        yield _doubtful(held, f"takes {ratio:.3g} times what the figures say, in the median of large rows", fits)
+    waiting = off > most
+    for name, factor in (*_UNITS, ("", 1.0)):
+        rows = waiting & (((off * factor <= most) & (off * factor >= least)) if name else True)
+        waiting &= ~rows
+        if rows.any():
+            yield _doubtful(held, rows, f"{float(np.median(off[rows])):.3g} times {what}", name)
 
 
-def _doubtful(held: _Held, what: str, fits: list[str]) -> Finding:
-    says = f"{held.batch.row.name} {held.batch.dtype} {what}" + (
-        f"; in {' or '.join(fits)} it would fit." if fits else "."
+def _doubtful(held: _Held, rows: npt.NDArray[np.bool_], what: str, unit: str) -> Finding:
+    places = held.batch.index[rows]
+    first = ", ".join(str(int(place) + 1) for place in places[:3])
+    several = "rows take" if len(places) > 1 else "row takes"
+    says = f"{len(places)} large {several} {what}: {held.batch.row.name} {held.batch.dtype}, row {first}"
+    if not unit:
+        remedy = "Check that seconds are seconds, and that the figures are this device's"
+        return Finding(code="unit-doubtful", severity="warning", says=f"{says}.", remedy=remedy)
+    says = f"{says}; in {unit} they would fit."
+    return Finding(
+        code="unit-doubtful", severity="warning", says=says, remedy=f"If so: --columns seconds=COLUMN:{unit}"
     )
-    remedy = (
-        f"If so: --columns seconds=COLUMN:{fits[0]}"
-        if fits
-        else "Check that seconds are seconds, and that the figures are this device's"
-    )
-    return Finding(code="unit-doubtful", severity="warning", says=says, remedy=remedy)
 
 
 def _unheld(table: Table) -> Iterator[Finding]:

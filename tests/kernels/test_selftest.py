@@ -126,7 +126,20 @@ def test_clang_builds_the_same_kernels_without_a_warning() -> None:
     assert status == 0, says
 
 
-@pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
+SANITIZERS = ("address,undefined", "thread")
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_sanitizers_find_nothing(sanitizer: str) -> None:
     status, says = run(build(f"-DMICROBENCH_SANITIZE={sanitizer}"))
     assert status == 0, says
+
+
+@pytest.mark.parametrize("sanitizer", SANITIZERS)
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_a_thousand_random_jobs_on_several_threads_are_right_under_sanitizers(sanitizer: str, seed: str) -> None:
+    command = [build(f"-DMICROBENCH_SANITIZE={sanitizer}"), "--jobs", "1000", seed]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1000 prepared" in done.stdout
+    assert done.stdout.endswith(" 0 wrong\n")

@@ -40,7 +40,7 @@ def test_thirty_products_in_seconds_are_fitted_without_a_word() -> None:
 def test_a_unit_that_would_fit_is_named(unit: str, factor: float) -> None:
     rows = [n for n in SIZES if factor < 1e9 or n < 4000]  # no more than eleven days
     says = codes(gemm(factor, rows=rows))["unit-doubtful"]
-    assert f"in {unit} it would fit" in says
+    assert f"in {unit} they would fit" in says
     assert f"--columns seconds=COLUMN:{unit}" in says
 
 
@@ -68,7 +68,22 @@ def test_without_figures_it_is_told_that_nothing_is_held_against_anything() -> N
 
 
 def test_without_figures_rates_of_no_machine_are_doubted() -> None:
-    assert "us or ns it would fit" in codes(gemm(1e6), None)["unit-doubtful"].replace("ms or ", "")
+    assert "30 large rows take 4.6" in codes(gemm(1e6), None)["unit-doubtful"]
+    assert "in ms they would fit" in codes(gemm(1e6), None)["unit-doubtful"]
+
+
+def test_rows_of_several_units_in_one_table_are_told_apart() -> None:
+    head, *lines = gemm().splitlines()
+    factors = {"": 1.0, "ms": 1e3, "us": 1e6}
+    mixed = []
+    for number, line in enumerate(lines):
+        start, _, seconds = line.rpartition(",")
+        mixed.append(f"{start},{float(seconds) * list(factors.values())[number % 3]!r}")
+    _, found = plausible(read_rows(io.StringIO("\n".join([head, *mixed])), need_seconds=True), A100)
+    says = [each.says for each in found if each.code == "unit-doubtful"]
+    assert [each.split(" ")[0] for each in says] == ["10", "10"]
+    assert "row 2, 5, 8; in ms they would fit" in says[0]
+    assert "row 3, 6, 9; in us they would fit" in says[1]
 
 
 def test_tf32_products_that_are_called_f32_are_no_fault() -> None:
@@ -109,7 +124,7 @@ def test_the_command_reads_the_table_of_a_profiler(said: Callable[..., Any], tmp
     assert '"matmul"' in out
     code, _, err = said(*arguments, "--columns", "seconds=time_ms")
     assert code == 0
-    assert "in ms it would fit" in err
+    assert "in ms they would fit" in err
 
 
 def test_sizes_are_drawn_so_that_every_row_is_large() -> None:
