@@ -327,6 +327,7 @@ def run(  # noqa: PLR0913 - the command line's options under the same names
     for name, flag in (("quick", quick), ("thorough", thorough)):
         expect(name, flag, bool, "True or False")
     expect("seed", seed, int, "a whole number, at least 0")
+    expect("label", label, str, "a word of your own")
     expect("out", out, (str, PathLike, type(None)), "the path of a folder")
     expect("time_limit", time_limit, (int, float, type(None)), "a positive number of seconds")
     if time_limit is not None and not 0 < time_limit <= units.LONGEST_S:
