@@ -121,13 +121,13 @@ def compare(old: Runs, new: Runs) -> Comparison:
         groups=tuple(groups),
         added=tuple(label(after.rows[key].row) for key in after.rows if key not in before.rows),
         findings=tuple(findings(before, after, changes)),
-        runs=(len(before.runs), len(after.runs)),
+        runs=(before.quiet, after.quiet),
     )
 
 
 def _fewer(before: Side, after: Side) -> float:
     """What pooling leaves of the noise between two runs."""
-    return math.sqrt((1 / len(before.runs) + 1 / len(after.runs)) / 2)
+    return math.sqrt((1 / before.quiet + 1 / after.quiet) / 2)
 
 
 def _pair(key: Key, old: Pooled, new: Pooled, wander: float) -> _Pair:

@@ -6,8 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median, stdev
+from statistics import NormalDist, median, stdev
 from typing import Any
+
+from scipy.special import stdtrit
 
 from microbench.analysis.compare_noise import own, pinned, rounds_settled
 from microbench.analysis.findings import DISTURBANCES
@@ -57,9 +59,13 @@ class Pooled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One or several runs of one device, in the order of time."""
+    """One or several runs of one device, in the order of time; ``quiet`` is how many of them count.
+
+    Those from which others took much of the CPUs' time do not, where there are others.
+    """
 
     runs: tuple[Characterisation, ...]
+    quiet: int
     rows: Mapping[Key, Pooled]
     disturbed: float
     wander: float
@@ -90,7 +96,7 @@ class Side:
                 found[key].append((run, row))
         rows = {key: _pool(each) for key, each in found.items() if 2 * len(each) > len(quiet)}
         disturbed = max(share for run, share in zip(held, shares, strict=True) if run in quiet)
-        return cls(runs=held, rows=rows, disturbed=disturbed, wander=clock_wander(quiet))
+        return cls(runs=held, quiet=len(quiet), rows=rows, disturbed=disturbed, wander=clock_wander(quiet))
 
     @property
     def newest(self) -> Characterisation:
@@ -180,7 +186,7 @@ def _pool(found: Sequence[tuple[Characterisation, Row]]) -> Pooled:
     doubts = [reason for run, row in found if (reason := _doubt(run, row)) is not None]
     sd = median(own(row) for row in rows)
     if len(rows) > 2:
-        sd = max(sd, stdev(logs)) / math.sqrt(len(rows))
+        sd = max(sd, _few(len(rows)) * stdev(logs)) / math.sqrt(len(rows))
     clocks = [row.clock_hz for row in rows if isinstance(row, Ceiling) and row.clock_hz]
     alone = [pinned(row) or _alone(run, row) for run, row in found]
     settled = [_settled(row, own_machine) for row, own_machine in zip(rows, alone, strict=True)]
@@ -193,6 +199,11 @@ def _pool(found: Sequence[tuple[Characterisation, Row]]) -> Pooled:
         clock_hz=median(clocks) if len(clocks) == len(rows) else None,
         blocked=doubts[0] if 2 * len(doubts) > len(rows) else None,
     )
+
+
+def _few(runs: int) -> float:
+    """By how much a standard deviation of so few values is to be enlarged: Student's quantile over the normal one."""
+    return float(stdtrit(runs - 1, 0.975)) / NormalDist().inv_cdf(0.975)
 
 
 def _settled(row: Row, alone: bool) -> bool:

@@ -269,6 +269,13 @@ def test_one_bad_run_of_three_moves_no_pooled_verdict() -> None:
     assert compare(old, new).changes[0].verdict != "slower"
 
 
+def test_disturbed_runs_among_quiet_ones_do_not_count() -> None:
+    old = [run(stream("read", 1e10)) for _ in range(3)]
+    new = [run(stream("read", 1e10)), run(stream("read", 0.4e10), others=0.5), run(stream("read", 0.4e10), others=0.5)]
+    found = compare(old, new)
+    assert (found.changes[0].verdict, found.runs) == ("same", (3, 1))
+
+
 def test_runs_of_two_devices_are_not_pooled() -> None:
     other = run(ceiling("fma", 1e9), device=replace(DEVICE, id="bbbbbbbb"))
     with pytest.raises(UsageError, match="cannot be pooled"):
