@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import logging
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -104,7 +105,8 @@ def capture(  # noqa: PLR0913 - keywords only
         weights, recorder.uses = weight_format(weights), WeightUses()
     recorder.compiled = compiled
     try:
-        made, arguments, notes = _record(torch, (model, inputs, wanted), (recorder, train))
+        with _uncollected():
+            made, arguments, notes = _record(torch, (model, inputs, wanted), (recorder, train))
     except MicrobenchError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's model raises is one sentence
@@ -119,6 +121,18 @@ def capture(  # noqa: PLR0913 - keywords only
         graph = replace(graph, steps=tuple(steps), unknown=dict(unknown), views=0, notes=tuple(notes), compiled=True)
     graph = _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
     return recorder.uses.stored(graph, weights) if weights is not None else graph
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let no garbage be looked for: nearly all objects of a large model are there to stay, and each look visits all."""
+    looks = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looks:
+            gc.enable()
 
 
 def _whole_format(dtype: str | None) -> str | None:

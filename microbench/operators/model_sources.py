@@ -162,6 +162,10 @@ def _built(torch: Any, maker: Callable[[], Any]) -> Any:
         return maker()
 
 
+def _initialises(func: Any) -> bool:
+    return getattr(func, "__module__", "") == "torch.nn.init" and func.__name__.endswith("_")
+
+
 @contextlib.contextmanager
 def _parameters_on_meta(torch: Any) -> Iterator[None]:
     """Move each parameter to the meta device when it is registered, and keep it there when a device is asked for."""
@@ -175,8 +179,9 @@ def _parameters_on_meta(torch: Any) -> Iterator[None]:
         """Tensors without data change their format and not their device."""
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func in fills and args and args[0].is_meta:
-                return args[0]
+            filled = args[0] if args else (kwargs or {}).get("tensor")
+            if (func in fills or _initialises(func)) and filled is not None and filled.is_meta:
+                return filled
             if func in moves and args and args[0].is_meta:
                 wanted = torch._C._nn._parse_to(*args[1:], **(kwargs or {}))[1] if func is torch.Tensor.to else None  # noqa: SLF001 - what Module.to reads its own arguments with
                 return args[0] if wanted in (None, args[0].dtype) else func(args[0], wanted)
