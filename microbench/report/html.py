@@ -1,15 +1,21 @@
-"""The report as one page that needs nothing else: no network, no script, pictures inlined."""
+"""The report as one page that needs nothing else: no network, pictures inlined.
+
+Every number can be read without its script, which makes the roofline one that can be used, sorts tables, and shows the
+samples of a number.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import astuple, dataclass
+from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from microbench.records import Characterisation, units
-from microbench.report import cores, fits, page, plots, roofline_scene, side, style, summary, view, words
+from microbench.report import chart, cores, fits, page, plots, roofline_scene, side, style, summary, view, words
 from microbench.text import shown
 
 _LABELS: dict[plots.PlotName, str] = {
@@ -42,9 +48,22 @@ def _templates() -> Environment:
     )
 
 
+def _script() -> str:
+    return resources.files("microbench.report").joinpath("templates/page.js").read_text(encoding="utf-8")
+
+
+def _island(data: Any) -> Markup:
+    """Data as JSON inside of a script element, which ``</script`` would end: no text of it may begin a tag."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704 - escaped
+
+
 def _content(characterisation: Characterisation) -> dict[str, Any]:
     groups = view.groups(characterisation)
     return {
+        "script": Markup(_script()),  # noqa: S704 - our own
+        "chart": _island(chart.data(characterisation)),
+        "points": chart.point_rows(characterisation),
         "title": summary.title(characterisation),
         "when": summary.when(characterisation),
         "kind": characterisation.device.kind,
@@ -58,6 +77,7 @@ def _content(characterisation: Characterisation) -> dict[str, Any]:
         "costs": _costs(characterisation),
         "cores": cores.rows(characterisation),
         "groups": [_best_first(group) for group in groups],
+        "per": chart.unit,
         "words": words.explained([row for group in groups for row in group.rows]),
         "legend": view.legend(row for group in groups for row in group.rows),
         **_side(characterisation),

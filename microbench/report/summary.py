@@ -16,6 +16,7 @@ from microbench.report.sweeps import plural
 _FAR = ("DRAM", "host", "peer")
 # Letters of a finding that the last line quotes.
 _LONGEST = 90
+_DOUBT = "?"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +170,7 @@ def _compute(characterisation: Characterisation) -> str:
     best = view.best_by_dtype(ceilings)
     if not best:
         return _libraries(characterisation, ceilings) or "not measured"
-    parts = [f"{name} {view.rate_text(ceiling, ceiling.rate.value)}" for name, ceiling in best.items()]
+    parts = [f"{name} {view.rate_text(ceiling, ceiling.rate.value)}{_doubt(ceiling)}" for name, ceiling in best.items()]
     shares = [100 * ceiling.rate.value / ceiling.nominal for ceiling in best.values() if ceiling.nominal]
     share = f"; {_span(shares)} % of nominal at the clock seen" if shares else ""
     return (
@@ -185,7 +186,11 @@ def _libraries(characterisation: Characterisation, ceilings: tuple[Ceiling, ...]
     best: dict[str, Ceiling] = {}
     for ceiling in sorted(ceilings, key=lambda ceiling: ceiling.rate.value):
         best[ceiling.dtype or ""] = ceiling
-    parts = [f"{name} {view.rate_text(best[name], best[name].rate.value)}" for name in DTYPES if name in best]
+    parts = [
+        f"{name} {view.rate_text(best[name], best[name].rate.value)}{_doubt(best[name])}"
+        for name in DTYPES
+        if name in best
+    ]
     return f"library {_on_threads(characterisation, parts)}; no instruction peak was measured" if parts else ""
 
 
@@ -200,13 +205,13 @@ def _bandwidth(characterisation: Characterisation) -> str:
     far = view.best_by_level(ceilings, "triad").get("DRAM")
     lasts = {level: row.rate.value for level, row in view.best_by_level(view.lasting(characterisation)).items()}
     parts = [
-        f"{level} {units.rate(ceiling.rate.value, 'byte/s', 3)}"
+        f"{level} {units.rate(ceiling.rate.value, 'byte/s', 3)}{_doubt(ceiling)}"
         + (f" ({units.like(lasts[level], ceiling.rate.value, 3)} sustained)" if level in lasts else "")
         for level, ceiling in best.items()
     ]
     if not parts:
         return "not measured"
-    triad = f"; DRAM triad {units.rate(far.rate.value, 'byte/s', 3)}" if far else ""
+    triad = f"; DRAM triad {units.rate(far.rate.value, 'byte/s', 3)}{_doubt(far)}" if far else ""
     published = _of_published(characterisation, "memory")
     return f"read {_on_threads(characterisation, parts)}{triad}{published}{_ridge(characterisation)}"
 
@@ -275,7 +280,13 @@ def _ridge(characterisation: Characterisation) -> str:
 
 
 def _on_threads(characterisation: Characterisation, parts: Iterable[str]) -> str:
-    return f"{_join(parts)} on {_where(characterisation)}"
+    text = _join(parts)
+    return f"{text} on {_where(characterisation)}{' (?: not settled)' if _DOUBT in text else ''}"
+
+
+def _doubt(ceiling: Ceiling) -> str:
+    """A mark on a rate that has not converged; the line says what it means."""
+    return "" if ceiling.converged else _DOUBT
 
 
 def _where(characterisation: Characterisation) -> str:
