@@ -218,7 +218,7 @@ function render() {
     const shift = near && !before.shifted;
     const start = left * 1.12 * (right / left) ** (shift ? 0.19 : 0);
     before = { rate: slope.rate, shifted: shift };
-    inside.append(draw("text", { class: "slope-label", transform: `translate(${x(start)} ${y(slope.rate * start) - 4}) rotate(${-turn})` },
+    inside.append(draw("text", { class: "slope-label", transform: `translate(${x(start)} ${y(slope.rate * start)}) rotate(${-turn})`, y: burst(slope.mode) ? -4 : 13 },
       `${slope.level}${burst(slope.mode) ? "" : " sustained"} ${si(slope.rate, slope.per, 3)}`));
   }
   for (const roof of held.roofs) {
