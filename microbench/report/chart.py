@@ -12,7 +12,7 @@ from typing import Any
 from microbench.analysis.roofs import roofs
 from microbench.errors import MicrobenchError
 from microbench.operators.core import parse
-from microbench.records import Ceiling, Characterisation, OperatorTiming, RooflineFit, Samples, Sheet
+from microbench.records import Ceiling, Characterisation, OperatorTiming, RooflineFit, Samples, Sheet, units
 from microbench.report import style, view
 from microbench.report.roofline_scene import residuals
 from microbench.report.sweeps import plural
@@ -67,7 +67,7 @@ def unit(ceiling: Ceiling) -> str:
 
 
 def _flops(value: float) -> str:
-    return view.units.rate(value, "FLOP/s")
+    return units.rate(value, "FLOP/s")
 
 
 def _rows(characterisation: Characterisation, measures: str) -> Iterable[dict[str, Any]]:
