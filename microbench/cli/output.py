@@ -48,9 +48,9 @@ def emit(
     """
     check_stdout(json_path, csv_path)
     if json_path is not None:
-        _write(json_path, as_json(rows))
+        write_text(json_path, as_json(rows))
     if csv_path is not None:
-        _write(csv_path, as_csv(rows))
+        write_text(csv_path, as_csv(rows))
     if "-" not in (json_path, csv_path):
         show(rows if shown is None else shown, title)
 
@@ -179,7 +179,8 @@ def _cell(name: str, value: Cell) -> str:
     return f"{value:.6g}" if isinstance(value, float) else visible(str(value))
 
 
-def _write(path: str, content: str) -> None:
+def write_text(path: str, content: str) -> None:
+    """Write to a new file, or to stdout."""
     if path == "-":
         sys.stdout.write(content)
         return

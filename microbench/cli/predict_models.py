@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from microbench.cli.output import Cell, emit
+from microbench.cli.model_document import as_document, as_table, known
+from microbench.cli.output import Cell, as_csv, check_stdout, emit, write_text
 from microbench.cli.predict import calibration_of, print_findings
 from microbench.errors import UsageError
 from microbench.predict.module_tree import module_tree
@@ -47,15 +48,26 @@ def predict_model_spec(
     found = predict_model(graph, held, how["launch"] or "eager")
     print_findings((*_assumed(how), *found.findings))
     rows = step_rows(found)
-    emit(rows, f"{spec}: largest operators", *paths, shown=_largest(rows))
+    _write(found, rows, paths)
     if "-" in paths:
         return
+    emit(_largest(rows), f"{spec}: largest operators")
     if how["tree"] is not None:
         emit(tree_rows(found, how["tree"]), f"{spec}: modules")
     emit(summary(found), f"{spec} on {held.device.name}")
     batches = _batches(make, inputs, how, graph, held)
     if batches:
         emit(batches, "samples per second")
+
+
+def _write(found: ModelTime, rows: Sequence[Row], paths: tuple[str | None, str | None]) -> None:
+    """Write the model, its modules and its operators where the user asked."""
+    json_path, csv_path = paths
+    check_stdout(json_path, csv_path)
+    if json_path is not None:
+        write_text(json_path, as_document(found, rows))
+    if csv_path is not None:
+        write_text(csv_path, as_csv(as_table(found, rows)))
 
 
 def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str = "") -> Graph:
@@ -137,10 +149,10 @@ def step_rows(found: ModelTime) -> list[Row]:
                 "bytes": work.bytes,
                 "intensity": None if work.intensity is None else round(work.intensity, 3),
                 "bound": _bound(columns, place, work.intensity, found.ridge.get(step.op.dtype)),
-                "seconds": float(columns.predicted[place]),
-                "low": float(columns.low[place]),
-                "high": float(columns.high[place]),
-                "share": round(float(columns.predicted[place]) / total, 4),
+                "seconds": known(columns.predicted[place]),
+                "low": known(columns.low[place]),
+                "high": known(columns.high[place]),
+                "share": round((known(columns.predicted[place]) or 0.0) / total, 4),
             }
         )
     return rows
