@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Fields of a sheet that say nothing of what ran.
 _ABOUT_THIS_MACHINE = ("verified", "unavailable", "says")
 _REMEDY = "start anew without --resume for samples of one set of conditions"
-_SHOWN = 4
+_SHOWN, _SESSIONS = 4, 2
 
 
 def session_of(environment: Environment, held: Characterisation) -> Session:
@@ -58,7 +58,8 @@ def joined(
     """
     earlier = _earlier(held)
     parts = [f"{each.samples} bursts of {moment(each.started)} ({each.microbench})" for each in earlier]
-    says = f"this run joins {', '.join(parts[:_SHOWN]) or 'bursts of unknown origin'} and goes on since "
+    more = f" and {len(parts) - _SESSIONS} earlier sessions" if len(parts) > _SESSIONS else ""
+    says = f"this run joins {', '.join(parts[-_SESSIONS:]) or 'bursts of unknown origin'}{more} and goes on since "
     says += f"{moment(environment.started)} ({environment.microbench})"
     found = [Finding(code="joined", severity="info", says=says, remedy=_REMEDY)]
     changed = [*_versions(earlier, environment), *_loops(held.sheets, sheets), *_device(held.device, device)]

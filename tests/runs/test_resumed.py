@@ -119,6 +119,16 @@ def test_a_run_that_is_interrupted_twice_joins_three_sessions(machine: Callable[
     assert sum(each.samples for each in made.environment.sessions) == len(made.samples)
 
 
+def test_many_sessions_are_told_in_two_lines() -> None:
+    held = characterisation()
+    assert held.environment is not None
+    each = Session(started="2026-11-28T03:57:59+00:00", seconds=9.0, microbench="0.1.0", samples=123456)
+    held = replace(held, environment=replace(held.environment, sessions=(each,) * 9))
+    found = joined(held, held.environment, held.device, {})  # type: ignore[arg-type]
+    assert "and 7 earlier sessions" in found[0].says
+    assert all(len(finding.says) <= 240 for finding in found)
+
+
 def test_a_run_in_one_go_has_no_sessions(machine: Callable[..., None]) -> None:
     machine(fake_kernel("fma.f32.v128", lambda _call: FAST))
     made = carry_out(Request(device="cpu", budget="quick", time_limit_s=0.3)).characterisation
