@@ -16,6 +16,7 @@ from rich.text import Text
 from microbench.records import Characterisation, Finding, units
 from microbench.report import cores, side, summary, view
 from microbench.report.console import Output
+from microbench.report.roofline_text import show_roofline
 from microbench.report.sweeps import plural
 from microbench.text import shown
 
@@ -39,7 +40,7 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def show(characterisation: Characterisation, to: Console | None = None, *, every_variant: bool = False) -> None:
-    """Print the summary, ceilings, what others have, levels, costs and findings.
+    """Print the summary, the roofline, ceilings, what others have, levels, costs and findings.
 
     Parameters
     ----------
@@ -52,6 +53,7 @@ def show(characterisation: Characterisation, to: Console | None = None, *, every
     """
     out, characterisation = to or console(), shown(characterisation)
     show_summary(characterisation, out)
+    show_roofline(characterisation, out)
     show_ceilings(characterisation, out, every_variant=every_variant)
     show_side(characterisation, out)
     show_levels(characterisation, out)
