@@ -15,7 +15,7 @@ from microbench.analysis.compare_noise import own, pinned, rounds_settled
 from microbench.analysis.findings import DISTURBANCES
 from microbench.errors import UsageError
 from microbench.hardware.interference import OTHERS_SHARE, STEAL_SHARE
-from microbench.records import Ceiling, Characterisation, Cost, Estimate
+from microbench.records import Ceiling, Characterisation, Cost, Estimate, Samples
 from microbench.stats.intervals import AGREEING_ROUNDS
 
 Row = Ceiling | Cost
@@ -24,6 +24,7 @@ Key = tuple[Any, ...]
 # Others come in episodes of about so many rounds; less likely than this they were there in all rounds by chance.
 _EPISODE_ROUNDS = 2
 _IN_ALL = 0.05
+_TELLS_SIBLINGS = (1, 3)
 # From this share of the CPUs' time on, others may have taken anything from any loop.
 HEAVY = 0.25
 # What the plausibility check says of a row that is lower than its neighbours allow.
@@ -217,20 +218,26 @@ def _alone(run: Characterisation, row: Row) -> bool:
     """Whether others cannot have held up the best rounds of a row.
 
     Of arithmetic, where its rounds agree and the three best had fewer interruptions than samples, so that one sample of
-    each had none; another thread of the same core would leave no trace, so not where cores have several. Of anything,
-    where its rounds are too many for others to have been there in all of them, busy as they were; they come in episodes
-    of two rounds or so.
+    each had none, while another thread of the same core did nothing. Of anything, where its rounds are too many for
+    others to have been there in all of them, busy as they were; they come in episodes of two rounds or so.
     """
     busy = min(1.0, disturbed_share(run) * (run.device.units_by_kind.get("thread") or 1))
     if not busy:
         return True
     rounds = [samples for samples in run.samples if samples.case == row.case]
-    smt = run.environment.facts.get("smt") if run.environment is not None else None
-    if isinstance(row, Ceiling) and row.measures == "compute" and smt is False and rounds_settled(row):
+    if isinstance(row, Ceiling) and row.measures == "compute" and rounds_settled(row):
         best = sorted(rounds, key=lambda samples: min(samples.ns) / samples.iterations)[:AGREEING_ROUNDS]
-        if len(best) == AGREEING_ROUNDS and all(each.switches < each.count and not each.steal_s for each in best):
+        if len(best) == AGREEING_ROUNDS and all(_uninterrupted(run, each) for each in best):
             return True
     return float(busy ** (len(rounds) / _EPISODE_ROUNDS)) < _IN_ALL
+
+
+def _uninterrupted(run: Characterisation, burst: Samples) -> bool:
+    """Whether one sample of a burst surely had its core alone. Files older than 1.3 do not tell of siblings."""
+    told = tuple(map(int, run.schema.split("."))) >= _TELLS_SIBLINGS
+    smt = run.environment.facts.get("smt") if run.environment is not None else None
+    idle_siblings = smt is False or (told and not burst.sibling_s)
+    return idle_siblings and burst.switches < burst.count and not burst.steal_s and not burst.moved
 
 
 def _log_speed(row: Row) -> float:

@@ -139,6 +139,10 @@ def test_rounds_with_fewer_interruptions_than_samples_had_their_core_alone() -> 
     assert verdicts(old, interrupted(7, smt=False)) == {"fma x1": "slower"}
     assert verdicts(old, interrupted(8, smt=False)) == {"fma x1": "unresolved"}
     assert verdicts(old, interrupted(7, smt=True)) == {"fma x1": "unresolved"}
+    assert verdicts(old, replace(interrupted(7, smt=True), schema="1.3")) == {"fma x1": "slower"}
+    busy = interrupted(7, smt=True)
+    shared = tuple(replace(each, sibling_s=0.01) for each in busy.samples)
+    assert verdicts(old, replace(busy, schema="1.3", samples=shared)) == {"fma x1": "unresolved"}
 
 
 def test_others_cannot_have_been_there_in_every_one_of_many_rounds() -> None:
