@@ -29,7 +29,7 @@ LEAST = {"compute": 0.003, "memory": 0.03, "link": 0.03, "cost": 0.03}
 # Rows are "the same" where the whole interval of their ratio lies within this of 1; wider, and nobody knows.
 SAME = {"compute": 0.05, "memory": 0.3, "link": 0.3, "cost": 0.35}
 # The three best rounds of a row must agree within this part of that, or no verdict rests on it.
-SETTLED = 1 / 3
+SETTLED = 1 / 2
 CONFIDENCE = 0.95
 COMMON_WIDTH = 2.0
 # A robust spread of fewer rows than this says nothing.

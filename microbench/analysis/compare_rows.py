@@ -26,7 +26,7 @@ _EPISODE_ROUNDS = 2
 _IN_ALL = 0.05
 _TELLS_SIBLINGS = (1, 3)
 # From this share of the CPUs' time on, others may have taken anything from any loop.
-HEAVY = 0.25
+HEAVY = 0.5
 # What the plausibility check says of a row that is lower than its neighbours allow.
 _TOO_LOW = ("far-below-nominal", "threads-slower", "levels-out-of-order", "vector-ratio")
 # Clocks of one instruction set further below its highest are misread, or throttled: no wander.
@@ -217,19 +217,27 @@ def _settled(row: Row, alone: bool) -> bool:
 def _alone(run: Characterisation, row: Row) -> bool:
     """Whether others cannot have held up the best rounds of a row.
 
-    Of arithmetic, where its rounds agree and the three best had fewer interruptions than samples, so that one sample of
-    each had none, while another thread of the same core did nothing. Of anything, where its rounds are too many for
-    others to have been there in all of them, busy as they were; they come in episodes of two rounds or so.
+    Of what cores do by themselves, where its rounds agree and the three best had fewer interruptions than samples, so
+    that one sample of each had none, while another thread of the same core did nothing. Of anything, where its rounds
+    are too many for others to have been there in all of them, busy as they were; they come in episodes of two rounds or
+    so.
     """
     busy = min(1.0, disturbed_share(run) * (run.device.units_by_kind.get("thread") or 1))
     if not busy:
         return True
     rounds = [samples for samples in run.samples if samples.case == row.case]
-    if isinstance(row, Ceiling) and row.measures == "compute" and rounds_settled(row):
+    if isinstance(row, Ceiling) and _of_its_core(run, row) and rounds_settled(row):
         best = sorted(rounds, key=lambda samples: min(samples.ns) / samples.iterations)[:AGREEING_ROUNDS]
         if len(best) == AGREEING_ROUNDS and all(_uninterrupted(run, each) for each in best):
             return True
     return float(busy ** (len(rounds) / _EPISODE_ROUNDS)) < _IN_ALL
+
+
+def _of_its_core(run: Characterisation, row: Ceiling) -> bool:
+    """Whether a loop uses nothing that others share: arithmetic, and one thread's walks through caches of its own."""
+    level = run.device.level(row.level or "")
+    own = level is not None and level.shared_by in (None, 1) and row.level in ("L1", "L2")
+    return row.measures == "compute" or (own and row.threads == 1)
 
 
 def _uninterrupted(run: Characterisation, burst: Samples) -> bool:
