@@ -44,6 +44,7 @@ def predict_model_spec(
         make, name = load_model(spec), spec.partition(":")[2]
     else:
         raise UsageError("--model needs --input, for example --input 8x3x224x224:f32; give it once per input")
+    how = how | {"device": held.device.kind}
     graph = _captured(make, inputs, how, name)
     found = predict_model(graph, held, how["launch"] or "eager")
     print_findings((*_assumed(how), *found.findings))
@@ -75,7 +76,7 @@ def _captured(make: Any, inputs: Sequence[str], how: dict[str, Any], name: str =
     from microbench.operators.capture import capture
     from microbench.operators.what_if import group, scale_channels
 
-    asked = {each: how[each] for each in ("train", "dtype", "weights", "compiled")}
+    asked = {each: how[each] for each in ("train", "dtype", "weights", "compiled", "device")}
     if how["compiled"] and how["tree"] is not None:
         raise UsageError("the kernels of a compiled model belong to no module; leave --tree or --compiled out")
     graph = capture(make, list(inputs), name=name, **asked)

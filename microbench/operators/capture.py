@@ -26,6 +26,7 @@ from microbench.operators.fused import fused_steps
 from microbench.operators.graph import Graph, Step
 from microbench.operators.inputs import arranged, filled, stored
 from microbench.operators.known_values import BALANCED
+from microbench.operators.library_layers import library_layers
 from microbench.operators.model_sources import module_of
 from microbench.operators.module_calls import ModuleCalls
 from microbench.operators.quantised import packed_tensors
@@ -61,6 +62,7 @@ def capture(  # noqa: PLR0913 - keywords only
     dtype: str | None = None,
     weights: str | None = None,
     compiled: bool = False,
+    device: str = "cpu",
     name: str = "",
 ) -> Graph:
     """Capture a model.
@@ -82,6 +84,8 @@ def capture(  # noqa: PLR0913 - keywords only
         Format that the weights of products are stored in, activations as they are: i4, i8, f8, f4.
     compiled
         The kernels of ``torch.compile`` (inductor's for processors) in place of the eager operators.
+    device
+        Kind of the device: on ``cuda`` a library runs a recurrent layer in one call.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def capture(  # noqa: PLR0913 - keywords only
         if compiled:
             raise UsageError("a compiled model keeps its weights; leave --weights or --compiled out")
         weights, recorder.uses = weight_format(weights), WeightUses()
-    recorder.compiled = compiled
+    recorder.compiled, recorder.layers = compiled, device != "cpu"
     try:
         with _uncollected():
             made, arguments, notes = _record(torch, (model, inputs, wanted), (recorder, train))
@@ -279,8 +283,10 @@ def _forward_backward(
     recorder.calls = ModuleCalls(torch, made)
     if recorder.uses is not None:
         recorder.uses.of(made)
+    whole = library_layers(torch, recorder) if recorder.layers else contextlib.nullcontext()
     with recorder.calls, recorder, torch.set_grad_enabled(train):
-        out = _called(made, arguments)
+        with whole:
+            out = _called(made, arguments)
         if train:
             recorder.phase = "backward"
             loss = sum(tensor.float().sum() for tensor in tensors_in(torch, out) if tensor.requires_grad)

@@ -53,6 +53,8 @@ class KnownValues:
         inputs = [each for each in listed((*args, *kwargs.values())) if isinstance(each, self._torch.Tensor)]
         if packet is aten._grouped_mm:  # noqa: SLF001 - its name
             return _grouped_result(self._torch, func, args, kwargs)
+        if packet is aten._pack_padded_sequence and not isinstance(args[1], self._fake):  # noqa: SLF001 - its name
+            return self._packed(*args)
         shapes = any(isinstance(each, self._fake) for each in inputs)
         if not shapes and inputs and not self._any(inputs, self._doubtful):
             return self._really(func, args, kwargs, inputs)
@@ -63,6 +65,16 @@ class KnownValues:
         if not inputs:
             return self._made(func, (args, kwargs), out)
         return self._balanced_choice(packet, args, out) if shapes else out
+
+    def _packed(self, padded: Any, lengths: Any, batch_first: bool) -> tuple[Any, Any]:
+        """Sequences without their padding, and how many there are at each step."""
+        rest = padded.shape[2:]
+        with self._for_real():
+            longest = int(lengths.max())
+            sizes = (lengths.reshape(1, -1) > self._torch.arange(longest).reshape(-1, 1)).sum(1)
+            count = int(lengths.sum())
+        steps = padded.transpose(0, 1) if batch_first else padded
+        return steps.new_empty((count, *rest)), sizes
 
     def _any(self, tensors: list[Any], among: dict[int, Any]) -> bool:
         return bool(among) and any(_name(each) in among for each in tensors)

@@ -11,6 +11,7 @@ from microbench.operators.aten import VIEWS, operators_of
 from microbench.operators.core import Op
 from microbench.operators.graph import Step
 from microbench.operators.known_values import KnownValues, listed
+from microbench.operators.library_layers import of_a_layer
 from microbench.operators.module_calls import ModuleCalls
 from microbench.operators.weight_formats import WeightUses
 
@@ -75,11 +76,17 @@ def recorder_of(torch: Any) -> Any:
             self.live = _Live()
             self.answers = KnownValues(torch)
             self.uses: WeightUses | None = None
-            self.compiled = False
+            self.compiled = self.layers = False
+            # Whether what passes is part of a layer that is written down whole, and those layers: the numbers of
+            # autograd's first and next node, operators whose gradients are still to come, name and module.
+            self.muted = False
+            self.inside: list[tuple[int, int, list[Op], str, str]] = []
             self.kernels: tuple[list[Step], Counter[str]] = [], Counter()
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = self.answers.call(func, args, kwargs or {})
+            if self.muted or of_a_layer(torch, self):
+                return out
             name = func.overloadpacket.__name__
             if name in VIEWS or (func.is_view and name != "expand_copy"):
                 self.views += 1
@@ -98,6 +105,11 @@ def recorder_of(torch: Any) -> Any:
                 owner = self.calls.owner() if self.calls else ""
                 self.steps += [Step(op=each, phase=self.phase, aten=name, module=owner) for each in made]
             return out
+
+        def results(self, out: Any) -> None:
+            """Hear of the results of what was not heard of."""
+            for tensor in tensors_in(torch, out):
+                self.live.saw(tensor)
 
         def _operators(self, func: Any, args: Any, kwargs: Any, outputs: list[Any]) -> list[Op] | None:
             """What a call stands for; equal calls stand for the same."""

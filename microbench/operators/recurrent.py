@@ -1,4 +1,4 @@
-"""LSTM: one step of it, and a layer over a sequence."""
+"""LSTM: one step of it, and a layer over a sequence; layers of GRU and of plain recurrence, as GPUs run them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from microbench.operators.aten import Call, aten
 from microbench.operators.core import Op
 from microbench.operators.draws import Sizes, draw
-from microbench.operators.registry import Tally, operator
+from microbench.operators.registry import Operator, Tally, add, operator
 
 Built = tuple[tuple[Any, ...], Callable[..., Any]]
 
@@ -125,3 +125,72 @@ def _seen_layer_backward(call: Call) -> list[Op]:
 def _layer_sizes(s: Sizes) -> dict[str, Any]:
     sizes = {key: s.large(8, 512, 0.3) for key in ("input", "hidden")}
     return {"b": s.large(1, 64, 0.3), "steps": s.log(2, 128), **sizes}
+
+
+# Gates, FLOP of an element of the state beside the products, and those of a second bias. GRU: two sigmoids and a tanh,
+# the reset gate on the hidden product and its sum with the other, the mean of old and new state. Plain: a tanh.
+_GATED = {"gru": (3, 15, 2), "rnn": (1, 1, 1)}
+_ONE_CALL = "a GPU's library runs the layer in one call, which capture makes of its steps"
+_AS_LSTM = "an LSTM's layers are measured; another recurrence is predicted as their sibling"
+
+
+def _gated_weights(s: Any, gates: int) -> Any:
+    return gates * s.hidden * (s.input + s.hidden)
+
+
+def _gated_forward(name: str) -> Callable[[Any], Tally]:
+    gates, unit, second = _GATED[name]
+
+    def forward(s: Any) -> Tally:
+        weights, biases = _gated_weights(s, gates), 2 * gates * s.bias * s.hidden
+        return Tally(
+            flop=s.steps * (2 * s.b * weights + (unit + second * s.bias) * s.b * s.hidden),
+            read=s.steps * s.b * s.input + s.b * s.hidden + weights + biases,
+            written=s.steps * s.b * s.hidden + s.b * s.hidden,
+            parameters=weights + biases,
+        )
+
+    return forward
+
+
+def _gated_backward(name: str) -> Callable[[Any], Tally]:
+    """Two products for each of the forward pass, and about twice its other work; gates are read again."""
+    gates, unit, _ = _GATED[name]
+
+    def backward(s: Any) -> Tally:
+        weights, biases = _gated_weights(s, gates), 2 * gates * s.bias * s.hidden
+        states = s.steps * s.b * s.hidden
+        return Tally(
+            flop=s.steps * (4 * s.b * weights + 2 * unit * s.b * s.hidden),
+            read=(gates + 2) * states + s.steps * s.b * s.input + weights,
+            written=s.steps * s.b * s.input + s.b * s.hidden + weights + biases,
+        )
+
+    return backward
+
+
+def _add_gated(name: str, says: str) -> None:
+    gates = _GATED[name][0]
+    add(
+        Operator(
+            name=name,
+            family="recurrent",
+            keys=("b", "steps", "input", "hidden", "bias"),
+            says=says,
+            example={"b": 3, "steps": 7, "input": 5, "hidden": 4},
+            defaults={"bias": 1},
+            quiet=("bias",),
+            forward=_gated_forward(name),
+            backward=_gated_backward(name),
+            widths=("input", "hidden"),
+            takes_index=True,
+            gemm=lambda s: (s.steps, s.b, gates * s.hidden, s.input + s.hidden),
+            without={"aten": _ONE_CALL, "aten backward": _ONE_CALL, "call": _AS_LSTM, "draws": _AS_LSTM},
+        )
+    )
+
+
+_add_gated("gru", "A layer of GRU over a sequence, in one call: the products of its steps, weights read once.")
+_add_gated(
+    "rnn", "A layer of plain recurrence over a sequence, in one call: the products of its steps, weights read once."
+)

@@ -336,6 +336,8 @@ MODULES: dict[str, Callable[[Any], Any]] = {
     "embedding": lambda s: torch.nn.Embedding(s.rows, s.cols),
     "lstm_cell": lambda s: torch.nn.LSTMCell(s.input, s.hidden),
     "lstm": lambda s: torch.nn.LSTM(s.input, s.hidden, bias=bool(s.bias)),
+    "gru": lambda s: torch.nn.GRU(s.input, s.hidden, bias=bool(s.bias)),
+    "rnn": lambda s: torch.nn.RNN(s.input, s.hidden, bias=bool(s.bias)),
 }
 
 
