@@ -24,7 +24,7 @@ def _held(source: Source) -> Characterisation:
     return source if isinstance(source, Characterisation) else store.load(source)
 
 
-def _read(folder: str | Path) -> list[Characterisation]:
+def _read(folder: str | Path) -> list[tuple[str, Characterisation]]:
     expect("the folder", folder, (str, PathLike), "the path of a folder that holds results")
     return read_folder(Path(folder))[0]
 
