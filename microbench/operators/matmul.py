@@ -154,19 +154,30 @@ def _grouped(call: Call) -> list[Op]:
     return [_product(call, "bmm", a, b=groups, **sizes | {split: sizes[split] // groups})]
 
 
-@aten("_trilinear", gives=("matmul", "bmm"))
-def _bilinear(call: Call) -> list[Op] | None:
+@aten("_trilinear", gives=("matmul", "bmm", "opaque"))
+def _bilinear(call: Call) -> list[Op]:
     """A bilinear layer: its weight times the first input, what that gives times the second.
 
-    No intermediate is counted. Its gradients have other forms and no rule.
+    No intermediate is counted. Of its gradients, which have other forms, the larger of the two products is.
     """
     x, weight, y = call.args[:3]
     if [*call.get("sumdim")] != [2, 3] or (x.dim(), weight.dim(), y.dim()) != (2, 3, 2):
-        return None
+        return [call.traffic(call.inputs, call.outputs, 2 * _all_pairs(call), "opaque")]
     rows, (outputs, into, other) = x.shape[0], weight.shape
     first = _product(call, "matmul", x, m=rows, n=outputs * other, k=into)
     second = call.op("bmm", b=rows, m=outputs, n=1, k=other)
     return [first, replace(second, traffic=(0, 0))]
+
+
+def _all_pairs(call: Call) -> int:
+    """Elements of the product of all three tensors before anything is added up."""
+    whole = []
+    for tensor, expanded in zip(call.args[:3], ("expand1", "expand2", "expand3"), strict=True):
+        shape = list(tensor.shape)
+        for place in sorted(call.get(expanded)):
+            shape.insert(place, 1)
+        whole.append(shape)
+    return math.prod(map(max, *whole))
 
 
 @draw("bmm", count=120)

@@ -83,7 +83,14 @@ def _seen_scan(call: Call) -> list[Op]:
 
 
 # FLOP for each element: subtract, square, add; Huber's and others compare as well.
-_LOSSES = {"mse_loss": 3, "smooth_l1_loss": 6, "huber_loss": 6, "binary_cross_entropy": 7, "soft_margin_loss": 5}
+_LOSSES = {
+    "mse_loss": 3,
+    "smooth_l1_loss": 6,
+    "huber_loss": 6,
+    "binary_cross_entropy": 7,
+    "soft_margin_loss": 5,
+    "multi_margin_loss": 4,
+}
 
 
 @aten(*_LOSSES, gives="pointwise")

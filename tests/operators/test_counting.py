@@ -334,3 +334,24 @@ def test_a_norm_has_the_parameters_that_it_has(layer: nn.Module, parameters: int
     (step,) = capture(layer, ["4x8"]).steps
     assert step.op.work.parameters == parameters
     assert step.op.work.bytes_read == 4 * (32 + parameters)
+
+
+def test_gradients_of_a_bilinear_layer_are_counted_by_the_larger_of_their_products() -> None:
+    rows, outputs, into, other = 4, 6, 3, 5
+    graph = capture(nn.Sequential(nn.Linear(into, into), Pairs(into, other, outputs)), [f"{rows}x{into}"], train=True)
+    whole = 2 * rows * outputs * into * other
+    made = [step.op.work.flop for step in graph.steps if step.phase == "backward" and step.aten == "_trilinear"]
+    assert made == [whole] * len(made)
+    assert len(made) == 3
+    assert not graph.unknown
+
+
+class Pairs(nn.Module):
+    """A bilinear layer of an input and of a learnt one."""
+
+    def __init__(self, into: int, other: int, outputs: int) -> None:
+        super().__init__()
+        self.other, self.layer = nn.Parameter(torch.zeros(1, other)), nn.Bilinear(into, other, outputs)
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x, self.other.expand(x.shape[0], -1))
