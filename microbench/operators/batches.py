@@ -35,7 +35,22 @@ def at_batch(captures: Sequence[Graph], batch: int) -> Graph | None:
     mean = _between((one.mean_bytes, other.mean_bytes), batches, batch)
     if peak is None or mean is None or one.parameter_bytes != other.parameter_bytes:
         return None
-    return replace(one, steps=tuple(steps), batch=batch, peak_bytes=round(peak), mean_bytes=mean)
+    return replace(
+        one,
+        steps=tuple(steps),
+        batch=batch,
+        peak_bytes=round(peak),
+        mean_bytes=mean,
+        allocations=_allocations((one.allocations, other.allocations), batches, batch),
+    )
+
+
+def _allocations(pair: tuple[tuple[int, ...], tuple[int, ...]], batches: Point, batch: int) -> tuple[int, ...]:
+    """Blocks at a batch size; none where the two captures do not make and give back the same ones."""
+    one, other = pair
+    kept = [min(0, each) for each in one] == [min(0, each) for each in other]
+    sizes = [_between(each, batches, batch) if each[0] > 0 else each[0] for each in zip(one, other, strict=False)]
+    return tuple(round(each) for each in sizes if each is not None) if kept and None not in sizes else ()
 
 
 def _between(values: tuple[float, float], batches: Point, batch: int) -> float | None:

@@ -4,7 +4,7 @@ What has its weights inside an object that no fake tensor stands for (quantised 
 
 A dispatch mode sees every aten operator that eager execution would run, forward and (with ``train``) backward, and a
 rule turns it into an operator of the table. Views cost nothing and are counted; operators without a rule are listed and
-counted, never silently zero. The optimiser step is Adam's, one elementwise pass per parameter.
+counted, never silently zero. The optimiser's step follows by its own table (`optimiser`).
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from dataclasses import replace
 from typing import Any
 
 from microbench.errors import MicrobenchError, UsageError
-from microbench.operators.core import op
 from microbench.operators.fake_models import on_fake, shaped
 from microbench.operators.fused import fused_steps
 from microbench.operators.graph import Graph, Step
+from microbench.operators.host_calls import watched
 from microbench.operators.inputs import arranged, filled, stored
 from microbench.operators.known_values import BALANCED
 from microbench.operators.library_layers import library_layers
 from microbench.operators.model_sources import module_of
 from microbench.operators.module_calls import ModuleCalls
+from microbench.operators.optimiser import OPTIMISERS, events_of, steps_of
+from microbench.operators.optimiser import optimiser as known_optimiser
 from microbench.operators.quantised import packed_tensors
 from microbench.operators.recorder import recorder_of, tensors_in
 from microbench.operators.weight_formats import WeightUses, weight_format
@@ -45,9 +47,6 @@ _COMPILED = (
 _EXPERTS = ("_grouped_mm", "_scaled_grouped_mm")
 # Tensors inside an error's message, whose numbers are nobody's business.
 _PRINTED = re.compile(r"(?:Fake)?(?:Tensor|tensor|Parameter)\((?:[^()]|\([^()]*\))*\)?|\[\s*-?\d[^\]]{40,}\]?")
-# Adam reads parameter, gradient and two moments and writes the parameter and both moments, with about twelve operations
-# each.
-ADAM_READS, ADAM_WRITES, ADAM_FLOP = 4, 3, 12
 
 
 def _first_line(error: BaseException) -> str:
@@ -59,6 +58,7 @@ def capture(  # noqa: PLR0913 - keywords only
     inputs: Any,
     *,
     train: bool = False,
+    optimiser: str = "adam",
     dtype: str | None = None,
     weights: str | None = None,
     compiled: bool = False,
@@ -77,6 +77,8 @@ def capture(  # noqa: PLR0913 - keywords only
         ``8x3x224x224:f32`` (``name=SPEC`` is a keyword), ``None``, a number, or a list, tuple or dictionary of inputs.
     train
         Also the backward pass and an optimiser step.
+    optimiser
+        Whose step: adam, sgd (with momentum) or none.
     dtype
         Number format that parameters and floating inputs are turned into: f64, f32, f16, bf16; tf32 leaves them f32 and
         multiplies in tf32.
@@ -100,6 +102,7 @@ def capture(  # noqa: PLR0913 - keywords only
     import torch
 
     wanted = _whole_format(dtype)
+    known_optimiser(optimiser)
     recorder = recorder_of(torch)
     if (weights is not None or compiled) and train:
         raise UsageError("weights of fewer bits and compiled models are for inference; leave --train out")
@@ -115,7 +118,8 @@ def capture(  # noqa: PLR0913 - keywords only
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's model raises is one sentence
         raise UsageError(f"the model cannot be captured: {_reason(error)}") from None
-    graph = _graph((made, packed_tensors(torch, made)), recorder, (name or type(made).__name__, arguments, train))
+    about = (name or type(made).__name__, arguments, optimiser if train else None)
+    graph = _graph((made, packed_tensors(torch, made)), recorder, about)
     if any(step.aten in _EXPERTS for step in graph.steps):
         notes.append(BALANCED)
     graph = replace(graph, notes=tuple(dict.fromkeys((*notes, *recorder.answers.notes))))
@@ -123,6 +127,7 @@ def capture(  # noqa: PLR0913 - keywords only
         steps, unknown = recorder.kernels
         notes = [*graph.notes, _COMPILED]
         graph = replace(graph, steps=tuple(steps), unknown=dict(unknown), views=0, notes=tuple(notes), compiled=True)
+        graph = replace(graph, python_views=0, allocations=())
     graph = _multiplied_in(graph, "tf32") if wanted == "tf32" else graph
     return recorder.uses.stored(graph, weights) if weights is not None else graph
 
@@ -285,7 +290,7 @@ def _forward_backward(
         recorder.uses.of(made)
     whole = library_layers(torch, recorder) if recorder.layers else contextlib.nullcontext()
     with recorder.calls, recorder, torch.set_grad_enabled(train):
-        with whole:
+        with whole, watched(recorder.host):
             out = _called(made, arguments)
         if train:
             recorder.phase = "backward"
@@ -298,14 +303,17 @@ def _forward_backward(
             recorder.kernels = fused_steps(torch, made, arguments)
 
 
-def _graph(of: tuple[Any, list[Any]], recorder: Any, about: tuple[str, Sequence[Any], bool]) -> Graph:
-    (made, packed), (name, arguments, train) = of, about
+def _graph(of: tuple[Any, list[Any]], recorder: Any, about: tuple[str, Sequence[Any], str | None]) -> Graph:
+    (made, packed), (name, arguments, optimiser) = of, about
     parameters = [*made.parameters(), *packed]
     held = sum(tensor.numel() * tensor.element_size() for tensor in (*parameters, *made.buffers(), *arguments))
-    steps = list(recorder.steps)
-    if train:
-        steps += [_adam(path, tensor) for path, tensor in made.named_parameters() if tensor.requires_grad]
-        held += 2 * sum(tensor.numel() * tensor.element_size() for tensor in parameters if tensor.requires_grad)
+    steps, events, states = list(recorder.steps), list(recorder.live.events), list[int]()
+    for path, tensor in made.named_parameters() if optimiser else ():
+        if tensor.requires_grad:
+            steps += steps_of(str(optimiser), tensor, path.rpartition(".")[0])
+            events += events_of(str(optimiser), tensor, sum(event > 0 for event in events))
+            states += OPTIMISERS[str(optimiser)].kept * [tensor.numel() * tensor.element_size()]
+    held += sum(states)
     if not steps:
         raise UsageError(f"{name} runs no operator that has a rule")
     live = recorder.live
@@ -319,20 +327,11 @@ def _graph(of: tuple[Any, list[Any]], recorder: Any, about: tuple[str, Sequence[
         mean_bytes=held + live.total / max(live.looks, 1),
         views=recorder.views,
         unknown=dict(recorder.unknown),
-        train=train,
+        train=optimiser is not None,
         parts=recorder.calls.parts(),
+        python_views=recorder.host.views,
+        optimiser=optimiser or "none",
+        trained=sum(tensor.requires_grad for tensor in parameters) if optimiser else 0,
+        allocations=tuple(events),
+        state_bytes=tuple(states),
     )
-
-
-def _adam(path: str, tensor: Any) -> Step:
-    size = int(tensor.numel())
-    number_format = find_dtype(str(tensor.dtype)).name
-    made = op(
-        "pointwise",
-        dtype=number_format,
-        size=size,
-        reads=ADAM_READS * size,
-        writes=ADAM_WRITES * size,
-        flop=ADAM_FLOP * size,
-    )
-    return Step(op=made, phase="optimiser", aten="adam", module=path.rpartition(".")[0])

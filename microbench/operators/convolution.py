@@ -109,6 +109,11 @@ def _transposed_gemm(rank: int) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
     return gemm
 
 
+def _laid_out_anew(rank: int, sizes: Callable[[Any, int], tuple[Any, Any, Any, Any]]) -> Callable[[Any], Any]:
+    """A library works on images in blocks of channels: copies of its input and of its result."""
+    return lambda s: sizes(s, rank)[:2]
+
+
 def _small(s: Any) -> tuple[str, Any]:
     small = (s.n == 1) & (s.c_in * s.h * s.w <= _SMALL_IMAGE) & (s.kh <= 3) & (s.kw <= 3)
     return "small", (s.groups == 1) & small
@@ -212,6 +217,7 @@ _UNMEASURED = {"call": _AS_IMAGES, "draws": _AS_IMAGES}
     widths=("c_in", "c_out"),
     gemm=_gemm(2),
     variants=_variants,
+    scratch=_laid_out_anew(2, _sizes),
     coordinates=_coordinates,
     winograd=_winograd,
 )
@@ -233,6 +239,7 @@ def conv2d(s: Any) -> Tally:
     widths=("c_in", "c_out"),
     gemm=_transposed_gemm(2),
     variants=lambda s, _: (_small(s), ("channels_last", s.channels_last == 1)),
+    scratch=_laid_out_anew(2, _transposed_sizes),
     coordinates=_coordinates,
 )
 def conv_transpose2d(s: Any) -> Tally:
@@ -252,6 +259,7 @@ def conv_transpose2d(s: Any) -> Tally:
     widths=("c_in", "c_out"),
     gemm=_gemm(3),
     variants=_by_groups,
+    scratch=_laid_out_anew(3, _sizes),
     coordinates=_coordinates,
     without=_UNMEASURED,
 )
@@ -272,6 +280,7 @@ def conv3d(s: Any) -> Tally:
     widths=("c_in", "c_out"),
     gemm=_transposed_gemm(3),
     variants=_by_groups,
+    scratch=_laid_out_anew(3, _transposed_sizes),
     coordinates=_coordinates,
     without=_UNMEASURED,
 )
@@ -335,10 +344,20 @@ def _seen_backward(call: Call) -> list[Op] | None:
 
 @draw("conv2d", count=150)
 def _dense(s: Sizes) -> dict[str, Any]:
+    kind = s.pick("body", "body", "body", "body", "body", "stem", "patches")
+    if kind == "stem":
+        kernel, stride = s.pick((7, 2), (3, 2), (11, 4), (3, 1))
+        side = s.pick(224, 224, s.log(64, 320))
+        shape = {"c_in": s.pick(3, 3, 1, 4), "c_out": s.log(8, 128), "kh": kernel, "stride": stride, "pad": kernel // 2}
+        return image(s) | {"h": side} | shape
+    if kind == "patches":
+        side = s.pick(2, 4, 8, 14, 16)
+        shape = {"c_in": 3 if side > 2 else s.log(32, 384), "c_out": s.log(64, 768), "kh": side, "stride": side}
+        return image(s) | {"h": s.pick(224, 224, side * s.log(4, 24)) if side > 2 else s.pick(14, 28, 56)} | shape
     kernel = s.pick(1, 1, 3, 3, 3, 5, 7)
     return image(s) | {
-        "c_in": s.pick(3, s.log(1, 512), s.log(8, 512), s.log(16, 512)),
-        "c_out": s.log(4, 512),
+        "c_in": s.pick(s.log(1, 512), s.log(8, 512), s.log(16, 1024)),
+        "c_out": s.pick(s.log(4, 512), s.log(16, 2048)),
         "kh": kernel,
         "pad": s.pick(kernel // 2, kernel // 2, 0),
         "stride": s.pick(1, 1, 1, 2),

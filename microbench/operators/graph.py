@@ -15,13 +15,15 @@ class Step:
     """One operator of a model.
 
     ``phase`` is forward, backward or optimiser; ``aten`` the operator that was seen; ``module`` the path of the
-    innermost module that runs it, as in ``named_modules``, empty for the model itself.
+    innermost module that runs it, as in ``named_modules``, empty for the model itself. ``nested`` says that it was
+    called inside another one (a step of a recurrent layer) and not from Python.
     """
 
     op: Op
     phase: str
     aten: str
     module: str = ""
+    nested: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,10 @@ class Graph(Framed):
 
     ``notes`` say what was taken for granted, one sentence each; ``parts`` are its modules, outer before inner.
     ``compiled`` says that the steps are kernels as `torch.compile` fuses them, which no module runs.
+    ``python_views`` is how many calls from Python made a view and nothing else; ``optimiser`` steps over ``trained``
+    parameters and keeps ``state_bytes`` of them. ``allocations`` are the bytes of results in the order in which they
+    are made; a number below zero gives back those of that place, counted from 1, and what is still there at the end is
+    given back before the next pass.
     """
 
     name: str
@@ -58,6 +64,16 @@ class Graph(Framed):
     notes: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     compiled: bool = False
+    python_views: int = 0
+    optimiser: str = "none"
+    trained: int = 0
+    allocations: tuple[int, ...] = ()
+    state_bytes: tuple[int, ...] = ()
+
+    @property
+    def modules(self) -> int:
+        """How many modules a forward pass calls."""
+        return sum(part.calls for part in self.parts)
 
     def __repr__(self) -> str:
         """How much of what."""

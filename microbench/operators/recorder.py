@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from microbench.errors import UsageError
 from microbench.operators.aten import VIEWS, operators_of
 from microbench.operators.core import Op
 from microbench.operators.graph import Step
+from microbench.operators.host_calls import HostCalls
 from microbench.operators.known_values import KnownValues, listed
 from microbench.operators.library_layers import of_a_layer
 from microbench.operators.module_calls import ModuleCalls
+from microbench.operators.registry import Shape
 from microbench.operators.weight_formats import WeightUses
+from microbench.records.dtypes import DTYPES
 
 
 def tensors_in(torch: Any, value: Any) -> list[Any]:
@@ -28,31 +32,53 @@ def tensors_in(torch: Any, value: Any) -> list[Any]:
 
 
 class _Live:
-    """Bytes of the tensors alive, by storage."""
+    """Bytes of the tensors alive, by storage; ``events`` are those that were made and given back, in their order.
+
+    A number above zero is so many bytes made, one below zero gives back those of that place among the made (from 1).
+    """
 
     def __init__(self) -> None:
         self.now = 0
         self.peak = 0
         self.total = 0
         self.looks = 0
+        self.events: list[int] = []
+        self._made = 0
         self._holders: Counter[int] = Counter()
         self._sizes: dict[int, int] = {}
+        self._places: dict[int, int] = {}
 
-    def saw(self, tensor: Any) -> None:
+    def saw(self, tensor: Any, inputs: Sequence[Any] = ()) -> None:
+        """Hear of a result; what works in place on an input that was there before makes nothing."""
         storage = tensor.untyped_storage()
         key = storage._cdata  # noqa: SLF001 - the only name a storage has
         if key not in self._sizes:
             self._sizes[key] = storage.nbytes()
             self.now += self._sizes[key]
             self.peak = max(self.peak, self.now)
+            if self._sizes[key] and all(tensor is not each for each in inputs):
+                self._made += 1
+                self._places[key] = self._made
+                self.events.append(self._sizes[key])
         self._holders[key] += 1
         weakref.finalize(tensor, self._gone, key).atexit = False
+
+    def worked(self, made: Op) -> None:
+        """Hear of what an operator takes while it works."""
+        if made.row.scratch is None:
+            return
+        sizes = [int(count) * DTYPES[made.dtype].bits // 8 for count in made.row.scratch(Shape(made.params))]
+        self.events += sizes
+        self.events += [-(self._made + place) for place in range(1, len(sizes) + 1)]
+        self._made += len(sizes)
 
     def _gone(self, key: int) -> None:
         self._holders[key] -= 1
         if self._holders[key] <= 0:
             self.now -= self._sizes.pop(key, 0)
             del self._holders[key]
+            if key in self._places:
+                self.events.append(-self._places.pop(key))
 
     def look(self) -> None:
         self.total += self.now
@@ -82,6 +108,7 @@ def recorder_of(torch: Any) -> Any:
             self.muted = False
             self.inside: list[tuple[int, int, list[Op], str, str]] = []
             self.kernels: tuple[list[Step], Counter[str]] = [], Counter()
+            self.host = HostCalls()
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = self.answers.call(func, args, kwargs or {})
@@ -93,17 +120,20 @@ def recorder_of(torch: Any) -> Any:
                 return out
             outputs = tensors_in(torch, out)
             for tensor in outputs:
-                self.live.saw(tensor)
+                self.live.saw(tensor, args)
             self.live.look()
             made = self._operators(func, args, kwargs or {}, outputs)
             if self.uses is not None:
                 read = [each for each in listed((*args, *(kwargs or {}).values())) if isinstance(each, torch.Tensor)]
                 self.uses.saw(len(self.steps), {each.row.family for each in made or ()}, read)
+            nested = self.host.inside()
+            for each in made or ():
+                self.live.worked(each)
             if made is None:
                 self.unknown[name] += 1
             else:
                 owner = self.calls.owner() if self.calls else ""
-                self.steps += [Step(op=each, phase=self.phase, aten=name, module=owner) for each in made]
+                self.steps += [Step(op=each, phase=self.phase, aten=name, module=owner, nested=nested) for each in made]
             return out
 
         def results(self, out: Any) -> None:

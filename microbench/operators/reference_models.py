@@ -1,14 +1,28 @@
-"""Small real models that `validate` measures: fully connected, convolutional, attention with a cache or not, LSTM."""
+"""Small real models that `validate` measures: fully connected, convolutional, attention with a cache or not, LSTM.
+
+Inference, in larger batches as well, steps of training, and some in bf16: what a model's interval is made of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 
-def models() -> Mapping[str, tuple[Callable[[], Any], str]]:
-    """Makers of models with the spec of their input, by name."""
-    return {
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A model to measure: its maker, the spec of its input, whether it is a step of training (Adam), its format."""
+
+    make: Callable[[], Any]
+    spec: str
+    train: bool = False
+    dtype: str = "f32"
+
+
+def models() -> Mapping[str, Reference]:
+    """The models by name."""
+    plain: dict[str, tuple[Callable[[], Any], str]] = {
         "mlp 784-256-10": (_mlp, "64x784:f32"),
         "convnet 1-10-20": (_convnet, "32x1x28x28:f32"),
         "resnet18": (_resnet18, "1x3x224x224:f32"),
@@ -17,7 +31,28 @@ def models() -> Mapping[str, tuple[Callable[[], Any], str]]:
         "gpt block": (lambda: _block(512, 8, causal=True), "1x128x512:f32"),
         "gpt block, kv cache": (lambda: _block(512, 8, held=256), "1x1x512:f32"),
         "lstm 128": (_lstm, "4x32x64:f32"),
+        "mobilenet-like, batch 8": (_depthwise_net, "8x3x128x128:f32"),
+        "vit block, batch 4": (lambda: _block(384, 6), "4x197x384:f32"),
     }
+    trained = {
+        "mlp 784-256-10": "64x784:f32",
+        "convnet 1-10-20": "32x1x28x28:f32",
+        "resnet18": "1x3x112x112:f32",
+        "mobilenet-like": "2x3x128x128:f32",
+        "vit block": "1x197x384:f32",
+        "gpt block": "1x128x512:f32",
+        "lstm 128": "4x32x64:f32",
+    }
+    narrow = {"mlp 784-256-10": "64x784", "vit block": "1x49x384", "mobilenet-like": "1x3x64x64"}
+    found = {name: Reference(make=make, spec=spec) for name, (make, spec) in plain.items()}
+    found |= {
+        f"{name}, trained": Reference(make=plain[name][0], spec=spec, train=True) for name, spec in trained.items()
+    }
+    found |= {
+        f"{name}, bf16": Reference(make=plain[name][0], spec=f"{spec}:bf16", dtype="bf16")
+        for name, spec in narrow.items()
+    }
+    return found
 
 
 def _mlp() -> Any:
@@ -126,24 +161,45 @@ def _lstm() -> Any:
     return Last()
 
 
-def call_of_model(make: Callable[[], Any], sizes: Sequence[int], place: str = "cpu") -> Callable[[], object]:
-    """Make a call that runs a model's forward pass once."""
+def call_of_model(reference: Reference, place: str = "cpu") -> Callable[[], object]:
+    """Make a call that runs a model's forward pass, or a whole step of training, once."""
     import torch
 
-    torch.manual_seed(7)
-    model = make().eval().to(place)
-    x = torch.randn(sizes, device=place)
+    from microbench.operators.inputs import parse_input, stored
 
+    torch.manual_seed(7)
+    sizes, number_format = parse_input(reference.spec)
+    dtype = stored(torch, number_format)
+    model = reference.make().to(place).to(dtype)
+    x = torch.randn(sizes, device=place).to(dtype)
+    made = _step(torch, model.train(), x) if reference.train else _pass(torch, model.eval(), x)
+    made()
+    return made
+
+
+def _pass(torch: Any, model: Any, x: Any) -> Callable[[], object]:
     def forward() -> object:
         with torch.inference_mode():
             return model(x)
 
-    forward()
     return forward
+
+
+def _step(torch: Any, model: Any, x: Any) -> Callable[[], object]:
+    # So small a rate leaves the model as it is.
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-12)
+
+    def step() -> None:
+        with torch.enable_grad():
+            optimiser.zero_grad(set_to_none=True)
+            model(x).float().sum().backward()
+        optimiser.step()
+
+    return step
 
 
 def module_chain(length: int, place: str = "cpu") -> Callable[[], object]:
     """A chain of the smallest modules: what the host pays per module beyond the operator itself."""
     from torch import nn
 
-    return call_of_model(lambda: nn.Sequential(*(nn.ReLU() for _ in range(length))), (8,), place)
+    return call_of_model(Reference(make=lambda: nn.Sequential(*(nn.ReLU() for _ in range(length))), spec="8"), place)

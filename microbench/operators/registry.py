@@ -100,6 +100,8 @@ class Operator:
         Columns in which near shapes cost alike, where those of ``gemm`` or ``rows`` do not say it.
     winograd
         Where Winograd's algorithm applies, its image tiles of 4 x 4 and of 2 x 2 outputs, c_out and c_in.
+    scratch
+        Elements of each block that a library takes while it works and gives back.
     without
         Parts that the operator does without, each with the reason: backward, aten, aten backward, call, draws.
     """
@@ -122,6 +124,7 @@ class Operator:
     variants: Callable[[Any, Any], tuple[tuple[str, Any], ...]] | None = None
     coordinates: Callable[[Any, Any], list[Any]] | None = None
     winograd: Callable[[Any], tuple[Any, ...]] | None = None
+    scratch: Callable[[Any], tuple[Any, ...]] | None = None
     without: dict[str, str] = field(default_factory=dict)
 
 

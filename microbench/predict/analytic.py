@@ -258,12 +258,40 @@ def factors(theta: Mapping[str, float], features: Features) -> Floats:
 
 
 def by_operator(kind: str, theta: Mapping[str, float], features: Features) -> Floats:
-    """What a parameter that each operator has of its own multiplies; 1 where there is none."""
+    """What a parameter that each operator has of its own multiplies; 1 where there is none.
+
+    An operator that no row was of takes the parameter of its nearest relative (`inherited`).
+    """
     found = np.ones(len(features))
-    for name, value in theta.items():
-        if name.startswith(f"{kind}."):
-            found[features.code == name.partition(".")[2]] = np.exp(value)
+    known = {name.partition(".")[2]: value for name, value in theta.items() if name.startswith(f"{kind}.")}
+    for code in set(features.code.tolist()) if known else ():
+        found[features.code == code] = np.exp(inherited(code, known))
     return found
+
+
+_BACKWARD = ".backward"
+
+
+def inherited(code: str, known: Mapping[str, float]) -> float:
+    """The parameter (ln) of an operator, or of what it is a variant of, in the same pass before the other one.
+
+    Where no relative is known it is the mean of those of the same pass, else of all.
+
+    Examples
+    --------
+    >>> inherited("conv2d.depthwise.ragged", {"conv2d": 1.0, "conv2d.depthwise": 2.0, "conv2d.backward": 3.0})
+    2.0
+    >>> inherited("conv2d.grouped.backward", {"conv2d": 1.0, "conv2d.grouped": 2.0, "conv2d.backward": 3.0})
+    3.0
+    """
+    forward, backward = code.removesuffix(_BACKWARD), _BACKWARD if code.endswith(_BACKWARD) else ""
+    parts = forward.split(".")
+    line = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    for name in (*(f"{each}{backward}" for each in line), *line):
+        if name in known:
+            return known[name]
+    alike = [value for name, value in known.items() if name.endswith(_BACKWARD) == bool(backward)]
+    return float(np.mean(alike or list(known.values())))
 
 
 def power_mean(theta: Mapping[str, float], compute: Floats, memory: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from microbench.operators.features import Features, describe, join
 from microbench.operators.table import Table
 from microbench.predict.fit_family import ROWS_FOR_FIT, ROWS_FOR_INTERVAL, DeviceFigures, fit_family
+from microbench.predict.host import alone_seconds, work_seconds
 from microbench.records import Finding, OperatorFit
 
 Floats = npt.NDArray[np.float64]
@@ -21,7 +22,10 @@ CONTRADICTION = 1.5
 
 
 def fit_table(
-    table: Table, nominal: DeviceFigures | None = None, late: Callable[[], bool] = lambda: False
+    table: Table,
+    nominal: DeviceFigures | None = None,
+    late: Callable[[], bool] = lambda: False,
+    host: Mapping[str, float] | None = None,
 ) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:
     """Fit every family, dtype and cache state of a table of measured rows.
 
@@ -31,6 +35,8 @@ def fit_table(
         Rows with seconds, and figures known beforehand.
     late
         Asked before each fit, the largest first: whether no more should be begun.
+    host
+        What each row paid beside its work (`Fits.host`), which is no part of a fit.
 
     Returns
     -------
@@ -44,7 +50,8 @@ def fit_table(
             continue
         timed = batch.take(np.isfinite(batch.seconds))
         if len(timed) and timed.seconds is not None:
-            features, seconds, index = _merge(describe(timed), timed.seconds, timed.index, findings)
+            worked = work_seconds(timed.seconds, alone_seconds(timed, host or {}))
+            features, seconds, index = _merge(describe(timed), worked, timed.index, findings)
             groups.setdefault((batch.row.family, batch.dtype, batch.cache), []).append((features, seconds, index))
     fits, unfitted = [], []
     largest_first = sorted(groups.items(), key=lambda item: -sum(len(part[0]) for part in item[1]))

@@ -18,6 +18,8 @@ import numpy as np
 from microbench.operators import Op, table_of
 from microbench.operators.core import Launch
 from microbench.predict.cold_cache import share_paid
+from microbench.predict.host import model_seconds
+from microbench.predict.model_interval import LEAST_SPREAD, PLAIN, Kind, expected_spread, interval
 from microbench.predict.operator import LEAST_SECONDS, Columns, predict_table, roofs
 from microbench.records import MODULE_COST, Estimate, Finding, Row, units
 from microbench.records.framed import Framed
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 # Cost of a module around an operator, measured by calibration under this name.
 # With fewer measured models the largest error says too little.
 LEAST_MODELS = 5
+# How far off what is fetched of memory may be (standard deviation over the value): where blocks come to lie hangs on
+# what a process did before.
+FETCHING = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +45,8 @@ class ModelTime(Framed):
 
     ``launch_share`` is the part of the latency that is cost and not work; ``columns`` has one row per step. Of a GPU
     ``device_s`` is the sum of its operators' times on the device, and ``issue_s`` what the host takes to issue them all
-    (both ``None`` where calibration did not tell them apart); ``launch`` is how the model is run.
+    (both ``None`` where calibration did not tell them apart); ``launch`` is how the model is run. ``spread`` is what
+    error (ln) the operators' intervals expect, ``kind`` what makes models alike.
     """
 
     graph: Graph
@@ -58,6 +64,8 @@ class ModelTime(Framed):
     launch: Launch = "eager"
     issue_s: float | None = None
     device_s: float | None = None
+    kind: Kind = PLAIN
+    spread: float = LEAST_SPREAD
 
     def __repr__(self) -> str:
         """How long, with the interval, and what of the ceilings it reaches."""
@@ -106,28 +114,39 @@ def predict_model(graph: Graph, calibration: Characterisation, launch: Launch = 
     """
     columns = _columns(graph, calibration, launch)
     costs = {cost.name: cost.seconds.value for cost in calibration.costs}
-    called = 0 if graph.compiled else sum(1 for step in graph.steps if step.phase == "forward")
-    modules = costs.get(MODULE_COST, 0.0) * called
+    modules = 0.0 if graph.compiled else costs.get(MODULE_COST, 0.0) * graph.modules
+    fetched_s = 0.0
     if calibration.device.kind == "cuda":
         time = _on_gpu(columns, launch, modules, costs)
     else:
-        time = _one_after_another(columns, modules)
+        fetched_s, calls = model_seconds(graph, calibration.fits.host)
+        time = _one_after_another(columns, modules + calls, fetched_s)
     low, total, high = time.seconds
     counted = Counter[str]()
     for each in graph.operators:
         counted["flop"] += each.work.flop
         counted["bytes"] += each.work.bytes
     ceilings, ridge = _ceilings(calibration, graph.operators)
+    kind = Kind(train=graph.train, dtype=_most_used(graph), launch_share=min(1.0, time.cost / total))
+    spread = math.hypot(expected_spread(columns, graph.steps), FETCHING * fetched_s / total)
+    errors = calibration.fits.model_errors
+    if len(errors) < LEAST_MODELS:
+        latency = _interval(total, (low, high), calibration.fits.models)
+    else:
+        latency = interval(total, spread, kind, errors)
+    latency = _with_unknown(latency, graph)
     return ModelTime(
         graph=graph,
-        latency=_interval(total, (low, high), calibration.fits.models),
-        samples_per_s=graph.batch / total,
+        latency=latency,
+        kind=kind,
+        spread=spread,
+        samples_per_s=graph.batch / latency.value,
         flop=counted["flop"],
         bytes=counted["bytes"],
         load_s=graph.parameter_bytes / ceilings["bandwidth"] if "bandwidth" in ceilings else None,
         compute_share=counted["flop"] / total / ceilings["peak"] if "peak" in ceilings else None,
         memory_share=counted["bytes"] / total / ceilings["bandwidth"] if "bandwidth" in ceilings else None,
-        launch_share=min(1.0, time.cost / total),
+        launch_share=kind.launch_share,
         ridge=ridge,
         columns=columns,
         findings=(*columns.findings, *_unknown(graph)),
@@ -144,9 +163,9 @@ def _columns(graph: Graph, calibration: Characterisation, launch: Launch) -> Col
     # Where the two sides of an eager call are known apart, they are added up apart.
     operators = [replace(each, launch="kernel" if apart else launch) for each in graph.operators]
     if not reuse:
-        return predict_table(table_of(operators), calibration, float(graph.parameter_bytes))
-    hot = predict_table(table_of(operators), calibration)
-    cold = predict_table(table_of([replace(each, cache="cold") for each in operators]), calibration)
+        return predict_table(table_of(operators), calibration, float(graph.parameter_bytes), alone=False)
+    hot = predict_table(table_of(operators), calibration, alone=False)
+    cold = predict_table(table_of([replace(each, cache="cold") for each in operators]), calibration, alone=False)
     paid = [
         share_paid(size, reuse["half_bytes"], reuse["power"]) for size in (float(graph.peak_bytes), reuse["cold_bytes"])
     ]
@@ -176,16 +195,32 @@ def _interval(total: float, sums: tuple[float, float], residuals: Mapping[str, f
     )
 
 
+def _most_used(graph: Graph) -> str:
+    """The number format of most FLOP."""
+    flop: Counter[str] = Counter()
+    for each in graph.operators:
+        flop[each.dtype] += each.work.flop
+    return max(flop, key=lambda name: flop[name], default="f32")
+
+
+def _with_unknown(latency: Estimate, graph: Graph) -> Estimate:
+    """What has no rule is not in the sum: it may take what an operator takes in the mean, each of them."""
+    missing = sum(graph.unknown.values())
+    if not missing or not graph.steps:
+        return latency
+    return replace(latency, high=latency.high * (1 + missing / len(graph.steps)))
+
+
 def _sums(columns: Columns) -> tuple[float, float, float]:
     known = np.isfinite(columns.predicted)
     low, total, high = (float(column[known].sum()) for column in (columns.low, columns.predicted, columns.high))
     return low, total, high
 
 
-def _one_after_another(columns: Columns, modules: float) -> _Time:
-    """A processor does one operator after another, and Python calls a module around each."""
-    low, total, high = (value + modules for value in _sums(columns))
-    return _Time(seconds=(low, total, high), cost=float(np.nansum(columns.cost_s)) + modules)
+def _one_after_another(columns: Columns, calls: float, fetched: float) -> _Time:
+    """A processor does one operator after another; Python calls what is around them, and memory comes anew."""
+    low, total, high = (max(value + calls + fetched, LEAST_SECONDS) for value in _sums(columns))
+    return _Time(seconds=(low, total, high), cost=float(np.nansum(columns.cost_s)) + calls)
 
 
 def _on_gpu(columns: Columns, launch: Launch, modules: float, costs: Mapping[str, float]) -> _Time:

@@ -21,6 +21,7 @@ from microbench.operators import Op, Table
 from microbench.operators.features import describe
 from microbench.predict.analytic import PRODUCTS
 from microbench.predict.evaluate import evaluate
+from microbench.predict.host import alone_seconds
 from microbench.records import Ceiling, Characterisation, Estimate, Finding, OperatorFit, Prediction
 from microbench.records.dtypes import DTYPES
 
@@ -39,6 +40,9 @@ UNCALIBRATED_HIGH = 5.0
 # Half-width (ln) added for an operator whose siblings were measured and it was not: about a factor of two.
 UNSEEN_SIBLING = 0.7
 LEAST_SECONDS = 1e-9
+# FLOP of a 3 x 3 convolution over those of Winograd's F(4 x 4, 3 x 3).
+WINOGRAD = 4.0
+_BESIDE = ("predicted", "low", "high", "cost_s")
 _NUMBERS = ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
 # Rows predicted at a time: a column of them is 64 KiB.
 PIECE = 8192
@@ -184,7 +188,36 @@ def plain(batch: Batch, bounds: Roofs) -> dict[str, Floats]:
     }
 
 
-def predict_table(table: Table, calibration: Characterisation, footprint: float = 0.0) -> Columns:
+def least_seconds(calibration: Characterisation, batch: Batch) -> Floats:
+    """What no operator of a batch can be faster than by measured loops; zeros where none was measured.
+
+    Bytes count at the level that holds half of them, since a level's size is not known better. Where Winograd's
+    algorithm applies, its least number of operations counts.
+    """
+    try:
+        bounds = roofs(calibration, batch.dtype) if calibration.environment is not None else None
+    except UsageError:
+        bounds = None
+    if bounds is None:
+        return np.zeros(len(batch))
+    counts = batch.counts()
+    traffic = counts["bytes_read"].astype(np.float64) + counts["bytes_written"]
+    # What a processor's cold rows find is a cache that others used, and not an empty one.
+    level = bounds.memory.place(traffic / 2, "hot" if calibration.device.kind == "cpu" else batch.cache)
+    compute = counts["flop"] / bounds.peak
+    if batch.row.winograd is not None:
+        compute = compute / WINOGRAD
+    return np.asarray(np.maximum(compute, traffic / np.asarray(bounds.memory.bandwidth)[level]))
+
+
+def _above(found: dict[str, Any], floor: Floats) -> dict[str, Any]:
+    """Columns with nothing below a floor."""
+    return found | {name: np.maximum(found[name], floor) for name in ("predicted", "low", "high")}
+
+
+def predict_table(
+    table: Table, calibration: Characterisation, footprint: float = 0.0, *, alone: bool = True
+) -> Columns:
     """Predict every row of a table, a column at a time.
 
     Parameters
@@ -193,6 +226,8 @@ def predict_table(table: Table, calibration: Characterisation, footprint: float 
         Rows, and the device.
     footprint
         Bytes that a whole model reads between two uses of one weight; 0 for operators on their own.
+    alone
+        Whether each is called on its own, and pays for the memory of its result (`host.alone_seconds`).
 
     Raises
     ------
@@ -212,11 +247,11 @@ def predict_table(table: Table, calibration: Characterisation, footprint: float 
         if finding is not None:
             findings.append(finding)
         try:
-            _fill(
-                columns,
-                batch,
-                _local(made, batch, footprint, held) if made else _plain(batch, roofs(calibration, batch.dtype)),
-            )
+            found = _local(made, batch, footprint, held) if made else _plain(batch, roofs(calibration, batch.dtype))
+            if made is not None:
+                found = _above(found, least_seconds(calibration, batch))
+            beside = alone_seconds(batch, calibration.fits.host) if alone else np.zeros(len(batch))
+            _fill(columns, batch, found | {name: found[name] + beside for name in _BESIDE})
         except UsageError as error:
             refused.append(str(error))
             findings.append(Finding(code="no-ceiling", severity="error", says=str(error)))

@@ -4,15 +4,16 @@ The files of `operators` say how to draw the shapes of theirs; here they are dra
 fits limits that come from the device's own ceilings (`Reach`), so that `validate` can draw fresh ones from the same
 population: an interval promises something about rows drawn like those that it was calibrated on.
 
-On a processor sizes stay as they were drawn. On a GPU most of those would be launches: there each draw's rows are dealt
-out evenly over the logarithm of their roofline time, from one launch to several milliseconds, in every number format
-that the device has a ceiling for.
+On a processor sizes stay as they were drawn; a few rows of each draw take up to five times as long or have results that
+an allocator maps anew at each call, some are backward passes, some in bf16. On a GPU most of those would be launches:
+there each draw's rows are dealt out evenly over the logarithm of their roofline time, from one launch to several
+milliseconds, in every number format that the device has a ceiling for.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -52,6 +53,37 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {
     "lstm_cell": ("f16", "f32"),
 }
 _MOVERS = ("bf16", "f32")
+# Rows of a processor's full sweep beyond those of a draw itself: long ones, of the backward pass, and in bf16. What is
+# not here has none: most of a training step is products and what stands between them.
+_FURTHER: Mapping[str, tuple[int, int, int]] = {
+    "matmul": (12, 24, 20),
+    "bmm": (8, 20, 0),
+    "linear": (20, 40, 20),
+    "attention": (10, 30, 20),
+    "conv2d": (28, 60, 20),
+    "conv2d.grouped": (4, 24, 0),
+    "conv2d.depthwise": (12, 40, 20),
+    "conv_transpose2d": (6, 24, 0),
+    "elementwise": (8, 30, 20),
+    "batch_norm": (6, 30, 20),
+    "layer_norm": (4, 24, 0),
+    "group_norm": (0, 20, 0),
+    "rms_norm": (0, 20, 0),
+    "pooling": (4, 24, 0),
+    "softmax": (4, 20, 0),
+    "reduction": (0, 20, 0),
+    "movement": (6, 0, 0),
+    "embedding": (0, 20, 0),
+    "lstm_cell": (0, 20, 0),
+}
+# Times the longest of a processor's other rows that a long one may take, and bytes of one: its result is beyond what
+# the C library's allocator ever keeps (32 MiB).
+_LONG, _LONG_BYTES = 5.0, 1.2e8
+# Rows drawn for each long one that is kept.
+_LONG_TRIES = 12
+# FLOP/s of a processor in bf16 over those in f32, where no ceiling was measured: products without an instruction of
+# their own turn every number.
+_BF16_SLOWER = 8.0
 _OTHER_FORMATS, _BACKWARD = 0.25, 0.25
 # Of the rows of a processor's sweep a GPU's has so many of each part, those with a product inside first, since all else
 # moves bytes and little more; and so many at the least: an interval needs nine.
@@ -74,6 +106,16 @@ class Reach:
     flop: Mapping[str, float] = field(default_factory=lambda: {"f32": _FLOP})
     bytes: float = _BYTES
     launch_s: float = _LAUNCH_S
+
+    @property
+    def long(self) -> Reach:
+        """From where to where the long rows of a processor go."""
+        flop = {name: _LONG * most for name, most in self.flop.items()}
+        return replace(self, flop=flop, bytes=max(_LONG * self.bytes, _LONG_BYTES))
+
+    def beyond(self, made: Op) -> bool:
+        """Whether a row is longer than all others."""
+        return made.work.flop > self.flop.get(made.dtype, 0.0) or made.work.bytes > self.bytes
 
     @property
     def room(self) -> float:
@@ -137,11 +179,29 @@ def design(seed: int, share: float = 1.0, reach: Reach | None = None) -> list[Op
         if reach.kind == "cpu":
             sizes = Sizes(np.random.default_rng((seed, zlib.crc32(each.name.encode()))), reach.room)
             _draw(each, ("f32", "forward", max(_LEAST, round(each.count * share))), sizes, reach, drawn)
+            _draw_further(each, seed, share, reach, drawn)
             continue
         for part in _parts(each, share, reach):
             name = f"{each.name} {part[0]} {part[1]}"
             _draw(each, part, Sizes(np.random.default_rng((seed, zlib.crc32(name.encode()))), reach.room), reach, drawn)
     return list(drawn.values())
+
+
+def _draw_further(each: Draw, seed: int, share: float, reach: Reach, drawn: dict[str, Op]) -> None:
+    """Add a processor's long rows, those of the backward pass and those in bf16."""
+    long, backward, narrow = (round(count * share) for count in _FURTHER.get(each.name, (0, 0, 0)))
+
+    def sizes(part: str, room: float) -> Sizes:
+        return Sizes(np.random.default_rng((seed, zlib.crc32(f"{each.name} {part}".encode()))), room)
+
+    within = reach.long
+    beyond: dict[str, Op] = {}
+    _draw(each, ("f32", "forward", _LONG_TRIES * long), sizes("long", within.room), within, beyond)
+    drawn |= dict([(name, made) for name, made in beyond.items() if reach.beyond(made)][:long])
+    _draw(each, ("f32", "backward", backward), sizes("backward", reach.room), reach, drawn)
+    if "bf16" not in reach.flop:
+        reach = replace(reach, flop={**reach.flop, "bf16": reach.flop["f32"] / _BF16_SLOWER})
+    _draw(each, ("bf16", "forward", narrow), sizes("bf16", reach.room), reach, drawn)
 
 
 _Part = tuple[str, str, int]
@@ -164,8 +224,8 @@ def _draw(each: Draw, part: _Part, sizes: Sizes, reach: Reach, drawn: dict[str, 
     number, tries = (_CHOICE * wanted, _POOL_TRIES) if on_gpu else (wanted, _TRIES)
     pool: dict[str, Op] = {}
     for attempt in range(tries * number):
-        # Of a pass that does nothing no row fits: on a GPU the others take its turn.
-        turn = attempt if on_gpu else len(pool)
+        # Of a pass that does nothing no row fits: the others take its turn.
+        turn = attempt if on_gpu or direction == "backward" else len(pool)
         made = _make(each.operators[turn % len(each.operators)], each.shape(sizes), dtype, direction)
         if made is None or not reach.holds(made) or str(made) in drawn:
             continue
@@ -199,6 +259,8 @@ def _make(name: str, shape: dict[str, Any], dtype: str, direction: str = "forwar
     if dtype in ("f8e4m3", "i8"):
         shape = {key: max(_VECTOR, round(size / _VECTOR) * _VECTOR) for key, size in shape.items()}
         shape["m"] = max(_ROWS, shape["m"])
+    if direction == "backward" and "train" in shape:
+        shape = shape | {"train": 1}
     try:
         return op(name, dtype=dtype, direction=direction, **shape)
     except UsageError:

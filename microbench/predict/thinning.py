@@ -82,7 +82,7 @@ def thin(operators: Sequence[Op], seconds: Floats, limit_s: float) -> list[int]:
     """
     groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for place, each in enumerate(operators):
-        groups[each.name, each.dtype, each.direction].append(place)
+        groups[_kind(each), each.dtype, each.direction].append(place)
     ranked = {key: sorted(places, key=lambda place: seconds[place]) for key, places in groups.items()}
     for first, others in (*((share, 1.0) for share in _SHARES), *((0.0, share) for share in _SHARES)):
         kept = _kept(ranked, first, others)
@@ -95,6 +95,12 @@ def thin(operators: Sequence[Op], seconds: Floats, limit_s: float) -> list[int]:
         if seconds[kept].sum() <= limit_s:
             break
     return sorted(kept)
+
+
+def _kind(each: Op) -> str:
+    """The operator, convolutions by whether channels are together, in groups or each for itself."""
+    groups = each.params.get("groups", 1) if each.row.family == "convolution" else 1
+    return f"{each.name}.{'depthwise' if groups == each.params['c_in'] else 'grouped'}" if groups > 1 else each.name
 
 
 _STEPS = 20

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from microbench.records.analysed import MODULE_COST, Ceiling, Cost, LevelSeen, Proof
-from microbench.records.fitted import Fits, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
+from microbench.records.fitted import Fits, ModelError, OperatorFit, OperatorTiming, Prediction, RooflineFit, RoofPoint
 from microbench.records.framed import Framed
 from microbench.records.measured import Budget, Case, Device, Plan, Samples, Sheet, Timing
 from microbench.records.multicore import (
@@ -78,6 +78,7 @@ __all__ = [
     "MemoryLevel",
     "MemoryNode",
     "Mode",
+    "ModelError",
     "Multicore",
     "NodePair",
     "Operands",

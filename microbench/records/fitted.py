@@ -153,7 +153,7 @@ class OperatorTiming:
 
     ``params`` is written as in the CSV (``m=8;n=8;k=8``). ``seconds`` is the envelope of ``rounds`` where the cache was
     hot, their median where it was cold. ``launch`` is how it was called (eager, graph), ``kernel`` for the device's own
-    time, or ``issue`` for what the host takes to issue a call.
+    time, or ``issue`` for what the host takes to issue a call. ``direction`` is the pass.
     """
 
     op: str
@@ -163,12 +163,36 @@ class OperatorTiming:
     rounds: int
     cache: Literal["hot", "cold"] = "hot"
     launch: Literal["eager", "graph", "kernel", "issue"] = "eager"
+    direction: Literal["forward", "backward"] = "forward"
 
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)
         one_of(self, "launch", ("eager", "graph", "kernel", "issue"))
         within(self, "seconds", "seconds")
+        one_of(self, "direction", ("forward", "backward"))
         within(self, "units", "rounds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelError:
+    """How far off the prediction of a whole model was: ``error`` is ln(measured / predicted), ``spread`` was expected.
+
+    ``train`` says that it was a step of training, ``dtype`` what format does most of its work in, ``launch_share`` is
+    the part of its time that is no work.
+    """
+
+    name: str
+    error: float
+    spread: float
+    train: bool = False
+    dtype: str = "f32"
+    launch_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        one_of(self, "dtype", DTYPES)
+        within(self, "log", "error")
+        within(self, "factor", "spread")
+        within(self, "share", "launch_share", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +202,12 @@ class Fits:
     ``reuse`` describes how a hot operator's time becomes a cold one's with the bytes that other operators touch between
     two calls: at ``half_bytes`` half of the difference is paid, ``power`` is the steepness there, and ``cold_bytes``
     were touched where cold operators were timed. ``models`` has ln(measured / predicted) of whole models that were
-    timed in the same rounds.
+    timed in the same rounds, ``model_errors`` the same with what makes models alike.
+
+    ``host`` is what a processor pays beside operators: ``mapped_bytes`` from which on a block of memory is mapped anew
+    at each call and ``kept_bytes`` of a heap's free end that stay (neither, where all stays), ``fetch_s_per_byte`` of
+    memory that comes anew; seconds of a view, of a small operator called from Python (``alone_s``) and inside another
+    one (``nested_s``), of the start of a backward pass, and of an optimiser's step for a small parameter.
     """
 
     levels: tuple[LevelSeen, ...] = ()
@@ -187,12 +216,15 @@ class Fits:
     timings: tuple[OperatorTiming, ...] = ()
     reuse: dict[str, float] = field(default_factory=dict)
     models: dict[str, float] = field(default_factory=dict)
+    model_errors: tuple[ModelError, ...] = ()
+    host: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = {"half_bytes", "power", "cold_bytes"} - self.reuse.keys()
         refuse(bool(self.reuse) and bool(missing), f"Fits.reuse has no {', '.join(sorted(missing))}")
         all_within(self, "factor", "reuse")
         all_within(self, "log", "models")
+        all_within(self, "factor", "host", zero=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import psutil
 
 from microbench.analysis.roofs import roofs
 from microbench.errors import CannotRun
@@ -35,10 +36,12 @@ from microbench.records import (
     Cost,
     Finding,
     Fits,
+    ModelError,
     OperatorFit,
     OperatorTiming,
     Severity,
 )
+from microbench.runs.host_costs import host_costs, keep_memory
 from microbench.runs.whole_models import (
     CAPTURING_SHARE,
     captured_models,
@@ -52,7 +55,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from microbench.operators.capture import Graph
-    from microbench.records import Ceiling
+    from microbench.predict.model import ModelTime
+    from microbench.records import Ceiling, Device
 
 # Share of the full sweep per budget; a quick run calibrates nothing.
 SHARES = {"default": 0.5, "thorough": 1.0}
@@ -82,8 +86,9 @@ class Calibrated:
     fits: tuple[OperatorFit, ...] = ()
     timings: tuple[OperatorTiming, ...] = ()
     reuse: dict[str, float] = field(default_factory=dict)
-    models: dict[str, float] = field(default_factory=dict)
+    errors: tuple[ModelError, ...] = ()
     costs: tuple[Cost, ...] = ()
+    host: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     rounds: Rounds | None = None
 
@@ -164,14 +169,16 @@ def calibrate(
     figures = measured_figures(made)
     calls = model_calls(device, lambda: deadline.elapsed() > CAPTURING_SHARE * limit_s)
     chain_s = _CHAIN_SHARE * (deadline.left() - fitting_s)
+    host = host_of(device, chain_s)
+    kept = keep_memory() if host else False
     chosen = _chosen(rows, figures, place_of(device), deadline.left() - fitting_s - chain_s)
     end_s = deadline.left() - fitting_s - chain_s
     effort = Effort(limit_s=_ROUNDS_END * end_s, least=_LEAST_ROUNDS, seed=SEED, end_s=end_s)
     rounds = measure(chosen, place_of(device), effort, calls, on_progress)
     costs = module_cost(place_of(device), chain_s)
-    found = replace(fitted(rounds, figures, _Late(deadline)), costs=costs)
-    models = model_errors(made, found, captured) if deadline.left() > 0 else {}
-    return replace(found, models=models, findings=(*found.findings, *_told(rounds, len(rows))))
+    found = replace(fitted(rounds, figures, _Late(deadline), timed_host(host, kept=kept)), costs=costs)
+    errors = model_errors(made, found, captured) if deadline.left() > 0 else ()
+    return replace(found, errors=errors, host=host, findings=(*found.findings, *_told(rounds, len(rows))))
 
 
 class _Late:
@@ -227,22 +234,58 @@ def _chosen(rows: Sequence[Op], figures: DeviceFigures, place: str, seconds: flo
     return [rows[index] for index in kept]
 
 
-def model_errors(made: Characterisation, found: Calibrated, captured: Mapping[str, Graph]) -> dict[str, float]:
-    """ln(measured / predicted) of the whole models timed in the same rounds; a model's interval is made of them."""
+def model_errors(made: Characterisation, found: Calibrated, captured: Mapping[str, Graph]) -> tuple[ModelError, ...]:
+    """How far off whole models are that were timed in the same rounds; a model's interval is made of them."""
     if found.rounds is None:
+        return ()
+    calibration = replace(made, costs=found.costs, fits=replace(fits_of(found), model_errors=()))
+    times = {name: predict_model(graph, calibration) for name, graph in captured.items()}
+    return tuple(
+        error_of(name, measured, times[name]) for name, measured in found.rounds.whole.items() if name in captured
+    )
+
+
+def error_of(name: str, measured: float, time: ModelTime) -> ModelError:
+    """One model's error, with what makes models alike."""
+    return ModelError(
+        name=name,
+        error=math.log(measured / time.latency.value),
+        spread=time.spread,
+        train=time.kind.train,
+        dtype=time.kind.dtype,
+        launch_share=time.kind.launch_share,
+    )
+
+
+def host_of(device: Device, limit_s: float) -> dict[str, float]:
+    """What a processor pays beside operators; nothing of a GPU."""
+    if device.kind != "cpu":
         return {}
-    calibration = replace(made, costs=found.costs, fits=Fits(operators=found.fits, reuse=found.reuse))
-    return {
-        name: math.log(measured / predict_model(captured[name], calibration).latency.value)
-        for name, measured in found.rounds.whole.items()
-        if name in captured
-    }
+    return host_costs(psutil.virtual_memory().available, limit_s)
 
 
-def fitted(rounds: Rounds, nominal: DeviceFigures, late: Callable[[], bool] = lambda: False) -> Calibrated:
+def timed_host(host: Mapping[str, float], *, kept: bool) -> dict[str, float]:
+    """What operators paid beside their work where they were timed: nothing for memory where all of it was kept."""
+    return {name: value for name, value in host.items() if not kept or name != "fetch_s_per_byte"}
+
+
+def fits_of(found: Calibrated) -> Fits:
+    """What a model is predicted from."""
+    return Fits(
+        operators=found.fits, timings=found.timings, reuse=found.reuse, model_errors=found.errors, host=found.host
+    )
+
+
+def fitted(
+    rounds: Rounds,
+    nominal: DeviceFigures,
+    late: Callable[[], bool] = lambda: False,
+    host: Mapping[str, float] | None = None,
+) -> Calibrated:
     """Fit measured rounds: hot operators to the lower envelope, cold ones to what they took between other operators.
 
-    ``late`` is asked before each fit whether it should not be begun any more.
+    ``late`` is asked before each fit whether it should not be begun any more; ``host`` is what every operator that is
+    called alone pays beside its work.
     """
     columns: tuple[tuple[Literal["hot", "cold"], Floats], ...] = (("hot", rounds.envelope), ("cold", rounds.cold))
     rows = [
@@ -255,7 +298,7 @@ def fitted(rounds: Rounds, nominal: DeviceFigures, late: Callable[[], bool] = la
         fits, findings = fit_clocks(rounds.operators, by_clock(rounds), nominal, late)
     else:
         table = table_of([made for made, _ in rows], [seconds for _, seconds in rows])
-        fits, findings = fit_table(table, nominal, late)
+        fits, findings = fit_table(table, nominal, late, host)
     # Findings about rows of a table: this run's rows have no numbers that its reader could look up.
     kept = [finding for finding in findings if finding.code not in ("distrusted-rows", "contradictory-rows")]
     distrusted = sum(len(fit.distrusted) for fit in fits)
@@ -270,7 +313,12 @@ def fitted(rounds: Rounds, nominal: DeviceFigures, late: Callable[[], bool] = la
             )
         )
     return Calibrated(
-        fits=fits, timings=timings(rounds), reuse=reuse_of(rounds), findings=(*rounds.findings, *kept), rounds=rounds
+        fits=fits,
+        timings=timings(rounds),
+        reuse=reuse_of(rounds),
+        host=dict(host or {}),
+        findings=(*rounds.findings, *kept),
+        rounds=rounds,
     )
 
 
@@ -317,6 +365,7 @@ def timings(rounds: Rounds) -> tuple[OperatorTiming, ...]:
             rounds=int(count),
             cache=cache,
             launch=launch,
+            direction=made.direction,
         )
         for launch, cache, column, each in columns
         for made, seconds, count in zip(rounds.operators, column, np.isfinite(each).sum(axis=1), strict=True)

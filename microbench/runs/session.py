@@ -187,7 +187,7 @@ def _with_operators(
     request: Request, job: Job, made: Characterisation, pending: signals.Held, recorder: Recorder
 ) -> Characterisation:
     """Calibrate operators too, in the time that is left but for what follows them."""
-    from microbench.runs.calibrate import calibrate, sweep_of
+    from microbench.runs.calibrate import calibrate, fits_of, sweep_of
 
     try:
         with pending.let_through():
@@ -204,7 +204,7 @@ def _with_operators(
     except MicrobenchError as error:
         finding = Finding(code="no-operators", severity="warning", says=f"operators were not calibrated: {error}")
         return replace(made, findings=(*made.findings, finding))
-    fits = replace(made.fits, operators=found.fits, timings=found.timings, reuse=found.reuse, models=found.models)
+    fits = replace(fits_of(found), levels=made.fits.levels, rooflines=made.fits.rooflines)
     return replace(made, fits=fits, costs=(*made.costs, *found.costs), findings=(*made.findings, *found.findings))
 
 

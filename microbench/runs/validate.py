@@ -7,7 +7,6 @@ share their rounds, so that no change of the machine between them is taken for a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,17 +17,15 @@ from microbench.errors import UsageError
 from microbench.operators import Op, Table, table_of
 from microbench.operators.core import Cache, Launch
 from microbench.predict.fit_family import CONFIDENCE
+from microbench.predict.model_interval import interval
 from microbench.predict.operator import plain, predict_table, roofs
 from microbench.predict.operator_clocks import measure
 from microbench.predict.operator_timing import Effort, OnProgress, Rounds
 from microbench.predict.shape_sampling import design
-from microbench.records import Characterisation, Finding, Fits, Row
+from microbench.records import Characterisation, Finding, Row
 from microbench.records.framed import Framed
-from microbench.runs.calibrate import (
-    fitted,
-    measured_figures,
-    reach,
-)
+from microbench.runs.calibrate import error_of, fitted, host_of, measured_figures, reach, timed_host
+from microbench.runs.host_costs import keep_memory
 from microbench.runs.whole_models import model_calls, module_cost, place_of, predict_models, use_all_threads
 
 if TYPE_CHECKING:
@@ -41,6 +38,8 @@ Floats = npt.NDArray[np.float64]
 FRESH_SHARE = 0.55
 # Fresh rows never come from the seeds that calibrate.
 FRESH_SEED = 1000
+# Seconds for what a processor pays beside operators.
+_HOST_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +143,10 @@ def validate(
     use_all_threads(device)
     given = calibration is not None
     calibration = calibration or _ceilings(device)
+    host = dict(calibration.fits.host) if given else host_of(device, _HOST_S)
+    # Rows and models are timed where memory stays, if that can be had: what is fetched anew is no part of them.
+    host = timed_host(host, kept=bool(host) and keep_memory())
+    calibration = replace(calibration, fits=replace(calibration.fits, host=host))
     within = reach(calibration)
     known = [] if given else design(1, reach=within)
     calibrating = {str(op) for op in known}
@@ -172,10 +175,10 @@ def _ceilings(device: Device) -> Characterisation:
 
 def _calibrated(device: Device, ceilings: Characterisation, rounds: Rounds) -> Characterisation:
     """Calibrate operators anew, from the rounds already measured."""
-    found = fitted(rounds, measured_figures(ceilings))
+    found = fitted(rounds, measured_figures(ceilings), host=ceilings.fits.host)
     return replace(
         ceilings,
-        fits=replace(ceilings.fits or Fits(), operators=found.fits, timings=found.timings, reuse=found.reuse),
+        fits=replace(ceilings.fits, operators=found.fits, timings=found.timings, reuse=found.reuse),
         costs=(*ceilings.costs, *module_cost(place_of(device))),
         findings=(*ceilings.findings, *found.findings),
     )
@@ -240,20 +243,19 @@ def _datasheet(table: Table, calibration: Characterisation, device: Device) -> F
 
 def _models(measured: dict[str, float], calibration: Characterisation) -> tuple[GradedModel, ...]:
     """Grade whole models; the interval of each is made of the errors of all others, without its own."""
-    found = predict_models(measured, calibration)
+    found = predict_models(measured, replace(calibration, fits=replace(calibration.fits, model_errors=())))
+    errors = [error_of(name, measured[name], row) for name, row in found.items()]
     graded = []
     for name, row in found.items():
-        width = max(
-            abs(math.log(measured[other] / each.latency.value)) for other, each in found.items() if other != name
-        )
-        value = row.latency.value
+        others = [each for each in errors if each.name.partition(",")[0] != name.partition(",")[0]]
+        seconds = interval(row.latency.value, row.spread, row.kind, others)
         graded.append(
             GradedModel(
                 name=name,
                 measured=measured[name],
-                predicted=value,
-                low=value * math.exp(-width),
-                high=value * math.exp(width),
+                predicted=seconds.value,
+                low=seconds.low,
+                high=seconds.high,
                 operators=len(row.steps),
             )
         )

@@ -42,15 +42,10 @@ def use_all_threads(device: Device) -> None:
 
 def model_calls(device: Device, late: Callable[[], bool] = lambda: False) -> dict[str, Callable[[], object]]:
     """Calls that run the small real models once each; ``late`` is asked whether no more should be made."""
-    from microbench.operators.inputs import parse_input
     from microbench.operators.reference_models import call_of_model, models
 
     use_all_threads(device)
-    return {
-        name: call_of_model(make, parse_input(spec)[0], place_of(device))
-        for name, (make, spec) in models().items()
-        if not late()
-    }
+    return {name: call_of_model(reference, place_of(device)) for name, reference in models().items() if not late()}
 
 
 def captured_models(deadline: Deadline | None = None) -> dict[str, Graph]:
@@ -60,10 +55,11 @@ def captured_models(deadline: Deadline | None = None) -> dict[str, Graph]:
 
     found: dict[str, Graph] = {}
     every = models()
-    for name, (make, spec) in every.items():
+    for name, each in every.items():
         if deadline is not None and deadline.elapsed() > CAPTURING_SHARE * deadline.limit_s:
             break
-        found[name] = capture(make, [spec], name=name)
+        dtype = None if each.dtype == "f32" else each.dtype
+        found[name] = capture(each.make, [each.spec], name=name, train=each.train, dtype=dtype)
     return found
 
 

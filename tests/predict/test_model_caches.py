@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from microbench.operators import op
-from microbench.operators.capture import Graph, Step
+from microbench.operators.graph import Graph, Part, Step
 from microbench.predict.model import ModelTime, predict_model
 from microbench.records import MODULE_COST, Ceiling, Characterisation, Cost, Device, Estimate, Fits, OperatorFit
 
@@ -85,7 +85,8 @@ def test_a_model_says_its_share_of_the_peak_and_of_the_bandwidth_and_what_is_cos
     assert found.compute_share == pytest.approx(STEPS * SIZE / found.latency.value / 1e12)
     assert found.memory_share == pytest.approx(STEPS * WORK / found.latency.value / 2e10)
     cost = (Cost(name=MODULE_COST, seconds=exactly(1e-4)),)
-    wrapped = model(1, replace(calibration(), costs=cost))
+    parts = (Part(path="", kind="Sequential", parameters=0, calls=STEPS),)
+    wrapped = model(1, replace(calibration(), costs=cost), parts=parts)
     assert wrapped.latency.value == pytest.approx(STEPS * (HOT + 1e-4), rel=1e-3)
     assert wrapped.launch_share == pytest.approx(STEPS * 1e-4 / wrapped.latency.value, rel=1e-3)
 

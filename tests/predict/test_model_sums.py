@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from microbench.operators import op
-from microbench.operators.capture import Graph, Step
+from microbench.operators.graph import Graph, Part, Step
 from microbench.predict.model import ModelTime, predict_model
 from microbench.records import MODULE_COST, Ceiling, Characterisation, Cost, Device, Estimate, Fits, OperatorFit
 
@@ -34,9 +34,9 @@ def gpu(kind: str = "cuda", *costs: Cost) -> Characterisation:
     )
 
 
-def model(size: int, calibration: Characterisation, steps: int = STEPS, phase: str = "forward") -> ModelTime:
+def model(size: int, calibration: Characterisation, steps: int = STEPS, modules: int = 0) -> ModelTime:
     """So many relus of 8 bytes an element, one after another, on a batch of 4."""
-    each = Step(op=op("relu", size=size), phase=phase, aten="relu")  # type: ignore[arg-type]
+    each = Step(op=op("relu", size=size), phase="forward", aten="relu")
     graph = Graph(
         name="made up",
         steps=(each,) * steps,
@@ -45,6 +45,7 @@ def model(size: int, calibration: Characterisation, steps: int = STEPS, phase: s
         parameter_bytes=10**9,
         peak_bytes=1,
         mean_bytes=0.0,
+        parts=(Part(path="", kind="Sequential", parameters=0, calls=modules),),
     )
     return predict_model(graph, calibration)
 
@@ -65,11 +66,11 @@ def test_on_a_processor_costs_and_work_add_up() -> None:
     assert found.samples_per_s == pytest.approx(4 / found.latency.value)
 
 
-def test_a_module_adds_its_cost_to_each_forward_operator_of_a_processor() -> None:
+def test_a_processor_pays_for_each_module_that_is_called_and_not_for_each_operator() -> None:
     calibration = gpu("cpu", Cost(name=MODULE_COST, seconds=exactly(3e-6)))
-    plain, wrapped = model(1, gpu("cpu")), model(1, calibration)
-    assert wrapped.latency.value - plain.latency.value == pytest.approx(STEPS * 3e-6)
-    assert model(1, calibration, phase="backward").latency.value == pytest.approx(plain.latency.value)
+    plain, wrapped = model(1, gpu("cpu")), model(1, calibration, modules=3)
+    assert wrapped.latency.value - plain.latency.value == pytest.approx(3 * 3e-6)
+    assert model(1, calibration).latency.value == pytest.approx(plain.latency.value)
 
 
 def test_a_model_says_its_share_of_the_ceilings_and_how_long_weights_take_to_load() -> None:

@@ -125,7 +125,9 @@ def sweep(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Calibrated, fl
             clock.take(capture_s)
             return {}
 
-        def fit_table(_table: object, _figures: object, late: Callable[[], bool]) -> tuple[tuple[()], tuple[()]]:
+        def fit_table(
+            _table: object, _figures: object, late: Callable[[], bool], _host: object
+        ) -> tuple[tuple[()], tuple[()]]:
             while len(fits) < 30 and not late():
                 clock.take(0.2 * capture_s)
                 fits.append(clock.now)
@@ -138,6 +140,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Calibrated, fl
         monkeypatch.setattr(calibration, "module_cost", lambda _place, left_s: clock.take(min(0.1, left_s)) or ())
         monkeypatch.setattr(calibration, "fit_table", fit_table)
         monkeypatch.setattr(calibration, "use_all_threads", lambda _device: None)
+        monkeypatch.setattr(calibration, "host_of", lambda *_: {})
         began = clock.now
         with virtual_time(clock):
             found = calibrate(characterisation(), SWEEP, limit_s)
@@ -168,7 +171,7 @@ def test_calibration_ends_within_its_share_of_the_run(
     assert fits
     assert found.timings
     told = {finding.code: finding.says for finding in found.findings}
-    rows = len({(row.op, row.params) for row in found.timings})
+    rows = len({(row.op, row.dtype, row.direction, row.params) for row in found.timings})
     assert ("operators-thinned" in told) == (rows < len(SWEEP))
     if rows < len(SWEEP):
         assert told["operators-thinned"].startswith(f"{len(SWEEP) - rows} of {len(SWEEP)} operator rows were left out")

@@ -27,9 +27,11 @@ def test_two_seeds_share_hardly_a_row() -> None:
 
 
 def test_a_sweep_stays_within_its_limits_and_has_odd_sizes() -> None:
-    drawn = design(3, reach=Reach(flop={"f32": 1e7}, bytes=1e6))
-    assert max(made.work.flop for made in drawn) <= 1e7
-    assert max(made.work.bytes for made in drawn) <= 1e6
+    reach = Reach(flop={"f32": 1e7}, bytes=1e6)
+    drawn = design(3, reach=reach)
+    long = [made for made in drawn if reach.beyond(made) and made.dtype == "f32"]
+    assert all(reach.long.holds(made) for made in long)
+    assert 0 < len(long) < 0.1 * len(drawn)
     sizes = [made.params["m"] for made in drawn if made.name == "matmul"]
     assert {size % 2 for size in sizes} == {0, 1}
 
@@ -91,7 +93,20 @@ def test_a_processors_sweep_grows_with_its_ceilings() -> None:
 
     small, large = (max(made.work.flop for made in design(1, 0.5, reach(cores))) for cores in (2, 64))
     assert large > 8 * small
-    assert {made.dtype for made in design(1, 0.5, reach(64))} == {"f32"}
+    assert {made.dtype for made in design(1, 0.5, reach(64))} == {"f32", "bf16"}
+
+
+def test_a_processors_sweep_has_backward_passes_long_rows_and_results_that_no_allocator_keeps() -> None:
+    reach = reach_of(DeviceFigures(peak={"f32": 2e11}, bandwidth=2.9e10, kind="cpu"))
+    drawn = design(1, 0.5, reach)
+    backward = {made.row.family for made in drawn if made.direction == "backward"}
+    assert {"matmul", "linear", "convolution", "attention", "normalisation", "elementwise", "pooling"} <= backward
+    kinds = {made.params["groups"] == made.params["c_in"] for made in drawn if made.name == "conv2d"}
+    assert kinds == {True, False}
+    assert max(made.work.flop for made in drawn) > 1e9
+    assert max(made.work.bytes_written for made in drawn) > 32 << 20
+    trained = {made.params["train"] for made in drawn if made.name == "batch_norm" and made.direction == "backward"}
+    assert trained == {1}
 
 
 def test_a_device_without_ceilings_is_swept_as_two_cores_are() -> None:

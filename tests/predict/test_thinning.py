@@ -15,7 +15,7 @@ SWEEP = design(1, 0.5)
 
 def test_thinning_keeps_every_operator_and_its_span() -> None:
     seconds = row_seconds(SWEEP, FIGURES, 3)
-    kept = thin(SWEEP, seconds, 0.3 * float(seconds.sum()))
+    kept = thin(SWEEP, seconds, 0.6 * float(seconds.sum()))
     assert len(kept) < len(SWEEP)
     for name in {each.name for each in SWEEP}:
         before = [float(seconds[place]) for place, each in enumerate(SWEEP) if each.name == name]
