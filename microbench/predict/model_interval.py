@@ -19,7 +19,7 @@ from scipy.special import stdtrit
 from microbench.records import Estimate, ModelError
 
 if TYPE_CHECKING:
-    from microbench.operators.recorder import Step
+    from microbench.operators.graph import Step
     from microbench.predict.operator import Columns
 
 CONFIDENCE = 0.9

@@ -102,7 +102,7 @@ def _nested(torch: Any) -> dict[str, float]:
 def _optimisers(torch: Any) -> dict[str, float]:
     """Seconds of a step for each of many parameters that are too small to matter."""
     found = {}
-    makers = {
+    makers: dict[str, Callable[[Any], Any]] = {
         "adam": lambda given: torch.optim.Adam(given, lr=1e-9),
         "sgd": lambda given: torch.optim.SGD(given, lr=1e-9, momentum=0.9),
     }
@@ -110,8 +110,7 @@ def _optimisers(torch: Any) -> dict[str, float]:
         given = [torch.nn.Parameter(torch.zeros(8)) for _ in range(_CHAIN)]
         for each in given:
             each.grad = torch.zeros(8)
-        step = make(given).step
-        found[f"{name}_s"] = _least(lambda step=step: step(), 3) / _CHAIN
+        found[f"{name}_s"] = _least(make(given).step, 3) / _CHAIN
     return found
 
 
