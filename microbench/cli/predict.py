@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from microbench.cli.output import emit
 from microbench.errors import CannotRun, UsageError
 from microbench.operators import parse, read_rows
-from microbench.predict.operator import predict_table, predictions
+from microbench.predict.operator import predict_table
+from microbench.predict.prediction_rows import predictions
 from microbench.records import Row, units
 from microbench.storage import store
 from microbench.storage.files import write_new

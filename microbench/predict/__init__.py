@@ -56,7 +56,8 @@ def predict(
     from microbench.operators.capture import Graph
     from microbench.operators.core import mode, parse
     from microbench.predict.model import predict_model
-    from microbench.predict.operator import predict_table, predictions
+    from microbench.predict.operator import predict_table
+    from microbench.predict.prediction_rows import predictions
     from microbench.records.framed import Rows
 
     expect("the calibration", calibration, Characterisation, "a characterisation, as microbench.load(PATH) reads one")

@@ -17,12 +17,12 @@ import numpy.typing as npt
 
 from microbench.analysis.roofs import roofs as bounding
 from microbench.errors import UsageError
-from microbench.operators import Op, Table
+from microbench.operators import Table
 from microbench.operators.features import describe
 from microbench.predict.analytic import PRODUCTS
 from microbench.predict.evaluate import evaluate
 from microbench.predict.host import alone_seconds
-from microbench.records import Ceiling, Characterisation, Estimate, Finding, OperatorFit, Prediction
+from microbench.records import Ceiling, Characterisation, Finding, OperatorFit
 from microbench.records.dtypes import DTYPES
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ UNSEEN_SIBLING = 0.7
 LEAST_SECONDS = 1e-9
 # FLOP of a 3 x 3 convolution over those of Winograd's F(4 x 4, 3 x 3).
 WINOGRAD = 4.0
-_BESIDE = ("predicted", "low", "high", "cost_s")
+_BOUNDED = ("predicted", "low", "high")
+_BESIDE = (*_BOUNDED, "cost_s")
 _NUMBERS = ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
 # Rows predicted at a time: a column of them is 64 KiB.
 PIECE = 8192
@@ -195,24 +196,16 @@ def least_seconds(calibration: Characterisation, batch: Batch) -> Floats:
     algorithm applies, its least number of operations counts.
     """
     try:
-        bounds = roofs(calibration, batch.dtype) if calibration.environment is not None else None
+        bounds = roofs(calibration, batch.dtype)
     except UsageError:
-        bounds = None
-    if bounds is None:
         return np.zeros(len(batch))
-    counts = batch.counts()
-    traffic = counts["bytes_read"].astype(np.float64) + counts["bytes_written"]
+    if calibration.environment is None:
+        return np.zeros(len(batch))
+    terms = plain(batch, bounds)
     # What a processor's cold rows find is a cache that others used, and not an empty one.
-    level = bounds.memory.place(traffic / 2, "hot" if calibration.device.kind == "cpu" else batch.cache)
-    compute = counts["flop"] / bounds.peak
-    if batch.row.winograd is not None:
-        compute = compute / WINOGRAD
-    return np.asarray(np.maximum(compute, traffic / np.asarray(bounds.memory.bandwidth)[level]))
-
-
-def _above(found: dict[str, Any], floor: Floats) -> dict[str, Any]:
-    """Columns with nothing below a floor."""
-    return found | {name: np.maximum(found[name], floor) for name in ("predicted", "low", "high")}
+    level = bounds.memory.place(terms["bytes"] / 2, "hot" if calibration.device.kind == "cpu" else batch.cache)
+    compute = terms["compute"] / (1.0 if batch.row.winograd is None else WINOGRAD)
+    return np.asarray(np.maximum(compute, terms["bytes"] / np.asarray(bounds.memory.bandwidth)[level]))
 
 
 def predict_table(
@@ -237,19 +230,17 @@ def predict_table(
     columns: dict[str, Any] = {name: np.full(table.size, np.nan) for name in _NUMBERS}
     columns |= {"issue_s": np.full((table.size, 3), np.nan)}
     columns |= {name: np.full(table.size, "", dtype=object) for name in ("limiter", "level", "basis")}
-    findings: list[Finding] = []
-    refused: list[str] = []
+    findings, refused = list[Finding](), list[str]()
     held = memory_levels(calibration)
     if not held.names:  # fitted from rows: one memory, as large as need be
         held = Levels(names=("DRAM",), bandwidth=(float("nan"),), capacity=(0.0,))
     for batch in table.batches:
         made, finding = _fit_for(calibration, batch)
-        if finding is not None:
-            findings.append(finding)
+        findings += [finding] if finding is not None else []
         try:
             found = _local(made, batch, footprint, held) if made else _plain(batch, roofs(calibration, batch.dtype))
-            if made is not None:
-                found = _above(found, least_seconds(calibration, batch))
+            floor = least_seconds(calibration, batch) if made else np.zeros(len(batch))
+            found |= {name: np.maximum(found[name], floor) for name in _BOUNDED}
             beside = alone_seconds(batch, calibration.fits.host) if alone else np.zeros(len(batch))
             _fill(columns, batch, found | {name: found[name] + beside for name in _BESIDE})
         except UsageError as error:
@@ -407,41 +398,3 @@ def limiters(
     said = np.asarray(["compute", "cost", *(f"memory:{name}" for name in names)], dtype=object)
     chosen: npt.NDArray[np.object_] = said[np.choose(_largest(*terms), [0, 2 + level, 1])]
     return chosen
-
-
-def predictions(table: Table, columns: Columns, names: Sequence[str]) -> list[Prediction]:
-    """Rows of a predicted table as records, in the order asked; an empty entry of ``names`` stands for its own name."""
-    found = [(int(place), batch, row) for batch in table.batches for row, place in enumerate(batch.index)]
-    return [
-        _record(columns, place, batch.take(np.asarray([row])), names[place])
-        for place, batch, row in sorted(found, key=lambda item: item[0])
-        if columns.limiter[place]
-    ]
-
-
-def _record(columns: Columns, place: int, one: Batch, name: str) -> Prediction:
-    made = Op(
-        name=one.row.name,
-        dtype=one.dtype,
-        params={key: int(column[0]) for key, column in one.shape.items()},
-        direction="backward" if one.direction == "backward" else "forward",
-        traffic=None
-        if one.traffic is None or one.traffic[0, 0] < 0
-        else (int(one.traffic[0, 0]), int(one.traffic[0, 1])),
-    )
-    limits = str(columns.limiter[place])
-    return Prediction(
-        op=name or str(made),
-        seconds=Estimate(
-            value=float(columns.predicted[place]),
-            low=float(columns.low[place]),
-            high=float(columns.high[place]),
-            basis=str(columns.basis[place]),
-        ),
-        limiter=limits,
-        work=made.work,
-        family=one.row.family,
-        terms={name: float(getattr(columns, f"{name}_s")[place]) for name in ("compute", "memory", "cost")},
-        level=str(columns.level[place]) or None,
-        bound="memory" if limits.startswith("memory") else "cost" if limits == "cost" else "compute",
-    )
