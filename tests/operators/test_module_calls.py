@@ -56,7 +56,8 @@ def test_an_operator_of_the_backward_pass_belongs_to_the_module_whose_gradient_i
 
 def test_an_optimiser_step_belongs_to_the_module_that_holds_the_parameter() -> None:
     found = owners(train=True)
-    assert found["optimiser", "layer"] == found["optimiser", "inner.0"] == 2
+    assert found["optimiser", "layer"] == found["optimiser", "inner.0"] > 0
+    assert {module for phase, module in found if phase == "optimiser"} == {"layer", "inner.0"}
 
 
 def test_modules_have_their_own_parameters_and_their_calls() -> None:
