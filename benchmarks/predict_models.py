@@ -18,6 +18,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,7 @@ def main() -> None:
     """Measure, predict, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calibration", type=Path, help="a characterisation of this machine")
+    parser.add_argument("--host", type=Path, help="what the processor pays beside operators, of an older calibration")
     parser.add_argument("--only", default="", help="models whose name contains this")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--time-limit", type=float, default=600.0, help="seconds of measuring")
@@ -225,7 +227,11 @@ def main() -> None:
     if options.save:
         options.save.write_text(json.dumps(samples))
     if options.calibration:
-        rows = graded(todo, samples, mb.load(options.calibration))
+        calibration = mb.load(options.calibration)
+        if options.host:
+            fits = replace(calibration.fits, host=json.loads(options.host.read_text()))
+            calibration = replace(calibration, fits=fits)
+        rows = graded(todo, samples, calibration)
         sys.stdout.write(f"{as_csv(rows)}\n{as_csv(summed(rows))}\n")
         if options.out:
             write_new(options.out, as_csv(rows).encode())

@@ -221,9 +221,12 @@ def cases(only: str = "") -> list[Case]:
     found: list[Case] = []
     sources = {"torchvision": _vision, "transformers": _language}
     models = [*_here(), *(each for name, make in sources.items() if importlib.util.find_spec(name) for each in make())]
-    for place, model in enumerate(each for each in models if only in each.name):
+    for model in models:
+        if only not in model.name:
+            continue
         found += [Case(model=model, batch=batch) for batch in model.batches]
-        optimiser = ("adam", "sgd")[place % 2]
+        # Half of the models by each, whichever others there are.
+        optimiser = "adam" if len(model.name) % 2 else "sgd"
         found += [Case(model=model, batch=batch, mode=optimiser) for batch in model.trained]
         found += [Case(model=model, batch=batch, dtype="bf16") for batch in model.narrow]
     return found

@@ -72,6 +72,8 @@ _FITTING, _FITTING_SHARE = 7.0, 0.5
 _ROUNDS_END = 0.8
 # The share of the time for the cost of a module.
 _CHAIN_SHARE = 0.05
+# And for what a processor pays beside operators.
+_HOST_SHARE = 0.1
 # Two halves of the rounds that differ by more than this do not tell one shape from the next.
 _REPEATS = 0.08
 # A GPU's default run takes no longer over it, whatever it has.
@@ -169,7 +171,7 @@ def calibrate(
     figures = measured_figures(made)
     calls = model_calls(device, lambda: deadline.elapsed() > CAPTURING_SHARE * limit_s)
     chain_s = _CHAIN_SHARE * (deadline.left() - fitting_s)
-    host = host_of(device, chain_s)
+    host = host_of(device, _HOST_SHARE * (deadline.left() - fitting_s))
     kept = keep_memory() if host else False
     chosen = _chosen(rows, figures, place_of(device), deadline.left() - fitting_s - chain_s)
     end_s = deadline.left() - fitting_s - chain_s

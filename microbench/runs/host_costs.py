@@ -16,10 +16,10 @@ from microbench.measure.budget import Deadline
 _LEAST_BLOCK, _MOST_BLOCK, _FREE_SHARE = 1 << 22, 1 << 28, 1 / 16
 # Memory that comes anew takes so many times as long to write as what is there, where pages are cleared first, and so
 # many seconds a block are no sign of it.
-_SLOWER, _BLOCK_S, _LOOKS, _HALVINGS = 1.8, 1e-4, 3, 3
+_SLOWER, _BLOCK_S, _LOOKS, _HALVINGS = 1.8, 1e-4, 2, 2
 # Switches of mallopt(3): how much of the heap's end may be free, and how many blocks may be mapped by themselves.
 _TRIM_THRESHOLD, _MMAP_MAX, _MOST_INT = -1, -4, 2**31 - 1
-_TRIES, _CALLS = 7, 300
+_TRIES, _CALLS = 5, 200
 # Steps of the recurrent layer and operators of the chain whose slopes give the cost of one.
 _STEPS, _CHAIN = 64, 32
 
@@ -37,11 +37,11 @@ def host_costs(free_bytes: float, limit_s: float) -> dict[str, float]:
     torch = import_torch()
     deadline = Deadline(limit_s=limit_s)
     found: dict[str, float] = {}
+    if deadline.left() > 0:
+        found |= allocator(torch, min(_MOST_BLOCK, int(_FREE_SHARE * free_bytes)), deadline)
     for part in (_calls, _backward, _nested, _optimisers):
         if deadline.left() > 0:
             found |= part(torch)
-    if deadline.left() > 0:
-        found |= allocator(torch, min(_MOST_BLOCK, int(_FREE_SHARE * free_bytes)), deadline)
     return found
 
 
