@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-# By the end of a field's name: least and greatest, 0 apart where the third says so.
+# By a field's name, or by its end where that begins with "_": least and greatest, 0 apart where the third says so.
 _RULES = (
     ("_hz", 1e2, 1e14, False),
     ("_share", 0.0, 1.0, True),
@@ -16,6 +16,7 @@ _RULES = (
     ("_w", 1e-7, 1e10, False),
     ("_s", 1e-18, 1e10, True),
     ("ns", 1, 1e19, True),
+    ("_ns", 1, 1e19, True),
     ("threads", 1, 1e10, False),
     ("rounds", 1, 1e10, False),
     ("count", 1, 1e19, False),
@@ -57,7 +58,9 @@ def _number(value: float, path: str) -> Iterator[str]:
     if plain < 0 and not signed:
         yield f"{path} is {plain}"
     for ending, least, most, zero in _RULES:
-        if any(part.endswith(ending) for part in words[-2:]) and not any(word in path for word in _SIGNED):
+        if any(part == ending or (ending[0] == "_" and part.endswith(ending)) for part in words[-2:]) and not any(
+            word in path for word in _SIGNED
+        ):
             if not (least <= plain <= most or (zero and plain == 0)):
                 yield f"{path} is {plain}"
             return
