@@ -95,7 +95,7 @@ def all_within(record: object, quantity: str, name: str, *, zero: bool = False) 
 def possible(value: float, quantity: str, where: str) -> None:
     """Refuse a value outside of the bounds of a quantity; ``where`` stands for it in the sentence."""
     low, high = BOUNDS[quantity]
-    if not low <= value <= high:
+    if not low <= value <= high or 0 < value < _LEAST:
         wanted = "must be positive" if value <= 0 < low else f"lies between {low:g} and {high:g}"
         raise ValueError(f"{where} is {_short(value)}; it {wanted}")
 

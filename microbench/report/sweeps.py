@@ -79,10 +79,13 @@ def parse_case(key: str | None) -> Case | None:
     if match is None or int(match["threads"]) < 1:
         return None
     pairs = (pair.partition("=") for pair in match["params"].split(";") if "=" in pair)
-    params: dict[str, Value] = {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
     mode: Any = match["mode"] or "peak"
-    threads, placement = int(match["threads"]), match["placement"]
-    return Case(kernel=match["kernel"], params=params, threads=threads, mode=mode, placement=placement)
+    try:
+        params: dict[str, Value] = {name: int(value) if value.isdecimal() else value for name, _, value in pairs}
+        threads, placement = int(match["threads"]), match["placement"]
+        return Case(kernel=match["kernel"], params=params, threads=threads, mode=mode, placement=placement)
+    except ValueError:  # it looks like a key, and no case can have it
+        return None
 
 
 def working_set(key: str | None) -> int | None:

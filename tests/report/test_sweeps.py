@@ -95,3 +95,17 @@ def test_curves_are_named_by_what_differs() -> None:
     ]
     assert names(curves) == ("read, huge pages, 4 streams", ("1 thread", "2 threads"))
     assert names([]) == ("", ())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "read.f32[working_s- et=1]@1",
+        "read.f32[working_set=x]@1",
+        "read.f32[pages=a b]@1",
+        "read.f32[]@99999999999",
+        f"read.f32[working_set={'9' * 5000}]@1",
+    ],
+)
+def test_a_key_that_no_case_can_have_is_none(key: str) -> None:
+    assert parse_case(key) is None

@@ -82,6 +82,7 @@ def edited(path: str, value: object) -> bytes:
         (edited("fits.models", {"net": 1e4}), "models"),
         (edited("ceilings.0.quiet_share", 1.5), "quiet_share"),
         (edited("ceilings.0.throttled_share", -0.5), "throttled_share"),
+        (edited("ceilings.0.throttled_share", 1e-320), "throttled_share"),
         (edited("ceilings.0.clock_hz", 1e300), "clock_hz"),
         (edited("ceilings.0.rate", {"value": 1e300, "low": 1, "high": 1e301}), "Estimate.value"),
         (edited("ceilings.0.rate", {"value": 5e-324, "low": 0, "high": 1}), "no quantity is that small"),
