@@ -17,6 +17,8 @@ from microbench.predict.analytic import NOISE
 from microbench.records import OperatorFit
 
 Floats = npt.NDArray[np.float64]
+# ln of seconds, either way, and of an interval: beyond it a parameter of the fit is damaged.
+_LONGEST = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,4 +76,6 @@ def evaluate(made: OperatorFit, features: Features) -> Evaluated:
         if name in made.quantiles:
             quantile[features.code == name] = made.quantiles[name]
     width = quantile * spread
+    if not (np.abs(log_seconds) < _LONGEST).all() or (width[np.isfinite(width)] > _LONGEST).any():
+        raise UsageError(f"the calibration's fit of {made.family} {made.dtype} gives no possible time; fit it again")
     return Evaluated(log_seconds=log_seconds, half_width=width, cost=cost, compute=compute, memory=memory)

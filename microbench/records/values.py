@@ -41,6 +41,7 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
     "share": (0, 1),
     "factor": (1e-30, 1e30),
     "log": (-100, 100),  # of a ratio
+    "spread": (0, 1e4),  # of logarithms, and multiples of it
 }
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
