@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -196,6 +197,8 @@ def _change(draw: random.Random, root: Any, path: tuple[Any, ...]) -> None:
         old = node[path[-1]]
     except (KeyError, IndexError, TypeError):  # an earlier change took the place away
         return
+    if not isinstance(node, (dict, list)):
+        return
     scaled = isinstance(old, (int, float)) and not isinstance(old, bool)
     match draw.randrange(6):
         case 0 if isinstance(node, dict):
@@ -207,7 +210,7 @@ def _change(draw: random.Random, root: Any, path: tuple[Any, ...]) -> None:
         case 3 if isinstance(node, dict):
             node[str(draw.choice(NASTY))] = node.pop(path[-1])
         case _:
-            node[path[-1]] = draw.choice(NASTY)
+            node[path[-1]] = copy.deepcopy(draw.choice(NASTY))  # or a later change would reach into the list
 
 
 def _key_twice(draw: random.Random, data: bytes) -> bytes:
