@@ -96,7 +96,7 @@ class Side:
             for key, row in rows_of(run).items():
                 found[key].append((run, row))
         rows = {key: _pool(each) for key, each in found.items() if 2 * len(each) > len(quiet)}
-        disturbed = max(share for run, share in zip(held, shares, strict=True) if run in quiet)
+        disturbed = median(share for share in shares if share < HEAVY) if len(quiet) < len(held) else median(shares)
         return cls(runs=held, quiet=len(quiet), rows=rows, disturbed=disturbed, wander=clock_wander(quiet))
 
     @property
@@ -196,7 +196,7 @@ def _pool(found: Sequence[tuple[Characterisation, Row]]) -> Pooled:
         log_speed=median(logs),
         sd=sd,
         settled=2 * sum(settled) > len(rows),
-        alone=all(alone),
+        alone=2 * sum(alone) > len(alone),
         clock_hz=median(clocks) if len(clocks) == len(rows) else None,
         blocked=doubts[0] if 2 * len(doubts) > len(rows) else None,
     )
