@@ -1,292 +1,261 @@
-"""Grade operator fits on public measured rows of GPUs: error tables anyone can print again.
+"""Grade predictions for devices held out whole, on public tables of measured operators: a grid that anyone can print.
 
-For each table and each of five fixed seeds, so many rows are drawn for calibration; every row whose whole shape (n and
-k, or heads and batch, ...) occurs among them is left out of the test. Nominal figures of the device are the prior, as a
-user would give them; ``--without-nominal`` leaves them out. With ``--hold-out devices`` what no datasheet states is
-learnt from the sets of the other chips, and only the rows drawn come from the device that is graded; with ``--hold-out
-sizes`` a fit to the small shapes of a device is asked for its large ones. Printed per set: mean and median absolute
-percentage error of the datasheet roofline and of the fit, coverage and half-width of the 90 % interval.
+For each device its operators are predicted from the fits of all other chips and from its ceilings, which are nominal
+or, by the one rule of `public_tables`, seen in half of its rows; then from 20 and from 200 of its rows beside. The
+other half is graded; with rows, every shape that was drawn is left out of the test. A plain Gaussian process on
+log(seconds / roofline) has the same rows: those of the other devices and those drawn.
 
-    python benchmarks/predict_public.py --data DIR [--rows 20 200] [--hold-out devices|sizes] [--csv FILE]
+    python benchmarks/predict_public.py --data DIR [--groups gemm ...] [--rows 0 20 200] [--csv FILE] [--worst FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import math
+import hashlib
+import pickle
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from plain_gaussian_process import predicted as plainly
+from public_fits import beside_each_other, fitted, key_of, some, with_errors
+from public_tables import Rows, ceilings, chip_of, halves, tables
+from threadpoolctl import threadpool_limits
 
-from microbench.operators import OPERATORS, Batch
-from microbench.operators.features import Features, describe, join
-from microbench.predict.analytic import PRODUCTS, TILED, WINOGRAD
-from microbench.predict.evaluate import evaluate
-from microbench.predict.fit_family import DeviceFigures, fit_family
-from microbench.records import OperatorFit
+from microbench.operators.features import describe
+from microbench.predict.figures import DeviceFigures, datasheet_figures
+from microbench.predict.fit import fit
+from microbench.predict.operator import Columns, predict_table
+from microbench.predict.pool import KIN
+from microbench.predict.transfer import carry, families_of
+from microbench.records import Characterisation
 
-SEEDS = range(5)
-MOST_TESTED = 2000
-LEAST_SPREAD = 0.5
-# Dense peaks in FLOP/s, bandwidth in byte/s, SMs: what the vendors print.
-A100_SXM = {"f32": 19.5e12, "bf16": 312e12, "f16": 312e12}
-NOMINAL = {
-    "a100_sxm": DeviceFigures(peak=A100_SXM, bandwidth=2039e9, units=108, kind="cuda"),
-    "h100_sxm": DeviceFigures(
-        peak={"f32": 67e12, "bf16": 989e12, "f16": 989e12}, bandwidth=3352e9, units=132, kind="cuda"
-    ),
-    "a100": DeviceFigures(peak=A100_SXM, bandwidth=2039e9, units=108, kind="cuda"),
-    "NVIDIA A100-PCIE-40GB": DeviceFigures(peak=A100_SXM, bandwidth=1555e9, units=108, kind="cuda"),
-    "NVIDIA A100 80GB PCIe": DeviceFigures(peak=A100_SXM, bandwidth=1935e9, units=108, kind="cuda"),
-    "Tesla V100-PCIE-32GB": DeviceFigures(peak={"f32": 14.1e12}, bandwidth=900e9, units=80, kind="cuda"),
-}
+GROUPS = ("gemm", "bmm", "convolution", "attention", "memory")
+# Rows of all other devices together that the plain process has.
+PLAIN_ROWS = 300
+COLUMNS = ("datasheet_percent", "plain_gp_percent", "mean_error_percent", "median_error_percent", "coverage_percent",
+           "half_width")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """One set of measured rows: columns, seconds, the whole shape of each row."""
+class World:
+    """All tables, and the ceilings of all their devices."""
 
-    group: str
-    name: str
-    chip: str
-    dtype: str
-    nominal: DeviceFigures
-    features: Features
-    seconds: np.ndarray
-    shape: list[Any]
+    sets: list[Rows]
+    figures: dict[tuple[str, str], DeviceFigures]
+    options: argparse.Namespace
 
+    def others(self, rows: Rows) -> list[Rows]:
+        """Sets of the same kind, of devices that are not the same chip."""
+        families = {family for family, _, _ in families_of(rows.table)}
+        return [
+            other
+            for other in self.sets
+            if chip_of(other.device) != chip_of(rows.device)
+            and {KIN.get(family, family) for family, _, _ in families_of(other.table)}
+            == {KIN.get(family, family) for family in families}
+        ]
 
-def _batch(name: str, dtype: str, shape: dict[str, Any], seconds: pd.Series) -> Batch:
-    row = OPERATORS[name]
-    size = len(seconds)
-    columns = {}
-    for key in row.keys:
-        value = shape.get(key, 0 if key in ("pad", "causal", "bias", "train") else 1)
-        columns[key] = np.array(np.broadcast_to(np.asarray(value), (size,)), dtype=np.int64)
-    times = np.asarray(seconds, dtype=np.float64)
-    return Batch(
-        row=row,
-        dtype=dtype,
-        launch="eager",
-        cache="hot",
-        direction="forward",
-        index=np.arange(size),
-        shape=columns,
-        seconds=times,
-    )
+    def sources(self, rows: Rows) -> list[Characterisation]:
+        """Fits of all other chips that have sets of this kind, fitted without a look at the one held out."""
+        others = self.others(rows)
+        said = f"{sorted(map(key_of, others))} {self.options.beside}"
+        made: list[Characterisation] = kept(self.options.cache, said, lambda: self._fitted(others))
+        return made
 
-
-def _rows(group: str, name: str, device: str, parts: list[tuple[Batch, list[Any]]]) -> Rows:
-    return Rows(
-        group=group,
-        name=name,
-        chip=next(chip for chip in ("A100", "H100", "V100") if chip in device.upper()),
-        dtype=parts[0][0].dtype,
-        nominal=NOMINAL[device],
-        features=join([describe(batch) for batch, _ in parts]),
-        seconds=np.concatenate([batch.seconds for batch, _ in parts]),
-        shape=[shape for _, shapes in parts for shape in shapes],
-    )
-
-
-def gemm(data: Path) -> Iterator[Rows]:
-    """Matrix products of three harnesses."""
-    table = pd.read_csv(data / "gemm_a100_h100_bf16.csv", comment="#").drop_duplicates(["sys", "m", "n", "k"])
-    for device, rows in table.groupby("sys"):
-        batch = _batch("matmul", "bf16", {key: rows[key] for key in "mnk"}, rows.latency_ms * 1e-3)
-        yield _rows(
-            "gemm", f"graph replay {device} bf16", str(device), [(batch, list(zip(rows.n, rows.k, strict=True)))]
-        )
-    rows = pd.read_csv(data / "llm_layers_a100_fp16.csv", comment="#").query("k > 0").drop_duplicates(["m", "n", "k"])
-    batch = _batch("matmul", "f16", {key: rows[key] for key in "mnk"}, rows.time_ms * 1e-3)
-    yield _rows("gemm", "LLM layers a100 f16", "a100", [(batch, list(zip(rows.n, rows.k, strict=True)))])
-    for operator in ("linear", "bmm"):
-        table = pd.read_csv(data / f"{operator}_v100_a100_fp32.csv", comment="#").drop_duplicates(
-            ["device", "split", "b", "m", "n", "k"]
-        )
-        for (device, split), rows in table.groupby(["device", "split"]):  # type: ignore[assignment]
-            if len(rows) < 500:
-                continue
-            name = "bmm" if operator == "bmm" else "matmul"
-            batch = _batch(name, "f32", {key: rows[key] for key in "bmnk"}, rows.latency_ms * 1e-3)
-            yield _rows(
-                "gemm",
-                f"eager {operator} {device} {split}",
-                str(device),
-                [(batch, list(zip(rows.n, rows.k, strict=True)))],
-            )
-
-
-def memory(data: Path) -> Iterator[Rows]:
-    """Elementwise, softmax and layer normalisation."""
-    table = pd.read_csv(data / "vector_v100_a100_fp32.csv", comment="#").drop_duplicates(
-        ["device", "split", "op", "b", "h"]
-    )
-    classes = {
-        "elementwise": ["add", "mul", "div", "relu", "gelu", "tanh"],
-        "softmax": ["softmax"],
-        "layer norm": ["ln"],
-    }
-    for (device, split), rows in table.groupby(["device", "split"]):
-        for name, operators in classes.items():
-            parts = []
-            for operator, each in rows[rows.op.isin(operators)].groupby("op"):
-                shape = {"size": each.b * each.h, "rows": each.b, "cols": each.h}
-                batch = _batch(
-                    "layer_norm" if operator == "ln" else str(operator), "f32", shape, each.latency_ms * 1e-3
-                )
-                parts.append((batch, list(zip(each.b, each.h, strict=True))))
-            yield _rows("memory", f"{name} {device} {split}", str(device), parts)
-
-
-def convolution(data: Path) -> Iterator[Rows]:
-    """3 x 3 convolutions."""
-    keys = ["n", "c_in", "c_out", "ksize", "hw", "stride", "pad"]
-    table = pd.read_csv(data / "conv_v100_a100_fp32.csv", comment="#").drop_duplicates(["device", *keys])
-    for device, rows in table.groupby("device"):
-        shape = {key: rows[key] for key in ("n", "c_in", "c_out", "stride", "pad")}
-        shape |= {"h": rows.hw, "w": rows.hw, "kh": rows.ksize, "kw": rows.ksize}
-        batch = _batch("conv2d", "f32", shape, rows.latency_ms * 1e-3)
-        yield _rows("convolution", f"{device}", str(device), [(batch, list(zip(rows.c_in, rows.c_out, strict=True)))])
-
-
-def attention(data: Path) -> Iterator[Rows]:
-    """Prefill, decode and both."""
-    table = pd.read_csv(data / "attention_a100_bf16.csv", comment="#")
-    table["kv"] = np.where(table.num_key_value_heads == 0, table.num_heads, table.num_key_value_heads)
-    table["length"] = table.isl + table.step
-    table = table.drop_duplicates(["batch_size", "isl", "length", "num_heads", "kv", "head_dim"])
-    parts = {}
-    for kind, rows in table.groupby("kind"):
-        shape = {
-            "b": rows.batch_size,
-            "heads": rows.num_heads,
-            "kv_heads": rows.kv,
-            "q_len": rows.isl,
-            "kv_len": rows.length,
+    def _fitted(self, others: list[Rows]) -> list[Characterisation]:
+        alone = {
+            key_of(rows): kept(self.options.cache, key_of(rows), partial(fitted, rows, self.figures)) for rows in others
         }
-        batch = _batch("attention", "bf16", shape | {"head_dim": rows.head_dim, "causal": 1}, rows.latency_ms * 1e-3)
-        parts[str(kind)] = [(batch, list(zip(rows.num_heads, rows.batch_size, strict=True)))]
-        yield _rows("attention", str(kind), "a100_sxm", parts[str(kind)])
-    yield _rows("attention", "both", "a100_sxm", [part for each in parts.values() for part in each])
+        if self.options.beside:
+            alone = beside_each_other(others, alone, self.figures)
+        return list(with_errors(others, alone, self.figures).values())
 
 
-Shapes = Mapping[str, tuple[float, float]]
-LEARNT_ROWS = 150
+def world(options: argparse.Namespace) -> World:
+    """Read the tables, and make the ceilings."""
+    every = tables(options.data)
+    figures: dict[tuple[str, str], DeviceFigures] = {}
+    for rows in every:
+        figures[key_of(rows), "measured"] = ceilings(every, rows)
+        figures[key_of(rows), "nominal"] = datasheet_figures(rows.device)
+    return World(sets=[rows for rows in every if rows.group in options.groups], figures=figures, options=options)
 
 
-def learnt(sets: list[Rows], chip: str, family: str) -> Shapes:
-    """Means and spreads (ln) of the parameters that no datasheet states, from a family's sets of all other chips."""
-    seen: dict[str, list[float]] = {}
-    for rows in sets:
-        if rows.chip == chip or rows.features.family != family or family not in PRODUCTS:
-            continue
-        take = np.random.default_rng(0).permutation(len(rows.seconds))[:LEARNT_ROWS]
-        made = fit_family(rows.features.take(take), rows.seconds[take], rows.dtype, rows.nominal)
-        for name in (*TILED, *WINOGRAD, "sharpness"):
-            if name in made.terms:
-                seen.setdefault(name, []).append(math.log(made.terms[name]))
-    # One set gives a parameter's value, but not how far others lie from it.
-    return {name: (float(np.mean(values)), max(float(np.std(values)), LEAST_SPREAD)) for name, values in seen.items()}
+def kept(folder: Path | None, key: str, make: Callable[[], Any]) -> Any:
+    """What a function makes, kept in a folder under a key."""
+    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.pickle" if folder else None
+    if path is not None and path.exists():
+        return pickle.loads(path.read_bytes())  # noqa: S301 - this program wrote it
+    started = time.monotonic()
+    made = make()
+    sys.stderr.write(f"{key[:60]}: {time.monotonic() - started:.0f} s\n")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(made))
+    return made
 
 
-def grade(rows: Rows, calibrated: int, seed: int, given: tuple[DeviceFigures | None, Shapes]) -> list[float]:
-    """Errors in percent, coverage in percent and half-width of one draw."""
-    order = np.random.default_rng(seed).permutation(len(rows.seconds))
-    taken, rest = order[:calibrated], order[calibrated:]
-    seen = {rows.shape[place] for place in taken}
-    # Where shapes are few, leaving out every shape that was drawn would leave nothing.
-    unseen_only = len(set(rows.shape)) > 2 * calibrated
-    test = np.array([place for place in rest if not unseen_only or rows.shape[place] not in seen])[:MOST_TESTED]
-    return measures(fit_family(rows.features.take(taken), rows.seconds[taken], rows.dtype, *given), rows, test)
+def roofline(rows: Rows, figures: DeviceFigures) -> np.ndarray:
+    """Seconds of the plain roofline."""
+    peak = figures.peak.get(rows.dtype, np.inf)
+    moved = rows.column("bytes_read", "bytes_written") / (figures.bandwidth or 1.0)
+    return np.maximum(rows.column("flop") / peak, moved)
 
 
-def grade_larger(
-    small: Rows, rows: Rows, calibrated: int, seed: int, given: tuple[DeviceFigures | None, Shapes]
-) -> list[float]:
-    """Errors on large shapes of a fit to small ones, from another set of the same device."""
-    taken = np.random.default_rng(seed).permutation(len(small.seconds))[:calibrated]
-    made = fit_family(small.features.take(taken), small.seconds[taken], small.dtype, *given)
-    return measures(made, rows, np.random.default_rng(seed).permutation(len(rows.seconds))[:MOST_TESTED])
+def coordinates(rows: Rows) -> np.ndarray:
+    """What the plain process sees of rows: logarithms of their shapes, and which operator it is."""
+    found: np.ndarray | None = None
+    codes = sorted({batch.row.name for batch in rows.table.batches})
+    for batch in rows.table.batches:
+        made = describe(batch).coordinates
+        if found is None:
+            found = np.zeros((rows.table.size, made.shape[1] + len(codes)))
+        found[batch.index, : made.shape[1]] = made
+        found[batch.index, made.shape[1] + codes.index(batch.row.name)] = 1.0
+    assert found is not None
+    return found
 
 
-def measures(made: OperatorFit, rows: Rows, test: np.ndarray) -> list[float]:
-    """Errors of the datasheet roofline and of a fit on some rows, in percent, coverage and half-width."""
-    found = evaluate(made, rows.features.take(test))
-    exact = rows.seconds[test]
-    off = np.abs(np.exp(found.log_seconds) / exact - 1)
-    known = rows.nominal
-    sheet = np.maximum(
-        rows.features.flop[test] / known.peak[rows.dtype], rows.features.bytes[test] / (known.bandwidth or 1)
+def plain_error(known: World, test: Rows, drawn: Rows | None, kind: tuple[str, str]) -> float:
+    """Mean error in percent of the plain process with the same rows; ``kind`` is the set and how ceilings are known."""
+    key, basis = kind
+    alike = known.others(test)
+    alike = [rows for rows in alike if rows.dtype == test.dtype and rows.group == test.group] or alike
+    share = PLAIN_ROWS // max(len(alike), 1)
+    parts = [some(rows, share, 0) for rows in alike] + ([drawn] if drawn is not None else [])
+    if not parts:
+        return float("nan")
+    seen = np.concatenate([coordinates(rows) for rows in parts])
+    wanted = np.concatenate(
+        [
+            np.log(rows.seconds / roofline(rows, known.figures[key if rows is drawn else key_of(rows), basis]))
+            for rows in parts
+        ]
     )
-    inside = np.abs(np.log(exact) - found.log_seconds) <= found.half_width
-    sheet_off = np.abs(sheet / exact - 1)
-    shares = (sheet_off.mean(), off.mean(), float(np.median(off)), inside.mean())
-    return [*(100 * float(value) for value in shares), float(np.exp(np.mean(found.half_width)))]
+    said = plainly(seen, wanted, coordinates(test))
+    off = np.exp(said) * roofline(test, known.figures[key, basis]) / test.seconds - 1
+    return 100 * float(np.abs(off).mean())
 
 
-COLUMNS = ("datasheet_percent", "mean_error_percent", "median_error_percent", "coverage_percent", "half_width")
+def tested(rows: Rows, drawn: Rows | None, most: int) -> Rows:
+    """Rows of the graded half, without shapes that were drawn where there are enough others."""
+    graded = np.random.default_rng(1).permutation(halves(rows)[1])
+    seen = set(drawn.shape) if drawn is not None else set()
+    if len(set(rows.shape)) > 2 * len(seen):
+        graded = np.asarray([row for row in graded if rows.shape[row] not in seen])
+    return rows.take(np.sort(graded[:most]))
 
 
-def grade_sets(sets: list[Rows], options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Grade each set of a group with each number of calibration rows: means over the seeds."""
-    known = lru_cache(maxsize=None)(partial(learnt, sets))
-    by_name = {rows.name: rows for rows in sets}
-    for rows in sets:
-        smaller = by_name.get(rows.name.replace(" test", " train"))
-        if options.hold_out == "sizes" and (smaller is None or smaller is rows):
+def graded(known: World, rows: Rows, cell: tuple[str, int, int]) -> tuple[dict[str, float], pd.DataFrame]:
+    """Figures of one draw, and every row of it."""
+    basis, count, seed = cell
+    figures = known.figures[key_of(rows), basis]
+    drawn = some(rows, count, 100 + seed) if count else None
+    test = tested(rows, drawn, known.options.tested)
+    sources = known.sources(rows)
+    if drawn is None:
+        held = carry(sources, figures, families_of(test.table))
+    else:
+        held = fit(drawn.table, like=sources, on=figures)
+    said: Columns = predict_table(test.table, held)
+    exact = test.seconds
+    sheet = roofline(test, known.figures[key_of(rows), "nominal"])
+    off = np.abs(said.predicted / exact - 1)
+    inside = (said.low <= exact) & (exact <= said.high)
+    shares = {
+        "datasheet_percent": 100 * float(np.abs(sheet / exact - 1).mean()),
+        "plain_gp_percent": plain_error(known, test, drawn, (key_of(rows), basis))
+        if not known.options.without_plain
+        else float("nan"),
+        "mean_error_percent": 100 * float(off.mean()),
+        "median_error_percent": 100 * float(np.median(off)),
+        "coverage_percent": 100 * float(inside.mean()),
+        "half_width": float(np.exp(np.mean(np.log(said.high / said.low)) / 2)),
+    }
+    frame = pd.DataFrame({"predicted": said.predicted, "measured": exact, "inside": inside})
+    frame["row"] = described(test)
+    return shares, frame
+
+
+def described(rows: Rows) -> list[str]:
+    """Rows as people write them."""
+    found = [""] * rows.table.size
+    for batch in rows.table.batches:
+        for place, row in enumerate(batch.index):
+            sizes = " ".join(f"{key}={int(column[place])}" for key, column in batch.shape.items())
+            found[row] = f"{batch.row.name} {batch.dtype} {sizes}"
+    return found
+
+
+def grid(known: World, options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Every cell of every set: means over the seeds."""
+    for rows in known.sets:
+        if options.devices and not any(word in rows.device for word in options.devices):
             continue
-        shapes = known(rows.chip, rows.features.family) if options.hold_out == "devices" else {}
-        for calibrated in options.rows:
-            if len(rows.seconds) < 3 * calibrated:
-                continue
-            prior = None if options.without_nominal else rows.nominal
-            errors_of = partial(grade_larger, smaller) if smaller and options.hold_out == "sizes" else grade
-            draws = np.array([errors_of(rows, calibrated, seed, (prior, shapes)) for seed in SEEDS])
-            mean = dict(zip(COLUMNS, np.round(draws.mean(axis=0), 2).tolist(), strict=True))
-            yield {"group": rows.group, "set": rows.name, "rows": calibrated, "tested": len(rows.seconds), **mean}
+        if not known.others(rows):
+            continue
+        for basis in options.basis:
+            for count in options.rows:
+                if 2 * len(rows.shape) < 3 * count:
+                    continue
+                seeds = range(options.seeds if count else 1)
+                draws = [graded(known, rows, (basis, count, seed)) for seed in seeds]
+                means = {name: float(np.mean([draw[0][name] for draw in draws])) for name in COLUMNS}
+                label = {
+                    "group": rows.group,
+                    "device": rows.device,
+                    "dtype": rows.dtype,
+                    "family": next(iter(families_of(rows.table)))[0],
+                    "ceilings": basis,
+                    "rows": count,
+                }
+                yield label | {name: round(value, 2) for name, value in means.items()}, draws[0][1]
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the grid."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with the public tables")
-    parser.add_argument("--rows", type=int, nargs="+", default=[20, 200])
-    parser.add_argument("--groups", nargs="+", default=["gemm", "memory", "convolution", "attention"])
-    parser.add_argument("--without-nominal", action="store_true")
-    parser.add_argument("--hold-out", choices=["shapes", "devices", "sizes"], default="shapes")
+    parser.add_argument("--rows", type=int, nargs="+", default=[0, 20, 200])
+    parser.add_argument("--groups", nargs="+", default=list(GROUPS))
+    parser.add_argument("--basis", nargs="+", default=["measured", "nominal"])
+    parser.add_argument("--devices", nargs="+", help="grade only devices whose name has one of these words")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tested", type=int, default=1000, help="rows graded of a set at most")
+    parser.add_argument("--without-plain", action="store_true", help="leave out the plain Gaussian process")
+    parser.add_argument("--beside", action="store_true", help="fit the other devices beside each other")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the fits of devices between calls")
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--worst", type=Path, help="write the ten worst rows of the fits from 200 rows")
     options = parser.parse_args()
-    sources = {"gemm": gemm, "memory": memory, "convolution": convolution, "attention": attention}
-    table: list[dict[str, Any]] = []
-    for name in options.groups:
-        for row in grade_sets(list(sources[name](options.data)), options):
-            table.append(row)
+    with threadpool_limits(limits=1, user_api="blas"):
+        known = world(options)
+        listed, worst = [], []
+        for row, frame in grid(known, options):
+            listed.append(row)
+            worst.append(frame.assign(device=row["device"], ceilings=row["ceilings"], rows=row["rows"]))
             sys.stdout.write(
-                f"{row['group']:12} {row['set']:45} {row['rows']:4} "
-                + "  ".join(f"{key[:9]} {row[key]:6}" for key in COLUMNS)
+                " ".join(f"{value:>8}" if isinstance(value, float) else f"{value!s:<9}" for value in row.values())
                 + "\n"
             )
             sys.stdout.flush()
-    frame = pd.DataFrame(table)
-    means = frame.groupby(["group", "rows"], sort=False)[list(COLUMNS)].mean().round(2).reset_index()
+    frame = pd.DataFrame(listed)
+    means = frame.groupby(["group", "ceilings", "rows"], sort=False)[list(COLUMNS)].mean().round(2).reset_index()
     sys.stdout.write(f"\nmeans over sets\n{means.to_string(index=False)}\n")
     if options.csv:
-        rows_out = [
-            *table,
-            *({"set": "mean", **{str(key): value for key, value in row.items()}} for row in means.to_dict("records")),
-        ]
-        with options.csv.open("x", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, ["group", "set", "rows", "tested", *COLUMNS], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows_out)
+        pd.concat([frame, means.assign(device="mean")]).to_csv(options.csv, index=False, lineterminator="\n")
+    if options.worst:
+        rows = pd.concat(worst)
+        rows = rows[rows.rows == max(options.rows)]
+        rows["factor"] = np.exp(np.abs(np.log(rows.predicted / rows.measured)))
+        rows.sort_values("factor", ascending=False).head(10).to_csv(options.worst, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":

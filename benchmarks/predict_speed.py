@@ -17,8 +17,8 @@ import numpy as np
 
 from microbench.operators import OPERATORS, op, table_of
 from microbench.operators.table import Batch, Table
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.fit import fit
-from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.operator import predict_table
 
 if TYPE_CHECKING:

@@ -243,7 +243,18 @@ def nominal(name: str | None, json_path: str | None, csv_path: str | None) -> No
     help="The model by its modules, three levels deep or DEPTH.",
 )
 @click.option(
-    "--calibration", type=PATH, metavar="FILE", help="A characterisation; the newest below results/ otherwise."
+    "--calibration",
+    "calibrations",
+    type=PATH,
+    multiple=True,
+    metavar="FILE|NAME",
+    help="A characterisation, or the name of shipped fits; several with --on. By default the newest below results/, "
+    "else the shipped fits.",
+)
+@click.option(
+    "--on",
+    metavar="FILE|NAME",
+    help="Predict for this device: a characterisation with ceilings, a TOML file of figures, or a GPU's name.",
 )
 @data_options
 @click.pass_context
@@ -267,24 +278,14 @@ def predict(context: click.Context, /, **options: Any) -> None:
     if options["columns"] and not options["ops"]:
         raise UsageError("--columns is about the table that --ops reads; leave it out")
     paths = (options["json_path"], options["csv_path"])
+    asked = predict.Asked(calibrations=options["calibrations"], on=options["on"])
     if options["expressions"]:
-        predict.predict_op(options["expressions"], options["calibration"], paths, options["launch"])
+        predict.predict_op(options["expressions"], asked, paths, options["launch"])
     elif options["ops"]:
-        context.exit(predict.predict_ops(options["ops"], options["columns"], options["calibration"], paths))
+        context.exit(predict.predict_ops(options["ops"], options["columns"], asked, paths))
     else:
-        names = (
-            "hf",
-            "train",
-            "launch",
-            "dtype",
-            "calibration",
-            "scale_channels",
-            "groups",
-            "tree",
-            "weights",
-            "compiled",
-        )
-        how = {name: options[name] for name in names}
+        names = ("hf", "train", "launch", "dtype", "scale_channels", "groups", "tree", "weights", "compiled")
+        how = {name: options[name] for name in names} | {"asked": asked}
         predict_models.predict_model_spec(options["model"] or options["hf"], options["inputs"], how, paths)
 
 
@@ -295,6 +296,16 @@ def predict(context: click.Context, /, **options: Any) -> None:
     "--ceiling", "ceilings", multiple=True, metavar="dtype=TFLOP/s", help="A printed or measured peak as prior."
 )
 @click.option("--bandwidth", type=float, metavar="GB/s", help="A printed or measured bandwidth as prior.")
+@click.option(
+    "--like",
+    type=PATH,
+    multiple=True,
+    metavar="FILE|NAME",
+    help="Another device's characterisation, or shipped fits by name, as prior; several are pooled.",
+)
+@click.option(
+    "--on", metavar="FILE|NAME", help="The device of the rows: a characterisation, a TOML file, a GPU's name."
+)
 @columns_option
 @click.option("-o", "--output", metavar="PATH|-", type=PATH, required=True, help="Where to write the characterisation.")
 def fit(rows: Path, output: Path, **options: Any) -> None:
@@ -302,7 +313,8 @@ def fit(rows: Path, output: Path, **options: Any) -> None:
     from microbench.cli import predict
 
     nominal = predict.nominal_from(options["nominal"], options["ceilings"], options["bandwidth"])
-    predict.fit_file(rows, options["columns"], nominal, output)
+    asked = predict.Asked(calibrations=options["like"], on=options["on"])
+    predict.fit_file(rows, options["columns"], (nominal, asked), output)
 
 
 @cli.command(epilog=EXAMPLES["validate"])

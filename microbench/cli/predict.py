@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from microbench.cli.output import emit
-from microbench.errors import CannotRun, UsageError
+from microbench.errors import UsageError
 from microbench.operators import parse, read_rows
 from microbench.predict.operator import predict_table
 from microbench.predict.prediction_rows import predictions
+from microbench.predict.sources import sources
+from microbench.predict.transfer import carry, device_of, families_of
 from microbench.records import Row, units
 from microbench.storage import store
 from microbench.storage.files import write_new
@@ -27,28 +29,46 @@ if TYPE_CHECKING:
     from microbench.predict.operator import Floats
     from microbench.records import Characterisation, Finding, Prediction
 
-NEWEST = Path("results")
 # Numbers that are formatted at a time.
 _FORMATTED = 1 << 16
+# Families, formats and cache states of what is to be predicted.
+Wanted = set[tuple[str, str, str]]
 
 
-def calibration_of(path: Path | None, out: Path = NEWEST) -> Characterisation:
-    """Load the calibration named, or else the newest result with operator fits.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Which calibrations were named, and for which device to predict: its file or name (``None``: their own)."""
 
-    Raises
-    ------
-    CannotRun
-        If none is named and there is none below ``out``.
-    """
-    if path is not None:
-        return store.load(path)
-    found = sorted(out.glob("*/*.json"), key=lambda each: each.stem, reverse=True)
-    if not found:
-        raise CannotRun(
-            f"there is no characterisation below {out}/; measure with 'microbench run', or name one with --calibration "
-            "FILE"
-        )
-    return store.load(found[0])
+    calibrations: tuple[Path, ...] = ()
+    on: str | None = None
+
+    def kind(self) -> Literal["cpu", "cuda"]:
+        """The kind of the device to predict for."""
+        if self.on is not None:
+            return device_of(self.on)[1].device.kind
+        return sources(self.calibrations, None)[0][0].device.kind
+
+    def held(self, wanted: Wanted) -> Characterisation:
+        """The characterisation to predict from; what it is goes to stderr where nobody named it.
+
+        Raises
+        ------
+        CannotRun
+            If none is named and there is none below results/.
+        UsageError
+            If what is named is no calibration or no device, or several are to be one device.
+        """
+        base = device_of(self.on)[1] if self.on is not None else None
+        found, which = sources(self.calibrations, base.device.kind if base else None)
+        if not self.calibrations:
+            print_findings([which])
+        if self.on is not None:
+            made = carry(found, self.on, wanted)
+            print_findings([each for each in made.findings if each.code in ("on-device", "on-nominal", "carried")])
+            return made
+        if len(found) > 1:
+            raise UsageError(f"{len(found)} calibrations are there; say by --on which device is asked for")
+        return found[0]
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
@@ -62,7 +82,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
 
 def predict_op(
     expressions: Sequence[str],
-    calibration: Path | None,
+    asked: Asked,
     paths: tuple[str | None, str | None],
     launch: Launch | None = None,
 ) -> None:
@@ -72,8 +92,8 @@ def predict_op(
     made = [parse(expression) for expression in expressions]
     if launch is not None:
         made = [replace(each, launch=launch) for each in made]
-    held = calibration_of(calibration)
     table = table_of(made)
+    held = asked.held(families_of(table))
     columns = predict_table(table, held)
     print_findings(columns.findings)
     found = predictions(table, columns, [str(each) for each in made])
@@ -155,12 +175,10 @@ def _digits(column: Floats) -> list[str]:
     return ["" if each == "nan" else each for each in text]
 
 
-def predict_ops(
-    path: Path, mapping: Sequence[str], calibration: Path | None, paths: tuple[str | None, str | None]
-) -> int:
+def predict_ops(path: Path, mapping: Sequence[str], asked: Asked, paths: tuple[str | None, str | None]) -> int:
     """Predict a CSV of operators; CSV out. 1 where a row could not be read."""
     table = read_rows(path, columns=mapping)
-    held = calibration_of(calibration)
+    held = asked.held(families_of(table))
     text, findings = predict_rows(table, held)
     for place, says in sorted(table.faults.items())[:20]:
         sys.stderr.write(one_line(f"error: row {place + 1}: {says}") + "\n")
@@ -187,11 +205,15 @@ def _put(path: str, text: str) -> None:
         write_new(Path(path), text.encode())
 
 
-def fit_file(rows: Path, columns: Sequence[str], nominal: Any, output: Path) -> None:
-    """Fit measured rows and write the characterisation."""
+def fit_file(rows: Path, columns: Sequence[str], known: tuple[Any, Asked], output: Path) -> None:
+    """Fit measured rows and write the characterisation; ``known`` are figures, and other devices or the device."""
     from microbench.predict.fit import fit
 
-    made = fit(rows, nominal, name=rows.stem, columns=columns)
+    nominal, asked = known
+    if asked.on is not None and nominal is not None:
+        raise UsageError("--on and --nominal/--ceiling/--bandwidth exclude each other; give one of them")
+    like = sources(asked.calibrations, None)[0] if asked.calibrations else ()
+    made = fit(rows, nominal, name=None if asked.on else rows.stem, columns=columns, like=like, on=asked.on)
     if str(output) == "-":
         sys.stdout.write(store.dumps(made).decode() + "\n")
         print_findings(made.findings)
@@ -221,8 +243,7 @@ def nominal_from(name: str | None, ceilings: Sequence[str], bandwidth: float | N
     UsageError
         If the options contradict each other or are no numbers.
     """
-    from microbench.predict.fit import datasheet_figures
-    from microbench.predict.fit_family import DeviceFigures
+    from microbench.predict.figures import DeviceFigures, datasheet_figures
     from microbench.records.dtypes import dtype as find_dtype
 
     if name is not None:

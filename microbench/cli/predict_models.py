@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from microbench.cli.model_document import as_document, as_table, known
 from microbench.cli.output import Cell, as_csv, check_stdout, emit, write_text
-from microbench.cli.predict import calibration_of, print_findings
+from microbench.cli.predict import print_findings
 from microbench.errors import UsageError
 from microbench.predict.module_tree import module_tree
+from microbench.predict.transfer import families_of_model
 from microbench.records import Row, units
 from microbench.text import one_line
 
@@ -34,7 +35,6 @@ def predict_model_spec(
     from microbench.operators.model_sources import load_model
     from microbench.predict.model import predict_model
 
-    held = calibration_of(how["calibration"])
     if how["hf"]:
         make, known, name = hub_model(spec)
         inputs = inputs or known
@@ -44,8 +44,9 @@ def predict_model_spec(
         make, name = load_model(spec), spec.partition(":")[2]
     else:
         raise UsageError("--model needs --input, for example --input 8x3x224x224:f32; give it once per input")
-    how = how | {"device": held.device.kind}
+    how = how | {"device": how["asked"].kind()}
     graph = _captured(make, inputs, how, name)
+    held = how["asked"].held(families_of_model(graph))
     found = predict_model(graph, held, how["launch"] or "eager")
     print_findings((*_assumed(how), *found.findings))
     rows = step_rows(found)

@@ -14,19 +14,31 @@ if TYPE_CHECKING:
     from microbench.operators.capture import Graph
     from microbench.operators.core import Launch
     from microbench.predict.model import ModelTime
+    from microbench.predict.transfer import On
     from microbench.records import Prediction
 
 
 @overload
-def predict(what: Graph, calibration: Characterisation, *, launch: Launch | None = None) -> ModelTime: ...
+def predict(
+    what: Graph,
+    calibration: Characterisation | Sequence[Characterisation] | None = None,
+    *,
+    on: On | None = None,
+    launch: Launch | None = None,
+) -> ModelTime: ...
 @overload
 def predict(
-    what: Op | str | Sequence[Op | str] | Table, calibration: Characterisation, *, launch: Launch | None = None
+    what: Op | str | Sequence[Op | str] | Table,
+    calibration: Characterisation | Sequence[Characterisation] | None = None,
+    *,
+    on: On | None = None,
+    launch: Launch | None = None,
 ) -> list[Prediction]: ...
 def predict(
     what: Graph | Op | str | Sequence[Op | str] | Table,
-    calibration: Characterisation,
+    calibration: Characterisation | Sequence[Characterisation] | None = None,
     *,
+    on: On | None = None,
     launch: Launch | None = None,
 ) -> ModelTime | list[Prediction]:
     """Predict operators one by one, or a captured model as a whole.
@@ -36,7 +48,11 @@ def predict(
     what
         An operator or its expression, or several, or a table, or what ``capture`` made of a model.
     calibration
-        The measured or fitted device.
+        The measured or fitted device; with ``on`` also several, which are pooled, or none: the fits that the package
+        carries.
+    on
+        Another device to predict for, of which only ceilings are known: a characterisation, the path of one or of a
+        TOML file of figures, or the name of a GPU, whose nominal figures are taken.
     launch
         How all of it is called: eager, graph or kernel. Where it is left out operators keep their own and a model is
         eager.
@@ -58,11 +74,11 @@ def predict(
     from microbench.predict.model import predict_model
     from microbench.predict.operator import predict_table
     from microbench.predict.prediction_rows import predictions
+    from microbench.predict.transfer import families_of, families_of_model
     from microbench.records.framed import Rows
 
-    expect("the calibration", calibration, Characterisation, "a characterisation, as microbench.load(PATH) reads one")
     if isinstance(what, Graph):
-        return predict_model(what, calibration, mode("launch", launch or "eager"))
+        return predict_model(what, _held(calibration, on, families_of_model(what)), mode("launch", launch or "eager"))
     if isinstance(what, Table):
         if launch is not None:
             raise UsageError("a table says itself how its rows are launched; give it a column launch")
@@ -77,9 +93,31 @@ def predict(
         if launch is not None:
             made = [replace(each, launch=mode("launch", launch)) for each in made]
         table, names = table_of(made), [str(item) for item in made]
-    columns = predict_table(table, calibration)
+    columns = predict_table(table, _held(calibration, on, families_of(table)))
     left_out = [name for name, limiter in zip(names, columns.limiter, strict=True) if not limiter]
     if left_out and not isinstance(what, Table):
         why = next((each.says for each in columns.findings if each.severity == "error"), "the calibration lacks it")
         raise UsageError(f"{left_out[0][:120]} cannot be predicted: {why}")
     return Rows(predictions(table, columns, names))
+
+
+def _held(
+    calibration: Characterisation | Sequence[Characterisation] | None, on: On | None, wanted: set[tuple[str, str, str]]
+) -> Characterisation:
+    """The calibration to predict from, carried to another device where one is asked for."""
+    from microbench.predict.sources import shipped
+    from microbench.predict.transfer import carry
+
+    form = "a characterisation, as microbench.load(PATH) reads one"
+    if not isinstance(calibration, Sequence | None) or isinstance(calibration, str):
+        expect("the calibration", calibration, Characterisation, form)
+    listed = [calibration] if isinstance(calibration, Characterisation) else list(calibration or ())
+    for each in listed:
+        expect("the calibration", each, Characterisation, form)
+    if on is not None:
+        return carry(listed or shipped(), on, wanted)
+    if not listed:
+        expect("the calibration", calibration, Characterisation, form)
+    if len(listed) != 1:
+        raise UsageError(f"{len(listed)} calibrations were given; say which device is asked for: on=...")
+    return listed[0]

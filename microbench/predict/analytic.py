@@ -27,11 +27,15 @@ Floats = npt.NDArray[np.float64]
 # Output tiles that matrix libraries pick from, and how often they split k: the menu of cuBLAS and CUTLASS profiles.
 TILES = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (64, 32), (32, 64), (32, 32), (16, 32))
 SPLITS = (1, 2, 4, 8, 16)
+# Keys of one sequence are dealt out to as many units as there are.
+SPLITS_OF_KEYS = (*SPLITS, 32, 64, 128)
 LEAST_SPLIT_K = 128
 # Convolutions: the output tile of Winograd's F(2 x 2) kernel, 16 products for 32 image tiles times 32 channels, in one
 # launch.
 FUSED_TILE = ((512, 32),)
 WHOLE_K = (1,)
+# Bytes moved for each element of an operand that is turned from 16 bits into 8.
+QUANTISED = 3
 # Elements of the widest vector that libraries pad columns to.
 LANES = 16
 # Width, in ln(working set), over which one level gives way to the next.
@@ -47,7 +51,8 @@ PRODUCTS = ("matmul", "bmm", "linear", "convolution", "attention", "recurrent")
 
 # Parameters that no datasheet tells, with means and spreads in ln: where 300 rows each of public tables of three GPUs
 # put them.
-TILED = ("slope", "depth", "waves")
+TILED = ("slope", "depth", "waves", "feed", "parts", "joining", "settled", "settling")
+SPLITTING = ("parts", "joining")
 WINOGRAD = ("winograd", "images", "filters", "fused")
 LEARNT = ("sharpness", *TILED, *WINOGRAD)
 SHAPES: Mapping[str, tuple[float, float]] = {
@@ -55,6 +60,14 @@ SHAPES: Mapping[str, tuple[float, float]] = {
     "slope": (-2.7, 0.8),
     "depth": (3.9, 0.9),
     "waves": (-0.7, 1.0),
+    # What one unit draws over its share of the memory's bandwidth; what splitting k writes and reads, over those bytes
+    # at that bandwidth, and takes beside it in seconds; how much longer settled power makes a product (its share), and
+    # after how many seconds.
+    "feed": (1.5, 0.4),
+    "parts": (-0.5, 0.7),
+    "joining": (-13.8, 1.0),
+    "settled": (-2.5, 1.0),
+    "settling": (-6.5, 1.0),
 }
 SHAPES_OF: Mapping[str, Mapping[str, tuple[float, float]]] = {
     "convolution": {"slope": (-0.9, 0.7), "depth": (2.1, 0.8), "waves": (0.9, 1.0),
@@ -69,9 +82,10 @@ class Prior:
 
     ``peak`` in FLOP/s and ``bandwidth`` in byte/s of the outermost level; ``inner`` has (capacity in bytes, bandwidth
     over the next level out) of each cache from the innermost; ``units`` is how many share the work (SMs, cores);
-    ``winograd`` says whether convolutions of the format have that algorithm, which tensor cores do without; ``regime``
-    whether a row's place for the local correction is also what bounds it; ``shapes`` takes the place of entries of
-    `SHAPES`.
+    ``winograd`` says whether convolutions of the format have that algorithm, which tensor cores do without;
+    ``quantised`` whether an operand is turned into the format before it is multiplied; ``regime``
+    whether a row's place for the local correction is also what bounds it, ``place`` where the device lies among others
+    (`figures.place_of`); ``shapes`` has means and spreads (ln) that take the place of any parameter's own.
     """
 
     peak: float
@@ -84,7 +98,9 @@ class Prior:
     inner_spread: float = 0.5
     threads: int = 1
     winograd: bool = True
+    quantised: bool = False
     regime: bool = False
+    place: tuple[float, ...] = ()
     shapes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -101,10 +117,15 @@ def parameters(
         rows += [(f"capacity.{place}", np.log(capacity), 0.7), (f"ratio.{place}", np.log(ratio), prior.inner_spread)]
     if form == "tiled":
         rows.append(("units", np.log(prior.units), prior.units_spread))
-        rows += [(name, *shapes[name]) for name in TILED]
+        whole = family == "convolution" and prior.winograd
+        rows += [(name, *shapes[name]) for name in TILED if not (whole and name in SPLITTING)]
         rows += [(name, *shapes[name]) for name in WINOGRAD if family == "convolution" and prior.winograd]
         # What a library moves beside the operands, to turn them: it costs where traffic does.
         rows += [(f"traffic.{code}", 0.0, 0.5) for code in codes if len(codes) > 1]
+        # What starting a tile costs: prompts and single tokens are kernels of different kinds.
+        rows += [(f"depth.{code}", 0.0, 0.7) for code in codes if len(codes) > 1]
+        if prior.quantised:
+            rows.append(("quantise", 0.0, 0.8))
     if form == "smooth":
         rows += [("m0", np.log(2.0), 1.0), ("n0", np.log(4.0), 1.0), ("k0", np.log(8.0), 1.0), ("lanes", 0.0, 1.0)]
     if prior.threads > 1:
@@ -115,7 +136,7 @@ def parameters(
         rows.append(("short", np.log(2.0), 1.2))
     if len(codes) > 1:
         rows += [(f"factor.{code}", 0.0, 0.7) for code in codes] + [(f"overhead.{code}", 0.0, 0.7) for code in codes]
-    names, means, spreads = zip(*rows, strict=True)
+    names, means, spreads = zip(*((name, *prior.shapes.get(name, known)) for name, *known in rows), strict=True)
     return names, np.asarray(means), np.asarray(spreads)
 
 
@@ -160,15 +181,24 @@ def compute_seconds(form: str, theta: Mapping[str, float], features: Features) -
 def _tiled(theta: Mapping[str, float], features: Features) -> Floats:
     """Waves of tiles over the units, by the best tile and split of k; of a convolution also by the best algorithm."""
     product, scale = at_once(features)
-    if "winograd" not in theta:
-        return np.asarray(scale * _waves(theta, product, features.element_bytes))
-    best: Floats = scale * _waves(theta, product, features.element_bytes, splits=WHOLE_K)
-    fits = np.isfinite(features.winograd[:, 0])
+    starting = by_operator("depth", theta, features)
+    menu = (TILES, splits_of(theta, features))
+    best: Floats = scale * _waves(theta, product, features.element_bytes, menu, starting)
+    fits = np.isfinite(features.winograd[:, 0]) if "winograd" in theta else np.zeros(len(features), dtype=np.bool_)
     if fits.any():
         # The transformed product counts one pass; a backward pass is two of them.
         seconds = np.maximum(scale[fits], 1) * _winograd(theta, features.winograd[fits], features.element_bytes)
         best[fits] = np.minimum(best[fits], seconds)
-    return best
+    if "settled" in theta:
+        best = best * (1 + math.exp(theta["settled"]) * best / (best + math.exp(theta["settling"])))
+    return np.asarray(best)
+
+
+def splits_of(theta: Mapping[str, float], features: Features) -> tuple[int, ...]:
+    """In how many parts a kernel may take the sum of a product."""
+    if "winograd" in theta:
+        return WHOLE_K
+    return SPLITS_OF_KEYS if features.family == "attention" and "feed" in theta else SPLITS
 
 
 def at_once(features: Features) -> tuple[Floats, Floats]:
@@ -197,10 +227,10 @@ def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -
     )
     product = np.stack([np.full(len(tiled), 36.0), large, c_out, c_in], axis=1)
     through_memory = (
-        np.exp(theta["winograd"]) * _waves(theta, product, element_bytes, splits=WHOLE_K) + 72 * images + 81 * filters
+        np.exp(theta["winograd"]) * _waves(theta, product, element_bytes, (TILES, WHOLE_K)) + 72 * images + 81 * filters
     )
     product = np.stack([np.ones(len(tiled)), 16 * small, c_out, c_in], axis=1)
-    at_once = np.exp(theta["fused"]) * _waves(theta, product, element_bytes, FUSED_TILE, WHOLE_K) + 25 * filters
+    at_once = np.exp(theta["fused"]) * _waves(theta, product, element_bytes, (FUSED_TILE, WHOLE_K)) + 25 * filters
     return np.asarray(np.minimum(through_memory, at_once))
 
 
@@ -208,21 +238,29 @@ def _waves(
     theta: Mapping[str, float],
     product: Floats,
     element_bytes: float,
-    menu: tuple[tuple[int, int], ...] = TILES,
-    splits: tuple[int, ...] = SPLITS,
+    menu: tuple[tuple[tuple[int, int], ...], tuple[int, ...]],
+    starting: Floats | float = 1.0,
 ) -> Floats:
-    """Seconds of the best tile of a menu and the best number of parts of k, in the precision of the product's sizes."""
+    """Seconds of the best tile and the best number of parts of k of a menu, in the precision of the product's sizes.
+
+    ``starting`` multiplies what a tile costs to begin with.
+    """
     batch, m, n, k = product.T
     units, share = math.exp(theta["units"]), 1 / (1 + math.exp(-theta["waves"]))
     unit_rate = math.exp(theta["peak"]) / units
-    slope, depth = math.exp(theta["slope"]), math.exp(theta["depth"])
+    slope, depth = math.exp(theta["slope"]), math.exp(theta["depth"]) * starting
+    per_byte = element_bytes * math.exp(-theta["bandwidth"])
+    # Seconds for a unit to draw one column or row of an operand's element; files of older versions know nothing of it.
+    draw = per_byte * units * math.exp(-theta["feed"]) if "feed" in theta else 0.0
+    joining = math.exp(theta["joining"]) if "joining" in theta else 0.0
     best = np.full(len(product), np.inf, dtype=product.dtype)
-    each, traffic = batch / units, batch * m * n * (element_bytes * math.exp(-theta["bandwidth"]))
-    for tile_m, tile_n in menu:
+    each, traffic = batch / units, batch * m * n * (per_byte * math.exp(theta.get("parts", 0.0)))
+    for tile_m, tile_n in menu[0]:
         efficiency = 1 / (1 + slope * max(64 * (1 / tile_m + 1 / tile_n) - 0.75, 0))
         step = 2 * tile_m * tile_n / (unit_rate * efficiency)
+        step = np.maximum(step, draw * (np.minimum(m, tile_m) + np.minimum(n, tile_n)))
         tiles = each * np.ceil(m / tile_m) * np.ceil(n / tile_n)
-        for split in splits:
+        for split in menu[1]:
             waves = tiles * split
             seconds = np.ceil(waves)
             seconds *= share
@@ -231,7 +269,7 @@ def _waves(
             seconds += waves
             seconds *= step * (k / split + depth)
             if split > 1:
-                seconds += split * traffic
+                seconds += split * traffic + joining
                 seconds[k < split * LEAST_SPLIT_K] = np.inf
             np.minimum(best, seconds, out=best)
     return best
@@ -306,25 +344,41 @@ def terms(form: str, theta: Mapping[str, float], features: Features) -> tuple[Fl
     cost, factor = costs(theta, features), factors(theta, features)
     compute = compute_seconds(form, theta, features)
     memory = memory_seconds(theta, features) * by_operator("traffic", theta, features)
+    if "quantise" in theta:
+        cost = cost + quantising(theta, features)
     joined = power_mean(theta, compute, memory)
     if "team" in theta:
         joined = np.minimum(joined + np.exp(theta["sync"]), joined * np.exp(theta["team"]))
     return cost + factor * joined, cost, factor * compute, factor * memory
 
 
-def regimes(cost: Floats, compute: Floats, memory: Floats) -> Floats:
-    """What a row is bound by, as two coordinates of a local correction: compute over memory, and both over cost (ln).
+def quantising(theta: Mapping[str, float], features: Features) -> Floats:
+    """Seconds of turning the left operand into eight bits before it is multiplied: it is read and written."""
+    batch, m, _, k = features.gemm.T
+    return np.asarray(QUANTISED * batch * m * k * np.exp(theta["quantise"] - theta["bandwidth"]))
 
-    Near shapes on two sides of a ridge are near in size alone.
+
+def regimes(theta: Mapping[str, float], features: Features, seconds: tuple[Floats, Floats, Floats]) -> Floats:
+    """What a row is bound by, as coordinates of a local correction (ln).
+
+    Compute over memory, both over cost, and of a product how many waves of large tiles its units see: near shapes on
+    two sides of a ridge, or of a whole wave, are near in size alone. ``seconds`` are those of cost, compute and memory.
     """
+    cost, compute, memory = seconds
     work = np.maximum(compute, memory)
     columns = [np.maximum(compute, _LEAST) / np.maximum(memory, _LEAST), work / np.maximum(cost, _LEAST)]
+    if "units" in theta:
+        batch, m, n, _ = at_once(features)[0].T
+        columns.append(batch * m * n / (TILES[2][0] * TILES[2][1] * math.exp(theta["units"])))
     return np.asarray(np.clip(np.log(np.maximum(np.stack(columns, axis=1), _LEAST)), -REGIME, REGIME))
 
 
-def placed(form: str, theta: Mapping[str, float], features: Features, *, regime: bool) -> tuple[Floats, Floats]:
-    """ln(seconds) by the physics, and the coordinates of its correction: of shapes, and of the regime where asked."""
-    total, cost, compute, memory = terms(form, theta, features)
-    if not regime:
-        return np.log(total), features.coordinates
-    return np.log(total), np.concatenate([features.coordinates, regimes(cost, compute, memory)], axis=1)
+def placed(form: str, theta: Mapping[str, float], features: Features, prior: Prior) -> tuple[Floats, Floats]:
+    """ln(seconds) by the physics, and coordinates of its correction: of shapes, regime and device as the prior asks."""
+    total, *seconds = terms(form, theta, features)
+    parts = [features.coordinates]
+    if prior.regime:
+        parts.append(regimes(theta, features, (seconds[0], seconds[1], seconds[2])))
+    if prior.place:
+        parts.append(np.broadcast_to(np.asarray(prior.place), (len(features), len(prior.place))))
+    return np.log(total), np.concatenate(parts, axis=1)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from microbench.predict import analytic
-from microbench.predict.analytic import BLEND, FUSED_TILE, LANES, LEAST_SPLIT_K, SPLITS, TILES, WHOLE_K
+from microbench.predict.analytic import BLEND, FUSED_TILE, LANES, LEAST_SPLIT_K, TILES, WHOLE_K
 
 if TYPE_CHECKING:
     from microbench.operators.features import Features
@@ -29,9 +29,13 @@ def log_seconds(form: str, theta: Mapping[str, float], features: Features) -> tu
     """ln(seconds) of calibration rows (without footprint), and its derivatives, a column per entry of ``theta``."""
     cost, factor = analytic.costs(theta, features), analytic.factors(theta, features)
     joined, slopes = _joined(form, theta, features)
-    total = cost + factor * joined
+    before = analytic.quantising(theta, features) if "quantise" in theta else np.zeros(len(features))
+    total = cost + before + factor * joined
     varies, fixed = factor * joined / total, cost / total
     slopes = {name: varies * slope for name, slope in slopes.items()}
+    if "quantise" in theta:
+        slopes["quantise"] = before / total
+        slopes["bandwidth"] = slopes["bandwidth"] - before / total
     if "short" in theta:
         longer = math.exp(theta["short"])
         slopes["short"] = varies * longer / (features.cols + longer)
@@ -114,9 +118,10 @@ def _compute(form: str, theta: Mapping[str, float], features: Features) -> tuple
 def _tiled(theta: Mapping[str, float], features: Features) -> tuple[Floats, Slopes]:
     """Tiles in waves; of a convolution the best algorithm."""
     product, scale = analytic.at_once(features)
-    splits = WHOLE_K if "winograd" in theta else SPLITS
-    best, slopes = _waves(theta, product, features.element_bytes, TILES, splits)
-    best = scale * best
+    splits = analytic.splits_of(theta, features)
+    starting = analytic.by_operator("depth", theta, features)
+    best, slopes = _waves(theta, product, features.element_bytes, (TILES, splits), starting)
+    best, whole = scale * best, np.ones(len(features), dtype=np.bool_)
     fits = np.flatnonzero(np.isfinite(features.winograd[:, 0])) if "winograd" in theta else np.arange(0)
     slopes |= {name: np.zeros(len(features)) for name in analytic.WINOGRAD if "winograd" in theta}
     if fits.size:
@@ -126,7 +131,21 @@ def _tiled(theta: Mapping[str, float], features: Features) -> tuple[Floats, Slop
         best[fits[wins]] = seconds[wins]
         for name, slope in others.items():
             slopes[name][fits[wins]] = slope[wins]
+        whole[fits[wins]] = False
+    starts = {name: name.partition(".")[2] for name in theta if name.startswith("depth.")}
+    slopes |= {name: slopes["depth"] * (features.code == code) * whole for name, code in starts.items()}
+    if "settled" in theta:
+        best, slopes = _settled(theta, best, slopes)
     return best, slopes
+
+
+def _settled(theta: Mapping[str, float], burst: Floats, slopes: Slopes) -> tuple[Floats, Slopes]:
+    """Products that last are slower once power has settled, as in `analytic`."""
+    lasting = burst / (burst + math.exp(theta["settling"]))
+    longer = 1 + math.exp(theta["settled"]) * lasting
+    more = math.exp(theta["settled"]) * lasting / longer
+    slopes = {name: slope * (1 + more * (1 - lasting)) for name, slope in slopes.items()}
+    return burst * longer, slopes | {"settled": more, "settling": -more * (1 - lasting)}
 
 
 def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -> tuple[Floats, Slopes]:
@@ -136,9 +155,9 @@ def _winograd(theta: Mapping[str, float], tiled: Floats, element_bytes: float) -
     filters = math.exp(theta["filters"]) * c_out * c_in * per_byte
     images = math.exp(theta["images"]) * large * (c_in + c_out) * per_byte
     product = np.stack([np.full(len(tiled), 36.0), large, c_out, c_in], axis=1)
-    through, by_through = _waves(theta, product, element_bytes, TILES, WHOLE_K)
+    through, by_through = _waves(theta, product, element_bytes, (TILES, WHOLE_K))
     product = np.stack([np.ones(len(tiled)), 16 * small, c_out, c_in], axis=1)
-    at_once, by_at_once = _waves(theta, product, element_bytes, FUSED_TILE, WHOLE_K)
+    at_once, by_at_once = _waves(theta, product, element_bytes, (FUSED_TILE, WHOLE_K))
     through, at_once = math.exp(theta["winograd"]) * through, math.exp(theta["fused"]) * at_once
     moved = (72 * images + 81 * filters, 25 * filters)
     first = through + moved[0] < at_once + moved[1]
@@ -157,30 +176,44 @@ def _waves(
     theta: Mapping[str, float],
     product: Floats,
     element_bytes: float,
-    menu: tuple[tuple[int, int], ...],
-    splits: tuple[int, ...],
+    menu: tuple[tuple[tuple[int, int], ...], tuple[int, ...]],
+    starting: Floats | float = 1.0,
 ) -> tuple[Floats, Slopes]:
-    """Seconds of the best tile and split, and their derivatives."""
+    """Seconds of the best tile and split of a menu, and their derivatives."""
     batch, m, n, k = product.T
-    choices = np.asarray([(*tile, split) for tile in menu for split in splits], dtype=np.float64)
+    choices = np.asarray([(*tile, split) for tile in menu[0] for split in menu[1]], dtype=np.float64)
     tile_m, tile_n, split = choices.T[:, :, None]
-    share, slope, depth = 1 / (1 + math.exp(-theta["waves"])), math.exp(theta["slope"]), math.exp(theta["depth"])
+    share, slope, depth = (
+        1 / (1 + math.exp(-theta["waves"])),
+        math.exp(theta["slope"]),
+        math.exp(theta["depth"]) * starting,
+    )
     small = np.maximum(64 * (1 / tile_m + 1 / tile_n) - 0.75, 0)
-    step = 2 * tile_m * tile_n * (1 + slope * small) * math.exp(theta["units"] - theta["peak"])
+    multiply = 2 * tile_m * tile_n * (1 + slope * small) * math.exp(theta["units"] - theta["peak"])
+    per_byte = element_bytes * math.exp(-theta["bandwidth"])
+    draw = per_byte * math.exp(theta["units"] - theta["feed"]) if "feed" in theta else 0.0
+    draw = draw * (np.minimum(m, tile_m) + np.minimum(n, tile_n))
+    step = np.maximum(multiply, draw)
     waves = batch * math.exp(-theta["units"]) * np.ceil(m / tile_m) * np.ceil(n / tile_n) * split
     rounded = share * np.ceil(waves) + (1 - share) * np.maximum(waves, 1)
-    traffic = np.where(split > 1, split, 0) * (batch * m * n * element_bytes * math.exp(-theta["bandwidth"]))
+    traffic = np.where(split > 1, split, 0) * (batch * m * n * per_byte * math.exp(theta.get("parts", 0.0)))
+    joining = np.where(split > 1, math.exp(theta["joining"]) if "joining" in theta else 0.0, 0.0)
     main = rounded * step * (k / split + depth)
-    seconds = np.where((split > 1) & (k < split * LEAST_SPLIT_K), np.inf, main + traffic)
+    seconds = np.where((split > 1) & (k < split * LEAST_SPLIT_K), np.inf, main + traffic + joining)
     best = np.argmin(seconds, axis=0), np.arange(len(product))
     small, split, waves, rounded = small[best[0], 0], split[best[0], 0], waves[best], rounded[best]
     main, traffic, seconds = main[best], traffic[best], seconds[best]
-    part = main / np.maximum(seconds, _LEAST)
-    return seconds, {
-        "peak": -part,
+    draws = (draw >= multiply)[best] if "feed" in theta else np.zeros(len(product), dtype=np.bool_)
+    joins, least = joining[best[0], 0], np.maximum(seconds, _LEAST)
+    part = main / least
+    slopes = {
+        "peak": -part * ~draws,
         "units": part * (1 - (1 - share) * np.where(waves > 1, waves, 0.0) / rounded),
-        "slope": part * slope * small / (1 + slope * small),
+        "slope": part * ~draws * slope * small / (1 + slope * small),
         "depth": part * depth / (k / split + depth),
         "waves": part * share * (1 - share) * (np.ceil(waves) - np.maximum(waves, 1)) / rounded,
-        "bandwidth": -traffic / np.maximum(seconds, _LEAST),
+        "bandwidth": -traffic / least - part * draws,
     }
+    if "feed" in theta:
+        slopes |= {"feed": -part * draws, "parts": traffic / least, "joining": joins / least}
+    return seconds, slopes

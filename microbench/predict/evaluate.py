@@ -13,12 +13,15 @@ import numpy.typing as npt
 from microbench.errors import UsageError
 from microbench.operators.features import Features
 from microbench.predict import analytic, gaussian_process
-from microbench.predict.analytic import NOISE
+from microbench.predict.analytic import NOISE, PRODUCTS
 from microbench.records import OperatorFit
 
 Floats = npt.NDArray[np.float64]
 # ln of seconds, either way, and of an interval: beyond it a parameter of the fit is damaged.
 _LONGEST = 100.0
+
+# Share of a roofline's time that an operator takes at least: ceilings that were seen are seldom beaten by more.
+SLACK = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,23 @@ class Evaluated:
     cost: Floats
     compute: Floats
     memory: Floats
+
+
+def _floor(made: OperatorFit, features: Features) -> Floats:
+    """ln(seconds) below which nothing is, by the figures that a fit stands beside: a roofline with some slack.
+
+    Where a fit itself saw more than its figures say, its own rates stand in. Bytes that a cache may hold are free.
+    Convolutions may do with fewer multiplications than are counted.
+    """
+    seconds = np.full(len(features), 1e-12)
+    figures = made.figures if features.family != "convolution" else {}
+    if "bandwidth" in figures:
+        held = sum(value for name, value in figures.items() if name.startswith("capacity."))
+        beyond = features.bytes - np.where(features.cold, 0.0, held)
+        seconds = np.maximum(seconds, SLACK * beyond / max(figures["bandwidth"], made.terms.get("bandwidth", 0.0)))
+    if "peak" in figures and features.family in PRODUCTS:
+        seconds = np.maximum(seconds, SLACK * features.flop / max(figures["peak"], made.terms.get("peak", 0.0)))
+    return np.asarray(np.log(seconds))
 
 
 @lru_cache(maxsize=64)
@@ -62,8 +82,12 @@ def evaluate(made: OperatorFit, features: Features) -> Evaluated:
     log_seconds = np.log(total)
     spread = np.full(len(features), made.correction.get("noise", NOISE))
     coordinates = features.coordinates
-    if len(made.scale) == coordinates.shape[1] + 2:
-        coordinates = np.concatenate([coordinates, analytic.regimes(cost, compute, memory)], axis=1)
+    beyond = len(made.scale) - coordinates.shape[1] - len(made.place)
+    if made.points and beyond > 0:
+        # Files of older versions have fewer coordinates of the regime.
+        regime = analytic.regimes(theta, features, (cost, compute, memory))[:, :beyond]
+        device = np.broadcast_to(np.asarray(made.place, dtype=np.float64), (len(features), len(made.place)))
+        coordinates = np.concatenate([coordinates, regime, device], axis=1)
     if made.points and len(made.scale) != coordinates.shape[1]:
         # A file of a version that looked at other coordinates: its physics holds, what it corrected is doubt.
         spread = np.hypot(spread, made.correction.get("amplitude", NOISE))
@@ -71,6 +95,7 @@ def evaluate(made: OperatorFit, features: Features) -> Evaluated:
         shrunk = tuple(made.correction[name] for name in ("amplitude", "noise", "apart"))
         mean, spread = _loaded((made.codes, made.scale, shrunk, made.points)).at(coordinates, features.code)
         log_seconds = log_seconds + mean
+    log_seconds = np.maximum(log_seconds, _floor(made, features))
     quantile = np.full(len(features), np.inf if made.quantile is None else made.quantile)
     for name in set(features.code.tolist()) if made.quantiles else ():
         if name in made.quantiles:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from microbench.errors import UsageError, expect
-from microbench.hardware.tables import gpus
 from microbench.operators.table import Table, read_rows
-from microbench.predict.fit_family import ROWS_FOR_FIT, DeviceFigures
+from microbench.predict.drift import FITTED
+from microbench.predict.figures import DeviceFigures, datasheet_figures
+from microbench.predict.fit_family import ROWS_FOR_FIT
 from microbench.predict.fit_table import fit_table
 from microbench.predict.fit_units import plausible
+from microbench.predict.transfer import On, device_of
 from microbench.records import (
     Ceiling,
     Characterisation,
@@ -31,41 +34,15 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-_CASE = "fitted from rows"
 
-
-def datasheet_figures(name: str) -> DeviceFigures:
-    """Take the printed figures of a GPU as a prior.
-
-    Raises
-    ------
-    UsageError
-        If the table has no such GPU.
-    """
-    row = gpus.find(name)
-    if row is None:
-        from microbench.hardware.nominal import named
-
-        named(name)  # says which names there are
-        raise UsageError(f"no GPU named {name!r} is in the table; see 'microbench nominal'")
-    peak: dict[str, float] = {}
-    for rate in row.chip.rates:
-        value = row.sms * rate.flop * row.clock_hz(rate.unit, rate.dtype)
-        peak[rate.dtype] = max(peak.get(rate.dtype, 0.0), value)
-    return DeviceFigures(
-        peak=peak,
-        bandwidth=row.memory_bandwidth,
-        units=float(row.sms),
-        caches=((float(row.l2_bytes), None),) if row.l2_bytes else (),
-        kind="cuda",
-    )
-
-
-def fit(
+def fit(  # noqa: PLR0913 - the last two are by name only
     rows: Table | str | Path | io.TextIOBase | pd.DataFrame,
     nominal: DeviceFigures | str | None = None,
-    name: str = "fitted rows",
+    name: str | None = None,
     columns: str | Sequence[str] | Mapping[str, str] = (),
+    *,
+    like: Characterisation | Sequence[Characterisation] = (),
+    on: On | None = None,
 ) -> Characterisation:
     """Fit a device from operator rows that somebody measured.
 
@@ -79,6 +56,11 @@ def fit(
         What to call the device.
     columns
         Which column is which key, for tables of other tools: ``"m=M,n=N,k=K,seconds=time_ms:ms"``.
+    like
+        Devices whose operators were timed: their fits are what is believed before the first row.
+    on
+        The device of the rows, as `microbench.predict.transfer.device_of` takes it: its ceilings are the starting point
+        and stay in the file. In place of ``nominal``.
 
     Returns
     -------
@@ -89,35 +71,44 @@ def fit(
     Raises
     ------
     UsageError
-        If the rows cannot be read, no family has enough of them, or most are faster than the device can be.
+        If the rows cannot be read, no family has enough of them, most are faster than the device can be, or ``on`` is
+        no device.
 
     Examples
     --------
     >>> c = fit("rows.csv", nominal="A100")  # doctest: +SKIP
     """
-    expect("the name", name, str, "a text")
+    expect("the name", name, (str, type(None)), "a text")
     expect(
         "nominal", nominal, (str, DeviceFigures, type(None)), "the name of a GPU of 'microbench nominal', or figures"
     )
-    known = datasheet_figures(nominal) if isinstance(nominal, str) else nominal
+    if on is not None and nominal is not None:
+        raise UsageError("nominal figures and a device both say what is known beforehand; give one of them")
+    known, base = datasheet_figures(nominal) if isinstance(nominal, str) else nominal, None
+    if on is not None:
+        known, base, _ = device_of(on)
     table = rows if isinstance(rows, Table) else read_rows(rows, need_seconds=True, columns=columns)
     table, doubts = plausible(table, known)
-    fits, findings = fit_table(table, known)
+    fits, findings = fit_table(table, known, like=(like,) if isinstance(like, Characterisation) else tuple(like))
     if not fits:
         says = findings[0].says if findings else f"a fit needs {ROWS_FOR_FIT} measured rows of one family and dtype."
         first = table.faults[min(table.faults)] if table.faults else ""
         refused = f" ({len(table.faults)} of {table.size} rows were refused: {first})" if table.faults else ""
         raise UsageError(f"nothing can be fitted: {says.rstrip('.')}{refused}; measure more shapes of one operator")
     known = known or DeviceFigures()
+    findings = (*_faults(table), *doubts, *findings)
+    if base is not None:
+        device = replace(base.device, name=name) if name else base.device
+        return replace(base, device=device, fits=Fits(operators=fits), findings=(*base.findings, *findings))
     return Characterisation(
         schema=SCHEMA,
-        device=_device(name, known),
+        device=_device(name or "fitted rows", known),
         environment=None,
         plan=None,
         ceilings=_ceilings(fits),
         costs=_costs(fits),
         fits=Fits(operators=fits),
-        findings=(*_faults(table), *doubts, *findings),
+        findings=findings,
     )
 
 
@@ -162,7 +153,7 @@ def _ceilings(fits: tuple[OperatorFit, ...]) -> tuple[Ceiling, ...]:
                 measures="compute",
                 backend="torch",
                 rate=_estimate(made.terms["peak"], made.rows),
-                case=_CASE,
+                case=FITTED,
                 dtype=made.dtype,
                 scope="device",
                 mode="library",
@@ -177,7 +168,7 @@ def _ceilings(fits: tuple[OperatorFit, ...]) -> tuple[Ceiling, ...]:
         measures="memory",
         backend="torch",
         rate=_estimate(fastest.terms["bandwidth"], fastest.rows),
-        case=_CASE,
+        case=FITTED,
         level="DRAM",
         access="copy",
         scope="device",
@@ -193,5 +184,5 @@ def _costs(fits: tuple[OperatorFit, ...]) -> tuple[Cost, ...]:
             if launch not in least or seconds < least[launch][0]:
                 least[launch] = (seconds, made.rows)
     return tuple(
-        Cost(name=f"launch.{launch}", seconds=_estimate(*found), case=_CASE) for launch, found in least.items()
+        Cost(name=f"launch.{launch}", seconds=_estimate(*found), case=FITTED) for launch, found in least.items()
     )

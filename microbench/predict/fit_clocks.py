@@ -22,11 +22,11 @@ from threadpoolctl import threadpool_limits
 from microbench.operators import table_of
 from microbench.operators.features import Features, describe, join
 from microbench.predict.evaluate import evaluate
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.fit_family import (
     CONFIDENCE,
     ROWS_FOR_FIT,
     Beside,
-    DeviceFigures,
     Scored,
     conformal_quantile,
     fit_scored,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,22 +20,19 @@ from scipy.optimize import least_squares
 from microbench.operators.features import Features
 from microbench.predict import analytic, analytic_gradient, gaussian_process
 from microbench.predict.analytic import NOISE, PRODUCTS, Prior
+from microbench.predict.figures import DeviceFigures
+from microbench.predict.priors import prior_of, scales_of
 from microbench.records import OperatorFit
 
 Floats = npt.NDArray[np.float64]
 Shapes = Mapping[str, tuple[float, float]]
 
 CONFIDENCE = 0.9
-# Formats in which a GPU's libraries have Winograd's algorithm: those of its vector units.
-WINOGRAD_FORMATS = ("f32", "f64")
 # With fewer rows the 90 % quantile of residuals lies beyond the largest one.
 ROWS_FOR_INTERVAL = 9
 ROWS_FOR_FIT = 5
 # With so many rows the 90 % quantile is known to a few points, and an operator need not share that of its family.
 ROWS_FOR_CODE = 30
-# Shares of printed peak and bandwidth that good GPU kernels reach; families that are not products are corrected by
-# their factor.
-REACHED, MOSTLY_REACHED = {"bmm": (0.9, 0.55), "convolution": (0.9, 0.65)}, (0.9, 0.85)
 _FOLDS = 10
 _FOLDS_MANY = 5
 _MANY_ROWS = 100
@@ -43,54 +40,6 @@ _MANY_ROWS = 100
 _FEW_ROWS = 50
 # Rows that speak for another number format, and how far its learnt shapes may differ (ln).
 _WITNESSES, _LIKE = 160, 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceFigures:
-    """What is known of a device beforehand, all optional.
-
-    ``peak`` in FLOP/s by dtype, ``bandwidth`` in byte/s, ``units`` that compute, ``caches`` as (bytes, byte/s or None).
-    ``measured`` says that the ceilings were seen and not printed: then they bind more tightly.
-    """
-
-    peak: Mapping[str, float] = field(default_factory=dict)
-    bandwidth: float | None = None
-    units: float | None = None
-    caches: tuple[tuple[float, float | None], ...] = ()
-    kind: Literal["cpu", "cuda"] | None = None
-    measured: bool = False
-
-
-def prior_of(nominal: DeviceFigures, features: Features, seconds: Floats, dtype: str) -> Prior:
-    """Prior of a family before its shapes are seen: known figures where given, else the best rates among the rows."""
-    launches = sorted(set(features.launch.tolist()))
-    seen_peak, seen_bandwidth = float(np.max(features.flop / seconds)), float(np.max(features.bytes / seconds))
-    product = features.family in PRODUCTS
-    known_peak = nominal.peak.get(dtype)
-    reached = MOSTLY_REACHED if nominal.kind == "cpu" else REACHED.get(features.family, MOSTLY_REACHED)
-    peak = reached[0] * known_peak if known_peak and product else (known_peak or max(1.1 * seen_peak, 1.0))
-    bandwidth = reached[1] * nominal.bandwidth if nominal.bandwidth else 1.1 * seen_bandwidth
-    inner = tuple((capacity, max((speed or 2.5 * bandwidth) / bandwidth, 1.05)) for capacity, speed in nominal.caches)
-    if not nominal.caches and nominal.kind != "cpu":
-        inner = ((30e6, 2.0),)
-    return Prior(
-        regime=nominal.measured and nominal.kind == "cuda",
-        winograd=nominal.kind != "cuda" or dtype in WINOGRAD_FORMATS,
-        peak=peak,
-        bandwidth=bandwidth,
-        cost={launch: max(0.8 * float(seconds[features.launch == launch].min()), 1e-8) for launch in launches},
-        units=nominal.units or 100.0,
-        units_spread=0.15 if nominal.units else 0.5,
-        spread=0.35 if known_peak and nominal.bandwidth and product else 0.7,
-        inner=_levels(inner),
-        threads=round(nominal.units) if nominal.kind == "cpu" and nominal.units else 1,
-    )
-
-
-def _levels(inner: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
-    """Bandwidths over the outermost turned into ratios from each level to the next one out."""
-    outer = [*(ratio for _, ratio in inner), 1.0][1:]
-    return tuple((capacity, max(ratio / beyond, 1.05)) for (capacity, ratio), beyond in zip(inner, outer, strict=True))
 
 
 def _physics(
@@ -159,15 +108,20 @@ class Scored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """Rows of the same family in another number format: what its physics left over (ln), and the shapes it learnt.
+    """Rows of the same family in another number format, or on other devices: what its physics left over (ln).
 
-    They are witnesses at a distance: to the local correction they are operators of another name. There may be none.
+    They are witnesses at a distance: to the local correction those of another format are operators of another name,
+    those of another device lie elsewhere. There may be none. ``shapes`` are what was learnt of parameters; of other
+    devices there are also the ``hyper`` parameters of the correction and this device's ``place`` among them.
     """
 
     coordinates: Floats
     code: npt.NDArray[np.object_]
     left: Floats
     shapes: Shapes
+    hyper: Floats | None = None
+    place: tuple[float, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.left)
@@ -232,10 +186,12 @@ def fit_scored(
     nominal
         Figures known beforehand.
     beside
-        Rows of the family in another number format, with the shapes learnt from them.
+        Rows of the family in another number format or on other devices, with the shapes learnt from them.
     """
     nominal = nominal or DeviceFigures()
-    prior = replace(prior_of(nominal, features, seconds, dtype), shapes=beside.shapes if beside is not None else {})
+    prior = prior_of(nominal, features, seconds, dtype)
+    if beside is not None:
+        prior = replace(prior, shapes=beside.shapes, place=beside.place, regime=prior.regime or bool(beside.place))
     tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
     _, near, form = min(tried, key=lambda item: item[0])
     theta, noise, fitted = _learn(features, seconds, (prior, form), near, beside)
@@ -257,10 +213,7 @@ def fit_scored(
         codes=made.codes,
         scale=tuple(float(value) for value in made.scale),
         correction={"amplitude": made.amplitude, "noise": made.noise, "apart": made.apart},
-        points=tuple(
-            tuple(float(f"{value:.6g}") for value in (*position, weight))
-            for position, weight in zip(made.positions, made.alpha, strict=True)
-        ),
+        points=gaussian_process.stored(made),
         residuals=tuple(float(f"{value:.5g}") for value in scores),
         quantile=conformal_quantile(np.abs(scores), CONFIDENCE),
         quantiles=quantiles_by_code(features.code, np.abs(scores)),
@@ -269,8 +222,11 @@ def fit_scored(
         distrusted=tuple(
             int(place) for place in fitted.kept[fitted.weights < gaussian_process.DISTRUST] if place < len(features)
         ),
+        figures=scales_of(nominal, dtype) | {"measured": float(nominal.measured)},
+        place=prior.place,
+        sources=beside.sources if beside is not None else (),
     )
-    log_seconds, coordinates = analytic.placed(form, theta, features, regime=prior.regime)
+    log_seconds, coordinates = analytic.placed(form, theta, features, prior)
     beside = _beside((coordinates, features.code, np.log(seconds) - log_seconds), dtype, theta)
     return Scored(fit=fit, off=off, spread=spread, beside=beside)
 
@@ -287,9 +243,11 @@ def _learn(
     left = np.log(seconds) - np.log(analytic.terms(form, near, features)[0])
     noise = float(np.clip(1.4826 * np.median(np.abs(left)), 0.5 * NOISE, 3 * NOISE))
     _, theta = _physics(features, seconds, model, near, noise)
-    log_seconds, coordinates = analytic.placed(form, theta, features, regime=model[0].regime)
+    log_seconds, coordinates = analytic.placed(form, theta, features, model[0])
     rows = (coordinates, features.code, np.log(seconds) - log_seconds)
-    return theta, noise, gaussian_process.correct(*(beside.after(*rows) if beside else rows))
+    if not beside:
+        return theta, noise, gaussian_process.correct(*rows)
+    return theta, noise, gaussian_process.correct(*beside.after(*rows), own=len(features), known=beside.hyper)
 
 
 def _folds(size: int) -> tuple[npt.NDArray[np.int64], int]:
@@ -329,10 +287,10 @@ def _cross_validate(
         train, test = features.take(inside), features.take(outside)
         launches = {launch: cost for launch, cost in prior.cost.items() if (train.launch == launch).any()}
         _, theta = _physics(train, seconds[inside], (replace(prior, cost=launches or prior.cost), form), near, noise)
-        log_seconds, coordinates = analytic.placed(form, theta, train, regime=prior.regime)
+        log_seconds, coordinates = analytic.placed(form, theta, train, prior)
         rows = gaussian_process.sample_rows(coordinates, train.code, np.log(seconds[inside]) - log_seconds)
         made = gaussian_process.rebuild(fitted.hyper, *(beside.after(*rows) if beside else rows))
-        log_seconds, coordinates = analytic.placed(form, theta, test, regime=prior.regime)
+        log_seconds, coordinates = analytic.placed(form, theta, test, prior)
         mean, spread = made.at(coordinates, test.code)
         errors[outside] = np.log(seconds[outside]) - log_seconds - mean
         spreads[outside] = spread
@@ -352,7 +310,7 @@ def _learn_anew(
         model = (replace(prior_of(nominal, train, seconds[inside], dtype), shapes=shapes), form)
         _, near = _physics(train, seconds[inside], model)
         theta, _, fitted = _learn(train, seconds[inside], model, near)
-        log_seconds, coordinates = analytic.placed(form, theta, test, regime=model[0].regime)
+        log_seconds, coordinates = analytic.placed(form, theta, test, model[0])
         mean, spread = fitted.correction.at(coordinates, test.code)
         errors[outside] = np.log(seconds[outside]) - log_seconds - mean
         spreads[outside] = spread

@@ -11,9 +11,11 @@ from threadpoolctl import threadpool_limits
 
 from microbench.operators.features import Features, describe, join
 from microbench.operators.table import Table
-from microbench.predict.fit_family import ROWS_FOR_FIT, ROWS_FOR_INTERVAL, DeviceFigures, fit_family
+from microbench.predict.figures import DeviceFigures
+from microbench.predict.fit_family import ROWS_FOR_FIT, ROWS_FOR_INTERVAL, Beside, fit_scored
 from microbench.predict.host import alone_seconds, work_seconds
-from microbench.records import Finding, OperatorFit
+from microbench.predict.pool import beside_of, target_of
+from microbench.records import Characterisation, Finding, OperatorFit
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +28,7 @@ def fit_table(
     nominal: DeviceFigures | None = None,
     late: Callable[[], bool] = lambda: False,
     host: Mapping[str, float] | None = None,
+    like: Sequence[Characterisation] = (),
 ) -> tuple[tuple[OperatorFit, ...], tuple[Finding, ...]]:
     """Fit every family, dtype and cache state of a table of measured rows.
 
@@ -37,6 +40,8 @@ def fit_table(
         Asked before each fit, the largest first: whether no more should be begun.
     host
         What each row paid beside its work (`Fits.host`), which is no part of a fit.
+    like
+        Devices whose fits say beforehand what this one's will be like.
 
     Returns
     -------
@@ -66,7 +71,8 @@ def fit_table(
         # A fit factorises thousands of small matrices: dealing those out to threads gains nothing, and on a busy
         # machine every barrier waits for a thread that is not running.
         with threadpool_limits(limits=1, user_api="blas"):
-            made = fit_family(features, seconds, dtype, nominal)
+            beside = _like(like, features, dtype, nominal)
+            made = fit_scored(features, seconds, dtype, nominal, beside).fit
         index = np.concatenate([part[2] for part in parts])
         made = replace(
             made,
@@ -76,6 +82,17 @@ def fit_table(
         findings += doubts_of(made)
         fits.append(made)
     return tuple(fits), (*findings, *no_time(unfitted))
+
+
+def _like(
+    sources: Sequence[Characterisation], features: Features, dtype: str, nominal: DeviceFigures | None
+) -> Beside | None:
+    """What other devices know of a family, if they do."""
+    if not sources:
+        return None
+    cache = "cold" if bool(features.cold.all()) else "hot"
+    found = beside_of(sources, features.family, cache, target_of(nominal or DeviceFigures(), dtype))
+    return found[0] if found else None
 
 
 def no_time(unfitted: Sequence[str]) -> list[Finding]:

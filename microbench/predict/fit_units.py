@@ -16,7 +16,7 @@ from microbench.hardware.tables import gpus
 from microbench.operators.foreign import TIMES
 from microbench.operators.table import Batch, Table
 from microbench.predict.analytic import PRODUCTS
-from microbench.predict.fit_family import DeviceFigures
+from microbench.predict.figures import DeviceFigures
 from microbench.records import Finding, units
 
 Floats = npt.NDArray[np.float64]

@@ -31,6 +31,9 @@ DISTRUST = 0.4
 OUTLYING = 5.0
 # Hyperparameters are looked for on so many rows at most, and so many at most are kept to interpolate from.
 SEARCH_ROWS = 220
+# With fewer rows of its own a device's correction keeps the reaches that were learnt of other devices, and looks for
+# amplitude and noise alone.
+SEARCH_LEAST, OF_FEW, HELD = 60, (0, 2), 0.02
 MOST_POINTS = 400
 # Means and spreads (ln) of amplitude, reach (in ln of a size), noise, distance between two operators.
 HYPER = ("amplitude", "reach", "noise", "apart")
@@ -133,26 +136,61 @@ def _matern(left: _Singles, right: _Singles) -> _Singles:
     return _fall(_left(left), _right(right), np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32))
 
 
-def correct(coordinates: Floats, code: npt.NDArray[np.object_], residual: Floats) -> Fitted:
-    """Fit a correction and its hyperparameters; of very many rows a seeded sample is kept."""
+def correct(
+    coordinates: Floats,
+    code: npt.NDArray[np.object_],
+    residual: Floats,
+    own: int | None = None,
+    known: Floats | None = None,
+) -> Fitted:
+    """Fit a correction and its hyperparameters; of very many rows a seeded sample is kept.
+
+    Parameters
+    ----------
+    coordinates, code, residual
+        Rows, and what is left to correct of them (ln).
+    own
+        How many of them, the first, are the device's own: witnesses come after them, and all of these are kept.
+    known
+        Hyperparameters learnt elsewhere: few rows look for their own amplitude and noise near them, many for all.
+    """
     codes = tuple(sorted(set(code.tolist())))
     rng = np.random.default_rng(len(residual))
-    keep = (
-        np.arange(len(residual))
-        if len(residual) <= MOST_POINTS
-        else np.sort(rng.permutation(len(residual))[:MOST_POINTS])
-    )
-    coordinates, code, residual = coordinates[keep], code[keep], residual[keep]
-    search = np.arange(len(keep)) if len(keep) <= SEARCH_ROWS else rng.permutation(len(keep))[:SEARCH_ROWS]
-    weights = _first_weights(residual)
-    start = np.concatenate([HYPER_MEAN, np.zeros(coordinates.shape[1])])
+    own = len(residual) if own is None or known is None else own
+    keep = np.arange(own) if own <= MOST_POINTS else np.sort(rng.permutation(own)[:MOST_POINTS])
+    spread = np.concatenate([HYPER_SPREAD, np.full(coordinates.shape[1], RELEVANCE_SPREAD)])
+    if known is not None and len(keep) < SEARCH_LEAST:
+        spread = np.where(np.isin(np.arange(len(spread)), OF_FEW), spread, HELD)
+    search = keep if len(keep) <= SEARCH_ROWS else rng.permutation(keep)[:SEARCH_ROWS]
+    keep = np.concatenate([keep, np.arange(own, len(residual))])
+    weights = np.ones(len(residual))
+    weights[keep] = _first_weights(residual[keep])
+    mean = np.concatenate([HYPER_MEAN, np.zeros(coordinates.shape[1])]) if known is None else known
+    start = mean
     for _ in range(2):
-        start = _search(start, (coordinates[search], code[search], residual[search], weights[search]), codes)
-        made, _ = _build(start, (coordinates, code, residual, weights), codes)
-        left_over = made.noise**2 / weights * made.alpha
-        weights = np.minimum(1.0, (FREEDOM + 1) / (FREEDOM + left_over**2 / made.noise**2))
-    made, _ = _build(start, (coordinates, code, residual, weights), codes)
-    return Fitted(correction=made, hyper=start, kept=keep, weights=weights)
+        rows = (coordinates[search], code[search], residual[search], weights[search])
+        start = _search(start, (mean, spread), rows, codes)
+        rows = (coordinates[keep], code[keep], residual[keep], weights[keep])
+        made, _ = _build(start, rows, codes)
+        left_over = made.noise**2 / weights[keep] * made.alpha
+        weights[keep] = np.minimum(1.0, (FREEDOM + 1) / (FREEDOM + left_over**2 / made.noise**2))
+    made, _ = _build(start, (coordinates[keep], code[keep], residual[keep], weights[keep]), codes)
+    return Fitted(correction=made, hyper=start, kept=keep, weights=weights[keep])
+
+
+def correlation(positions: Floats) -> Floats:
+    """Correlation of all pairs of stored positions."""
+    middle = positions.mean(axis=0)
+    single = np.ascontiguousarray(positions - middle, dtype=np.float32)
+    return _matern(single, single).astype(np.float64)
+
+
+def stored(made: Correction) -> tuple[tuple[float, ...], ...]:
+    """Positions and weights of a correction as a file has them, to six digits."""
+    return tuple(
+        tuple(float(f"{value:.6g}") for value in (*position, weight))
+        for position, weight in zip(made.positions, made.alpha, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,11 +247,9 @@ def _build(hyper: Floats, data: _Data, codes: tuple[str, ...]) -> tuple[Correcti
     return made, kernel
 
 
-def _search(start: Floats, data: _Data, codes: tuple[str, ...]) -> Floats:
-    """Most probable hyperparameters, by their analytic gradient."""
-    axes = data[0].shape[1]
-    spread = np.concatenate([HYPER_SPREAD, np.full(axes, RELEVANCE_SPREAD)])
-    mean = np.concatenate([HYPER_MEAN, np.zeros(axes)])
+def _search(start: Floats, prior: tuple[Floats, Floats], data: _Data, codes: tuple[str, ...]) -> Floats:
+    """Most probable hyperparameters by their analytic gradient, under the means and spreads of a prior."""
+    mean, spread = prior
 
     def objective(hyper: Floats) -> tuple[float, Floats]:
         value, gradient = negative_log_likelihood(hyper, data, codes)

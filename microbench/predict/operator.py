@@ -20,7 +20,9 @@ from microbench.errors import UsageError
 from microbench.operators import Table
 from microbench.operators.features import describe
 from microbench.predict.analytic import PRODUCTS
+from microbench.predict.drift import followed
 from microbench.predict.evaluate import evaluate
+from microbench.predict.figures import LAUNCHES
 from microbench.predict.host import alone_seconds
 from microbench.records import Ceiling, Characterisation, Finding, OperatorFit
 from microbench.records.dtypes import DTYPES
@@ -47,11 +49,6 @@ _BESIDE = (*_BOUNDED, "cost_s")
 _NUMBERS = ("predicted", "low", "high", "compute_s", "memory_s", "cost_s", "flop", "bytes")
 # Rows predicted at a time: a column of them is 64 KiB.
 PIECE = 8192
-_COST_NAMES = {
-    "eager": ("launch.eager", "launch.period", "launch"),
-    "graph": ("launch.graph",),
-    "kernel": ("launch.held",),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +136,7 @@ def roofs(calibration: Characterisation, dtype: str) -> Roofs:
         peak_name=peak.name,
         memory=memory,
         cost_s={
-            launch: next((costs[name] for name in names if name in costs), 0.0) for launch, names in _COST_NAMES.items()
+            launch: next((costs[name] for name in names if name in costs), 0.0) for launch, names in LAUNCHES.items()
         },
     )
 
@@ -230,7 +227,8 @@ def predict_table(
     columns: dict[str, Any] = {name: np.full(table.size, np.nan) for name in _NUMBERS}
     columns |= {"issue_s": np.full((table.size, 3), np.nan)}
     columns |= {name: np.full(table.size, "", dtype=object) for name in ("limiter", "level", "basis")}
-    findings, refused = list[Finding](), list[str]()
+    calibration, told = followed(calibration)
+    findings, refused = list(told), list[str]()
     held = memory_levels(calibration)
     if not held.names:  # fitted from rows: one memory, as large as need be
         held = Levels(names=("DRAM",), bandwidth=(float("nan"),), capacity=(0.0,))
@@ -282,11 +280,14 @@ def _fit_for(calibration: Characterisation, batch: Batch) -> tuple[OperatorFit |
 
 
 def _as_wide(fits: Sequence[OperatorFit], dtype: str) -> list[OperatorFit]:
-    """Fits of formats of a format's width; of integers, which have no roofline of their own, those nearest to it."""
+    """Fits of formats of a format's width.
+
+    Of integers, which have no roofline of their own, and on a device without rows of its own those nearest to it.
+    """
     bits = DTYPES[dtype].bits
     apart = {row.dtype: abs(math.log2(DTYPES[row.dtype].bits / bits)) for row in fits}
     least = min(apart.values(), default=0.0)
-    if least and DTYPES[dtype].kind != "int":
+    if least and DTYPES[dtype].kind != "int" and not any(row.sources for row in fits):
         return []
     return [row for row in fits if apart[row.dtype] == least]
 
@@ -325,14 +326,16 @@ def _fill_piece(columns: dict[str, Any], made: OperatorFit, features: Features) 
     found = evaluate(made, replace(features, gemm=np.asfortranarray(features.gemm, dtype=np.float32), launch=launch))
     seconds = np.exp(found.log_seconds)
     width = found.half_width
-    basis = np.full(len(features), f"conformal on {made.rows} rows", dtype=object)
+    carried = made.sources and not made.residuals
+    said = f"carried from {', '.join(made.sources)}" if carried else f"conformal on {made.rows} rows"
+    basis = np.full(len(features), said, dtype=object)
     if made.codes:
         # A sibling of the operators that were measured: the family's physics holds, its factor is a guess.
         unseen = set(features.code.tolist()).difference(made.codes)
         if unseen:
             strange = np.isin(features.code.astype(str), list(unseen))
             width = np.where(strange, np.hypot(width, UNSEEN_SIBLING), width)
-            basis[strange] = f"conformal on {made.rows} rows of other {made.family} operators"
+            basis[strange] = f"{said} of other {made.family} operators"
     if made.quantile is None:
         width = np.full(len(features), np.log(UNCALIBRATED_HIGH))
         basis[:] = f"{made.rows} rows are too few for an interval"

@@ -25,7 +25,7 @@ from microbench.operators.draws import DRAWS, Draw, Sizes
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from microbench.predict.fit_family import DeviceFigures
+    from microbench.predict.figures import DeviceFigures
 
 # Rows of each draw at the least, and shapes that are tried for one that fits the limits.
 _LEAST, _TRIES = 10, 200

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from microbench.operators import Op
 from microbench.predict import cold_cache
-from microbench.predict.fit_family import ROWS_FOR_INTERVAL, DeviceFigures
+from microbench.predict.figures import DeviceFigures
+from microbench.predict.fit_family import ROWS_FOR_INTERVAL
 from microbench.predict.operator_timing import SAMPLE_S, SAMPLES
 
 Floats = npt.NDArray[np.float64]

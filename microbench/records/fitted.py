@@ -86,7 +86,12 @@ class OperatorFit:
     that spread which covers ``confidence`` (``None``: too few rows), ``quantiles`` the same for operators with rows
     enough of their own. ``issue_s`` is what the host takes to issue one call of an operator of ``codes`` (or of the
     family's only one): the median of its rows, then what nine in ten lie between; where it is known, an eager call
-    takes the longer of it and the kernel.
+    takes the longer of it and the kernel. ``figures`` are those of the device that the fit was made beside (FLOP/s,
+    byte/s, bytes, seconds, by the names of terms; ``measured`` is 1 where they were seen and not printed): with them a
+    fit moves to another device. ``place`` is where its device lies among others, the last coordinates of a correction
+    that several devices share. ``sources`` names the devices whose rows are behind it, where it is not its own alone.
+    ``elsewhere`` is the spread (ln) of its errors on devices whose rows it had not seen, with ceilings ``measured`` and
+    ``printed``.
     """
 
     family: str
@@ -106,6 +111,10 @@ class OperatorFit:
     cache: Literal["hot", "cold"] = "hot"
     distrusted: tuple[int, ...] = ()
     issue_s: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
+    place: tuple[float, ...] = ()
+    sources: tuple[str, ...] = ()
+    elsewhere: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         one_of(self, "dtype", DTYPES)

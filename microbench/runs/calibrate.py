@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import psutil
 
-from microbench.analysis.roofs import roofs
 from microbench.errors import CannotRun
 from microbench.measure.budget import Deadline
 from microbench.operators import Op, table_of
 from microbench.predict import cold_cache
+from microbench.predict.figures import DeviceFigures, figures_of
 from microbench.predict.fit_clocks import fit_clocks
-from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.fit_table import fit_table
 from microbench.predict.model import predict_model
 from microbench.predict.operator_clocks import measure
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
 
     from microbench.operators.capture import Graph
     from microbench.predict.model import ModelTime
-    from microbench.records import Ceiling, Device
+    from microbench.records import Device
 
 # Share of the full sweep per budget; a quick run calibrates nothing.
 SHARES = {"default": 0.5, "thorough": 1.0}
@@ -96,34 +95,9 @@ class Calibrated:
 
 
 def measured_figures(made: Characterisation) -> DeviceFigures:
-    """Measured ceilings as the prior of operator fits: the best of all threads, of those that bound the roofline."""
-    device, ceilings = made.device, roofs(made.ceilings, made.sheets)
-
-    def best(rows: list[Ceiling]) -> float | None:
-        found = max(rows, key=lambda row: (row.scope == "device", row.rate.value), default=None)
-        return found.rate.value if found else None
-
-    dtypes = {row.dtype for row in ceilings if row.measures == "compute" and row.dtype}
-    peaks = {
-        dtype: best([row for row in ceilings if row.measures == "compute" and row.dtype == dtype]) for dtype in dtypes
-    }
-    speed = {
-        level: best([row for row in ceilings if row.measures == "memory" and row.level == level])
-        for level in ("L2", "L3", "DRAM")
-    }
-    caches = []
-    for level in ("L2", "L3"):
-        advertised = device.level(level)
-        if advertised is not None and advertised.capacity_bytes and speed[level]:
-            caches.append((float(advertised.capacity_bytes), speed[level]))
-    return DeviceFigures(
-        peak={dtype: rate for dtype, rate in peaks.items() if rate},
-        bandwidth=speed["DRAM"],
-        units=float(len(os.sched_getaffinity(0))) if device.kind == "cpu" else device.units_by_kind.get("sm"),
-        caches=tuple(caches) or ((4e6, None), (6e7, None)) if device.kind == "cpu" else ((30e6, None),),
-        kind=device.kind,
-        measured=True,
-    )
+    """Measured ceilings as the prior of operator fits; the cores are those that this process may use."""
+    cpus = float(len(os.sched_getaffinity(0))) if made.device.kind == "cpu" else None
+    return figures_of(made, cpus)
 
 
 def calibrate(

@@ -9,8 +9,9 @@ import pytest
 from microbench.errors import UsageError
 from microbench.operators import Table, op, read_rows, table_of
 from microbench.predict.analytic import Prior, parameters
-from microbench.predict.fit import datasheet_figures, fit
-from microbench.predict.fit_family import DeviceFigures, conformal_quantile
+from microbench.predict.figures import DeviceFigures, datasheet_figures
+from microbench.predict.fit import fit
+from microbench.predict.fit_family import conformal_quantile
 from microbench.predict.fit_table import fit_table
 from microbench.predict.operator import predict_table
 from microbench.storage.store import dumps, loads

@@ -12,8 +12,8 @@ import pytest
 
 from microbench.errors import UsageError
 from microbench.operators import read_rows
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.fit import datasheet_figures, fit
-from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.fit_units import plausible
 
 A100 = datasheet_figures("A100")

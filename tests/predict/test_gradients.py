@@ -12,7 +12,7 @@ from microbench.predict.analytic import Prior
 
 Floats = np.ndarray
 # So that among the rows of each family some are bound by compute and some by memory.
-PEAK = {"matmul": 3e13, "convolution": 1e12, "rows": 5e10}
+PEAK = {"matmul": 3e13, "convolution": 1.5e13, "rows": 5e10}
 
 
 def features_of(family: str, rng: np.random.Generator) -> Features:
@@ -73,7 +73,7 @@ def test_derivatives_of_the_physics_are_those_of_finite_differences(family: str,
         # A step may pass a whole wave, or from one tile to another: there is no derivative there.
         assert off.any(axis=1).mean() < 0.02, [name for name, bad in zip(names, off.any(axis=0), strict=True) if bad]
         largest = np.maximum(largest, np.abs(slopes).max(axis=0))
-    assert (largest > 1e-4).all(), "a parameter is at work in no row"
+    assert (largest > 1e-4).all(), [name for name, most in zip(names, largest, strict=True) if most <= 1e-4]
 
 
 @pytest.mark.parametrize("codes", [("p",), ("p", "q", "r")])

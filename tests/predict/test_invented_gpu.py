@@ -21,7 +21,7 @@ from fake_torch_cuda import GAP_S, GRAPH_GAP_S, FakeTorch
 from microbench.operators import Op, table_of
 from microbench.operators.core import Cache, Launch
 from microbench.operators.gpu_clock import GpuClock
-from microbench.predict.fit_family import DeviceFigures
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.operator import Columns, predict_table
 from microbench.predict.operator_clocks import Library, measure_on_gpu
 from microbench.predict.operator_timing import Effort, Rounds

@@ -12,8 +12,8 @@ from microbench.errors import UsageError
 from microbench.operators import op
 from microbench.operators.capture import Graph, Step
 from microbench.operators.core import Launch
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.fit_clocks import fit_clocks
-from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.model import predict_model
 from microbench.records import Characterisation, Cost, Device, Estimate, Fits
 from microbench.storage import store

@@ -12,8 +12,8 @@ from microbench.errors import UsageError
 from microbench.operators import op
 from microbench.operators.features import describe
 from microbench.predict import predict
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.fit import fit
-from microbench.predict.fit_family import DeviceFigures
 from microbench.predict.operator import roofs
 from microbench.records import Ceiling, Characterisation, Cost, Device, Estimate, MemoryLevel
 from microbench.storage.store import dumps
@@ -157,8 +157,8 @@ def test_rows_predicted_in_pieces_are_those_predicted_alone() -> None:
     import numpy as np
 
     from microbench.operators import table_of
+    from microbench.predict.figures import DeviceFigures
     from microbench.predict.fit import fit
-    from microbench.predict.fit_family import DeviceFigures
     from microbench.predict.operator import PIECE, predict_table
 
     rng = np.random.default_rng(1)

@@ -7,7 +7,7 @@ import pytest
 
 from microbench.errors import CannotRun
 from microbench.operators import OPERATORS, op
-from microbench.predict.fit_family import DeviceFigures
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.operator_timing import Effort, lowest, measure
 from microbench.predict.shape_sampling import Reach, design, reach_of
 

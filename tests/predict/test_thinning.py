@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from microbench.operators import op
-from microbench.predict.fit_family import DeviceFigures
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.shape_sampling import design
 from microbench.predict.thinning import LEAST_ROWS, row_seconds, thin
 

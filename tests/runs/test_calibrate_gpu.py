@@ -6,7 +6,7 @@ import numpy as np
 
 from microbench.operators import op
 from microbench.operators.core import parse
-from microbench.predict.fit_family import DeviceFigures
+from microbench.predict.figures import DeviceFigures
 from microbench.predict.operator_timing import Rounds
 from microbench.runs.calibrate import by_clock, fitted, timings
 

@@ -51,7 +51,7 @@ class Chip:
         return found.get(accumulator, found.get(None))
 
 
-def _vector(f32: float, f64: float | None, f16: float | None, bf16: float | None, i32: float) -> Iterator[Rate]:
+def _vector(f32: float, f64: float | None, f16: float | None, bf16: float | None, i32: float | None) -> Iterator[Rate]:
     for dtype, flop in (("f64", f64), ("f32", f32), ("f16", f16), ("bf16", bf16), ("i32", i32)):
         if flop is not None:
             yield Rate(unit="vector", dtype=dtype, flop=flop)
@@ -90,7 +90,12 @@ def _chips() -> dict[str, Chip]:
     gh100_export = tuple(_vector(256, 4, 512, 512, 128))
     gh20 = tuple(_vector(256, None, 512, 512, 128))  # one digit is printed of its f64 rate
     gb110 = tuple(_vector(256, 4, 512, 512, 128))
+    # Integer multiplications of Pascal are several instructions each, so that no rate of theirs is told.
+    gp100 = tuple(_vector(128, 64, 256, None, None))
+    gp10x = tuple(_vector(256, 8, 4, None, None))
     rows = (
+        ("gp100", "sm_60", 64, 0, gp100),
+        ("gp10x", "sm_61", 128, 0, gp10x),
         ("gv100", "sm_70", 64, 8, (*_vector(128, 64, 256, None, 128), *_matrix(1024))),
         ("tu10x", "sm_75", 64, 8, (*turing, *_matrix(1024, 512, i8=2048))),
         ("tu10x_pro", "sm_75", 64, 8, (*turing, *_matrix(1024, i8=2048))),
