@@ -41,8 +41,12 @@ _LINES = {
         "microbench predict --op matmul:m=1024,n=512,k=64,dtype=f32",
         "microbench predict --ops rows.csv > predicted.csv",
         "microbench predict --model 'torch.nn:Transformer(batch_first=True)' --input 32x10x512 --input 32x20x512",
+        "microbench predict --op matmul:m=4096,n=4096,k=4096,dtype=bf16 --calibration a100.json --on H200",
     ),
-    "fit": ("microbench fit rows.csv --nominal A100 -o a100.json",),
+    "fit": (
+        "microbench fit rows.csv --nominal A100 -o a100.json",
+        "microbench fit twenty-rows.csv --like a100.json --on card.toml -o card.json",
+    ),
     "validate": ("microbench validate --png calibration.png",),
 }
 
