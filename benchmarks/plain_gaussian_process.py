@@ -1,7 +1,7 @@
 """The rival of a fit that knows of hardware: a Gaussian process on log(seconds / roofline), and nothing else.
 
-One Matern 5/2 kernel with a scale for each coordinate, a constant mean and noise, all of them by maximum likelihood
-from several starts, as libraries do it.
+One Matern 5/2 kernel with a scale for each coordinate, a constant mean and noise, all of them by maximum likelihood,
+as libraries do it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.linalg import cho_solve, cholesky
 from scipy.optimize import minimize
 
-_STARTS = (0.5, 2.0)
+_STARTS = (2.0,)
 _ROOT5 = np.sqrt(5.0)
 
 
@@ -56,7 +56,7 @@ def predicted(rows: np.ndarray, wanted: np.ndarray, asked: np.ndarray) -> np.nda
     for start in _STARTS:
         first = np.concatenate([[np.log(max(wanted.std(), 0.05)), np.log(0.1)], np.full(rows.shape[1], -np.log(start))])
         bounds = [(-5, 3), (-6, 1), *[(-6, 4)] * rows.shape[1]]
-        found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 40})
+        found = minimize(objective, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 30})
         if best is None or found.fun < best.fun:
             best = found
     amplitude, noise, scale = np.exp(2 * best.x[0]), np.exp(2 * best.x[1]), np.exp(best.x[2:])

@@ -38,7 +38,7 @@ from microbench.records import Characterisation
 
 GROUPS = ("gemm", "bmm", "convolution", "attention", "memory")
 # Rows of all other devices together that the plain process has.
-PLAIN_ROWS = 300
+PLAIN_ROWS = 150
 COLUMNS = ("datasheet_percent", "plain_gp_percent", "mean_error_percent", "median_error_percent", "coverage_percent",
            "half_width")  # fmt: skip
 
@@ -129,16 +129,13 @@ def plain_error(known: World, test: Rows, drawn: Rows | None, kind: tuple[str, s
     alike = known.others(test)
     alike = [rows for rows in alike if rows.dtype == test.dtype and rows.group == test.group] or alike
     share = PLAIN_ROWS // max(len(alike), 1)
-    parts = [some(rows, share, 0) for rows in alike] + ([drawn] if drawn is not None else [])
+    parts = [(some(rows, share, 0), known.figures[key_of(rows), basis]) for rows in alike]
+    if drawn is not None:
+        parts.append((drawn, known.figures[key, basis]))
     if not parts:
         return float("nan")
-    seen = np.concatenate([coordinates(rows) for rows in parts])
-    wanted = np.concatenate(
-        [
-            np.log(rows.seconds / roofline(rows, known.figures[key if rows is drawn else key_of(rows), basis]))
-            for rows in parts
-        ]
-    )
+    seen = np.concatenate([coordinates(rows) for rows, _ in parts])
+    wanted = np.concatenate([np.log(rows.seconds / roofline(rows, figures)) for rows, figures in parts])
     said = plainly(seen, wanted, coordinates(test))
     off = np.exp(said) * roofline(test, known.figures[key, basis]) / test.seconds - 1
     return 100 * float(np.abs(off).mean())

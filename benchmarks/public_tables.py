@@ -126,7 +126,7 @@ def _gemm(data: Path) -> Iterator[Rows]:
     if len(table):
         table = table.drop_duplicates(["sys", "dtype", "m", "n", "k"])
         for (device, dtype), rows in table.groupby(["sys", "dtype"]):
-            batch = _batch("matmul", FORMATS[dtype], "graph", {key: rows[key] for key in "mnk"}, rows.latency_ms)
+            batch = _batch("matmul", FORMATS[str(dtype)], "graph", {key: rows[key] for key in "mnk"}, rows.latency_ms)
             yield _rows("gemm", "gemm", card(str(device)), [(batch, list(zip(rows.n, rows.k, strict=True)))])
     table = _read(data, "llm_layers")
     if len(table):
@@ -158,7 +158,7 @@ def _memory(data: Path) -> Iterator[Rows]:
         for _, operators in kinds:
             parts = []
             for operator, rows in of_device[of_device.op.isin(operators)].groupby("op"):
-                shape = {"size": rows.b * rows.h, "rows": rows.b, "cols": rows.h}
+                shape: dict[str, Any] = {"size": rows.b * rows.h, "rows": rows.b, "cols": rows.h}
                 name = "layer_norm" if operator == "ln" else str(operator)
                 batch = _batch(name, "f32", "eager", shape, rows.latency_ms)
                 parts.append((batch, list(zip(rows.b, rows.h, strict=True))))
@@ -188,7 +188,12 @@ def _attention(data: Path) -> Iterator[Rows]:
     for device, of_device in table.groupby("sys"):
         parts = []
         for _, rows in of_device.groupby("kind"):
-            shape = {"b": rows.batch_size, "heads": rows.num_heads, "kv_heads": rows.kv, "q_len": rows.isl}
+            shape: dict[str, Any] = {
+                "b": rows.batch_size,
+                "heads": rows.num_heads,
+                "kv_heads": rows.kv,
+                "q_len": rows.isl,
+            }
             shape |= {"kv_len": rows.length, "head_dim": rows.head_dim, "causal": 1}
             batch = _batch("attention", "bf16", "graph", shape, rows.latency_ms)
             parts.append((batch, list(zip(rows.num_heads, rows.batch_size, strict=True))))

@@ -38,7 +38,7 @@ def made(sets: list[Rows]) -> dict[str, Characterisation]:
     for rows in sets:
         figures[key_of(rows), "measured"] = ceilings(sets, rows)
         figures[key_of(rows), "nominal"] = datasheet_figures(rows.device)
-    found = {}
+    found: dict[str, Characterisation] = {}
     for kin in sorted({kin_of(rows) for rows in sets}, key=sorted):
         alike = [rows for rows in sets if kin_of(rows) == kin]
         alone = {key_of(rows): fitted(rows, figures) for rows in alike}
@@ -93,7 +93,7 @@ def main() -> None:
     for rows in sets:
         groups.setdefault((rows.device, rows.kind, rows.dtype), []).append(rows)
     for (device, kind, dtype), members in sorted(groups.items()):
-        name = f"{slug(device)}-{kind.replace('_', '-')}-{dtype}.json.gz"
+        name = f"{slug(fits[key_of(members[0])].device)}-{kind.replace('_', '-')}-{dtype}.json.gz"
         whole = joined(members, fits, f"from a public table: {said[kind]}.")
         # Without a time in the header the same fits are the same file.
         (options.out / name).write_bytes(gzip.compress(dumps(whole), mtime=0))

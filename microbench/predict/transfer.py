@@ -89,7 +89,8 @@ def declared(path: Path) -> DeviceFigures:
     UsageError
         If it cannot be read, has not exactly one device, or names a unit or key that is not known.
     """
-    from microbench.interop.declared import number, read_document, table, text
+    from microbench.interop.declared import number, table, text
+    from microbench.interop.documents import read_document
     from microbench.interop.own_table import quantity, read
     from microbench.records.dtypes import dtype
 
