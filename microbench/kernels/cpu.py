@@ -138,7 +138,7 @@ class _Job:
             If no iteration is asked for.
         """
         with _in_words():
-            ns, done, checked, switches, moved, away_ns = (*self.job.run(iterations), 0, 0)[:6]
+            ns, done, checked, switches, moved, away_ns = self.job.run(iterations)
         return Timing(ns=ns, iterations=done, checked=checked, switches=switches, moved=moved, away_ns=away_ns)
 
     def pairs(
@@ -158,14 +158,13 @@ class _Job:
         if reference_clock is not None and not isinstance(reference_clock, _Job):
             raise UsageError("a reference clock of a native kernel must be a native kernel too")
         with _in_words():
-            seen = self.job.pairs(
+            ns, reference_ns, done, reference_done, checked, switches, moved, away_ns = self.job.pairs(
                 iterations,
                 reference_clock.job if reference_clock is not None else None,
                 reference_iterations,
                 count,
                 limit_s,
             )
-        ns, reference_ns, done, reference_done, checked, switches, moved, away_ns = (*seen, 0, 0)[:8]
         return Pairs(
             ns=ns,
             iterations=done,
