@@ -10,8 +10,8 @@ import pytest
 import microbench as mb
 from microbench.errors import UsageError
 from microbench.operators import op
-from microbench.operators.capture import Graph, Step
 from microbench.operators.core import Launch
+from microbench.operators.graph import Graph, Part, Step
 from microbench.predict.figures import DeviceFigures
 from microbench.predict.fit_clocks import fit_clocks
 from microbench.predict.model import predict_model
@@ -105,7 +105,9 @@ def test_a_model_of_long_kernels_takes_what_the_device_takes(calibration: Charac
 
 def test_modules_are_the_hosts_time(calibration: Characterisation) -> None:
     module = Cost(name="module.eager", seconds=Estimate(value=5e-6, low=5e-6, high=5e-6, basis="made up"))
-    slower = predict_model(_model(1000, 100), replace(calibration, costs=(*calibration.costs, module)))
+    called = (Part(path="", kind="Sequential", parameters=0, calls=100),)
+    model = replace(_model(1000, 100), parts=called)
+    slower = predict_model(model, replace(calibration, costs=(*calibration.costs, module)))
     assert slower.issue_s == pytest.approx(100 * (ISSUE + 5e-6), rel=0.01)
 
 
