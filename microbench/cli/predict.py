@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from microbench.predict.operator import Floats
     from microbench.records import Characterisation, Finding, Prediction
 
-# Numbers that are formatted at a time.
-_FORMATTED = 1 << 16
+# Rows that are written at a time.
+_WRITTEN = 1 << 16
 # Families, formats and cache states of what is to be predicted.
 Wanted = set[tuple[str, str, str]]
 
@@ -158,20 +158,21 @@ def predict_rows(table: Table, calibration: Characterisation) -> tuple[str, tupl
     clash = [name for name in ("predicted", "low", "high", "limiter") if name in frame.columns]
     if clash:
         raise UsageError(f"the table has a column {clash[0]!r} already; rename it")
-    added = [_digits(getattr(columns, name)) for name in ("predicted", "low", "high")]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*frame.columns, "predicted", "low", "high", "limiter"])
-    writer.writerows(zip(*(frame[name].tolist() for name in frame.columns), *added, columns.limiter, strict=True))
+    given = [frame[name].to_numpy() for name in frame.columns]
+    numbers = [getattr(columns, name) for name in ("predicted", "low", "high")]
+    for start in range(0, len(frame), _WRITTEN):
+        part = slice(start, start + _WRITTEN)
+        cells = [each[part].tolist() for each in (*given, columns.limiter)]
+        writer.writerows(zip(*cells[:-1], *(_digits(each[part]) for each in numbers), cells[-1], strict=True))
     return buffer.getvalue(), columns.findings
 
 
 def _digits(column: Floats) -> list[str]:
-    """Numbers with six digits, nothing where there is none; formatted many at a time, as pandas formats each alone."""
-    text: list[str] = []
-    for start in range(0, len(column), _FORMATTED):
-        part = column[start : start + _FORMATTED].tolist()
-        text += (" ".join(["%.6g"] * len(part)) % tuple(part)).split(" ")
+    """Numbers with six digits, nothing where there is none; formatted all at once, as pandas formats each alone."""
+    text = (" ".join(["%.6g"] * len(column)) % tuple(column.tolist())).split(" ")
     return ["" if each == "nan" else each for each in text]
 
 
