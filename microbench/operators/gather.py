@@ -142,7 +142,8 @@ _index_put_impl_ _unsafe_index_put _unsafe_masked_index_put_accumulate"""
 def _seen_scatter(call: Call) -> list[Op]:
     """Elements are put or added where an index says: in place only those are written, else the rest is copied."""
     out, values = call.outputs[0], call.get("values", "source", "src", "value")
-    moved = values.numel() if hasattr(values, "numel") else (call.get("index", "mask") or out).numel()
+    index = call.get("index", "mask")
+    moved = (values if hasattr(values, "numel") else out if index is None else index).numel()
     moved = min(max(moved, 1), out.numel())
     cols = max(1, moved // max(max((each.numel() for each in call.inputs[1:-1]), default=1), 1))
     cols = cols if moved % cols == 0 and out.numel() % cols == 0 else 1

@@ -157,3 +157,13 @@ def test_a_view_that_is_made_again_shares_memory_with_its_base() -> None:
     graph = capture(Views, ["4x8"])
     assert graph.peak_bytes >= 4 * 128
     assert graph.peak_bytes < 7 * 128
+
+
+def test_a_number_that_is_put_at_known_places_is_counted() -> None:
+    class Marks(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return functional.one_hot(torch.arange(x.shape[0]) % 4, 4).to(x.dtype) @ x[:4]
+
+    graph = capture(Marks, ["16x8"])
+    assert not graph.unknown
+    assert "scatter_" in [step.aten for step in graph.steps]
