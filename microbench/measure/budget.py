@@ -30,11 +30,13 @@ _LIBRARY, _SHARE_OF_LIBRARY = 1.5, 0.2
 _MARGIN = 0.02
 # Of a whole run: what kernels may count on beforehand, alone and where operators follow; and what operators get.
 KERNELS, KERNELS_ALONE, OPERATORS = 0.55, 0.6, 1 / 3
-# The yardstick: so many objects are made and sorted, some milliseconds of an interpreter's work. It is laid on as
-# often as this share of a run passes. What counts is how much longer it took than its processor time, which caches that
-# the loops have emptied lengthen as well. Of so many readings the mean is believed, without the longest: a scheduler's
-# turns may be longer than one, and a long work meets as many of them as many short ones; one alone tells little.
-_OBJECTS, _EVERY, _TIMES, _FIRST_TIMES = 10_000, 0.02, 10, 3
+# The yardstick: so many objects are made and sorted, some ten milliseconds of an interpreter's work, as long as the
+# slices that a scheduler deals out: a shorter one mostly lies inside of a slice and tells of no others. It is laid on
+# as often as this share of a run passes. What counts is how much longer it took than its processor time, which caches
+# that the loops have emptied lengthen as well. Of so many readings the mean is believed, without the longest: a
+# scheduler's turns may be longer than one, and a long work meets as many of them as many short ones; one alone tells
+# little.
+_OBJECTS, _EVERY, _TIMES, _FIRST_TIMES = 40_000, 0.04, 8, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

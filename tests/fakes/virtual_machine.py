@@ -19,7 +19,7 @@ from microbench.operators import Op
 from microbench.predict import operator_timing
 from microbench.records import Device, Finding, Sheet, Timing, Value
 
-ITERATION_S, YARDSTICK_S = 1e-7, 0.01
+ITERATION_S, YARDSTICK_S = 1e-7, 0.04
 _FILL_RATE, _PREPARE_S, _CALL_S, _CHECK_S = 1e9, 1e-4, 5e-5, 2e-2
 _LOOK_S = 1e-6
 _STEP_S = 5e-4
@@ -77,9 +77,9 @@ def busy_at_first(seconds: float, slow: float) -> Callable[[float], float]:
     return lambda now: 1 / slow if now < seconds else 1.0
 
 
-def stolen(of: int = 5, slice_s: float = 0.01) -> Callable[[float], float]:
-    """A host that gives one time slice of so many, and all others to somebody else."""
-    return lambda now: 1.0 if int(now / slice_s) % of == 0 else 0.0
+def stolen(of: int = 5, slice_s: float = 0.01, first_s: float = 0.0) -> Callable[[float], float]:
+    """A host that gives one time slice of so many, and all others to somebody else; ``first_s`` of them have passed."""
+    return lambda now: 1.0 if int((now + first_s) / slice_s) % of == 0 else 0.0
 
 
 class VirtualRun:

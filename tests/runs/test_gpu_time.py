@@ -13,7 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from fake_gpu import why_not
 from places import ROOT
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
 # What a whole run may take, operators included, and the rounds that nearly all of its cases must get.
 LIMITS_S, ROUNDS, SHARE = {"quick": 60.0, "default": 240.0}, {"quick": 3, "default": 6}, 0.95

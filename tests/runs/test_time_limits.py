@@ -83,6 +83,7 @@ MACHINES: dict[str, Callable[[], VirtualClock]] = {
     "5 times slower throughout": lambda: VirtualClock(slow=5.0),
     "four of five slices stolen": lambda: VirtualClock(given=stolen(), together=2.0),
     "four of five slices stolen, long ones": lambda: VirtualClock(given=stolen(slice_s=0.03), together=2.0),
+    "four of five slices stolen, in another rhythm": lambda: VirtualClock(given=stolen(first_s=0.013), together=2.0),
     "load comes after ten seconds": lambda: VirtualClock(given=lambda now: 1.0 if now < 10.0 else 0.25),
 }
 
