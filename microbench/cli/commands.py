@@ -276,7 +276,7 @@ def _card(card: NominalDevice) -> Row:
 def report(file: Path, targets: dict[str, Any]) -> None:
     """Show a stored characterisation, or write it in the forms asked for; ``-`` is stdout."""
     characterisation = store.load(file)
-    if not any(targets.values()):
+    if all(path is None for path in targets.values()):
         terminal.show(characterisation)
         return
     piped = [name for name in ("md", "json_path", "csv_path") if targets[name] == "-"]

@@ -111,7 +111,7 @@ def fetched_bytes(
     Examples
     --------
     >>> fetched_bytes([1 << 20, -1]), fetched_bytes([1 << 20, -1], mapped_bytes=1 << 20)
-    (0, 1048576)
+    (0, 1048672)
     """
     if math.isinf(mapped_bytes) and math.isinf(kept_bytes):
         return 0

@@ -20,6 +20,7 @@ _HEIGHT, _LEAST_WIDTH, _MOST_WIDTH = 15, 40, 100
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 _BRAILLE = 0x2800
 _TICK = 8
+_LEAST_DECADES = 2.0
 # What stands in the place of a colour of the page.
 _COLOURS = {
     style.BLUE: "blue",
@@ -125,7 +126,9 @@ def _drawn(chosen: Scene, across: int, mark: str, *, ascii_only: bool) -> Canvas
     rates = [roof.rate for roof in roofs]
     left = min([min(rates) / max(bandwidths) / 3, *(point.intensity / 2 for _, point, _ in points)])
     right = max([max(rates) / min(bandwidths) * 3, *(point.intensity * 1.3 for _, point, _ in points)])
-    canvas = Canvas(across, (left, right), (min(bandwidths) * left, max(rates) * 1.3), ascii_only=ascii_only)
+    x, y = _wide(left, right), _wide(min(bandwidths) * left, max(rates) * 1.3)
+    canvas = Canvas(across, x, y, ascii_only=ascii_only)
+    left, right = x
     top, steepest = max(rates), max(bandwidths)
     for bandwidth, lasts in _slopes(chosen):
         canvas.line((left, bandwidth * left), (top / bandwidth, top), "dim", every=3 if lasts else 1)
@@ -138,6 +141,12 @@ def _drawn(chosen: Scene, across: int, mark: str, *, ascii_only: bool) -> Canvas
     for fit, point, _ in points:
         canvas.letter(point.intensity, point.rate, mark, _COLOURS.get(style.DTYPE_COLOURS.get(fit.dtype, ""), ""))
     return canvas
+
+
+def _wide(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis, at least so many decades apart: a roof that meets its slope at once leaves none."""
+    short = max(0.0, _LEAST_DECADES - math.log10(high / low)) / 2
+    return low / 10**short, high * 10**short
 
 
 def _slopes(chosen: Scene) -> list[tuple[float, bool]]:

@@ -99,10 +99,9 @@ def test_the_largest_error_of_measured_models_is_the_interval_whichever_its_sign
 
 
 def test_operators_without_a_rule_are_named_the_most_frequent_first_and_eight_at_most() -> None:
-    assert model(1).findings == ()
+    assert {finding.code for finding in model(1).findings} <= {"older-fits"}
     unknown = {f"aten::op{i}": 20 - i for i in range(9)} | {"aten::rare": 1}
-    (finding,) = model(1, unknown=unknown).findings
-    assert finding.code == "operators-without-rule"
+    (finding,) = (each for each in model(1, unknown=unknown).findings if each.code == "operators-without-rule")
     assert finding.says.startswith(f"{sum(unknown.values())} operators of made up have no rule")
     assert finding.says.split(": ", 1)[1].startswith("aten::op0 x20, aten::op1 x19")
     assert finding.says.count(" x") == 8

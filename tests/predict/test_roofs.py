@@ -170,7 +170,7 @@ def test_a_fit_of_the_other_cache_state_is_used_and_said(cache: str, codes: set[
     )
     calibration = replace(machine(), fits=Fits(operators=(fit,)))
     columns = predict_table(table_of([op("relu", size=10**6, cache=cache)]), calibration)
-    assert {finding.code for finding in columns.findings} == codes
+    assert {finding.code for finding in columns.findings} - {"older-fits"} == codes
     assert columns.basis[0] == "conformal on 40 rows"
     assert columns.level[0] == ("L3" if cache == "hot" else "DRAM")
     (other,) = predict([op("softmax", rows=8, cols=8)], calibration)

@@ -28,11 +28,15 @@ from microbench.records.dtypes import DTYPES
 from microbench.records.values import BOUNDS
 from microbench.report import html, markdown, plots, terminal
 
+# No quantity is smaller.
+_LEAST = 1e-30
+
 
 def of(quantity: str) -> st.SearchStrategy[float]:
     """Values of a quantity that a file may hold, its bounds among them."""
     low, high = BOUNDS[quantity]
-    return st.floats(low, high) | st.sampled_from((low, high))
+    near = st.floats(low, high).filter(lambda value: value == 0 or abs(value) > _LEAST)
+    return near | st.sampled_from((low, high))
 
 
 RATES = of("rate") | st.floats(1e6, 1e16)
@@ -72,7 +76,7 @@ def ceilings() -> st.SearchStrategy[Ceiling]:
         per_clock=st.none() | of("factor"),
         power_w=st.none() | of("watts"),
         energy_per_op_j=st.none() | of("joules"),
-        throttled_share=st.none() | st.floats(0, 1),
+        throttled_share=st.none() | st.just(0.0) | of("share"),
     )
 
 

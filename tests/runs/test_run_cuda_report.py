@@ -105,7 +105,7 @@ def page(held: Characterisation) -> Page:
 
 
 def test_every_section_is_there_and_the_device_is_called_a_fake(page: Page) -> None:
-    wanted = ("summary", "roofline", "side", "memory", "latency", "ceilings", "findings", "environment", "method")
+    wanted = ("summary", "findings", "roofline", "side", "memory", "latency", "ceilings", "environment", "method")
     assert [name for name in page.sections if name in wanted] == list(wanted)
     assert all(page.sections[name].strip() for name in wanted)
     assert page.title.startswith("FAKE H100")
