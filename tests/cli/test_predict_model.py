@@ -40,7 +40,7 @@ def calibration(tmp_path: Path) -> Path:
 
 def predicted(calibration: Path, *more: str) -> Any:
     asked = ["predict", "--model", LAYER, "--input", "2x5x16", "--calibration", str(calibration), *more]
-    return CliRunner().invoke(cli, asked, catch_exceptions=False)
+    return CliRunner(env={"COLUMNS": "160"}).invoke(cli, asked, catch_exceptions=False)
 
 
 def test_the_document_holds_the_model_its_modules_and_every_operator(calibration: Path) -> None:
