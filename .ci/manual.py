@@ -47,7 +47,7 @@ def files() -> dict[str, str]:
 
 def pages(cli: click.Group) -> Iterator[tuple[str, str]]:
     """The page of the program and of each command, by the command's full name."""
-    root = click.Context(cli, info_name=PROGRAM)
+    root = click.Context(cli, info_name=PROGRAM, help_option_names=["-h", "--help"])
     yield PROGRAM, page(cli, root)
     for name in cli.list_commands(root):
         command = cli.get_command(root, name)
