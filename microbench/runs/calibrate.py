@@ -66,7 +66,7 @@ _LEAST_ROUNDS = 3
 _PILOT_ROWS, _PILOT_SHARE = 32, 0.1
 # What fitting takes in times of capturing the models, which is timed: both are an interpreter's work on little data. It
 # gets no more than a share; the smallest families are left unfitted where that does not suffice.
-_FITTING, _FITTING_SHARE = 7.0, 0.5
+_FITTING, _FITTING_SHARE = 11.0, 0.5
 # Rounds go on to this share of the time for them, in which a last one that was begun can end.
 _ROUNDS_END = 0.8
 # The share of the time for the cost of a module.
