@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,7 +50,7 @@ def module_tree(found: ModelTime) -> list[Branch]:
         for path in _outer(step.module):
             counted = totals.setdefault(path, Counter())
             counted.update(flop=work.flop, bytes=work.bytes, operators=1)
-            seconds[path] = seconds.get(path, 0.0) + (predicted if predicted == predicted else 0.0)  # noqa: PLR0124 - NaN is what was not predicted
+            seconds[path] = seconds.get(path, 0.0) + (0.0 if math.isnan(predicted) else predicted)
     for part in found.graph.parts:
         for path in _outer(part.path):
             totals.setdefault(path, Counter())["parameters"] += part.parameters

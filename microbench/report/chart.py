@@ -83,7 +83,6 @@ def _rows(characterisation: Characterisation, measures: str) -> Iterable[dict[st
             best[key] = ceiling
     for ceiling in best.values():
         yield {
-            "name": ceiling.name,
             "dtype": ceiling.dtype,
             "unit": "library" if ceiling.mode == "library" else ceiling.unit,
             "level": ceiling.level,
