@@ -191,7 +191,10 @@ def fit_scored(
     nominal = nominal or DeviceFigures()
     prior = prior_of(nominal, features, seconds, dtype)
     if beside is not None:
-        prior = replace(prior, shapes=beside.shapes, place=beside.place, regime=prior.regime or bool(beside.place))
+        # Rows of other devices have coordinates of the regime where all of their fits had.
+        told = beside.coordinates.shape[1] > features.coordinates.shape[1] + len(beside.place)
+        regime = told if beside.place else prior.regime
+        prior = replace(prior, shapes=beside.shapes, place=beside.place, regime=regime)
     tried = [(*_physics(features, seconds, (prior, form)), form) for form in _forms(features.family, nominal.kind)]
     _, near, form = min(tried, key=lambda item: item[0])
     theta, noise, fitted = _learn(features, seconds, (prior, form), near, beside)

@@ -119,6 +119,21 @@ def test_few_rows_of_a_device_beside_the_fit_of_another_do_better_than_alone() -
     assert errors[1] < 0.1
 
 
+@pytest.mark.parametrize("measured", [(False,), (True,), (False, True)])
+@pytest.mark.parametrize("own", [False, True])
+def test_few_rows_stand_beside_fits_whose_figures_were_printed_or_measured(
+    measured: tuple[bool, ...], own: bool
+) -> None:
+    """Fits beside printed figures have no coordinates of the regime."""
+    like = [
+        fit(_timed(device, 120, seed), on=replace(device, measured=each))
+        for seed, (device, each) in enumerate(zip((FIRST, SECOND), measured, strict=False))
+    ]
+    fresh = _shapes(200, 9)
+    made = fit(_timed(OTHER, 12, 10), like=like, on=replace(OTHER, measured=own))
+    assert _error(fresh, predict_table(fresh, made).predicted, OTHER) < 0.15
+
+
 def test_a_carried_fit_survives_the_store_and_predicts_the_same() -> None:
     fresh = _shapes(20, 11)
     held = carry([_fitted(0)], OTHER, families_of(fresh))
